@@ -1,0 +1,242 @@
+"""The one door to TensorFlow: every version switch and private name is here."""
+
+import contextlib
+import weakref
+
+import numpy as np
+
+from gradfeed import errors
+
+try:
+  import tensorflow.compat.v1 as tf
+except ImportError as _error:
+  raise errors.DependencyError(
+      "gradfeed needs TensorFlow, which cannot be imported ({}).".format(
+          _error),
+      "TensorFlow is left to you, so that installing gradfeed never replaces "
+      "the tensorflow, tensorflow-cpu or tensorflow-gpu of a project.",
+      "pip install 'gradfeed[tf]' (or the TensorFlow that your project uses, "
+      "1.15 to 2.x).") from _error
+
+# pylint: disable=g-direct-tensorflow-import, wrong-import-position
+# pylint: disable=protected-access
+from tensorflow.core.protobuf import config_pb2
+from tensorflow.python.framework import ops
+from tensorflow.python.ops import resource_variable_ops
+from tensorflow.python.ops import variables
+
+VERSION = tf.__version__
+IS_TF2 = not VERSION.startswith("1.")
+
+#: The name scope of every op that gradfeed adds, with the closing slash that
+#: makes `tf.name_scope` take it as it stands.
+SCOPE = "gradfeed/"
+
+
+def is_tensor(value):
+  """Whether `value` is a symbolic tensor of a graph."""
+  return isinstance(value, tf.Tensor) and not is_eager(value)
+
+
+def is_eager(value):
+  """Whether `value` is an eager tensor or variable, or one of Keras 3."""
+  if type(value).__name__ == "KerasTensor":
+    return True
+  if not isinstance(value, tf.Tensor) and not is_variable(value):
+    return type(value).__module__.split(".")[0] == "keras"
+  return isinstance(getattr(value, "handle", value), ops.EagerTensor)
+
+
+def is_variable(value):
+  return isinstance(value, variables.Variable) or is_resource_variable(value)
+
+
+def is_partitioned(value):
+  return type(value).__name__ == "PartitionedVariable" and hasattr(
+      value, "partitions")
+
+
+def is_resource_variable(value):
+  return resource_variable_ops.is_resource_variable(value)
+
+
+def executing_eagerly():
+  return tf.executing_eagerly()
+
+
+def dereference(key):
+  """The tensor or variable behind `.ref()`, or `key` itself."""
+  dereferenced = getattr(key, "deref", None)
+  return dereferenced() if callable(dereferenced) else key
+
+
+def gradient_function(op):
+  """The registered gradient function of `op`; None if declared to have none.
+
+  Raises:
+    LookupError: nothing is registered for the type of `op`.
+  """
+  return ops.get_gradient_function(op)
+
+
+def is_trainable_dtype(dtype):
+  """Whether TensorFlow lets gradients flow through a tensor of `dtype`."""
+  dtype = dtype.base_dtype
+  return (dtype.is_floating or dtype.is_complex or
+          dtype in (tf.resource, tf.variant))
+
+
+def in_function(graph):
+  """Whether `graph` is the body of a `tf.function`."""
+  return bool(getattr(graph, "outer_graph", None)) or hasattr(
+      graph, "captures")
+
+
+def control_flow_context(op):
+  return op._get_control_flow_context()
+
+
+def function_definition(graph, name):
+  """The FunctionDef called `name` in the library of `graph`, or None."""
+  function = graph._get_function(name)
+  if function is None:
+    return None
+  for attribute in ("cached_definition", "definition", "function_def"):
+    definition = getattr(function, attribute, None)
+    if definition is not None:
+      return definition
+  return None
+
+
+def add_control_inputs(op, control_inputs):
+  """Makes `op`, which no session has seen yet, wait for `control_inputs`."""
+  op._add_control_inputs(control_inputs)
+
+
+def slice_info(variable):
+  """(offset, shape) of one part of a partitioned variable in the whole."""
+  info = variable._get_save_slice_info()
+  return list(info.var_offset), list(info.var_shape)
+
+
+@contextlib.contextmanager
+def building(graph, context_of=None):
+  """Ops made inside go to `graph` under `gradfeed/`, and nowhere else.
+
+  The scopes, devices and control dependencies that surround the caller do not
+  reach in. No session can run on the graph meanwhile: TensorFlow breaks a
+  session for good if an op changes after that session has seen it.
+
+  Args:
+    graph: `tf.Graph`.
+    context_of: `tf.Operation` or None; inside a `tf.while_loop` or `tf.cond`
+      the caller's control flow context has to stay.
+  """
+  inside = (context_of is not None and
+            control_flow_context(context_of) is not None)
+  with graph.as_default(), graph._mutation_lock():
+    with contextlib.ExitStack() as stack:
+      if not inside:
+        stack.enter_context(tf.control_dependencies(None))
+      stack.enter_context(tf.device(None))
+      stack.enter_context(tf.name_scope(SCOPE))
+      yield
+
+
+def raw_session(session):
+  """The `tf.Session` inside `session`, or None where there is none to reach.
+
+  A monitored session holds its real one under hooks (and may replace it after
+  a failure, so ask at each call); a debug-wrapped one must be run through its
+  wrapper, because that is what the user asked for by wrapping it.
+  """
+  if hasattr(session, "_make_callable_from_options"):
+    return session
+  inner = getattr(session, "_tf_sess", None)
+  if callable(inner):
+    raw = inner()
+    if hasattr(raw, "_make_callable_from_options"):
+      return raw
+  return None
+
+
+def innermost_session(session):
+  """The plain session under every wrapper, for questions about its state."""
+  for _ in range(8):
+    raw = raw_session(session)
+    if raw is not None:
+      return raw
+    inner = getattr(session, "_sess", None) or getattr(
+        session, "_session", None)
+    if inner is None or inner is session:
+      return session
+    session = inner
+  return session
+
+
+def is_closed(session):
+  raw = raw_session(session)
+  return raw is not None and bool(getattr(raw, "_closed", False))
+
+
+def is_remote(session):
+  return bool(getattr(session, "sess_str", b""))
+
+
+def session_memo(session):
+  """A mapping that lives as long as `session`, with weakly held keys.
+
+  It is kept on the session: kept anywhere else, the callables in it, which
+  point back to their session, would keep a closed session's memory alive.
+  """
+  memo = session.__dict__.get("_gradfeed_memo")
+  if memo is None:
+    memo = session.__dict__.setdefault(
+        "_gradfeed_memo", weakref.WeakKeyDictionary())
+  return memo
+
+
+def make_callable(session, feeds, fetches, targets, on_caller_thread,
+                  timeout=None):
+  """Compiles one set of feeds and fetches of a raw session.
+
+  Args:
+    session: a session that `raw_session` returned.
+    feeds: list of tensor names.
+    fetches: list of tensor names.
+    targets: list of op names, run and not fetched.
+    on_caller_thread: bool; run the ops in the thread that calls. This answers
+      a small graph several times sooner than TensorFlow's thread pool.
+    timeout: float, seconds, or None for no limit.
+
+  Returns:
+    A callable from the values of `feeds`, in order, exact dtypes, to the list
+    of the values of `fetches`. It checks nothing.
+  """
+  options = config_pb2.CallableOptions()
+  options.feed.extend(feeds)
+  options.fetch.extend(fetches)
+  options.target.extend(targets)
+  if on_caller_thread:
+    options.run_options.inter_op_thread_pool = -1
+  if timeout is not None:
+    options.run_options.timeout_in_ms = max(1, int(timeout * 1000))
+  return session._make_callable_from_options(options)
+
+
+def is_inside_while(op):
+  """Whether `op` lies in a `tf.while_loop` of control flow v1."""
+  context = control_flow_context(op)
+  while context is not None:
+    if context.IsWhileContext():
+      return True
+    context = context.outer_context
+  return False
+
+
+def numpy_dtype(dtype):
+  """The NumPy dtype of a value of TensorFlow's `dtype`, or None (resources)."""
+  try:
+    return np.dtype(dtype.base_dtype.as_numpy_dtype)
+  except (TypeError, KeyError):
+    return None

@@ -1,0 +1,294 @@
+"""Copies a part of a graph, with some of its tensors replaced.
+
+The copy stands in the same graph, under `gradfeed/`, and shares everything
+that is not copied: variables, constants, inputs. What has to be copied with
+what (the frames of while loops, stacks and tensor arrays that live for one
+run) is worked out by `part_to_copy`; `lifting.py` turns the reads of a resource
+variable into reads of a value.
+"""
+
+import collections
+import uuid
+
+from gradfeed import _tf
+from gradfeed import errors
+from gradfeed import lifting
+from gradfeed import paths
+from gradfeed import tensors
+from gradfeed._tf import tf
+
+_ENTERS = ("Enter", "RefEnter")
+_EXITS = ("Exit", "RefExit")
+
+#: State that lives for one run: a copy that shared it with the original would
+#: push and pop each other's values when both run.
+_PER_RUN_STATE = frozenset([
+    "Stack", "StackV2", "TensorArray", "TensorArrayV2", "TensorArrayV3",
+    "TensorArrayGrad", "TensorArrayGradV2", "TensorArrayGradV3",
+    "TensorArrayGradWithShape"])
+
+
+def frames_of(found):
+  """The names of the while loops around each op of `found`, outermost first.
+
+  Control flow v1 writes a loop as `Enter` ... `Exit` with a frame name; an op
+  is in the frame of its inputs.
+
+  Args:
+    found: dict from name to op, as `paths.ancestors` gives it.
+
+  Returns:
+    dict from op name to tuple of frame names; ops outside any loop are absent.
+  """
+  frames = {}
+  if not any(op.type in _ENTERS for op in found.values()):
+    return frames
+  users = collections.defaultdict(list)
+  for op in found.values():
+    for tensor in op.inputs:
+      users[tensor.op.name].append(op)
+    for before in op.control_inputs:
+      users[before.name].append(op)
+  queue = collections.deque(
+      op for op in found.values() if op.type in _ENTERS)
+  while queue:
+    op = queue.popleft()
+    outer = max((_frame_after(before, frames) for before in
+                 [t.op for t in op.inputs] + list(op.control_inputs)),
+                key=len, default=())
+    frame = outer
+    if op.type in _ENTERS:
+      frame = outer + (op.get_attr("frame_name").decode(),)
+    if len(frame) > len(frames.get(op.name, ())):
+      frames[op.name] = frame
+      queue.extend(users[op.name])
+  return frames
+
+
+def _frame_after(op, frames):
+  frame = frames.get(op.name, ())
+  return frame[:-1] if op.type in _EXITS else frame
+
+
+def part_to_copy(found, sources):
+  """The ops of `found` that need a copy when `sources` are replaced.
+
+  These are the ops that depend on `sources`; with one op of a while loop the
+  whole loop; with one user of a stack or tensor array all its users.
+
+  Args:
+    found: dict from name to op, as `paths.ancestors` gives it.
+    sources: set of tensor names.
+
+  Returns:
+    set of op names.
+  """
+  part = paths.descendants(found, sources)
+  groups = _frame_groups(found) + _state_groups(found)
+  waiting = [group for group in groups if group]
+  while True:
+    touched = [group for group in waiting if group & part]
+    if not touched:
+      return part
+    waiting = [group for group in waiting if not group & part]
+    grown = set(part).union(*touched)
+    outputs = {t.name for name in grown - part for t in found[name].outputs}
+    part = grown | paths.descendants(found, outputs)
+    part |= _control_users(found, part)
+
+
+def _control_users(found, part):
+  """What waits for an op of `part`, directly or not."""
+  outputs = {t.name for name in part for t in found[name].outputs}
+  waits = {op.name for op in found.values()
+           if any(before.name in part for before in op.control_inputs)}
+  return waits | paths.descendants(
+      found, {t.name for name in waits for t in found[name].outputs}
+  ) | paths.descendants(found, outputs)
+
+
+def _frame_groups(found):
+  groups = collections.defaultdict(set)
+  for name, frame in frames_of(found).items():
+    groups[frame[0]].add(name)
+  return list(groups.values())
+
+
+def _state_groups(found):
+  groups = []
+  users = None
+  for name, op in found.items():
+    if op.type not in _PER_RUN_STATE:
+      continue
+    if users is None:
+      users = collections.defaultdict(set)
+      for user in found.values():
+        for tensor in user.inputs:
+          users[tensor.name].add(user.name)
+    groups.append(_users_of_handle(op, found, users) | {name})
+  return groups
+
+
+def _users_of_handle(op, found, users):
+  group, queue = set(), [op]
+  while queue:
+    for tensor in queue.pop().outputs:
+      if tensor.dtype == tf.resource or tensor.dtype._is_ref_dtype:  # pylint: disable=protected-access
+        for name in users[tensor.name] - group:
+          group.add(name)
+          queue.append(found[name])
+  return group
+
+
+def copy(graph, part, found, replaced, label, renew=False):
+  """Copies the ops of `part` into `graph` with some inputs replaced.
+
+  Args:
+    graph: `tf.Graph`, not finalized.
+    part: set of names of the ops to copy.
+    found: dict from name to op that holds them, inputs before users.
+    replaced: dict from tensor name to the `tf.Tensor` that is read in its
+      place. The handle of a resource variable is replaced by its *value*.
+    label: str, the last part of the copy's name scope.
+    renew: bool; give the functions that the copy calls names of their own.
+
+  Returns:
+    dict from the name of each tensor and op that was copied to its copy.
+
+  Raises:
+    UnsupportedGraphError: an op needs the variable itself, not its value.
+  """
+  nodes, external, waits = [], {}, []
+  lifted = lifting.Lifting(graph, [
+      name for name in replaced
+      if graph.get_tensor_by_name(name).dtype == tf.resource])
+  order = [op for name, op in found.items() if name in part]
+  defs = {op.name: _node(op, part, replaced, external, waits)
+          for op in order}
+  lifted.lift(order, defs)
+  functions = lifted.functions
+  if renew:
+    functions = _renew_functions(graph, list(defs.values()))
+  for op in order:
+    _drop_references(op, defs[op.name], replaced)
+    nodes.append(defs[op.name])
+  with _tf.building(graph):
+    _rename_frames(nodes, graph.unique_name(label, mark_as_used=False))
+    new = _import(graph, nodes, functions, external, label)
+    for name, before in waits:
+      _tf.add_control_inputs(new[name], [before])
+  copies = {}
+  for op in order:
+    twin = new[op.name]
+    copies[op.name] = twin
+    for tensor, copied in zip(op.outputs, twin.outputs):
+      copies[tensor.name] = copied
+  return copies
+
+
+def _node(op, part, replaced, external, waits):
+  """The NodeDef of `op`, its inputs named as the import will find them."""
+  node = op.node_def
+  del node.input[:]
+  for tensor in op.inputs:
+    if tensor.name in replaced:
+      external[tensor.name] = replaced[tensor.name]
+    elif tensor.op.name not in part:
+      external[tensor.name] = tensor
+    node.input.append(tensor.name)
+  for before in op.control_inputs:
+    if before.name in part:
+      node.input.append("^" + before.name)
+    else:
+      waits.append((op.name, before))
+  places = node.attr["_class"].list.s if "_class" in node.attr else []
+  kept = [place for place in places
+          if place.startswith(b"loc:@") and place[5:].decode() in part]
+  if places:
+    del node.attr["_class"].list.s[:]
+    if kept:
+      node.attr["_class"].list.s.extend(kept)
+    else:
+      del node.attr["_class"]
+  return node
+
+
+_WITHOUT_REFERENCE = {"RefEnter": "Enter", "RefExit": "Exit",
+                      "RefIdentity": "Identity", "RefMerge": "Merge",
+                      "RefNextIteration": "NextIteration",
+                      "RefSwitch": "Switch"}
+
+
+def _drop_references(op, node, replaced):
+  """Reads of a ref variable become reads of the value in its place."""
+  fed = [t for t in op.inputs if t.name in replaced]
+  if node.op in _WITHOUT_REFERENCE and (
+      fed or node.op != "RefEnter"):
+    node.op = _WITHOUT_REFERENCE[node.op]
+  elif fed:
+    arguments = op.op_def.input_arg if op.op_def else []
+    for argument, tensor in zip(arguments, op.inputs):
+      if argument.is_ref and tensor.name in replaced:
+        raise errors.UnsupportedGraphError(
+            "{} cannot take another value here.".format(
+                tensors.describe(tensor)),
+            "{} '{}' changes or inspects the variable itself, and is run with "
+            "the outputs.".format(op.type, op.name),
+            "Leave that op out of what is evaluated, or assign the variable.")
+
+
+def _rename_frames(nodes, prefix):
+  """Two copies of one loop in one run must not share a frame."""
+  for node in nodes:
+    if node.op in _ENTERS:
+      frame = node.attr["frame_name"]
+      frame.s = (prefix + "/").encode() + frame.s
+
+
+def _renew_functions(graph, nodes):
+  """Copies of the functions that `nodes` call, under names not used before.
+
+  TensorFlow differentiates a loop by making functions whose names it derives
+  from the old ones, and keeps them for the whole process: a second gradient of
+  the same function would collide with the first.
+
+  Args:
+    graph: `tf.Graph` whose library holds the functions.
+    nodes: list of NodeDef, which are changed to call the copies.
+
+  Returns:
+    list of FunctionDef.
+  """
+  suffix = "_gradfeed_" + uuid.uuid4().hex[:12]
+  made = collections.OrderedDict()
+
+  def renew(callers):
+    for node in callers:
+      if node.op in paths.FUNCTIONAL:
+        for value in node.attr.values():
+          for callee in ([value.func] if value.HasField("func")
+                         else value.list.func):
+            source = _tf.function_definition(graph, callee.name)
+            if source is None:
+              continue
+            callee.name += suffix
+            if callee.name not in made:
+              made[callee.name] = function = type(source)()
+              function.CopyFrom(source)
+              function.signature.name = callee.name
+              renew(function.node_def)
+
+  renew(nodes)
+  return list(made.values())
+
+
+def _import(graph, nodes, functions, external, label):
+  graph_def = tf.GraphDef()
+  graph_def.versions.CopyFrom(graph.graph_def_versions)
+  graph_def.node.extend(nodes)
+  graph_def.library.function.extend(functions)
+  names = [node.name for node in nodes]
+  imported = tf.import_graph_def(
+      graph_def, input_map=external, return_elements=names,
+      name=label)
+  return dict(zip(names, imported))

@@ -1,0 +1,159 @@
+"""Values on their way into a graph: dtype and shape checked, casts lossless."""
+
+import numpy as np
+
+from gradfeed import _tf
+from gradfeed import tensors
+from gradfeed._tf import tf
+
+_SHAPES_REMEMBERED = 1024
+
+
+class Unfit(Exception):
+  """A value that cannot be fed; `str` of it is the reason, one sentence."""
+
+
+class Slot:
+  """One dense tensor that takes a value at each call.
+
+  Attributes:
+    point: `tensors.Point` that the caller named.
+    target: `tf.Tensor` that TensorFlow is fed at: the point's own tensor if
+      that is a placeholder, else the placeholder in its place.
+    dtype: `np.dtype` of the array that is fed, or None (resources).
+    shapes: set of shapes that were found to fit.
+  """
+
+  __slots__ = ("point", "target", "dtype", "shapes")
+
+  def __init__(self, point, target=None):
+    self.point = point
+    self.target = target
+    self.dtype = _tf.numpy_dtype(point.dtype)
+    self.shapes = set()
+
+  def fit(self, value):
+    """`value` as an array that can be fed without another look.
+
+    Args:
+      value: array or whatever `np.asarray` takes.
+
+    Returns:
+      `np.ndarray` of exactly the tensor's dtype and of a shape that fits it;
+      the very array that was passed where that is one already.
+
+    Raises:
+      Unfit: with the reason.
+    """
+    if (type(value) is np.ndarray and value.dtype is self.dtype and
+        value.shape in self.shapes):
+      return value
+    if self.dtype is None:
+      return value
+    array = _cast(_as_array(value, self.dtype), self.dtype)
+    self._check_shape(array.shape)
+    return array
+
+  def _check_shape(self, shape):
+    if shape in self.shapes:
+      return
+    if not self.point.shape.is_compatible_with(shape):
+      raise Unfit("shape {} does not fit {}".format(
+          tensors.format_shape(shape), tensors.format_shape(self.point.shape)))
+    if len(self.shapes) >= _SHAPES_REMEMBERED:
+      self.shapes.clear()
+    self.shapes.add(shape)
+
+
+def _as_array(value, dtype):
+  if isinstance(value, (tf.Tensor, tf.Operation)) or _tf.is_variable(value):
+    raise Unfit(
+        "a {} is not a value; evaluate it first, or connect it in the "
+        "graph".format(type(value).__name__))
+  if value is None:
+    raise Unfit("None is not a value")
+  if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+    raise Unfit("it is a masked array, and a mask cannot be fed; fill it")
+  if isinstance(value, np.ndarray):
+    return value
+  try:
+    array = np.asarray(value)
+  except ValueError as error:
+    raise Unfit("it is not an array ({})".format(error)) from None
+  if array.dtype.kind == "O" and dtype.kind not in "OSU":
+    raise Unfit("it is not an array of numbers (a {} with rows of different "
+                "lengths, or with objects in it)".format(type(value).__name__))
+  return array
+
+
+def _cast(array, dtype):
+  """`array` in `dtype`, if that loses nothing but floating point precision."""
+  if array.dtype == dtype:
+    return array if array.dtype is dtype else array.view(dtype)
+  if dtype.kind in "OSU":
+    if array.dtype.kind in "OSU":
+      return array.astype(object)
+    raise Unfit("{} is not string".format(array.dtype.name))
+  if array.dtype.kind not in "biufcV":
+    raise Unfit("{} is not {}".format(array.dtype.name, dtype.name))
+  with np.errstate(all="ignore"):
+    try:
+      cast = array.astype(dtype)
+      if _both_floating(array.dtype, dtype):
+        bad = np.isfinite(array) & ~np.isfinite(cast)
+        trouble = "overflows to infinity"
+      else:
+        bad = cast.astype(array.dtype) != array
+        bad |= (cast < 0) != (array < 0) if _ordered(array, cast) else False
+        trouble = "would become"
+    except (TypeError, ValueError):
+      raise Unfit("{} is not {}".format(array.dtype.name, dtype.name)) from None
+  if np.any(bad):
+    first = np.unravel_index(np.argmax(bad), np.shape(bad))
+    raise Unfit("{!r} at {} {}{} in {}".format(
+        array[first].item() if array.dtype.kind != "V" else array[first],
+        list(map(int, first)), trouble,
+        " {!r}".format(cast[first].item()) if trouble == "would become" else "",
+        dtype.name))
+  return cast
+
+
+def _both_floating(source, target):
+  """Whether only precision can be lost; bfloat16 has kind V and counts."""
+  if source.kind in "fV" and target.kind in "fV":
+    return True
+  return source.kind == "c" and target.kind == "c" or (
+      source.kind in "fV" and target.kind == "c")
+
+
+def _ordered(*arrays):
+  return all(array.dtype.kind in "iuf" for array in arrays)
+
+
+def split(leaf, value):
+  """The values of the points of `leaf` in the one value given for it.
+
+  Args:
+    leaf: `tensors.Point`, `tensors.Sparse` or `tensors.Partitioned`.
+    value: what the caller passed for it.
+
+  Returns:
+    list with a value for each of `leaf.points()`.
+
+  Raises:
+    Unfit: with the reason.
+  """
+  if isinstance(leaf, tensors.Sparse):
+    if isinstance(value, tf.SparseTensor):
+      raise Unfit("a SparseTensor is not a value; pass a SparseTensorValue")
+    if not isinstance(value, tuple) or len(value) != 3:
+      raise Unfit("a sparse tensor takes a SparseTensorValue, or the tuple "
+                  "(indices, values, dense_shape)")
+    return list(value)
+  if isinstance(leaf, tensors.Partitioned):
+    array = np.asarray(value)
+    if not leaf.shape.is_compatible_with(array.shape):
+      raise Unfit("shape {} does not fit {}".format(
+          tensors.format_shape(array.shape), tensors.format_shape(leaf.shape)))
+    return leaf.split(array)
+  return [value]

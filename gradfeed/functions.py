@@ -1,0 +1,317 @@
+"""`function` and `run`: tensors of a graph as a callable of NumPy values."""
+
+import collections
+
+import numpy as np
+
+from gradfeed import _tf
+from gradfeed import errors
+from gradfeed import evaluations
+from gradfeed import feeds
+from gradfeed import memos
+from gradfeed import outputs as outputs_lib
+from gradfeed import tensors
+from gradfeed._tf import tf
+
+
+def function(inputs, outputs, session=None, feed_dict=None, points=(),
+             timeout=None):
+  """Makes a callable: `outputs` of the graph at given values of `inputs`.
+
+  Anything may be an input. A placeholder is fed; everything else (a variable,
+  a layer in the middle, an iterator's batch, a constant) is cut: the part of
+  the graph between the inputs and the outputs is copied, once, with a
+  placeholder in the input's place, and all else is shared with the original.
+  The session's own weights are used, and no variable is changed.
+
+  Args:
+    inputs: tensor, variable, `tf.SparseTensor` or name, or a list or tuple of
+      them (one argument each), possibly nested.
+    outputs: tensor, variable, `tf.SparseTensor`, `tf.IndexedSlices` or name,
+      or nested lists, tuples and dicts of them.
+    session: `tf.Session`, `tf.InteractiveSession`, `MonitoredSession` (no hook
+      fires) or a wrapper of one; None for the default session at each call.
+    feed_dict: dict from tensors, variables or names to values that are held
+      for every call. Values are taken now; the dict is not kept.
+    points: tensors among what is fed that lie between the x and the y of a
+      derivative in `outputs`. The gradient then goes through them, at the
+      value that is given. Without being named here they are refused.
+    timeout: float, seconds that one call may take, or None.
+
+  Returns:
+    `Function`.
+
+  Raises:
+    FeedError: an input has no effect on the outputs, appears twice, lies
+      between x and y of a derivative, or a held value does not fit.
+    AssignmentError: the outputs cannot be computed without changing a
+      variable.
+    FinalizedGraphError: something has to be cut and the graph is closed.
+    UnsupportedGraphError: an input that cannot be replaced by a value.
+    GraphMismatchError, TensorNotFoundError, ArgumentError, SessionError.
+
+  Example:
+    >>> import gradfeed as gf, tensorflow.compat.v1 as tf
+    >>> with tf.Graph().as_default(), tf.Session() as session:
+    ...   x = tf.placeholder(tf.float64, [])
+    ...   h = tf.exp(x)
+    ...   f = gf.function(h, gf.gradient(h * h, h))
+    ...   print(f(5.0))
+    10.0
+  """
+  return Function(inputs, outputs, session, feed_dict, points, timeout)
+
+
+class Function:
+  """What `function` returns: a callable, safe from many threads.
+
+  Attributes:
+    needs: list of the placeholders that have no value yet, as `tf.Tensor`;
+      pass them in the `feed_dict` of a call.
+    graph: `tf.Graph`.
+  """
+
+  def __init__(self, inputs, outputs, session, feed_dict, points, timeout):
+    self.graph = (session.graph if session is not None
+                  else tensors.graph_of(inputs, outputs))
+    self._structures = (list(inputs) if isinstance(inputs, (list, tuple)) and
+                        not isinstance(inputs, tf.SparseTensorValue)
+                        else [inputs])
+    self._inputs = [tensors.resolve(leaf, self.graph, "input")
+                    for leaf in tensors.flatten(self._structures)]
+    self._output_structure = outputs
+    flat = tensors.flatten(outputs)
+    if not flat:
+      raise errors.ArgumentError(
+          "There are no outputs.", "There is nothing to evaluate.",
+          "Pass at least one tensor.")
+    self._outputs = [outputs_lib.resolve(leaf, self.graph) for leaf in flat]
+    self._is_single = not tensors.is_container(outputs)
+    self._session = session
+    self._timeout = timeout
+    self._points = [p.name for leaf in tensors.flatten(points)
+                    for p in tensors.resolve(leaf, self.graph).points()]
+    self._evaluations = {}
+    self._held = _frozen(resolve_feeds(feed_dict, self.graph, self._inputs))
+    self._base = self._evaluation(self._held)
+    self.needs = list(self._base.needs)
+    self._is_flat = (
+        len(self._structures) == len(self._inputs) and
+        all(isinstance(leaf, tensors.Point) for leaf in self._inputs) and
+        not any(map(tensors.is_container, self._structures)))
+    self._slots = self._base.slots[:len(self._inputs)]
+    self._held_arrays = [
+        slot.fit(part) for slot, part in zip(
+            self._base.slots[sum(len(i.points()) for i in self._inputs):],
+            [part for leaf, value in self._held.values()
+             for part in feeds.split(leaf, value)])]
+
+  def __call__(self, *values, feed_dict=None):
+    """Evaluates the outputs.
+
+    Args:
+      *values: one for each input: array of the input's shape, and of its dtype
+        or of one that can be cast without loss (float64 to float32 will do).
+      feed_dict: dict from tensors or names to values for this call, over those
+        that are held.
+
+    Returns:
+      The structure of the outputs, with NumPy arrays or scalars that belong to
+      the caller.
+
+    Raises:
+      FeedError: lists every value that does not fit.
+      MissingFeedError: lists every placeholder without a value.
+      UninitializedError: lists the variables without a value.
+      SessionError: no session, a closed one, or one of another graph.
+      TimeLimitError: after `timeout` seconds.
+    """
+    if feed_dict or not self._is_flat or self.needs or (
+        len(values) != len(self._slots)):
+      return self._call(values, feed_dict)
+    try:
+      arrays = [slot.fit(value) for slot, value in zip(self._slots, values)]
+    except feeds.Unfit:
+      return self._call(values, feed_dict)
+    if self._held_arrays:
+      arrays += self._held_arrays
+    results = self._base.evaluate(self._session or _default_session(), arrays)
+    return results[0] if self._is_single else tensors.pack(
+        self._output_structure, results)
+
+  def _call(self, values, feed_dict):
+    """Any call: nested inputs, other feeds, values that are refused."""
+    if len(values) != len(self._structures):
+      raise errors.FeedError(
+          "{} values for {} inputs.".format(
+              len(values), len(self._structures)),
+          "The inputs are {}.".format(tensors.describe_all(self._inputs)),
+          "Pass one value for each, in this order.")
+    values = [leaf for structure, value in zip(self._structures, values)
+              for leaf in tensors.flatten_as(structure, value)]
+    fed = dict(self._held)
+    fed.update(resolve_feeds(feed_dict, self.graph, self._inputs))
+    fed = _ordered(fed)
+    evaluation = self._evaluation(fed)
+    evaluation.require_all_fed()
+    arrays = evaluation.fit(values + [value for _, value in fed.values()])
+    results = evaluation.evaluate(self._session or _default_session(), arrays)
+    return results[0] if self._is_single else tensors.pack(
+        self._output_structure, results)
+
+  def _evaluation(self, fed):
+    key = tuple(fed)
+    known = self._evaluations.get(key)
+    if known is None:
+      known = self._evaluations[key] = evaluations.Evaluation(
+          self.graph, self._inputs + [leaf for leaf, _ in fed.values()],
+          self._outputs, self._points, self._timeout)
+    return known
+
+
+def run(session, fetches, feed_dict=None, timeout=None):
+  """Takes the place of `session.run`: any feed takes effect or is refused.
+
+  What differs: a value fed to anything but a placeholder is never ignored; a
+  feed that nothing reads, a lossy cast and a wrong shape are errors before
+  anything runs; so are placeholders without a value and variables that are
+  not initialised, all at once; a None among the fetches is explained; the
+  same fetches and feeds are compiled once and run in a fraction of the time.
+
+  Args:
+    session: a session, as in `function`; None for the default one.
+    fetches: tensor, op, variable, `tf.SparseTensor`, `tf.IndexedSlices` or
+      name, or nested lists, tuples and dicts of them.
+    feed_dict: dict from tensors, variables or names to values. Not changed.
+    timeout: float, seconds that the run may take, or None.
+
+  Returns:
+    The structure of `fetches`: NumPy arrays or scalars, None for an op.
+
+  Raises:
+    FeedError, MissingFeedError, UninitializedError, SessionError,
+    TimeLimitError: as in `function`.
+    DisconnectedError: a fetch is None.
+    AssignmentError: a derivative and an op that changes a variable it reads
+      are fetched together.
+
+  Example:
+    >>> import gradfeed as gf, tensorflow.compat.v1 as tf
+    >>> with tf.Graph().as_default(), tf.Session() as session:
+    ...   h = tf.constant(3.0) * 3.0
+    ...   print(gf.run(session, tf.exp(-h), {h: 0.0}))
+    1.0
+  """
+  session = session if session is not None else _default_session()
+  graph = session.graph
+  key = ("run", _token(fetches, graph), timeout,
+         tuple(_token(key, graph) for key in feed_dict or ()))
+  evaluation = memos.memo_of(graph).built.get(key)
+  if evaluation is None:
+    fed = resolve_feeds(feed_dict, graph)
+    found = [outputs_lib.resolve(leaf, graph, allow_operations=True)
+             for leaf in tensors.flatten(fetches)]
+    evaluation = memos.once(graph, key, lambda: evaluations.Evaluation(
+        graph, [leaf for leaf, _ in fed.values()], found, (), timeout,
+        may_assign=True))
+  evaluation.require_all_fed()
+  arrays = evaluation.fit(list((feed_dict or {}).values()))
+  return tensors.pack(fetches, evaluation.evaluate(session, arrays))
+
+
+def _token(thing, graph):
+  """A hashable that names what to fetch or to feed."""
+  if tensors.is_container(thing):
+    keys = list(thing) if isinstance(
+        thing, collections.abc.Mapping) else range(len(thing))
+    return (type(thing).__name__,) + tuple(
+        (key, _token(thing[key], graph)) for key in keys)
+  thing = _tf.dereference(thing)
+  if isinstance(thing, (tf.Tensor, tf.Operation)) and (
+      not _tf.is_eager(thing)) and thing.graph is graph:
+    return thing.name
+  if isinstance(thing, str):
+    return thing
+  # Whatever is left is told apart by what it is, and checked when resolved.
+  name = getattr(getattr(thing, "values", thing), "name", None)
+  return (type(thing).__name__, name, id(getattr(thing, "graph", None)))
+
+
+def resolve_feeds(feed_dict, graph, inputs=()):
+  """The keys of a `feed_dict` as leaves, none of them twice.
+
+  Args:
+    feed_dict: dict from tensors, variables or names to values, or None.
+    graph: `tf.Graph`.
+    inputs: leaves that get their values otherwise.
+
+  Returns:
+    dict from the leaf's name to (leaf, value), in the order of `feed_dict`.
+
+  Raises:
+    FeedError: lists the keys that are unknown or name one tensor twice.
+  """
+  if feed_dict is None:
+    return {}
+  if not isinstance(feed_dict, collections.abc.Mapping):
+    raise errors.ArgumentError(
+        "feed_dict is a {}.".format(type(feed_dict).__name__),
+        "It maps tensors to values.", "Pass a dict: {tensor: value}.")
+  fed, problems = collections.OrderedDict(), []
+  taken = {point.name for leaf in inputs for point in leaf.points()}
+  if len(taken) < sum(len(leaf.points()) for leaf in inputs):
+    problems.append(("the inputs", "one of them appears twice"))
+  for key, value in feed_dict.items():
+    try:
+      leaf = tensors.resolve(key, graph, "feed")
+    except (errors.TensorNotFoundError, errors.ArgumentError,
+            errors.GraphMismatchError) as error:
+      problems.append((repr(key), "{} {}".format(error.what, error.why)))
+      continue
+    names = {point.name for point in leaf.points()}
+    if names & taken:
+      problems.append((leaf, "it has a value already; two keys, or a key and "
+                       "an input, name the same tensor"))
+    taken |= names
+    fed[leaf.name] = (leaf, value)
+  if problems:
+    raise evaluations.feed_error(problems)
+  return fed
+
+
+def _ordered(fed):
+  return collections.OrderedDict(sorted(fed.items()))
+
+
+def _frozen(fed):
+  """Held values as they are now, whatever becomes of the caller's arrays."""
+  frozen, problems = {}, []
+  for name, (leaf, value) in fed.items():
+    try:
+      parts = [np.array(feeds.Slot(point).fit(part))
+               if _tf.numpy_dtype(point.dtype) else part
+               for point, part in zip(leaf.points(),
+                                      feeds.split(leaf, value))]
+    except feeds.Unfit as unfit:
+      problems.append((leaf, str(unfit)))
+      continue
+    if isinstance(leaf, tensors.Sparse):
+      value = tuple(parts)
+    elif isinstance(leaf, tensors.Partitioned):
+      value = np.concatenate(parts, leaf.axis)
+    else:
+      value = parts[0]
+    frozen[name] = (leaf, value)
+  if problems:
+    raise evaluations.feed_error(problems)
+  return _ordered(frozen)
+
+
+def _default_session():
+  session = tf.get_default_session()
+  if session is None:
+    raise errors.SessionError(
+        "There is no session.",
+        "None was given, and no `with session:` block surrounds the call.",
+        "Pass session=..., or call inside `with tf.Session() as session:`.")
+  return session

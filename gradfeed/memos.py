@@ -1,0 +1,89 @@
+"""What gradfeed remembers about a graph, kept on the graph itself.
+
+Kept there, graph and memo die together. A dictionary from graphs to memos
+would never let go: its values point back at the graph.
+"""
+
+import collections
+import threading
+
+from gradfeed import errors
+
+_CREATION = threading.Lock()
+_ATTRIBUTE = "_gradfeed_memo"
+
+#: One derivative that was built: tensor names of what it is the derivative of
+#: and by, of what it holds constant, and of the copies it was built on.
+Derivative = collections.namedtuple(
+    "Derivative", ["ys", "xs", "stops", "results"])
+
+
+class Memo:
+  """Everything built so far on one graph.
+
+  Attributes:
+    lock: held while anything is built. TensorFlow's own construction is not
+      safe from several threads.
+    built: dict from a key that names a request to its result.
+    derivatives: dict from the name of a tensor to the `Derivative` it is of.
+  """
+
+  def __init__(self):
+    self.lock = threading.RLock()
+    self.built = {}
+    self.derivatives = {}
+
+
+def memo_of(graph):
+  """The `Memo` of `graph`; the same one on every call."""
+  memo = getattr(graph, _ATTRIBUTE, None)
+  if memo is None:
+    with _CREATION:
+      memo = getattr(graph, _ATTRIBUTE, None)
+      if memo is None:
+        memo = Memo()
+        setattr(graph, _ATTRIBUTE, memo)
+  return memo
+
+
+def once(graph, key, build):
+  """`build()` the first time that `key` is asked for on `graph`.
+
+  Args:
+    graph: `tf.Graph`.
+    key: hashable; holds names, never tensors.
+    build: function without arguments.
+
+  Returns:
+    What `build` returned then.
+  """
+  memo = memo_of(graph)
+  result = memo.built.get(key)
+  if result is None:
+    with memo.lock:
+      result = memo.built.get(key)
+      if result is None:
+        result = memo.built[key] = build()
+  return result
+
+
+def require_open(graph, purpose):
+  """Refuses to add ops to a finalized graph.
+
+  Args:
+    graph: `tf.Graph`.
+    purpose: str, what the ops are for, for the message.
+
+  Raises:
+    FinalizedGraphError: with both ways out.
+  """
+  if graph.finalized:
+    raise errors.FinalizedGraphError(
+        "{} needs new ops, and the graph is finalized.".format(purpose),
+        "MonitoredSession, Supervisor and graph.finalize() close a graph for "
+        "good.",
+        "Build it before the session is made (the same call later finds it "
+        "again), or work on a clone: "
+        "`with gradfeed.snapshot(session) as clone: ...`.")
+
+
