@@ -21,6 +21,7 @@ except ImportError as _error:
 # pylint: disable=g-direct-tensorflow-import, wrong-import-position
 # pylint: disable=protected-access
 from tensorflow.core.protobuf import config_pb2
+from tensorflow.python.client import session as session_lib
 from tensorflow.python.framework import ops
 from tensorflow.python.ops import resource_variable_ops
 from tensorflow.python.ops import variables
@@ -84,12 +85,6 @@ def is_trainable_dtype(dtype):
   dtype = dtype.base_dtype
   return (dtype.is_floating or dtype.is_complex or
           dtype in (tf.resource, tf.variant))
-
-
-def in_function(graph):
-  """Whether `graph` is the body of a `tf.function`."""
-  return bool(getattr(graph, "outer_graph", None)) or hasattr(
-      graph, "captures")
 
 
 def control_flow_context(op):
@@ -210,8 +205,8 @@ def make_callable(session, feeds, fetches, targets, on_caller_thread,
     timeout: float, seconds, or None for no limit.
 
   Returns:
-    A callable from the values of `feeds`, in order, exact dtypes, to the list
-    of the values of `fetches`. It checks nothing.
+    A callable from the sequence of the values of `feeds`, in order, exact
+    dtypes, to the list of the values of `fetches`. It checks nothing.
   """
   options = config_pb2.CallableOptions()
   options.feed.extend(feeds)
@@ -221,7 +216,15 @@ def make_callable(session, feeds, fetches, targets, on_caller_thread,
     options.run_options.inter_op_thread_pool = -1
   if timeout is not None:
     options.run_options.timeout_in_ms = max(1, int(timeout * 1000))
-  return session._make_callable_from_options(options)
+  compiled = session._make_callable_from_options(options)
+  run, pointer, handle = (
+      session_lib.tf_session.TF_SessionRunCallable, session._session,
+      compiled._handle)
+
+  def call(arrays, _keep=compiled):  # Released with the last reference.
+    return run(pointer, handle, tuple(arrays), None)
+
+  return call
 
 
 def is_inside_while(op):

@@ -18,13 +18,18 @@ import numpy as np
 
 from gradfeed import _tf
 
-#: Results up to this size are copied; larger ones only where they are shared.
-_SMALL_BYTES = 1 << 14
-
 #: Below this many seconds a call in the caller's thread always wins, since
 #: handing it to TensorFlow's threads alone costs a good part of it.
 _WORTH_TRYING = 250e-6
 _TRIALS = 3
+
+#: Slow calls in a row after which a choice is made, and quick ones after which
+#: it no longer is: a busy machine makes single calls slow.
+_SLOW_STREAK = 3
+_QUICK_STREAK = 64
+
+_clock = time.perf_counter
+_ARRAY = np.ndarray
 _SHAPES_REMEMBERED = 256
 
 #: More ops than this, one in the other, might fill the stack of a thread.
@@ -37,26 +42,27 @@ _FLUSH_AND_ZERO = 0x8040
 
 
 def _flushing_environment():
-  """(get, set, environment) of the C library; None where it is not known."""
+  """(get, set, environment) of the C library; all None where not known."""
+  unknown = None, None, None
   if sys.platform != "linux" or platform.machine() != "x86_64":
-    return None
+    return unknown
   try:
     library = ctypes.PyDLL(ctypes.util.find_library("m") or "libm.so.6")
     get, set_ = library.fegetenv, library.fesetenv
     environment = ctypes.create_string_buffer(_ENVIRONMENT_BYTES)
     if get(environment):
-      return None
+      return unknown
   except (OSError, AttributeError):
-    return None
+    return unknown
   mxcsr, = struct.unpack_from("I", environment, _MXCSR_OFFSET)
   # The default control word; anything else means another layout.
   if mxcsr & 0xFFC0 & ~_FLUSH_AND_ZERO != 0x1F80:
-    return None
+    return unknown
   struct.pack_into("I", environment, _MXCSR_OFFSET, mxcsr | _FLUSH_AND_ZERO)
   return get, set_, environment
 
 
-_FLUSHING = _flushing_environment()
+_get_environment, _set_environment, _FLUSHING = _flushing_environment()
 
 
 class _Spare(threading.local):
@@ -76,16 +82,15 @@ def _run_here(way, arrays):
   So TensorFlow's own threads have them. The floating point environment belongs
   to a thread: it is saved, changed around the call, and put back.
   """
-  get, set_, flushing = _FLUSHING
   spare = _SPARE.buffers
   saved = spare.pop() if spare else ctypes.create_string_buffer(
       _ENVIRONMENT_BYTES)
-  get(saved)
-  set_(flushing)
+  _get_environment(saved)
+  _set_environment(_FLUSHING)
   try:
-    return way(*arrays)
+    return way(arrays)
   finally:
-    set_(saved)
+    _set_environment(saved)
     spare.append(saved)
 
 
@@ -123,10 +128,13 @@ class Compiled:
   """
 
   def __init__(self, session, recipe):
-    self._recipe = recipe
+    self._copy_feeds = recipe.copy_feeds
+    self._has_choice = False  # Until calls take long enough for one.
+    self._streak = 0
     self._pool_only = recipe.in_pool or _tf.is_remote(session)
     self._copies = [None if private else True for private in recipe.private]
     self._held = [None] * len(recipe.fetches)
+    self._all_fresh = False
     self._make = lambda on_caller: _tf.make_callable(
         session, recipe.feeds, recipe.fetches, recipe.targets, on_caller,
         recipe.timeout)
@@ -150,21 +158,25 @@ class Compiled:
     Returns:
       list with the value of each fetch.
     """
-    if self._recipe.copy_feeds:
+    if self._copy_feeds:
       arrays = [np.array(array) for array in arrays]
-    if self._pool_only:
-      results = self._first(*arrays)
-    elif self._chosen or self._trials:
+    if self._has_choice:
       results = self._measured(arrays)
+    elif self._pool_only:
+      results = self._first(arrays)
     else:
-      start = time.perf_counter()
+      start = _clock()
       results = _run_here(self._first, arrays)
-      if time.perf_counter() - start > _WORTH_TRYING:
-        self._trials.setdefault(_shapes(arrays), ([], []))
-    for i, result in enumerate(results):
-      if type(result) is np.ndarray and result.base is not None:
-        results[i] = (result.copy() if result.nbytes <= _SMALL_BYTES
-                      else self._own(i, result))
+      if _clock() - start > _WORTH_TRYING:
+        self._streak += 1
+        if self._streak >= _SLOW_STREAK:
+          self._has_choice, self._streak = True, 0
+      elif self._streak:
+        self._streak = 0
+    if not self._all_fresh:
+      for i, result in enumerate(results):
+        if type(result) is _ARRAY and result.base is not None:
+          results[i] = self._own(i, result)
     return results
 
   def _measured(self, arrays):
@@ -181,9 +193,15 @@ class Compiled:
       trial = self._trials.get(shapes)
       on_caller = trial is None or len(trial[0]) <= len(trial[1])
     way = self._way(on_caller)
-    start = time.perf_counter()
-    results = _run_here(way, arrays) if on_caller else way(*arrays)
-    elapsed = time.perf_counter() - start
+    start = _clock()
+    results = _run_here(way, arrays) if on_caller else way(arrays)
+    elapsed = _clock() - start
+    if elapsed > _WORTH_TRYING:
+      self._streak = 0
+    else:
+      self._streak += 1
+      if self._streak >= _QUICK_STREAK:
+        self._has_choice, self._streak = False, 0
     if trial is not None:
       self._judge(shapes, trial, on_caller, elapsed)
     elif on_caller and elapsed > _WORTH_TRYING and shapes not in self._chosen:
@@ -202,23 +220,22 @@ class Compiled:
       self._trials.pop(shapes, None)
 
   def _own(self, index, view):
-    """A large result that nobody else can see.
+    """A result that nobody else can see.
 
     TensorFlow hands out its own buffer. That of a fetch which was folded into
     a constant is the same at each call, and writing into it would change what
     later calls return; any other is fresh. Two views alive together at one
     address tell which it is.
     """
-    copies = self._copies[index]
-    if copies is None:
+    if self._copies[index] is None and view.size:
       held = self._held[index]
       if held is None:
         self._held[index] = view
         return view.copy()
-      copies = self._copies[index] = (
-          held.ctypes.data == view.ctypes.data)
+      self._copies[index] = held.ctypes.data == view.ctypes.data
       self._held[index] = None
-    return view.copy() if copies else view
+      self._all_fresh = all(copies is False for copies in self._copies)
+    return view if self._copies[index] is False else view.copy()
 
 
 def _shapes(arrays):

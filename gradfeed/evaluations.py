@@ -20,9 +20,6 @@ from gradfeed import paths
 from gradfeed import tensors
 from gradfeed._tf import tf
 
-#: Elements up to which a result is copied in Python, which is the sooner way.
-_SMALL_ELEMENTS = 2048
-
 _Problem = collections.namedtuple("_Problem", ["leaf", "reason"])
 
 
@@ -366,15 +363,12 @@ def _fetchable(tensor):
   """(what to fetch for `tensor`, whether its buffer is its own).
 
   TF 2 hands out the buffers of variables and constants themselves, as arrays
-  that can be written to. A Snapshot of a large tensor costs nothing unless it
-  is one of these; a small one is copied in Python.
+  that can be written to. A Snapshot costs next to nothing, unless the tensor
+  is one of these: then it copies.
   """
-  small = tensor.shape.is_fully_defined() and (
-      tensor.shape.num_elements() <= _SMALL_ELEMENTS)
-  numeric = tensor.dtype.base_dtype.is_floating or (
-      tensor.dtype.base_dtype.is_integer) or tensor.dtype.base_dtype.is_complex
-  if not _tf.IS_TF2 or small or not numeric or (
-      tensor.dtype.base_dtype.is_quantized):
+  dtype = tensor.dtype.base_dtype
+  numeric = dtype.is_floating or dtype.is_integer or dtype.is_complex
+  if not _tf.IS_TF2 or not numeric or dtype.is_quantized:
     return tensor, False
   key = ("snapshot", tensor.name)
   known = memos.memo_of(tensor.graph).built.get(key)
@@ -451,26 +445,52 @@ def check_initialized(session, variables):
   Raises:
     UninitializedError: lists them. Nothing is ever initialised here.
   """
-  memo = _tf.session_memo(session)
-  known = memo.get(_INITIALIZED)
-  if known is None:
-    known = memo[_INITIALIZED] = set()
+  known = _tf.session_memo(session).setdefault(_INITIALIZED, set())
   unknown = [op for op in variables if op.name not in known]
-  if not unknown:
-    return
-  asked = [(op, _is_initialized(op)) for op in unknown]
-  asked = [(op, question) for op, question in asked if question is not None]
-  answers = session.run([question for _, question in asked])
-  empty = [op for (op, _), answer in zip(asked, answers) if not answer]
+  empty = uninitialized(session, unknown)
   if empty:
     raise errors.UninitializedError(
         "Not initialised in this session: {}.".format(
-            tensors.describe_all(op.outputs[0] for op in empty)),
+            tensors.describe_all(op.outputs[0] for op in unknown
+                                 if op.name in empty)),
         "The outputs read them. gradfeed never initialises a variable by "
         "itself: random weights would give a plausible number.",
         "Restore a checkpoint (tf.train.Saver().restore(session, path)) or run "
         "the initialiser, in the same session.")
-  known.update(op.name for op, _ in asked)
+  known.update(op.name for op in unknown)
+
+
+def uninitialized(session, variables):
+  """The names of those among `variables` (ops) without a value in `session`.
+
+  In a finalized graph that has no op to ask a variable, it is read instead.
+  """
+  asked = [(op, _is_initialized(op)) for op in variables]
+  questions = [(op, question) for op, question in asked
+               if question is not None]
+  answers = session.run([question for _, question in questions])
+  empty = {op.name for (op, _), answer in zip(questions, answers)
+           if not answer}
+  for op, question in asked:
+    if question is None:
+      try:
+        session.run(_reader(op))
+      except tf.errors.FailedPreconditionError:
+        empty.add(op.name)
+      except errors.ArgumentError:
+        continue  # Nothing reads it outside of a loop; TensorFlow will tell.
+  return empty
+
+
+def _reader(variable):
+  """An op that fails without the value of `variable`, else the value."""
+  read = tensors.read_of(tensors.Point(variable.outputs[0]))
+  if read.op is not variable:
+    return read.op
+  for consumer in read.consumers():
+    if consumer.type == "Identity" and not _tf.is_inside_while(consumer):
+      return consumer
+  return read
 
 
 class _Initialized:

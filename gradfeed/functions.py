@@ -1,6 +1,7 @@
 """`function` and `run`: tensors of a graph as a callable of NumPy values."""
 
 import collections
+from collections import abc
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from gradfeed import memos
 from gradfeed import outputs as outputs_lib
 from gradfeed import tensors
 from gradfeed._tf import tf
+
+_ARRAY = np.ndarray
 
 
 def function(inputs, outputs, session=None, feed_dict=None, points=(),
@@ -95,16 +98,16 @@ class Function:
     self._held = _frozen(resolve_feeds(feed_dict, self.graph, self._inputs))
     self._base = self._evaluation(self._held)
     self.needs = list(self._base.needs)
-    self._is_flat = (
-        len(self._structures) == len(self._inputs) and
+    self._is_direct = (
+        not self.needs and len(self._structures) == len(self._inputs) and
         all(isinstance(leaf, tensors.Point) for leaf in self._inputs) and
         not any(map(tensors.is_container, self._structures)))
     self._slots = self._base.slots[:len(self._inputs)]
-    self._held_arrays = [
+    self._held_arrays = tuple(
         slot.fit(part) for slot, part in zip(
             self._base.slots[sum(len(i.points()) for i in self._inputs):],
             [part for leaf, value in self._held.values()
-             for part in feeds.split(leaf, value)])]
+             for part in feeds.split(leaf, value)]))
 
   def __call__(self, *values, feed_dict=None):
     """Evaluates the outputs.
@@ -126,16 +129,19 @@ class Function:
       SessionError: no session, a closed one, or one of another graph.
       TimeLimitError: after `timeout` seconds.
     """
-    if feed_dict or not self._is_flat or self.needs or (
+    if feed_dict or not self._is_direct or (
         len(values) != len(self._slots)):
       return self._call(values, feed_dict)
-    try:
-      arrays = [slot.fit(value) for slot, value in zip(self._slots, values)]
-    except feeds.Unfit:
-      return self._call(values, feed_dict)
-    if self._held_arrays:
-      arrays += self._held_arrays
-    results = self._base.evaluate(self._session or _default_session(), arrays)
+    for slot, value in zip(self._slots, values):
+      if not (type(value) is _ARRAY and value.dtype is slot.dtype and
+              value.shape in slot.shapes):
+        try:
+          values = tuple(map(feeds.Slot.fit, self._slots, values))
+        except feeds.Unfit:
+          return self._call(values, feed_dict)
+        break
+    results = self._base.evaluate(
+        self._session or _default_session(), values + self._held_arrays)
     return results[0] if self._is_single else tensors.pack(
         self._output_structure, results)
 
@@ -223,7 +229,7 @@ def _token(thing, graph):
   """A hashable that names what to fetch or to feed."""
   if tensors.is_container(thing):
     keys = list(thing) if isinstance(
-        thing, collections.abc.Mapping) else range(len(thing))
+        thing, abc.Mapping) else range(len(thing))
     return (type(thing).__name__,) + tuple(
         (key, _token(thing[key], graph)) for key in keys)
   thing = _tf.dereference(thing)
@@ -253,7 +259,7 @@ def resolve_feeds(feed_dict, graph, inputs=()):
   """
   if feed_dict is None:
     return {}
-  if not isinstance(feed_dict, collections.abc.Mapping):
+  if not isinstance(feed_dict, abc.Mapping):
     raise errors.ArgumentError(
         "feed_dict is a {}.".format(type(feed_dict).__name__),
         "It maps tensors to values.", "Pass a dict: {tensor: value}.")

@@ -100,9 +100,10 @@ class Lifting:
       argument = function.signature.input_arg[index]
       _retype(argument, value)
       values[argument.name] = value
-      function.arg_attr.pop(index, None)
-      if hasattr(function, "resource_arg_unique_id"):
-        function.resource_arg_unique_id.pop(index, None)
+      for about in ("arg_attr", "resource_arg_unique_id"):
+        known = getattr(function, about, {})
+        if index in known:
+          del known[index]
     if "_input_shapes" in function.attr:
       del function.attr["_input_shapes"]
     body = _Body(self, function.node_def, values, in_function=True)

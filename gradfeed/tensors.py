@@ -1,6 +1,6 @@
 """What may stand for a tensor, its name in a message, and nested structures."""
 
-import collections
+from collections import abc
 import warnings
 
 import numpy as np
@@ -166,12 +166,12 @@ def describe_all(things):
 
 
 def is_container(value):
-  return isinstance(value, (list, tuple, collections.abc.Mapping)) and not (
+  return isinstance(value, (list, tuple, abc.Mapping)) and not (
       isinstance(value, tf.SparseTensorValue))
 
 
 def _children(structure):
-  if isinstance(structure, collections.abc.Mapping):
+  if isinstance(structure, abc.Mapping):
     return [(key, structure[key]) for key in _ordered_keys(structure)]
   return list(enumerate(structure))
 
@@ -199,8 +199,8 @@ def flatten_as(structure, value, label="value"):
   if not is_container(structure):
     return [value]
   keys = [key for key, _ in _children(structure)]
-  if isinstance(structure, collections.abc.Mapping):
-    fits = (isinstance(value, collections.abc.Mapping) and
+  if isinstance(structure, abc.Mapping):
+    fits = (isinstance(value, abc.Mapping) and
             set(value) == set(keys))
   else:
     fits = isinstance(value, (list, tuple, np.ndarray)) and (
@@ -224,7 +224,7 @@ def pack(structure, leaves):
 def _pack(structure, leaves):
   if not is_container(structure):
     return next(leaves)
-  if isinstance(structure, collections.abc.Mapping):
+  if isinstance(structure, abc.Mapping):
     packed = {key: _pack(child, leaves) for key, child in _children(structure)}
     ordered = [(key, packed[key]) for key in structure]
     try:
