@@ -20,13 +20,18 @@ except ImportError as _error:
 
 # pylint: disable=g-direct-tensorflow-import, wrong-import-position
 # pylint: disable=protected-access
+from tensorflow.core.framework import op_def_pb2
 from tensorflow.core.protobuf import config_pb2
 from tensorflow.python.client import session as session_lib
+from tensorflow.python.framework import indexed_slices
 from tensorflow.python.framework import ops
 from tensorflow.python.ops import resource_variable_ops
 from tensorflow.python.ops import variables
 
+IndexedSlicesValue = indexed_slices.IndexedSlicesValue
 VERSION = tf.__version__
+HAS_HANDLE_DATA = "handle_data" in (
+    op_def_pb2.OpDef.ArgDef.DESCRIPTOR.fields_by_name)
 IS_TF2 = not VERSION.startswith("1.")
 
 #: The name scope of every op that gradfeed adds, with the closing slash that
@@ -53,8 +58,21 @@ def is_variable(value):
 
 
 def is_partitioned(value):
-  return type(value).__name__ == "PartitionedVariable" and hasattr(
-      value, "partitions")
+  return isinstance(value, variables.PartitionedVariable)
+
+
+def partition_axis(variable):
+  """The axis that a partitioned variable is cut along."""
+  return variable._partition_axes()[0]
+
+
+def graph_element(variable):
+  """What `Session.run` fetches for a variable: a read, or the ref itself.
+
+  The result of `tf.assign` passes for a variable too; its element is the read
+  that waits for the assignment.
+  """
+  return variable._as_graph_element()
 
 
 def is_resource_variable(value):
@@ -88,7 +106,11 @@ def is_trainable_dtype(dtype):
 
 
 def control_flow_context(op):
-  return op._get_control_flow_context()
+  """The context of control flow v1 that the outputs of `op` are in, or None."""
+  context = op._get_control_flow_context()
+  if context is not None and op.type in ("Exit", "RefExit"):
+    return context.outer_context  # A loop's result is outside of the loop.
+  return context
 
 
 def function_definition(graph, name):
@@ -103,6 +125,28 @@ def function_definition(graph, name):
   return None
 
 
+def keep_gradient_function(copy, original):
+  """Calls of a `tf.function` know their gradient in Python, not in the graph.
+  """
+  function = getattr(original, "_gradient_function", None)
+  if function is not None:
+    copy._gradient_function = function
+
+
+def set_handle_data(argument, dtype, shape):
+  """Writes into an argument of a FunctionDef which variable it stands for.
+
+  Args:
+    argument: OpDef.ArgDef of type DT_RESOURCE; changed.
+    dtype: `tf.DType` of the variable.
+    shape: TensorShapeProto of the variable.
+  """
+  if HAS_HANDLE_DATA:
+    del argument.handle_data[:]
+    argument.handle_data.add(
+        dtype=dtype.as_datatype_enum).shape.CopyFrom(shape)
+
+
 def add_control_inputs(op, control_inputs):
   """Makes `op`, which no session has seen yet, wait for `control_inputs`."""
   op._add_control_inputs(control_inputs)
@@ -112,6 +156,21 @@ def slice_info(variable):
   """(offset, shape) of one part of a partitioned variable in the whole."""
   info = variable._get_save_slice_info()
   return list(info.var_offset), list(info.var_shape)
+
+
+@contextlib.contextmanager
+def _without_overrides(graph):
+  """Leaves out what the caller's scopes would write on every new op."""
+  saved = {name: getattr(graph, name) for name in (
+      "_attr_scope_map", "_gradient_override_map", "_gradient_function_map",
+      "_op_to_kernel_label_map") if hasattr(graph, name)}
+  for name in saved:
+    setattr(graph, name, {})
+  try:
+    yield
+  finally:
+    for name, value in saved.items():
+      setattr(graph, name, value)
 
 
 @contextlib.contextmanager
@@ -134,6 +193,9 @@ def building(graph, context_of=None):
       if not inside:
         stack.enter_context(tf.control_dependencies(None))
       stack.enter_context(tf.device(None))
+      stack.enter_context(graph.container(""))
+      stack.enter_context(ops.colocate_with(None, ignore_existing=True))
+      stack.enter_context(_without_overrides(graph))
       stack.enter_context(tf.name_scope(SCOPE))
       yield
 

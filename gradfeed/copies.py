@@ -19,6 +19,7 @@ from gradfeed._tf import tf
 
 _ENTERS = ("Enter", "RefEnter")
 _EXITS = ("Exit", "RefExit")
+_JOINS = _EXITS + ("Merge", "RefMerge")
 
 #: State that lives for one run: a copy that shared it with the original would
 #: push and pop each other's values when both run.
@@ -140,7 +141,7 @@ def _users_of_handle(op, found, users):
   return group
 
 
-def copy(graph, part, found, replaced, label, renew=False):
+def copy(graph, part, found, replaced, label, pivots=None, renew=None):
   """Copies the ops of `part` into `graph` with some inputs replaced.
 
   Args:
@@ -150,7 +151,10 @@ def copy(graph, part, found, replaced, label, renew=False):
     replaced: dict from tensor name to the `tf.Tensor` that is read in its
       place. The handle of a resource variable is replaced by its *value*.
     label: str, the last part of the copy's name scope.
-    renew: bool; give the functions that the copy calls names of their own.
+    pivots: dict from a replaced tensor's name to the op that runs only when
+      the branch runs that the tensor is computed in; see `pivot_of`.
+    renew: None, or the names of the handles that the copy will be
+      differentiated by: the functions that it calls get names of their own.
 
   Returns:
     dict from the name of each tensor and op that was copied to its copy.
@@ -158,20 +162,23 @@ def copy(graph, part, found, replaced, label, renew=False):
   Raises:
     UnsupportedGraphError: an op needs the variable itself, not its value.
   """
-  nodes, external, waits = [], {}, []
+  external, waits = {}, []
+  guards = [_guard(name, pivot, replaced[name], part, external, waits)
+            for name, pivot in sorted((pivots or {}).items())]
+  guarded = {name: _guard_name(name) + ":0" for name in pivots or ()}
   lifted = lifting.Lifting(graph, [
       name for name in replaced
       if graph.get_tensor_by_name(name).dtype == tf.resource])
   order = [op for name, op in found.items() if name in part]
-  defs = {op.name: _node(op, part, replaced, external, waits)
+  defs = {op.name: _node(op, part, replaced, guarded, external, waits)
           for op in order}
   lifted.lift(order, defs)
   functions = lifted.functions
-  if renew:
-    functions = _renew_functions(graph, list(defs.values()))
+  if renew is not None:
+    functions = _renew_functions(graph, order, defs, renew)
   for op in order:
     _drop_references(op, defs[op.name], replaced)
-    nodes.append(defs[op.name])
+  nodes = guards + [defs[op.name] for op in order]
   with _tf.building(graph):
     _rename_frames(nodes, graph.unique_name(label, mark_as_used=False))
     new = _import(graph, nodes, functions, external, label)
@@ -180,22 +187,84 @@ def copy(graph, part, found, replaced, label, renew=False):
   copies = {}
   for op in order:
     twin = new[op.name]
+    _tf.keep_gradient_function(twin, op)
     copies[op.name] = twin
     for tensor, copied in zip(op.outputs, twin.outputs):
       copies[tensor.name] = copied
   return copies
 
 
-def _node(op, part, replaced, external, waits):
+def pivot_of(tensor):
+  """The op that runs only when the branch of `tensor` does; None outside.
+
+  In a branch of control flow v1 that is not taken nothing runs, and the
+  `Merge` at its end takes the other branch's value. A placeholder always has a
+  value, so what reads it in the place of `tensor` has to wait for the branch.
+
+  Raises:
+    UnsupportedGraphError: the tensor has a value at each turn of a while loop,
+      or lies in a branch of which only the bare ops are left.
+  """
+  op = tensor.op
+  context = _tf.control_flow_context(op)
+  if _tf.is_inside_while(op):
+    raise _inside("a while loop", tensor, "it has a value at each turn")
+  if context is not None and getattr(context, "pivot", None) is not None:
+    return context.pivot.op
+  seen, queue = {op.name}, [op]
+  while queue:
+    current = queue.pop()
+    if current.type in _ENTERS:
+      raise _inside("a while loop", tensor, "it has a value at each turn")
+    if current.type in ("Switch", "RefSwitch") and (
+        _tf.control_flow_context(current) is None):
+      raise _inside("a branch", tensor,
+                    "the graph does not say which, as it was frozen")
+    if current.type not in _JOINS:
+      for before in [t.op for t in current.inputs] + list(
+          current.control_inputs):
+        if before.name not in seen:
+          seen.add(before.name)
+          queue.append(before)
+  return None
+
+
+def _inside(what, tensor, why):
+  return errors.UnsupportedGraphError(
+      "{} cannot take another value: it is inside {}.".format(
+          tensors.describe(tensor), what),
+      "One value cannot stand for it: {}.".format(why),
+      "Take a tensor before or after it (the output of tf.while_loop or "
+      "tf.cond), or what enters it.")
+
+
+def _guard_name(name):
+  return name.replace(":", "_") + "_in_its_branch"
+
+
+def _guard(name, pivot, value, part, external, waits):
+  """An Identity of `value` that runs only when `pivot` does."""
+  node = tf.NodeDef(name=_guard_name(name), op="Identity")
+  node.attr["T"].type = value.dtype.as_datatype_enum
+  external[_guard_name(name) + "_value:0"] = value
+  node.input.append(_guard_name(name) + "_value:0")
+  if pivot.name in part:
+    node.input.append("^" + pivot.name)
+  else:
+    waits.append((node.name, pivot))
+  return node
+
+
+def _node(op, part, replaced, guarded, external, waits):
   """The NodeDef of `op`, its inputs named as the import will find them."""
   node = op.node_def
   del node.input[:]
   for tensor in op.inputs:
-    if tensor.name in replaced:
+    if tensor.name in replaced and tensor.name not in guarded:
       external[tensor.name] = replaced[tensor.name]
-    elif tensor.op.name not in part:
+    elif tensor.op.name not in part and tensor.name not in guarded:
       external[tensor.name] = tensor
-    node.input.append(tensor.name)
+    node.input.append(guarded.get(tensor.name, tensor.name))
   for before in op.control_inputs:
     if before.name in part:
       node.input.append("^" + before.name)
@@ -245,16 +314,20 @@ def _rename_frames(nodes, prefix):
       frame.s = (prefix + "/").encode() + frame.s
 
 
-def _renew_functions(graph, nodes):
-  """Copies of the functions that `nodes` call, under names not used before.
+def _renew_functions(graph, order, defs, differentiated):
+  """Copies of the functions that ops call, under names not used before.
 
   TensorFlow differentiates a loop by making functions whose names it derives
   from the old ones, and keeps them for the whole process: a second gradient of
-  the same function would collide with the first.
+  the same function would collide with the first. What it has to know of the
+  variables that a function takes is written into the copy: without, gradients
+  inside nested functions come out as zeros.
 
   Args:
     graph: `tf.Graph` whose library holds the functions.
-    nodes: list of NodeDef, which are changed to call the copies.
+    order: list of `tf.Operation`.
+    defs: dict from op name to NodeDef, changed to call the copies.
+    differentiated: names of the handles that will be differentiated by.
 
   Returns:
     list of FunctionDef.
@@ -262,23 +335,48 @@ def _renew_functions(graph, nodes):
   suffix = "_gradfeed_" + uuid.uuid4().hex[:12]
   made = collections.OrderedDict()
 
-  def renew(callers):
-    for node in callers:
-      if node.op in paths.FUNCTIONAL:
-        for value in node.attr.values():
-          for callee in ([value.func] if value.HasField("func")
-                         else value.list.func):
-            source = _tf.function_definition(graph, callee.name)
-            if source is None:
-              continue
-            callee.name += suffix
-            if callee.name not in made:
-              made[callee.name] = function = type(source)()
-              function.CopyFrom(source)
-              function.signature.name = callee.name
-              renew(function.node_def)
+  def renew(node, handles, nested=True):
+    if node.op not in paths.FUNCTIONAL:
+      return
+    if nested and not _tf.HAS_HANDLE_DATA:
+      for name, _, _ in handles.values():
+        if name in differentiated:
+          raise errors.UnsupportedGraphError(
+              "No gradient by '{}'.".format(name),
+              "{} '{}' reads it in a function inside a function, where this "
+              "version of TensorFlow ({}) may lose the gradient without a "
+              "word.".format(node.op, node.name, _tf.VERSION),
+              "Read the variable before the loop or the branch, or build it "
+              "with control flow v1.")
+    first = 1 if node.op.endswith(("If", "Case")) else 0
+    handles = {i - first: handle for i, handle in handles.items()}
+    for value in node.attr.values():
+      for callee in ([value.func] if value.HasField("func")
+                     else value.list.func):
+        source = _tf.function_definition(graph, callee.name)
+        if source is not None:
+          callee.name += suffix
+          if callee.name not in made:
+            made[callee.name] = type(source)()
+            made[callee.name].CopyFrom(source)
+            renew_body(made[callee.name], callee.name, handles)
 
-  renew(nodes)
+  def renew_body(function, name, handles):
+    function.signature.name = name
+    named = {}
+    for i, handle in handles.items():
+      argument = function.signature.input_arg[i]
+      named[argument.name] = handle
+      _tf.set_handle_data(argument, *handle[1:])
+    for node in function.node_def:
+      renew(node, {i: named[source] for i, source in enumerate(node.input)
+                   if source in named})
+
+  for op in order:
+    renew(defs[op.name], {
+        i: (t.name, t.op.get_attr("dtype"), t.op.get_attr("shape"))
+        for i, t in enumerate(op.inputs)
+        if t.op.type == "VarHandleOp"}, nested=False)
   return list(made.values())
 
 

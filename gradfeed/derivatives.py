@@ -220,15 +220,13 @@ class _Cotangent:
     given = tf.convert_to_tensor(self.given, dtype=y.dtype)
     if self.is_sure:
       return given
-    same = tf.assert_equal(
-        tf.shape(given), tf.shape(y.tensor),
-        message=COTANGENT_MESSAGE.format(given.name, tensors.describe(y)))
-    with tf.control_dependencies([same]):
+    y = tensors.read_of(y)
+    told = errors.SHAPE_OF_COTANGENT.format(given.name, y.name)
+    rank = tf.assert_equal(tf.rank(given), tf.rank(y), message=told)
+    with tf.control_dependencies([rank]):
+      shape = tf.assert_equal(tf.shape(given), tf.shape(y), message=told)
+    with tf.control_dependencies([shape]):
       return tf.identity(given)
-
-
-#: What the check at run time says; `functions` turns it into an error.
-COTANGENT_MESSAGE = "gradfeed: grad_ys {} must have the shape of {}"
 
 
 def _cotangents(grad_ys, structure, ys, graph):
@@ -337,14 +335,32 @@ class _Request:
     results = [None] * len(xs)
     with _tf.building(self.graph, self.ys[0].op):
       if connected:
-        cotangents = [c and c.tensor(y)
-                      for c, y in zip(self.cotangents, self.ys)]
-        for i, result in zip(connected, tf.gradients(
-            ys, [xs[i] for i in connected], grad_ys=cotangents,
-            stop_gradients=stops or None, **self.settings)):
+        built = self._differentiate(ys, [xs[i] for i in connected], stops)
+        for i, result in zip(connected, built):
           results[i] = self._owned(result, self.xs[i])
     self._remember(results)
     return _Built(ys, results)
+
+  def _differentiate(self, ys, xs, stops):
+    cotangents = []
+    for given, point, y in zip(self.cotangents, self.ys, ys):
+      if given is not None:
+        cotangents.append(given.tensor(point))
+      else:  # TensorFlow asks for the ones of a complex y.
+        cotangents.append(tf.ones_like(y) if y.dtype.is_complex else None)
+    try:
+      return tf.gradients(ys, xs, grad_ys=cotangents,
+                          stop_gradients=stops or None, **self.settings)
+    except (ArithmeticError, AttributeError, LookupError, NotImplementedError,
+            TypeError, ValueError, tf.errors.OpError) as error:
+      raise errors.UnsupportedGraphError(
+          "TensorFlow cannot differentiate {} by {}.".format(
+              tensors.describe_all(self.ys),
+              tensors.describe_all(self.leaves)),
+          "tf.gradients raises {}: {}".format(
+              type(error).__name__, str(error).split("\n")[0]),
+          "Differentiate by a tensor further on the way, or hold the part in "
+          "question constant (stop_gradients).") from error
 
   def _copied_path(self, trace):
     """Copies of what lies after the first functional op on the path."""
@@ -370,7 +386,13 @@ class _Request:
             "Build the loop with control flow v2 as well "
             "(tf.enable_control_flow_v2()), or differentiate by the function's "
             "output, {}.".format(tensors.describe(functional[0].outputs[0])))
-    return copies.copy(self.graph, part, found, {}, "path", renew=True)
+    copied = copies.copy(self.graph, part, found, {}, "path",
+                         renew={x.name for x in self.xs})
+    twins = memos.memo_of(self.graph).twins
+    for name, twin in copied.items():
+      if isinstance(twin, tf.Tensor):
+        twins[name].append(twin.name)
+    return copied
 
   def _owned(self, result, x):
     """`result` as an op of gradfeed's own, with the static shape of `x`."""

@@ -6,6 +6,7 @@ an op that could compute its own.
 """
 
 import collections
+import re
 import weakref
 
 import numpy as np
@@ -69,17 +70,24 @@ class Evaluation:
     self.slots = [feeds.Slot(point) for leaf in leaves
                   for point in leaf.points()]
     wanted = [t for output in outputs for t in output.tensors()]
-    self._fed = {slot.point.name: i for i, slot in enumerate(self.slots)}
-    cut = {slot.point.name for slot in self.slots
-           if not slot.point.is_placeholder}
-    found = paths.ancestors(wanted, cut)
+    self._fed = {name: i for i, slot in enumerate(self.slots)
+                 for name in [slot.point.name] + memos.twins_of(
+                     graph, slot.point.name)}
+    cut = {name for name, i in self._fed.items()
+           if not self.slots[i].point.is_placeholder}
+    pivots = {name: copies.pivot_of(graph.get_tensor_by_name(name))
+              for name in cut}
+    pivots = {name: pivot for name, pivot in pivots.items() if pivot}
+    found = paths.ancestors(wanted + list(pivots.values()), cut)
     consumed = self._consumed(found, wanted)
-    self._check_effect(consumed, wanted, cut)
+    for t in wanted:
+      _check_fetch(t)
     self._check_between(found, wanted, cut, points)
+    self._check_effect(consumed, wanted, cut)
     if not may_assign:
       _check_assignments(found, wanted)
     _check_races(found, wanted)
-    wanted = self._cut(found, wanted, cut & consumed)
+    wanted = self._cut(found, wanted, cut & consumed, pivots)
     self._set_up(wanted, consumed, timeout)
     self._last = lambda: None
     self._last_session = lambda: None
@@ -89,6 +97,8 @@ class Evaluation:
     names.update(t.name for t in wanted if isinstance(t, tf.Tensor))
     names.update(t.name for op in found.values() for t in op.outputs
                  if op.type in ("Placeholder", "PlaceholderV2"))
+    names.update(self.slots[i].point.name for twin, i in self._fed.items()
+                 if twin in names)
     return names
 
   def _check_effect(self, consumed, wanted, cut):
@@ -145,19 +155,21 @@ class Evaluation:
         return leaf
     return None
 
-  def _cut(self, found, wanted, cut):
+  def _cut(self, found, wanted, cut, pivots):
     """Puts placeholders in the places of `cut`; returns the outputs to run."""
     if not cut:
       return wanted
     key = ("cut", tuple(sorted(cut)), tuple(t.name for t in wanted))
-    points = {slot.point.name: slot.point for slot in self.slots}
+    points = {name: self.slots[self._fed[name]].point for name in cut}
 
     def build():
       memos.require_open(self.graph, "Another value at {}".format(
           tensors.describe_all(points[name] for name in sorted(cut))))
       replaced = {name: _stand_in(points[name]) for name in sorted(cut)}
       part = copies.part_to_copy(found, set(cut))
-      return copies.copy(self.graph, part, found, replaced, "cut")
+      return copies.copy(
+          self.graph, part, found, replaced, "cut",
+          {name: pivot for name, pivot in pivots.items() if name in cut})
 
     twins = memos.once(self.graph, key, build)
     return [t if t.name in cut else twins.get(t.name, t) for t in wanted]
@@ -193,7 +205,7 @@ class Evaluation:
     self.needs = [t for t in paths.placeholders(found)
                   if t.name not in targets_fed]
     self._uses = {t.name: _user_of(t, found) for t in self.needs}
-    self._variables = paths.variables_read(found)
+    self._variables = paths.variables_read(found, wanted)
     self._waiting = paths.waiting(found)
     self._recipe = callables.Recipe(
         [self.slots[i].target.name for i in self._active],
@@ -313,13 +325,22 @@ class Evaluation:
           "Feed the output of that op, or start its queue runners "
           "(tf.train.start_queue_runners)." if waits
           else "Give a longer timeout.")
-    if "gradfeed: grad_ys" in str(error):
-      start = str(error).index("gradfeed: grad_ys")
-      return errors.CotangentError(
-          str(error)[start:].split("\n")[0].split("' ")[0].rstrip("] ") + ".",
-          "The value fed now has another shape, which TensorFlow would "
-          "broadcast.", "Feed a cotangent of the shape of y.")
+    return _explained_cotangent(str(error), self.graph)
+
+
+def _explained_cotangent(message, graph):
+  pattern = errors.SHAPE_OF_COTANGENT.replace("{}", r"(\S+)")
+  found = re.search(pattern, message)
+  if not found:
     return None
+  given, y = [tensors.describe(graph.get_tensor_by_name(name))
+              for name in found.groups()]
+  return errors.CotangentError(
+      "grad_ys {} has, at this call, another shape than y = {}.".format(
+          given, y),
+      "TensorFlow broadcasts a cotangent of another shape without a word, and "
+      "the result is the gradient of something else.",
+      "Feed a cotangent of the shape that y has at this call.")
 
 
 class _Uncompiled:
@@ -387,6 +408,16 @@ def _user_of(tensor, found):
     if consumer.name in found:
       return "{} '{}'".format(consumer.type, consumer.name)
   return "the outputs"
+
+
+def _check_fetch(item):
+  """A tensor inside a while loop has a value at each turn, and none after."""
+  op = item if isinstance(item, tf.Operation) else item.op
+  if _tf.is_inside_while(op):
+    raise errors.ArgumentError(
+        "{} cannot be evaluated.".format(tensors.describe(item)),
+        "It is inside a while loop, where it has a value at each turn.",
+        "Take the output of the loop, or collect the values in a TensorArray.")
 
 
 def _check_assignments(found, wanted):

@@ -88,46 +88,55 @@ def _as_array(value, dtype):
 
 def _cast(array, dtype):
   """`array` in `dtype`, if that loses nothing but floating point precision."""
+  if dtype.kind in "OSU":
+    return _cast_to_strings(array)
   if array.dtype == dtype:
     return array if array.dtype is dtype else array.view(dtype)
-  if dtype.kind in "OSU":
-    if array.dtype.kind in "OSU":
-      return array.astype(object)
-    raise Unfit("{} is not string".format(array.dtype.name))
   if array.dtype.kind not in "biufcV":
     raise Unfit("{} is not {}".format(array.dtype.name, dtype.name))
+  real = array
+  if array.dtype.kind == "c" and dtype.kind != "c":
+    _refuse(array.imag != 0, array, None, dtype)
+    real = array.real
   with np.errstate(all="ignore"):
     try:
-      cast = array.astype(dtype)
-      if _both_floating(array.dtype, dtype):
-        bad = np.isfinite(array) & ~np.isfinite(cast)
-        trouble = "overflows to infinity"
+      cast = real.astype(dtype)
+      if real.dtype.kind in "fcV" and dtype.kind in "fcV":
+        bad = np.isfinite(real) & ~np.isfinite(cast)
       else:
-        bad = cast.astype(array.dtype) != array
-        bad |= (cast < 0) != (array < 0) if _ordered(array, cast) else False
-        trouble = "would become"
+        back = cast.real if dtype.kind == "c" else cast
+        bad = (back.astype(real.dtype) != real) | (_sign(back) != _sign(real))
     except (TypeError, ValueError):
       raise Unfit("{} is not {}".format(array.dtype.name, dtype.name)) from None
-  if np.any(bad):
-    first = np.unravel_index(np.argmax(bad), np.shape(bad))
-    raise Unfit("{!r} at {} {}{} in {}".format(
-        array[first].item() if array.dtype.kind != "V" else array[first],
-        list(map(int, first)), trouble,
-        " {!r}".format(cast[first].item()) if trouble == "would become" else "",
-        dtype.name))
+  _refuse(bad, array, cast, dtype)
   return cast
 
 
-def _both_floating(source, target):
-  """Whether only precision can be lost; bfloat16 has kind V and counts."""
-  if source.kind in "fV" and target.kind in "fV":
-    return True
-  return source.kind == "c" and target.kind == "c" or (
-      source.kind in "fV" and target.kind == "c")
+def _cast_to_strings(array):
+  if array.dtype.kind not in "OSU":
+    raise Unfit("{} is not string".format(array.dtype.name))
+  odd = [item for item in array.ravel().tolist()
+         if not isinstance(item, (str, bytes))]
+  if odd:
+    raise Unfit("{!r} is not a string".format(odd[0]))
+  return array.astype(object)
 
 
-def _ordered(*arrays):
-  return all(array.dtype.kind in "iuf" for array in arrays)
+def _sign(array):
+  """Below zero or not; a large unsigned number may come back negative."""
+  return array < 0 if array.dtype.kind in "iuf" else np.False_
+
+
+def _refuse(bad, array, cast, dtype):
+  """Raises Unfit with the first element where `bad`."""
+  if np.any(bad):
+    first = np.unravel_index(np.argmax(bad), np.shape(bad))
+    became = "would lose its imaginary part"
+    if cast is not None:
+      became = ("overflows to infinity" if np.isinf(cast[first])
+                else "would become {!r}".format(cast[first].item()))
+    raise Unfit("{!r} at {} {} in {}".format(
+        array[first].item(), list(map(int, first)), became, dtype.name))
 
 
 def split(leaf, value):

@@ -239,8 +239,11 @@ def _token(thing, graph):
   if isinstance(thing, str):
     return thing
   # Whatever is left is told apart by what it is, and checked when resolved.
-  name = getattr(getattr(thing, "values", thing), "name", None)
-  return (type(thing).__name__, name, id(getattr(thing, "graph", None)))
+  parts = [getattr(thing, attribute, None) for attribute in (
+      "values", "indices", "dense_shape")]
+  return (type(thing).__name__, id(getattr(thing, "graph", None)),
+          getattr(thing, "name", None) if parts[0] is None else tuple(
+              getattr(part, "name", None) for part in parts))
 
 
 def resolve_feeds(feed_dict, graph, inputs=()):

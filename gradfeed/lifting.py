@@ -46,11 +46,12 @@ class Lifting:
 
   Attributes:
     functions: list of FunctionDef that the rewritten nodes call.
+    graph: `tf.Graph` whose library holds the functions there are.
   """
 
   def __init__(self, graph, handles):
     self.functions = []
-    self._graph = graph
+    self.graph = graph
     self._special = {}
     self._values = {}
     for name in handles:
@@ -87,7 +88,7 @@ class Lifting:
         (i, dtype.as_datatype_enum) for i, (dtype, _) in lifted.items())))
     if key in self._special:
       return self._special[key]
-    source = _tf.function_definition(self._graph, name)
+    source = _tf.function_definition(self.graph, name)
     if source is None:
       raise _cannot("the function '{}'".format(name), "its body is not known")
     function = type(source)()
@@ -115,7 +116,7 @@ class Lifting:
       if source_name in values:
         _retype(result, values[source_name])
         results[index] = values[source_name]
-    if _tf.function_definition(self._graph, new_name) is None:
+    if _tf.function_definition(self.graph, new_name) is None:
       self.functions.append(function)
     self._special[key] = (new_name, results)
     return self._special[key]
@@ -123,7 +124,7 @@ class Lifting:
 
 def _retype(argument, value):
   argument.type = value[0].as_datatype_enum
-  if any(field.name == "handle_data" for field in argument.DESCRIPTOR.fields):
+  if _tf.HAS_HANDLE_DATA:
     argument.ClearField("handle_data")
 
 
@@ -169,6 +170,11 @@ class _Body:
       self._pass_on(node, next(iter(taken.values())))
     elif node.op in _CALLING:
       self._call(node, taken)
+    elif _tf.function_definition(self._lifting.graph, node.op) is not None:
+      self._call_by_name(node, taken)
+    elif node.op == "SymbolicGradient":
+      self._retype(node, "Tin", taken)
+      self._specialise(node, "f", 0, node.attr["f"].func, taken)
     elif node.op in _READING and list(taken) == [0]:
       self._read(node, taken[0])
     else:
@@ -211,9 +217,7 @@ class _Body:
       value = node.attr[attribute]
       callees = [value.func] if value.func.name else value.list.func
       for i, function in enumerate(callees):
-        name = self._callees.setdefault(
-            (node.name, attribute, i), function.name)
-        function.name, results = self._lifting.specialise(name, lifted)
+        results = self._specialise(node, attribute, i, function, lifted)
         if attribute != "cond":
           all_results.append(results)
     results = all_results[0]
@@ -221,15 +225,33 @@ class _Body:
         tin == tout and set(results) != set(lifted)):
       raise _cannot("{} '{}'".format(node.op, node.name),
                     "it chooses between variables")
-    for index, (dtype, _) in lifted.items():
-      node.attr[tin].list.type[index] = dtype.as_datatype_enum
+    self._retype(node, tin, lifted)
+    self._retype(node, tout, results)
     for index, value in results.items():
-      node.attr[tout].list.type[index] = value[0].as_datatype_enum
       self._values[self._output(node, "output", index, index)] = value
     shapes = node.attr["output_shapes"].list.shape
     for index, (_, shape) in results.items():
       if index < len(shapes):
         shapes[index].CopyFrom(tf.TensorShape(shape).as_proto())
+
+  def _call_by_name(self, node, taken):
+    """A function of TF 1's Defun is called by an op of its own name."""
+    name, results = self._lifting.specialise(
+        self._callees.setdefault((node.name, "", 0), node.op), taken)
+    if results:
+      raise _cannot("{} '{}'".format(node.op, node.name),
+                    "it returns the variable")
+    node.op = name
+
+  def _specialise(self, node, attribute, position, function, lifted):
+    name = self._callees.setdefault(
+        (node.name, attribute, position), function.name)
+    function.name, results = self._lifting.specialise(name, lifted)
+    return results
+
+  def _retype(self, node, attribute, values):
+    for index, (dtype, _) in values.items():
+      node.attr[attribute].list.type[index] = dtype.as_datatype_enum
 
 
 def _cannot(what, why):

@@ -26,12 +26,15 @@ class Memo:
       safe from several threads.
     built: dict from a key that names a request to its result.
     derivatives: dict from the name of a tensor to the `Derivative` it is of.
+    twins: dict from the name of a tensor to those of its copies, which have
+      the same value and were made to differentiate them.
   """
 
   def __init__(self):
     self.lock = threading.RLock()
     self.built = {}
     self.derivatives = {}
+    self.twins = collections.defaultdict(list)
 
 
 def memo_of(graph):
@@ -44,6 +47,17 @@ def memo_of(graph):
         memo = Memo()
         setattr(graph, _ATTRIBUTE, memo)
   return memo
+
+
+def twins_of(graph, name):
+  """The names of all copies of the tensor called `name`, and of theirs."""
+  twins = memo_of(graph).twins
+  found, queue = [], [name]
+  while queue:
+    for twin in twins.get(queue.pop(), ()):
+      found.append(twin)
+      queue.append(twin)
+  return found
 
 
 def once(graph, key, build):

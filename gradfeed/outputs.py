@@ -68,9 +68,13 @@ def resolve(thing, graph, allow_operations=False):
     parts = [thing.values, thing.indices]
     if thing.dense_shape is not None:
       parts.append(thing.dense_shape)
-    return Output(parts, lambda values: tf.IndexedSlicesValue(
+    return Output(parts, lambda values: _tf.IndexedSlicesValue(
         values[0], values[1], values[2] if len(values) > 2 else None))
   leaf = tensors.resolve(thing, graph, "output")
+  if _tf.is_variable(thing) and not _tf.is_partitioned(thing):
+    element = _tf.graph_element(thing)
+    if element is not None:
+      leaf = tensors.Point(element)
   if isinstance(leaf, tensors.Sparse):
     return Output([p.tensor for p in leaf.points()],
                   lambda values: tf.SparseTensorValue(*values))

@@ -7,6 +7,8 @@ from gradfeed import _tf
 from gradfeed import tensors
 from gradfeed._tf import tf
 
+describe = tensors.describe
+
 #: Ops that call functions; `tf.gradients` changes them when it differentiates.
 FUNCTIONAL = frozenset([
     "While", "StatelessWhile", "If", "StatelessIf", "Case", "StatelessCase",
@@ -178,10 +180,31 @@ def waiting(found):
   return [op for op in found.values() if WAITING.search(op.type)]
 
 
-def variables_read(found):
-  """The ops in `found` that are variables."""
-  return [op for op in found.values()
+#: Ops that take a variable and do not mind that it has no value.
+_NOT_READING = frozenset([
+    "Assign", "AssignVariableOp", "IsVariableInitialized",
+    "VarIsInitializedOp", "DestroyResourceOp"])
+
+
+def variables(operations):
+  """Those of `operations` that are variables."""
+  return [op for op in operations
           if op.type in ("VarHandleOp", "VariableV2", "Variable")]
+
+
+def variables_read(found, targets):
+  """The variables that need a value before `found` can run.
+
+  Not those that the run itself assigns, or asks whether they have one.
+  """
+  users = collections.defaultdict(set)
+  for op in found.values():
+    for tensor in op.inputs:
+      users[tensor.op.name].add(op.type)
+  fetched = {t.op.name for t in targets if isinstance(t, tf.Tensor)}
+  return [op for op in variables(found.values())
+          if (users[op.name] or op.name in fetched) and
+          not users[op.name] & _NOT_READING]
 
 
 class Trace:
@@ -278,26 +301,40 @@ def why_disconnected(ys, x, trace):
               _advise_above(y, found))
   if not users:
     return _why_no_path(ys, x, found)
-  blockers = [op for name, op in trace.blocked.items() if name in users]
+  blockers = list(collections.OrderedDict.fromkeys(
+      _culprit(op, users, found) for name, op in trace.blocked.items()
+      if name in users))
   if not _tf.is_trainable_dtype(x.dtype):
-    return ("{} is {}, not floating point.".format(
-        describe(x), x.dtype.name), _advise_below(x, users, found, trace))
-  if blockers:
-    listed = ", ".join("{} '{}'{}".format(
-        op.type, op.name, _made_at(op)) for op in blockers[:4])
-    return ("No gradient passes {}, which {} between them.".format(
-        listed, "lie" if len(blockers) > 1 else "lies"),
-            _advise_below(x, users, found, trace))
-  casts = [op for name, op in found.items() if name in users and not any(
-      _tf.is_trainable_dtype(t.dtype) for t in op.outputs)]
-  listed = ", ".join("{} '{}'{}".format(op.type, op.name, _made_at(op))
-                     for op in casts[:4])
-  return ("Every path between them goes through {}, whose outputs are not "
-          "floating point.".format(listed or "a tensor held constant"),
-          _advise_below(x, users, found, trace))
+    why = "{} is {}, not floating point.".format(describe(x), x.dtype.name)
+  elif blockers:
+    why = "No gradient passes {}, which {} between them.".format(
+        ", ".join(_told(op) for op in blockers[:4]),
+        "lie" if len(blockers) > 1 else "lies")
+  else:
+    why = "Every path between them goes through a tensor held constant."
+  return why, _advise_below(x, users, found, trace)
 
 
-describe = tensors.describe
+def _culprit(op, users, found):
+  """The op that cut the path, where `op` only reads what is left of it."""
+  seen = set()
+  while op.name not in seen:
+    seen.add(op.name)
+    if any(_tf.is_trainable_dtype(t.dtype) for t in op.inputs):
+      return op
+    before = [t.op for t in op.inputs
+              if t.op.name in users and t.op.name in found]
+    if not before:
+      return op
+    op = before[0]
+  return op
+
+
+def _told(op):
+  dtypes = ["/".join(sorted({t.dtype.base_dtype.name for t in ends}))
+            for ends in (op.inputs, op.outputs)]
+  changed = " ({} to {})".format(*dtypes) if op.type == "Cast" else ""
+  return "{} '{}'{}{}".format(op.type, op.name, changed, _made_at(op))
 
 
 def _advise_above(y, found):

@@ -127,8 +127,7 @@ def _clone_graph(source):
 
 def _copy_values(session, source, clone):
   """Gives the variables of the clone the values that `session` has."""
-  variables = paths.variables_read(
-      {op.name: op for op in source.get_operations()})
+  variables = paths.variables(source.get_operations())
   with source.as_default():
     empty = evaluations.uninitialized(session, variables)
   full = [op for op in variables if op.name not in empty]

@@ -108,8 +108,7 @@ class Partitioned:
     self.parts = [point_of_variable(part) for part in variable]
     self.label = variable.name
     self.shape = variable.get_shape()
-    split = [i for i, count in enumerate(variable.partitions) if count > 1]
-    self.axis = split[0] if split else 0
+    self.axis = _tf.partition_axis(variable)
     self.sizes = [_tf.slice_info(part)[1][self.axis] for part in variable]
 
   @property
