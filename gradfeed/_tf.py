@@ -194,7 +194,7 @@ def building(graph, context_of=None):
         stack.enter_context(tf.control_dependencies(None))
       stack.enter_context(tf.device(None))
       stack.enter_context(graph.container(""))
-      stack.enter_context(ops.colocate_with(None, ignore_existing=True))
+      stack.enter_context(graph.colocate_with(None, ignore_existing=True))
       stack.enter_context(_without_overrides(graph))
       stack.enter_context(tf.name_scope(SCOPE))
       yield

@@ -1,12 +1,19 @@
 """Values on their way into a graph: dtype and shape checked, casts lossless."""
 
+import collections
+
 import numpy as np
 
 from gradfeed import _tf
+from gradfeed import errors
 from gradfeed import tensors
 from gradfeed._tf import tf
 
 _SHAPES_REMEMBERED = 1024
+
+
+#: What (a leaf or its name) cannot be fed, and why, in half a sentence.
+Problem = collections.namedtuple("Problem", ["leaf", "reason"])
 
 
 class Unfit(Exception):
@@ -166,3 +173,19 @@ def split(leaf, value):
           tensors.format_shape(array.shape), tensors.format_shape(leaf.shape)))
     return leaf.split(array)
   return [value]
+
+
+def feed_error(problems):
+  """One `FeedError` that lists every problem."""
+  problems = list(problems)
+  if len(problems) == 1:
+    what = "Cannot feed {}: {}.".format(*problems[0]).replace("..", ".")
+  else:
+    what = "Cannot feed {} values:".format(len(problems)) + "".join(
+        "\n    {}: {}".format(*problem) for problem in problems)
+  return errors.FeedError(
+      what, "A value is fed as it is or not at all: another shape, a lossy "
+      "cast or a feed that nothing reads would give the derivative of "
+      "something else.",
+      "Pass, for each tensor named above, a value of the dtype and shape shown "
+      "with it, or leave out what has no effect.")

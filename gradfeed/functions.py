@@ -11,6 +11,7 @@ from gradfeed import evaluations
 from gradfeed import feeds
 from gradfeed import memos
 from gradfeed import outputs as outputs_lib
+from gradfeed import sessions
 from gradfeed import tensors
 from gradfeed._tf import tf
 
@@ -97,6 +98,7 @@ class Function:
     self._evaluations = {}
     self._held = _frozen(resolve_feeds(feed_dict, self.graph, self._inputs))
     self._base = self._evaluation(self._held)
+    self._base.prepare()
     self.needs = list(self._base.needs)
     self._is_direct = (
         not self.needs and len(self._structures) == len(self._inputs) and
@@ -141,7 +143,7 @@ class Function:
           return self._call(values, feed_dict)
         break
     results = self._base.evaluate(
-        self._session or _default_session(), values + self._held_arrays)
+        self._session or sessions.default_session(), values + self._held_arrays)
     return results[0] if self._is_single else tensors.pack(
         self._output_structure, results)
 
@@ -161,7 +163,7 @@ class Function:
     evaluation = self._evaluation(fed)
     evaluation.require_all_fed()
     arrays = evaluation.fit(values + [value for _, value in fed.values()])
-    results = evaluation.evaluate(self._session or _default_session(), arrays)
+    results = evaluation.evaluate(self._session or sessions.default_session(), arrays)
     return results[0] if self._is_single else tensors.pack(
         self._output_structure, results)
 
@@ -208,7 +210,7 @@ def run(session, fetches, feed_dict=None, timeout=None):
     ...   print(gf.run(session, tf.exp(-h), {h: 0.0}))
     1.0
   """
-  session = session if session is not None else _default_session()
+  session = session if session is not None else sessions.default_session()
   graph = session.graph
   key = ("run", _token(fetches, graph), timeout,
          tuple(_token(key, graph) for key in feed_dict or ()))
@@ -284,7 +286,7 @@ def resolve_feeds(feed_dict, graph, inputs=()):
     taken |= names
     fed[leaf.name] = (leaf, value)
   if problems:
-    raise evaluations.feed_error(problems)
+    raise feeds.feed_error(problems)
   return fed
 
 
@@ -312,15 +314,5 @@ def _frozen(fed):
       value = parts[0]
     frozen[name] = (leaf, value)
   if problems:
-    raise evaluations.feed_error(problems)
+    raise feeds.feed_error(problems)
   return _ordered(frozen)
-
-
-def _default_session():
-  session = tf.get_default_session()
-  if session is None:
-    raise errors.SessionError(
-        "There is no session.",
-        "None was given, and no `with session:` block surrounds the call.",
-        "Pass session=..., or call inside `with tf.Session() as session:`.")
-  return session

@@ -4,8 +4,8 @@ import numpy as np
 
 from gradfeed import _tf
 from gradfeed import errors
-from gradfeed import evaluations
 from gradfeed import paths
+from gradfeed import sessions
 from gradfeed import tensors
 from gradfeed._tf import tf
 
@@ -47,9 +47,7 @@ def snapshot(session):
     12.0
   """
   if _tf.is_closed(session):
-    raise errors.SessionError(
-        "The session is closed.", "Its variables' values are gone.",
-        "Take the snapshot before it is closed.")
+    raise sessions.closed()
   raw = _tf.innermost_session(session)
   source = session.graph
   graph = _clone_graph(source)
@@ -129,7 +127,7 @@ def _copy_values(session, source, clone):
   """Gives the variables of the clone the values that `session` has."""
   variables = paths.variables(source.get_operations())
   with source.as_default():
-    empty = evaluations.uninitialized(session, variables)
+    empty = sessions.uninitialized(session, variables)
   full = [op for op in variables if op.name not in empty]
   reads = {}
   for op in full:

@@ -1,0 +1,1 @@
+"""The commands of `gradfeed`, an absl app each."""

@@ -1,0 +1,93 @@
+"""Runs a command as an absl app: flags in, one clear line out when it fails."""
+
+import os
+import sys
+import warnings
+
+from absl import app
+from absl import flags
+
+from gradfeed import _tf
+from gradfeed import errors
+from gradfeed._tf import tf
+
+_HELP = ("--help", "-help", "--helpshort", "-helpshort", "-h")
+_FULL_HELP = ("--helpfull", "-helpfull")
+
+
+def tensorflow_version():
+  return _tf.VERSION
+
+
+def run(module, argv):
+  """Runs `module.main()` as a process: never returns.
+
+  Args:
+    module: the command: `main()` without arguments, flags, and a docstring
+      that begins with what it does and ends with a line to paste.
+    argv: list of str: the program, the command, its flags.
+
+  Raises:
+    SystemExit: 0, or 1 after an error, or 2 for a wrong flag or argument.
+  """
+  name = "gradfeed " + argv[1]
+  app.run(lambda _: _guarded(module.main, name), argv=[name] + argv[2:],
+          flags_parser=lambda args: _parse(module, args))
+
+
+def _parse(module, argv):
+  """Parses the flags; nothing but flags may stand on the line."""
+  name = argv[0]
+  if any(argument in _HELP + _FULL_HELP for argument in argv[1:]):
+    _print_help(module, name, any(a in _FULL_HELP for a in argv[1:]))
+    sys.exit(0)
+  try:
+    rest = flags.FLAGS(argv)[1:]
+  except flags.Error as error:
+    _refuse(name, str(error).replace("flag --", "--", 1))
+  if rest:
+    _refuse(name, "{} is not a flag.{}".format(
+        ", ".join("'{}'".format(argument) for argument in rest),
+        "".join(" Did you mean --{}?".format(argument) for argument in rest
+                if argument.split("=")[0] in flags.FLAGS)))
+  return rest
+
+
+def _refuse(name, message):
+  print("{}: {}\nTry: {} --help".format(name, message.rstrip(), name),
+        file=sys.stderr)
+  sys.exit(2)
+
+
+def _print_help(module, name, full):
+  listed = (flags.FLAGS.get_help() if full
+            else flags.FLAGS.module_help(module.__name__))
+  if not full:
+    listed = listed[listed.index("\n") + 1:]
+  print("{}: {}\nFlags:\n{}".format(name, module.__doc__.rstrip() + "\n",
+                                    listed.strip("\n")))
+
+
+def _guarded(main, name):
+  """`main()` in graph mode; what it refuses becomes a message and status 1."""
+  tf.disable_eager_execution()
+  tf.logging.set_verbosity(tf.logging.ERROR)
+  warnings.showwarning = lambda message, category, *_, **__: print(
+      "{}: warning: {}".format(name, message), file=sys.stderr)
+  try:
+    status = main()
+    sys.stdout.flush()
+    return status
+  except errors.GradfeedError as error:
+    print("{}: {}".format(name, error), file=sys.stderr)
+  except tf.errors.OpError as error:
+    print("{}: TensorFlow could not run it: {}".format(
+        name, error.message.split("\n")[0]), file=sys.stderr)
+  except BrokenPipeError:  # `gradfeed demo | head`
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  except OSError as error:
+    print("{}: {}".format(name, error), file=sys.stderr)
+  except KeyboardInterrupt:
+    print("{}: interrupted.".format(name), file=sys.stderr)
+    return 130
+  return 1

@@ -1,0 +1,322 @@
+"""What an evaluation runs: found out, checked, and built when it is wanted.
+
+Placeholders are fed. Anything else is cut: what depends on it is copied with a
+placeholder in its place, because TensorFlow may ignore a value that is fed to
+an op that could compute its own.
+"""
+
+from gradfeed import _tf
+from gradfeed import callables
+from gradfeed import copies
+from gradfeed import errors
+from gradfeed import feeds
+from gradfeed import memos
+from gradfeed import paths
+from gradfeed import tensors
+from gradfeed._tf import tf
+
+
+class Plan:
+  """Some tensors of one graph from the values at others, in any session.
+
+  Attributes:
+    graph: `tf.Graph`.
+    slots: list of `feeds.Slot`, one for each dense tensor that gets a value.
+    active: list of the indices of the slots that TensorFlow is fed at.
+    sources: list, for each wanted thing: the index of its fetch; `~i` if it is
+      the value of slot i itself; None for an op.
+    needs: dict from each placeholder without a value to what uses it.
+    variables: list of the ops of the variables that are read.
+    waiting: list of the ops that wait for something outside of the run.
+    recipe: `callables.Recipe`, or None until `prepare` is called.
+  """
+
+  def __init__(self, graph, leaves, wanted, points, timeout, may_assign):
+    """Finds out and checks; adds no op.
+
+    Args:
+      graph: `tf.Graph`.
+      leaves: list of `tensors.Point` and the like that get values.
+      wanted: list of `tf.Tensor` and `tf.Operation` to run.
+      points: names of tensors at which derivatives are taken though they lie
+        between x and y.
+      timeout: seconds for one run, or None.
+      may_assign: whether the run may change variables.
+    """
+    self.graph = graph
+    self.slots = [feeds.Slot(point) for leaf in leaves
+                  for point in leaf.points()]
+    self.recipe = None
+    self._leaves = leaves
+    self._wanted = wanted
+    self._timeout = timeout
+    # A copy that was made to differentiate has the value of its original.
+    self._fed = {name: i for i, slot in enumerate(self.slots)
+                 for name in [slot.point.name] + memos.twins_of(
+                     graph, slot.point.name)}
+    self._cut = {name for name, i in self._fed.items()
+                 if not self.slots[i].point.is_placeholder}
+    pivots = {name: copies.pivot_of(graph.get_tensor_by_name(name))
+              for name in self._cut}
+    self._pivots = {name: op for name, op in pivots.items() if op is not None}
+    for item in wanted:
+      _check_fetch(item)
+    computed = [item for item in wanted if isinstance(item, tf.Operation) or
+                item.name not in self._fed]
+    self._found = paths.ancestors(
+        computed + list(self._pivots.values()), self._cut)
+    self._read = _names_read(self._found)
+    self._check_feeds(points)
+    if not may_assign:
+      _check_assignments(self._found, wanted)
+    _check_races(self._found, wanted)
+    self._survey()
+
+  def _survey(self):
+    self.active = [i for i, slot in enumerate(self.slots) if any(
+        name in self._read for name, j in self._fed.items() if i == j)]
+    fed = {self.slots[i].point.name for i in self.active}
+    self.needs = {t: _user_of(t, self._found)
+                  for t in paths.placeholders(self._found)
+                  if t.name not in fed}
+    self.variables = paths.variables_read(self._found, self._wanted)
+    self.waiting = paths.waiting(self._found)
+
+  def _check_feeds(self, points):
+    derivatives = self._derivatives()
+    problems = [problem for derivative in derivatives
+                for problem in self._between(derivative, points)]
+    if problems:
+      error = feeds.feed_error(problems)
+      error.fix = (
+          "Say which derivative is meant: by this tensor itself "
+          "(gradient(y, {0!r})), with it held constant (gradient(..., "
+          "stop_gradients=[{0!r}])), or at this point of it, with the chain "
+          "rule through it (points=[{0!r}]).".format(problems[0].leaf.name))
+      raise error
+    self._check_effect(derivatives)
+
+  def _derivatives(self):
+    """The derivatives that gradfeed built and that are run here."""
+    wanted = {item.name for item in self._wanted}
+    known = memos.memo_of(self.graph).derivatives
+    return list({id(derivative): derivative
+                 for name, derivative in list(known.items())
+                 if name in wanted or name.split(":")[0] in self._found
+                }.values())
+
+  def _between(self, derivative, points):
+    """A cut between x and y makes their derivative mean nothing."""
+    allowed = set(derivative.stops) | set(derivative.xs) | set(points)
+    suspects = sorted(self._cut - allowed)
+    if not suspects:
+      return
+    trace = paths.Trace(*[[self.graph.get_tensor_by_name(name)
+                           for name in names] for names in (
+                               derivative.ys, derivative.xs,
+                               derivative.stops)])
+    for name in suspects:
+      if name in trace.tensors and name.split(":")[0] in trace.path:
+        yield feeds.Problem(
+            self._leaf_of(name), "it lies between x = {} and y = {}, so the "
+            "gradient would mix this value with what x makes of it".format(
+                ", ".join(map(repr, derivative.xs)),
+                ", ".join(map(repr, derivative.ys))))
+
+  def _check_effect(self, derivatives):
+    """A feed must reach an output, or the x or y of a derivative there."""
+    reached = set(self._read)
+    reached.update(item.name for item in self._wanted)
+    for derivative in derivatives:
+      reached.update(derivative.xs)
+    if not self._idle(reached):
+      return
+    ys = [self.graph.get_tensor_by_name(y)
+          for derivative in derivatives for y in derivative.ys]
+    reached |= _names_read(paths.ancestors(ys, self._cut))
+    reached.update(y.name for y in ys)
+    idle = self._idle(reached)
+    if idle:
+      raise feeds.feed_error(feeds.Problem(
+          leaf, "nothing that is evaluated depends on it") for leaf in idle)
+
+  def _idle(self, reached):
+    reached = reached | {self.slots[i].point.name
+                         for name, i in self._fed.items() if name in reached}
+    return [leaf for leaf in self._leaves
+            if not any(point.name in reached for point in leaf.points())]
+
+  def _leaf_of(self, name):
+    for leaf in self._leaves:
+      if any(point.name == name for point in leaf.points()):
+        return leaf
+    return None
+
+  def prepare(self):
+    """Adds the ops that are needed, once, and makes the `recipe`.
+
+    Raises:
+      FinalizedGraphError: ops are needed and the graph is closed.
+      UnsupportedGraphError: an op needs a variable, not its value.
+    """
+    if self.recipe is not None:
+      return
+    with memos.memo_of(self.graph).lock:
+      if self.recipe is None:
+        self._prepare()
+
+  def _prepare(self):
+    wanted = self._with_cuts()
+    fetches, private, places = [], [], {}
+    self.sources = []
+    for item in wanted:
+      if isinstance(item, tf.Operation):
+        self.sources.append(None)
+      elif item.name in self._fed:
+        self.sources.append(~self._fed[item.name])
+      else:
+        if item.name not in places:
+          places[item.name] = len(fetches)
+          fetch, is_private = _fetchable(item)
+          fetches.append(fetch.name)
+          private.append(is_private)
+        self.sources.append(places[item.name])
+    for slot in self.slots:
+      slot.target = slot.point.tensor
+    for i in self.active:
+      if not self.slots[i].point.is_placeholder:
+        self.slots[i].target = _stand_in(self.slots[i].point)
+    found, self._found = self._found, None  # The ops stay reachable otherwise.
+    self.recipe = callables.Recipe(
+        [self.slots[i].target.name for i in self.active], fetches, private,
+        [item.name for item in wanted if isinstance(item, tf.Operation)],
+        len(found), paths.has_loop(found), paths.keeps_feeds(found),
+        self._timeout)
+
+  def _with_cuts(self):
+    """Puts placeholders in the places of cuts; returns what to run then."""
+    cut = self._cut & self._read
+    if not cut:
+      return self._wanted
+    points = {name: self.slots[self._fed[name]].point for name in cut}
+
+    def build():
+      memos.require_open(self.graph, "Another value at {}".format(
+          tensors.describe_all(points[name] for name in sorted(cut))))
+      part = copies.part_to_copy(self._found, cut)
+      return copies.copy(
+          self.graph, part, self._found,
+          {name: _stand_in(points[name]) for name in sorted(cut)}, "cut",
+          {name: op for name, op in self._pivots.items() if name in cut})
+
+    twins = memos.once(
+        self.graph,
+        ("cut", tuple(sorted(cut)), tuple(t.name for t in self._wanted)),
+        build)
+    return [item if item.name in self._fed else twins.get(item.name, item)
+            for item in self._wanted]
+
+
+def _names_read(found):
+  """The tensors that ops of `found` read; and the placeholders among them."""
+  names = {t.name for op in found.values() for t in op.inputs}
+  names.update(t.name for t in paths.placeholders(found))
+  return names
+
+
+def _stand_in(point):
+  """The placeholder that takes the place of `point`; one for each point."""
+
+  def build():
+    memos.require_open(point.graph, "Another value at {}".format(point))
+    with _tf.building(point.graph):
+      return tf.placeholder(point.dtype, point.shape,
+                            name="at/" + point.op.name.lstrip("_"))
+
+  return memos.once(point.graph, ("at", point.name), build)
+
+
+def _fetchable(tensor):
+  """(what to fetch for `tensor`, whether its buffer is its own).
+
+  TF 2 hands out the buffers of variables and constants themselves, as arrays
+  that can be written to. A Snapshot costs next to nothing, unless the tensor
+  is one of these: then it copies.
+  """
+  dtype = tensor.dtype.base_dtype
+  numeric = dtype.is_floating or dtype.is_integer or dtype.is_complex
+  if not _tf.IS_TF2 or not numeric or dtype.is_quantized:
+    return tensor, False
+  key = ("snapshot", tensor.name)
+  known = memos.memo_of(tensor.graph).built.get(key)
+  if known is None and tensor.graph.finalized:
+    return tensor, False
+
+  def build():
+    with _tf.building(tensor.graph):
+      return tf.raw_ops.Snapshot(input=tensor)
+
+  return memos.once(tensor.graph, key, build), True
+
+
+def _user_of(tensor, found):
+  for consumer in tensor.consumers():
+    if consumer.name in found:
+      return "{} '{}'".format(consumer.type, consumer.name)
+  return "the outputs"
+
+
+def _check_fetch(item):
+  """A tensor inside a while loop has a value at each turn, and none after."""
+  op = item if isinstance(item, tf.Operation) else item.op
+  if _tf.is_inside_while(op):
+    raise errors.ArgumentError(
+        "{} cannot be evaluated.".format(tensors.describe(item)),
+        "It is inside a while loop, where it has a value at each turn.",
+        "Take the output of the loop, or collect the values in a TensorArray.")
+
+
+def _check_assignments(found, wanted):
+  changing = paths.assigning(found)
+  if changing:
+    raise errors.AssignmentError(
+        "Evaluating {} would run {}.".format(
+            ", ".join("'{}'".format(t.name) for t in wanted[:3]),
+            tensors.describe_all(changing[:4])),
+        "That changes a variable at each call, and whether the value before or "
+        "after is read is left to chance.",
+        "Take outputs that do not depend on it (moving averages: build the "
+        "network with is_training=False, or with updates in "
+        "tf.GraphKeys.UPDATE_OPS), or run it with gradfeed.run.")
+
+
+def _check_races(found, wanted):
+  """A derivative must not read a variable while the same run changes it."""
+  known = memos.memo_of(wanted[0].graph).derivatives if wanted else {}
+  derivatives = [t for t in wanted
+                 if isinstance(t, tf.Tensor) and t.name in known]
+  changing = paths.assigning(found) if derivatives else []
+  for op in changing:
+    before = paths.ancestors([op])
+    changed = {t.name for t in op.inputs
+               if t.op.type in ("VarHandleOp", "VariableV2", "Variable")}
+    for derivative in derivatives:
+      for reader in paths.ancestors([derivative]).values():
+        if reader.name not in before and _reads(reader, changed):
+          raise errors.AssignmentError(
+              "{} is fetched together with {}.".format(
+                  tensors.describe(derivative), tensors.describe(op)),
+              "'{}' reads {} while the same run changes it: the derivative "
+              "would be at the old weights, the new ones, or some of "
+              "each.".format(reader.name, ", ".join(sorted(changed))),
+              "Evaluate the derivative in a run of its own.")
+
+
+def _reads(op, variables):
+  for tensor in op.inputs:
+    if tensor.name in variables:
+      return True
+    if tensor.op.type == "Identity" and any(
+        t.name in variables for t in tensor.op.inputs):
+      return True
+  return False
