@@ -23,6 +23,7 @@ except ImportError as _error:
 from tensorflow.core.framework import op_def_pb2
 from tensorflow.core.protobuf import config_pb2
 from tensorflow.python.client import session as session_lib
+from tensorflow.python.framework import function_def_to_graph
 from tensorflow.python.framework import indexed_slices
 from tensorflow.python.framework import ops
 from tensorflow.python.ops import resource_variable_ops
@@ -98,6 +99,15 @@ def gradient_function(op):
   return ops.get_gradient_function(op)
 
 
+def has_gradient(op):
+  """Whether a gradient function is registered for `op`, if only as none."""
+  try:
+    gradient_function(op)
+  except LookupError:
+    return False
+  return True
+
+
 def is_trainable_dtype(dtype):
   """Whether TensorFlow lets gradients flow through a tensor of `dtype`."""
   dtype = dtype.base_dtype
@@ -123,6 +133,23 @@ def function_definition(graph, name):
     if definition is not None:
       return definition
   return None
+
+
+def flat_nodes(graph, definition):
+  """The nodes of a FunctionDef with inputs named as in a graph.
+
+  Args:
+    graph: `tf.Graph` whose library holds what the function calls.
+    definition: FunctionDef.
+
+  Returns:
+    (list of NodeDef, first a placeholder for each argument; dict from the
+    names of tensors in the function to their names in the nodes).
+  """
+  with graph.as_default():
+    graph_def, names = function_def_to_graph.function_def_to_graph_def(
+        definition)
+  return list(graph_def.node), names
 
 
 def keep_gradient_function(copy, original):
@@ -207,12 +234,12 @@ def raw_session(session):
   a failure, so ask at each call); a debug-wrapped one must be run through its
   wrapper, because that is what the user asked for by wrapping it.
   """
-  if hasattr(session, "_make_callable_from_options"):
+  if isinstance(session, session_lib.BaseSession):
     return session
   inner = getattr(session, "_tf_sess", None)
   if callable(inner):
     raw = inner()
-    if hasattr(raw, "_make_callable_from_options"):
+    if isinstance(raw, session_lib.BaseSession):
       return raw
   return None
 
@@ -232,6 +259,9 @@ def innermost_session(session):
 
 
 def is_closed(session):
+  monitored = getattr(session, "_is_closed", None)
+  if callable(monitored) and monitored():
+    return True
   raw = raw_session(session)
   return raw is not None and bool(getattr(raw, "_closed", False))
 

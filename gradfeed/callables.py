@@ -132,8 +132,9 @@ class Compiled:
     self._has_choice = False  # Until calls take long enough for one.
     self._streak = 0
     self._pool_only = recipe.in_pool or _tf.is_remote(session)
-    self._copies = [None if private else True for private in recipe.private]
-    self._held = [None] * len(recipe.fetches)
+    self._private = recipe.private
+    self._copies = None  # Which results to copy; known at the second call.
+    self._held = None
     self._all_fresh = False
     self._make = lambda on_caller: _tf.make_callable(
         session, recipe.feeds, recipe.fetches, recipe.targets, on_caller,
@@ -173,11 +174,7 @@ class Compiled:
           self._has_choice, self._streak = True, 0
       elif self._streak:
         self._streak = 0
-    if not self._all_fresh:
-      for i, result in enumerate(results):
-        if type(result) is _ARRAY and result.base is not None:
-          results[i] = self._own(i, result)
-    return results
+    return results if self._all_fresh else self._owned(results)
 
   def _measured(self, arrays):
     """One call, by the way that is faster for values of these shapes.
@@ -219,23 +216,35 @@ class Compiled:
       self._chosen[shapes] = min(trial[0][1:]) <= min(trial[1][1:])
       self._trials.pop(shapes, None)
 
-  def _own(self, index, view):
-    """A result that nobody else can see.
+  def _owned(self, results):
+    """The results as arrays that nobody else can see.
 
-    TensorFlow hands out its own buffer. That of a fetch which was folded into
-    a constant is the same at each call, and writing into it would change what
-    later calls return; any other is fresh. Two views alive together at one
-    address tell which it is.
+    TensorFlow hands out its own buffers. That of a fetch which was folded into
+    a constant is the same at each call, and two fetches that were found to be
+    the same share one; any other is fresh. The views of two calls, alive
+    together, tell by their addresses which it is.
     """
-    if self._copies[index] is None and view.size:
-      held = self._held[index]
-      if held is None:
-        self._held[index] = view
-        return view.copy()
-      self._copies[index] = held.ctypes.data == view.ctypes.data
-      self._held[index] = None
-      self._all_fresh = all(copies is False for copies in self._copies)
-    return view if self._copies[index] is False else view.copy()
+    views = [result if type(result) is _ARRAY and result.base is not None
+             else None for result in results]
+    if self._copies is None:
+      if self._held is None:
+        self._held = views
+        return [result if view is None else view.copy()
+                for result, view in zip(results, views)]
+      self._settle(views)
+    return [result if view is None or not copies else view.copy()
+            for result, view, copies in zip(results, views, self._copies)]
+
+  def _settle(self, views):
+    seen = {view.ctypes.data for view in self._held if view is not None}
+    copies = []
+    for view, private in zip(views, self._private):
+      address = None if view is None else view.ctypes.data
+      copies.append(not private or address in seen or
+                    (view is not None and not view.size))
+      seen.add(address)
+    self._copies, self._held = copies, None
+    self._all_fresh = not any(copies)
 
 
 def _shapes(arrays):

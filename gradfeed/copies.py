@@ -12,6 +12,7 @@ import uuid
 
 from gradfeed import _tf
 from gradfeed import errors
+from gradfeed import inlining
 from gradfeed import lifting
 from gradfeed import paths
 from gradfeed import tensors
@@ -173,12 +174,13 @@ def copy(graph, part, found, replaced, label, pivots=None, renew=None):
   defs = {op.name: _node(op, part, replaced, guarded, external, waits)
           for op in order}
   lifted.lift(order, defs)
-  functions = lifted.functions
-  if renew is not None:
-    functions = _renew_functions(graph, order, defs, renew)
   for op in order:
     _drop_references(op, defs[op.name], replaced)
   nodes = guards + [defs[op.name] for op in order]
+  functions, inlined = lifted.functions, {}
+  if renew is not None:
+    nodes, inlined = _inline_calls(graph, order, nodes)
+    functions = _renew_functions(graph, _handles(order), nodes, renew)
   with _tf.building(graph):
     _rename_frames(nodes, graph.unique_name(label, mark_as_used=False))
     new = _import(graph, nodes, functions, external, label)
@@ -186,12 +188,42 @@ def copy(graph, part, found, replaced, label, pivots=None, renew=None):
       _tf.add_control_inputs(new[name], [before])
   copies = {}
   for op in order:
-    twin = new[op.name]
-    _tf.keep_gradient_function(twin, op)
-    copies[op.name] = twin
-    for tensor, copied in zip(op.outputs, twin.outputs):
-      copies[tensor.name] = copied
+    copies[op.name] = new[op.name]
+    _tf.keep_gradient_function(new[op.name], op)
+    for tensor in op.outputs:
+      name = inlining.last_name(tensor.name, inlined)
+      node, index = name.split(":")
+      copies[tensor.name] = (new[node].outputs[int(index)] if node in new
+                             else external[name])
   return copies
+
+
+def _inline_calls(graph, order, nodes):
+  """Inlines the calls of functions whose gradient TensorFlow cannot know.
+
+  Returns:
+    (list of NodeDef, dict from the names of tensors that are gone to the names
+    of what took their places).
+  """
+  calls = {op.name for op in order
+           if op.type in inlining.CALLS and not _tf.has_gradient(op)}
+  result, renamed = [], {}
+  for node in nodes:
+    inlined = (inlining.inline_in_graph(graph, node)
+               if node.name in calls else None)
+    if inlined is None:
+      result.append(node)
+    else:
+      result.extend(inlined[0])
+      renamed.update(inlined[1])
+  inlining.rename_inputs(result, renamed)
+  return result, renamed
+
+
+def _handles(order):
+  """(name, dtype, shape) of each variable that an op reads, by handle."""
+  return {t.name: (t.name, t.op.get_attr("dtype"), t.op.get_attr("shape"))
+          for op in order for t in op.inputs if t.op.type == "VarHandleOp"}
 
 
 def pivot_of(tensor):
@@ -314,7 +346,7 @@ def _rename_frames(nodes, prefix):
       frame.s = (prefix + "/").encode() + frame.s
 
 
-def _renew_functions(graph, order, defs, differentiated):
+def _renew_functions(graph, handles, nodes, differentiated):
   """Copies of the functions that ops call, under names not used before.
 
   TensorFlow differentiates a loop by making functions whose names it derives
@@ -325,8 +357,8 @@ def _renew_functions(graph, order, defs, differentiated):
 
   Args:
     graph: `tf.Graph` whose library holds the functions.
-    order: list of `tf.Operation`.
-    defs: dict from op name to NodeDef, changed to call the copies.
+    handles: dict from tensor name to what `_handles` tells of it.
+    nodes: list of NodeDef, changed to call the copies.
     differentiated: names of the handles that will be differentiated by.
 
   Returns:
@@ -363,6 +395,7 @@ def _renew_functions(graph, order, defs, differentiated):
 
   def renew_body(function, name, handles):
     function.signature.name = name
+    inlining.inline_calls(graph, function)
     named = {}
     for i, handle in handles.items():
       argument = function.signature.input_arg[i]
@@ -372,11 +405,9 @@ def _renew_functions(graph, order, defs, differentiated):
       renew(node, {i: named[source] for i, source in enumerate(node.input)
                    if source in named})
 
-  for op in order:
-    renew(defs[op.name], {
-        i: (t.name, t.op.get_attr("dtype"), t.op.get_attr("shape"))
-        for i, t in enumerate(op.inputs)
-        if t.op.type == "VarHandleOp"}, nested=False)
+  for node in nodes:
+    renew(node, {i: handles[name] for i, name in enumerate(node.input)
+                 if name in handles}, nested=False)
   return list(made.values())
 
 

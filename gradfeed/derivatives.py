@@ -276,13 +276,26 @@ class _Request:
   def build(self, strict):
     """The `_Built` of this request; `strict` refuses an unconnected x."""
     built = memos.memo_of(self.graph).built.get(self.key())
+    if isinstance(built, errors.GradfeedError):
+      raise type(built)(built.what, built.why, built.fix)
     if built is None:
-      trace = self._checked_trace(strict)
-      built = memos.once(self.graph, self.key(), lambda: self._build(trace))
+      with memos.memo_of(self.graph).lock:
+        built = self._build_once(strict)
     if strict and any(g is None for g in built.gradients):
       self._refuse([x for x, g in zip(self.xs, built.gradients) if g is None],
                    self._trace())
     return built
+
+  def _build_once(self, strict):
+    known = memos.memo_of(self.graph).built
+    if self.key() not in known:
+      trace = self._checked_trace(strict)
+      try:
+        known[self.key()] = self._build(trace)
+      except errors.UnsupportedGraphError as error:  # Found while building.
+        known[self.key()] = error
+        raise
+    return known[self.key()]
 
   def _trace(self):
     return paths.Trace([y.tensor for y in self.ys],
@@ -298,6 +311,17 @@ class _Request:
         y.dtype.is_floating or y.dtype.is_complex)]
     if numbers and (strict or len(numbers) < len(self.ys)):
       self._refuse(self.xs, trace)
+    if trace.second_order:
+      raise errors.UnsupportedGraphError(
+          "No second-order gradient of {} by {}.".format(
+              tensors.describe_all(self.ys),
+              tensors.describe_all(self.leaves)),
+          "TensorFlow has none for a while loop of control flow v1: what its "
+          "gradient remembers of each turn ('{}') passes no gradient on, and "
+          "a part of the result would be lost without a word.".format(
+              trace.second_order[0].name),
+          "Build the loop with control flow v2 "
+          "(tf.enable_control_flow_v2() before it is built), or unroll it.")
     if strict and lost:
       self._refuse(lost, trace)
     if trace.missing:

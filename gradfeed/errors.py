@@ -7,7 +7,7 @@ class is also the builtin exception that code written before gradfeed catches.
 
 #: What an op in the graph says when a cotangent that is fed has not the shape
 #: of its y: the names of both.
-SHAPE_OF_COTANGENT = "gradfeed: cotangent {} has not the shape of {} ;"
+SHAPE_OF_COTANGENT = "gradfeed: grad_ys {} must have the shape of {} ;"
 
 
 class GradfeedError(Exception):

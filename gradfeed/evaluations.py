@@ -118,16 +118,28 @@ class Evaluation:
       raise self._explained(error, session) or error
     if self._single:
       return results
-    values = iter([
-        None if source is None else results[source] if source >= 0
-        else np.array(arrays[~source]) for source in self._plan.sources])
+    values = iter(self._gathered(results, arrays))
     return [output.assemble([next(values) for _ in output.tensors()])
             for output in self._outputs]
+
+  def _gathered(self, results, arrays):
+    """A value for each wanted tensor; none of them twice."""
+    used = set()
+    for source in self._plan.sources:
+      if source is None:
+        yield None
+      elif source < 0:
+        yield np.array(arrays[~source])
+      else:
+        yield np.array(results[source]) if source in used else results[source]
+        used.add(source)
 
   def _compile(self, session):
     sessions.check_open(session, self._graph)
     self.prepare()
     recipe = self._plan.recipe
+    if not recipe.fetches and not recipe.targets:
+      return lambda arrays: []
     raw = _tf.raw_session(session)
     if raw is None:
       sessions.check_initialized(

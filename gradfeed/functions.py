@@ -76,7 +76,7 @@ class Function:
   """
 
   def __init__(self, inputs, outputs, session, feed_dict, points, timeout):
-    self.graph = (session.graph if session is not None
+    self.graph = (sessions.graph_of(session) if session is not None
                   else tensors.graph_of(inputs, outputs))
     self._structures = (list(inputs) if isinstance(inputs, (list, tuple)) and
                         not isinstance(inputs, tf.SparseTensorValue)
@@ -171,9 +171,10 @@ class Function:
     key = tuple(fed)
     known = self._evaluations.get(key)
     if known is None:
-      known = self._evaluations[key] = evaluations.Evaluation(
-          self.graph, self._inputs + [leaf for leaf, _ in fed.values()],
-          self._outputs, self._points, self._timeout)
+      with memos.memo_of(self.graph).lock:
+        known = self._evaluations[key] = evaluations.Evaluation(
+            self.graph, self._inputs + [leaf for leaf, _ in fed.values()],
+            self._outputs, self._points, self._timeout)
     return known
 
 
@@ -211,7 +212,8 @@ def run(session, fetches, feed_dict=None, timeout=None):
     1.0
   """
   session = session if session is not None else sessions.default_session()
-  graph = session.graph
+  graph = sessions.graph_of(session)
+  _check_mapping(feed_dict)
   key = ("run", _token(fetches, graph), timeout,
          tuple(_token(key, graph) for key in feed_dict or ()))
   evaluation = memos.memo_of(graph).built.get(key)
@@ -220,7 +222,7 @@ def run(session, fetches, feed_dict=None, timeout=None):
     found = [outputs_lib.resolve(leaf, graph, allow_operations=True)
              for leaf in tensors.flatten(fetches)]
     evaluation = memos.once(graph, key, lambda: evaluations.Evaluation(
-        graph, [leaf for leaf, _ in fed.values()], found, (), timeout,
+        graph, [leaf for leaf, _ in fed.values()], found, timeout=timeout,
         may_assign=True))
   evaluation.require_all_fed()
   arrays = evaluation.fit(list((feed_dict or {}).values()))
@@ -262,12 +264,8 @@ def resolve_feeds(feed_dict, graph, inputs=()):
   Raises:
     FeedError: lists the keys that are unknown or name one tensor twice.
   """
-  if feed_dict is None:
-    return {}
-  if not isinstance(feed_dict, abc.Mapping):
-    raise errors.ArgumentError(
-        "feed_dict is a {}.".format(type(feed_dict).__name__),
-        "It maps tensors to values.", "Pass a dict: {tensor: value}.")
+  _check_mapping(feed_dict)
+  feed_dict = feed_dict or {}
   fed, problems = collections.OrderedDict(), []
   taken = {point.name for leaf in inputs for point in leaf.points()}
   if len(taken) < sum(len(leaf.points()) for leaf in inputs):
@@ -288,6 +286,13 @@ def resolve_feeds(feed_dict, graph, inputs=()):
   if problems:
     raise feeds.feed_error(problems)
   return fed
+
+
+def _check_mapping(feed_dict):
+  if feed_dict is not None and not isinstance(feed_dict, abc.Mapping):
+    raise errors.ArgumentError(
+        "feed_dict is a {}.".format(type(feed_dict).__name__),
+        "It maps tensors to values.", "Pass a dict: {tensor: value}.")
 
 
 def _ordered(fed):

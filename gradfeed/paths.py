@@ -4,6 +4,7 @@ import collections
 import re
 
 from gradfeed import _tf
+from gradfeed import inlining
 from gradfeed import tensors
 from gradfeed._tf import tf
 
@@ -27,6 +28,11 @@ _ASSIGNING = re.compile(
 
 _LOOPS = frozenset(["Enter", "RefEnter", "While", "StatelessWhile", "For",
                     "MapDefun", "StackPushV2", "StackPopV2"])
+
+_PUSHES = ("StackPush", "StackPushV2")
+_POPS = ("StackPop", "StackPopV2")
+_HANDING_ON = ("Enter", "RefEnter", "Identity", "RefIdentity", "Switch",
+               "RefSwitch")
 
 #: Ops that may keep, or hand to Python, the buffer of a value that is fed.
 _KEEPING = re.compile(r"Enqueue|^PyFunc|^EagerPyFunc|^Stage|^MapStage|"
@@ -207,14 +213,44 @@ def variables_read(found, targets):
           not users[op.name] & _NOT_READING]
 
 
+def _users(sources):
+  """The names of all ops whose values depend on the tensors `sources`."""
+  found, queue = set(), list(sources)
+  while queue:
+    for op in queue.pop().consumers():
+      for user in [op] + (_pops_of(op) if op.type in _PUSHES else []):
+        if user.name not in found:
+          found.add(user.name)
+          queue.extend(user.outputs)
+  return found
+
+
+def _pops_of(push):
+  """The ops that take from the stack what `push` puts there."""
+  stack = push.inputs[0]
+  while stack.op.type in _HANDING_ON:
+    stack = stack.op.inputs[0]
+  pops, queue = [], [stack]
+  while queue:
+    for op in queue.pop().consumers():
+      if op.type in _POPS:
+        pops.append(op)
+      elif op.type in _HANDING_ON:
+        queue.extend(op.outputs)
+  return pops
+
+
 class Trace:
   """Where the gradient of `ys` flows, before anything is built.
 
   Attributes:
-    reached: dict from name to op that a gradient arrives at.
+    reached: dict from name to op that depends on x and that a gradient
+      arrives at.
     tensors: set of the names of the tensors that a gradient arrives at.
     blocked: dict from name to op that a gradient arrives at and does not pass.
     missing: list of ops between x and y that have no registered gradient.
+    second_order: list of ops that take from a stack what depends on x: the
+      gradient of a loop of control flow v1, which has no gradient itself.
     path: dict from name to op between x and y that a gradient passes.
   """
 
@@ -222,14 +258,14 @@ class Trace:
     self.reached = collections.OrderedDict()
     self.blocked = collections.OrderedDict()
     self.tensors = set()
+    self.second_order = []
     self._stops = {stop.op.name for stop in stops}
-    missing = self._walk(ys)
-    names = {x.name for x in xs}
-    dependent = descendants(self.reached, names, control=False)
-    self.missing = [op for op in missing if op.name in dependent]
+    # From x on, as TensorFlow does: what lies above x does not matter.
+    self._dependent = _users(xs)
+    self.missing = self._walk(ys)
     self.path = collections.OrderedDict(
         (name, op) for name, op in self.reached.items()
-        if name in dependent and name not in self.blocked)
+        if name not in self.blocked)
 
   def _walk(self, ys):
     missing = []
@@ -239,8 +275,10 @@ class Trace:
       queue.append(y.op)
     while queue:
       op = queue.popleft()
-      if op.name in self.reached:
+      if op.name in self.reached or op.name not in self._dependent:
         continue
+      if op.type in _POPS:
+        self.second_order.append(op)
       self.reached[op.name] = op
       if op.name in self._stops:
         continue
@@ -273,7 +311,8 @@ def _passes_gradient(op):
     context = _tf.control_flow_context(op.inputs[0].op)
     if context is not None and not getattr(context, "back_prop", True):
       return False
-  if _tf.function_definition(op.graph, op.type) is not None:
+  if op.type in inlining.CALLS or (
+      _tf.function_definition(op.graph, op.type) is not None):
     return True
   try:
     return _tf.gradient_function(op) is not None

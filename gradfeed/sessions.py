@@ -24,16 +24,28 @@ def default_session():
   return session
 
 
+def graph_of(session):
+  """The graph that `session` runs; refuses what is no session."""
+  if _tf.is_closed(session):
+    raise closed()
+  graph = getattr(session, "graph", None)
+  if not isinstance(graph, tf.Graph) or not hasattr(session, "run"):
+    raise errors.SessionError(
+        "{!r} is not a session.".format(session),
+        "It is a {}, and has no graph to run.".format(
+            type(session).__name__),
+        "Pass a tf.Session, a MonitoredSession or a wrapper of one.")
+  return graph
+
+
 def check_open(session, graph):
   """Refuses a session that is closed or runs another graph."""
-  if session.graph is not graph:
+  if graph_of(session) is not graph:
     raise errors.SessionError(
         "The session runs another graph.",
         "The outputs are not in it.",
         "Pass a session made for their graph: "
         "tf.Session(graph=outputs.graph).")
-  if _tf.is_closed(session):
-    raise closed()
 
 
 def closed():

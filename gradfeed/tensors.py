@@ -1,6 +1,7 @@
 """What may stand for a tensor, its name in a message, and nested structures."""
 
 from collections import abc
+import sys
 import warnings
 
 import numpy as np
@@ -261,8 +262,7 @@ def lookup(name, graph):
         _nearby(name, graph),
         "Use the `.name` of a tensor of this graph, as in 'logits:0'."
     ) from None
-  base = full.split(":")[0]
-  twins = [twin for twin in ("{}_{}".format(base, i) for i in (1, 2, 3))
+  twins = [twin for twin in _younger(full.split(":")[0])
            if _has_op(graph, twin, tensor.op.type)]
   if twins:
     warnings.warn(errors.GradfeedWarning(
@@ -270,8 +270,26 @@ def lookup(name, graph):
         "that made it was run again, '{}' is the old copy; pass the tensor "
         "itself instead of its name.".format(
             full, ", ".join("'{}:0'".format(twin) for twin in twins), full)),
-                  stacklevel=4)
+                  stacklevel=_frames_inside())
   return tensor
+
+
+def _younger(name):
+  """What the same code names its op when it runs again: y_1, model_1/y."""
+  parts = name.split("/")
+  for i in reversed(range(len(parts))):
+    for count in (1, 2, 3):
+      yield "/".join(parts[:i] + ["{}_{}".format(parts[i], count)] +
+                     parts[i + 1:])
+
+
+def _frames_inside():
+  """How many frames up the caller of gradfeed stands."""
+  frame, count = sys._getframe(1), 1  # pylint: disable=protected-access
+  while frame is not None and frame.f_globals.get(
+      "__name__", "").split(".")[0] == "gradfeed":
+    frame, count = frame.f_back, count + 1
+  return count - 1
 
 
 def _has_op(graph, name, op_type):

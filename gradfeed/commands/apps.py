@@ -23,16 +23,21 @@ def run(module, argv):
   """Runs `module.main()` as a process: never returns.
 
   Args:
-    module: the command: `main()` without arguments, flags, and a docstring
-      that begins with what it does and ends with a line to paste.
+    module: the command: `main()` without arguments, flags (`REQUIRED` lists
+      those that have to be given), and a docstring that begins with what it
+      does and ends with a line to paste.
     argv: list of str: the program, the command, its flags.
 
   Raises:
     SystemExit: 0, or 1 after an error, or 2 for a wrong flag or argument.
   """
   name = "gradfeed " + argv[1]
-  app.run(lambda _: _guarded(module.main, name), argv=[name] + argv[2:],
-          flags_parser=lambda args: _parse(module, args))
+  try:
+    app.run(lambda _: _guarded(module.main, name), argv=[name] + argv[2:],
+            flags_parser=lambda args: _parse(module, args))
+  except BrokenPipeError:  # `gradfeed demo | head`
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(1)
 
 
 def _parse(module, argv):
@@ -46,10 +51,15 @@ def _parse(module, argv):
   except flags.Error as error:
     _refuse(name, str(error).replace("flag --", "--", 1))
   if rest:
-    _refuse(name, "{} is not a flag.{}".format(
+    _refuse(name, "not a flag: {}.{}".format(
         ", ".join("'{}'".format(argument) for argument in rest),
         "".join(" Did you mean --{}?".format(argument) for argument in rest
                 if argument.split("=")[0] in flags.FLAGS)))
+  missing = [flag for flag in getattr(module, "REQUIRED", ())
+             if not flags.FLAGS[flag].value]
+  if missing:
+    _refuse(name, "missing: {}.".format(
+        ", ".join("--" + flag for flag in missing)))
   return rest
 
 
@@ -60,12 +70,11 @@ def _refuse(name, message):
 
 
 def _print_help(module, name, full):
-  listed = (flags.FLAGS.get_help() if full
-            else flags.FLAGS.module_help(module.__name__))
-  if not full:
-    listed = listed[listed.index("\n") + 1:]
-  print("{}: {}\nFlags:\n{}".format(name, module.__doc__.rstrip() + "\n",
-                                    listed.strip("\n")))
+  own = flags.FLAGS.module_help(module.__name__).strip("\n")
+  print("{}: {}\n\nFlags:\n{}".format(
+      name, module.__doc__.rstrip(), own.split("\n", 1)[1]))
+  if full:
+    print("\nFlags of every module:\n{}".format(flags.FLAGS.get_help()))
 
 
 def _guarded(main, name):
@@ -83,10 +92,12 @@ def _guarded(main, name):
   except tf.errors.OpError as error:
     print("{}: TensorFlow could not run it: {}".format(
         name, error.message.split("\n")[0]), file=sys.stderr)
-  except BrokenPipeError:  # `gradfeed demo | head`
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  except BrokenPipeError:
+    raise
   except OSError as error:
-    print("{}: {}".format(name, error), file=sys.stderr)
+    print("{}: {}: {}.".format(name, error.filename, error.strerror)
+          if error.filename else "{}: {}".format(name, error),
+          file=sys.stderr)
   except KeyboardInterrupt:
     print("{}: interrupted.".format(name), file=sys.stderr)
     return 130

@@ -1,0 +1,269 @@
+"""Evaluates a gradient of a frozen graph at every point of a file.
+
+Reads a frozen GraphDef (.pb) and a NumPy file (.npy) of points, one in each
+row, and writes a .npy file of the shape of the points with dy/dx at each.
+
+A row is a value of x as it stands: points of shape [N] + x.shape. Where x has
+a leading batch dimension of 1, or of unknown size, a row may also be a value
+without it: points of shape [N] + x.shape[1:].
+
+  gradfeed at --graph=model.pb --y=logits:0 --x=input:0 --points=points.npy \\
+    --output=gradients.npy
+"""
+
+import ast
+import os
+import sys
+import time
+
+from absl import flags
+import numpy as np
+
+from gradfeed import errors
+from gradfeed import tensors
+from gradfeed._tf import tf
+from gradfeed.commands import graphs
+from gradfeed.derivatives import gradient
+from gradfeed.functions import function
+
+#: The flags that have to be given.
+REQUIRED = ("graph", "y", "x", "points", "output")
+
+_GRAPH = flags.DEFINE_string(
+    "graph", None, "The frozen graph: a binary GraphDef.")
+_Y = flags.DEFINE_string(
+    "y", None, "The tensor that is differentiated, such as logits:0. All its "
+    "elements are summed, unless --y_index chooses one.")
+_Y_INDEX = flags.DEFINE_integer(
+    "y_index", None, "Take this element of the last axis of y (the class).")
+_X = flags.DEFINE_string(
+    "x", None, "The tensor that y is differentiated by: an input or any layer.")
+_POINTS = flags.DEFINE_string(
+    "points", None, "The .npy file with the values of x.")
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "The .npy file to write. It is there when it is complete "
+    "(OUTPUT.partial until then), and replaces one that is there.")
+_FEED = flags.DEFINE_multi_string(
+    "feed", None, "NAME=VALUE: the value of another tensor, for every point, "
+    "such as keep_prob:0=1.0 or labels:0=[0,1] or mask:0=mask.npy")
+
+_WROTE = "wrote {} ({}, {}): d '{}'{} / d '{}' at {} point{} in {:.2f} s."
+
+
+def main():
+  """Writes the gradients; says on stderr what they are."""
+  points = load_points(_POINTS.value)
+  _check_output(_OUTPUT.value, _POINTS.value)
+  graph = graphs.load_frozen(_GRAPH.value)
+  x = tensors.resolve(_X.value, graph, "--x").tensor
+  y = tensors.resolve(_Y.value, graph, "--y").tensor
+  add_batch = wants_batch(points.shape, x)
+  dx = gradient(element(y, _Y_INDEX.value), x)
+  with tf.Session(graph=graph) as session:
+    f = function(x, dx, session, feed_dict=parse_feeds(_FEED.value or [], graph))
+    require_all_fed(f)
+    start = time.perf_counter()
+    rows = at_rows(f, points, add_batch)
+    not_finite = write(_OUTPUT.value, rows, points.shape,
+                       x.dtype.as_numpy_dtype)
+    seconds = time.perf_counter() - start
+  _report(y, x, points, seconds, not_finite)
+
+
+def _check_output(output, points):
+  if os.path.exists(output) and os.path.samefile(output, points):
+    raise errors.ArgumentError(
+        "--output and --points are the same file, '{}'.".format(output),
+        "The points would be lost.", "Give another name to the output.")
+
+
+def load_points(path):
+  """The array in the file, mapped and not read.
+
+  Raises:
+    ModelFileError: the file is not a .npy file of numbers.
+  """
+  with open(path, "rb") as source:
+    begin = source.read(len(np.lib.format.MAGIC_PREFIX))
+  if begin != np.lib.format.MAGIC_PREFIX:
+    raise _not_points(
+        path, "It is an .npz file, of several arrays." if begin[:2] == b"PK"
+        else "It does not begin as a .npy file does.")
+  try:
+    points = np.load(path, mmap_mode="r", allow_pickle=False)
+  except (ValueError, EOFError) as error:
+    raise _not_points(path, "{}.".format(
+        str(error).split("\n")[0].rstrip("."))) from None
+  if points.dtype.kind not in "iufcb":
+    raise _not_points(path, "It holds {}.".format(points.dtype))
+  return points
+
+
+def _not_points(path, why):
+  return errors.ModelFileError(
+      "'{}' is not a NumPy file of numbers.".format(path), why,
+      "Write it with numpy.save('points.npy', points).")
+
+
+def element(y, index):
+  """`y[..., index]`; `y` itself without an index.
+
+  Raises:
+    ArgumentError: there is no such element.
+  """
+  if index is None:
+    return y
+  rank, size = y.shape.ndims, None
+  if rank:
+    size = tf.TensorShape(y.shape).as_list()[-1]
+  if rank == 0 or (size is not None and not -size <= index < size):
+    raise errors.ArgumentError(
+        "--y_index={} is not an element of {}.".format(
+            index, tensors.describe(y)),
+        "It has no axis." if rank == 0 else
+        "Its last axis has {}, counted from 0.".format(size),
+        "Leave --y_index out." if rank == 0 else
+        "Use --y_index=0 to --y_index={}.".format(size - 1))
+  with y.graph.as_default():
+    return y[..., index]
+
+
+def wants_batch(shape, x):
+  """Whether each row of points lacks the batch dimension that `x` has.
+
+  Args:
+    shape: tuple, of all the points.
+    x: `tf.Tensor`.
+
+  Raises:
+    FeedError: a row is no value of x, with or without a batch dimension.
+  """
+  row = tuple(shape[1:])
+  if shape:
+    if x.shape.is_compatible_with(row):
+      return False
+    if x.shape.ndims and x.shape.is_compatible_with((1,) + row):
+      return True
+  allowed = ["[N] + {}".format(tensors.format_shape(x.shape))]
+  if x.shape.ndims and x.shape[:1].is_compatible_with([1]):
+    allowed.append("[N] + {}".format(tensors.format_shape(x.shape[1:])))
+  raise errors.FeedError(
+      "The points have the shape {}, of which no row is a value of {}.".format(
+          tensors.format_shape(shape), tensors.describe(x)),
+      "A row is fed as it stands, or as a batch of one.",
+      "Save the points with the shape {}.".format(" or ".join(allowed)))
+
+
+def parse_feeds(texts, graph):
+  """The dict from names to values that `--feed` means.
+
+  Raises:
+    ArgumentError: one of them is not NAME=VALUE.
+    TensorNotFoundError: one names no tensor.
+  """
+  feeds = {}
+  for text in texts:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+      raise errors.ArgumentError(
+          "--feed={} is not NAME=VALUE.".format(text),
+          "A feed is the name of a tensor and its value.",
+          "Write it as in --feed=keep_prob:0=1.0.")
+    if name in feeds:
+      raise errors.ArgumentError(
+          "--feed={} is given twice.".format(name),
+          "A tensor has one value.", "Leave one of them out.")
+    dtype = tensors.resolve(name, graph, "--feed").dtype
+    feeds[name] = value if dtype == tf.string else _value(name, value)
+  return feeds
+
+
+def _value(name, text):
+  if text.endswith(".npy"):
+    return load_points(text)
+  try:
+    return ast.literal_eval({"true": "True", "false": "False"}.get(
+        text.lower(), text))
+  except (ValueError, SyntaxError):
+    raise errors.ArgumentError(
+        "--feed={}={} is not a value.".format(name, text),
+        "It is neither a number, nor True or False, nor a list of them, nor a "
+        ".npy file.", "Write it as in --feed={}=1.0.".format(name)) from None
+
+
+def require_all_fed(f):
+  """Refuses a function with placeholders that have no value.
+
+  Raises:
+    MissingFeedError: with the flags to add.
+  """
+  if f.needs:
+    raise errors.MissingFeedError(
+        "No value for {}.".format(tensors.describe_all(f.needs)),
+        "The gradient depends on it.",
+        "Add {}.".format(" ".join(
+            "--feed={}=VALUE".format(tensor.name) for tensor in f.needs)))
+
+
+def at_rows(f, points, add_batch):
+  """Yields `f` at each row.
+
+  Raises:
+    FeedError: a value does not fit; says in which row.
+  """
+  for i, row in enumerate(points):
+    try:
+      yield f(row[np.newaxis] if add_batch else row)
+    except errors.FeedError as error:
+      error.what = "Row {}: {}".format(i, error.what)
+      raise
+
+
+def write(path, rows, shape, dtype):
+  """Writes `rows`, one after the other, into a .npy file.
+
+  Args:
+    path: str; under `path` + ".partial" until the last row is written.
+    rows: iterable of arrays of `shape[1:]`, with or without axes of size 1.
+    shape: tuple, of all.
+    dtype: NumPy dtype.
+
+  Returns:
+    list of the numbers of the rows with NaN or infinity.
+  """
+  partial = path + ".partial"
+  not_finite = []
+  try:
+    with open(partial, "wb") as output:
+      np.lib.format.write_array_header_1_0(output, {
+          "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
+          "fortran_order": False, "shape": tuple(shape)})
+      for i, row in enumerate(rows):
+        output.write(np.ascontiguousarray(row, dtype).tobytes())
+        if not np.all(np.isfinite(row)):
+          not_finite.append(i)
+    os.replace(partial, path)
+  except BaseException:
+    if os.path.exists(partial):
+      os.remove(partial)
+    raise
+  return not_finite
+
+
+def _report(y, x, points, seconds, not_finite):
+  index = "" if _Y_INDEX.value is None else "[..., {}]".format(_Y_INDEX.value)
+  lines = [_WROTE.format(
+      _OUTPUT.value, x.dtype.base_dtype.name,
+      tensors.format_shape(points.shape), y.name, index, x.name, len(points),
+      "" if len(points) == 1 else "s", seconds)]
+  if not_finite:
+    lines.append(
+        "warning: {} of {} gradients have a NaN or an infinity, the first in "
+        "row {}.".format(len(not_finite), len(points), not_finite[0]))
+  if y.op.type == "Softmax" and not index:
+    lines.append(
+        "warning: '{}' is a softmax, whose elements sum to 1: the gradient of "
+        "the sum is 0 but for rounding. Choose a class with --y_index=N."
+        .format(y.name))
+  for line in lines:
+    print("gradfeed at: " + line, file=sys.stderr)

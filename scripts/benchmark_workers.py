@@ -1,0 +1,327 @@
+"""One library of the benchmark, in a process of its own.
+
+`benchmark.py` starts this file once for each library and asks it, through a
+pipe, to build, to check and to time:
+
+  python scripts/benchmark_workers.py session_run --mode=v1
+
+It needs NumPy and the library alone (JAX may live in another Python), and
+changes no setting of the library: threads and kernels are as it finds them.
+"""
+
+import argparse
+import importlib
+import itertools
+import os
+import pickle
+import sys
+import time
+
+import numpy as np
+
+#: Sizes of the layers: no layer means that x are the logits themselves.
+NETWORKS = {
+    "tiny": (3,),
+    "softmax": (784, 10),
+    "dense": (784, 512, 512, 10),
+}
+_POINTS = 4
+_CHUNK_SECONDS = 2e-3
+_WARM_SECONDS = 0.3
+_WARM_CALLS = 16
+
+#: A rectifier this near to its kink may fall on either side of it.
+_KINK = 1e-5
+
+
+class Unavailable(Exception):
+  """This library cannot run here; `str` of it is the reason."""
+
+
+def weights_of(network, seed):
+  """[(matrix, bias)] of float32, the same in every process."""
+  random = np.random.RandomState(seed)
+  sizes = NETWORKS[network]
+  return [(random.normal(0.0, (2.0 / rows) ** 0.5, (rows, columns)).astype("f"),
+           random.normal(0.0, 0.1, columns).astype("f"))
+          for rows, columns in zip(sizes, sizes[1:])]
+
+
+def points_of(network, batch, seed):
+  """[(x, labels)] of float32, none of them at the kink of a rectifier."""
+  random = np.random.RandomState(seed + batch)
+  weights, sizes = weights_of(network, seed), NETWORKS[network]
+  points = []
+  for _ in range(_POINTS):
+    x = random.normal(size=(batch, sizes[0])).astype("f")
+    near = _near_kink(x, weights)
+    while near.any():
+      x[near] = random.normal(size=(near.sum(), sizes[0]))
+      near = _near_kink(x, weights)
+    labels = np.eye(sizes[-1], dtype="f")[random.randint(sizes[-1], size=batch)]
+    points.append((x, labels))
+  return points
+
+
+def _near_kink(x, weights):
+  near, hidden = np.zeros(len(x), bool), x.astype(np.float64)
+  for matrix, bias in weights[:-1]:
+    hidden = hidden.dot(matrix) + bias
+    near |= (np.abs(hidden) < _KINK).any(axis=1)
+    hidden = np.maximum(hidden, 0.0)
+  return near
+
+
+def _cross_entropy(tf, x, labels, weights):
+  """The cross entropy, summed over the batch, in TensorFlow's words."""
+  hidden = x
+  for i, (matrix, bias) in enumerate(weights):
+    hidden = tf.matmul(tf.nn.relu(hidden) if i else hidden, matrix) + bias
+  return tf.reduce_sum(tf.nn.softmax_cross_entropy_with_logits_v2(
+      labels=labels, logits=hidden))
+
+
+class _Tensorflow:
+  """What the five ways to ask TensorFlow have in common."""
+
+  def __init__(self, mode):
+    import tensorflow.compat.v1 as tf  # pylint: disable=g-import-not-at-top
+    self._tf = tf
+    self._is_old = tf.__version__.startswith("1.")
+    if mode == "eager":
+      if self._is_old:
+        raise Unavailable("TensorFlow {} runs graphs here".format(
+            tf.__version__))
+    elif mode == "v1":
+      tf.disable_v2_behavior()
+    else:
+      tf.disable_eager_execution()
+
+  def versions(self):
+    return "TensorFlow {}".format(self._tf.__version__)
+
+  def _variables(self, weights):
+    return [(self._tf.Variable(matrix), self._tf.Variable(bias))
+            for matrix, bias in weights]
+
+  def _graph(self, weights, columns):
+    """(session, x, labels, cross entropy) in a graph of their own."""
+    tf = self._tf
+    graph = tf.Graph()
+    with graph.as_default():
+      x = tf.placeholder(tf.float32, [None, columns[0]], name="x")
+      labels = tf.placeholder(tf.float32, [None, columns[-1]], name="labels")
+      loss = _cross_entropy(tf, x, labels, self._variables(weights))
+      session = tf.Session()
+      session.run(tf.global_variables_initializer())
+    return session, x, labels, loss
+
+
+class Gradfeed(_Tensorflow):
+  """gradfeed.function of gradfeed.gradient."""
+
+  def build(self, weights, columns):
+    sys.path.insert(0, os.path.dirname(os.path.dirname(
+        os.path.abspath(__file__))))
+    gradfeed = importlib.import_module("gradfeed")
+    session, x, labels, loss = self._graph(weights, columns)
+    return gradfeed.function(
+        [x, labels], gradfeed.gradient(loss, x), session=session)
+
+
+class SessionRun(_Tensorflow):
+  """Session.run of tf.gradients: the reference of every result."""
+
+  def build(self, weights, columns):
+    session, x, labels, loss = self._graph(weights, columns)
+    with session.graph.as_default():
+      gradient, = self._tf.gradients(loss, x)
+    run = session.run
+    return lambda x_t, y_t: run(gradient, {x: x_t, labels: y_t})
+
+
+class MakeCallable(_Tensorflow):
+  """Session.make_callable of tf.gradients."""
+
+  def build(self, weights, columns):
+    session, x, labels, loss = self._graph(weights, columns)
+    with session.graph.as_default():
+      gradient, = self._tf.gradients(loss, x)
+    return session.make_callable(gradient, [x, labels])
+
+
+class Eager(_Tensorflow):
+  """An eager GradientTape."""
+
+  def __init__(self, unused_mode):
+    super().__init__("eager")
+
+  def build(self, weights, columns):
+    gradient = self._taped(self._variables(weights))
+    convert = self._tf.convert_to_tensor
+    return lambda x_t, y_t: gradient(convert(x_t), convert(y_t)).numpy()
+
+  def _taped(self, variables):
+    tf = self._tf
+
+    def gradient(x, labels):
+      with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(x)
+        loss = _cross_entropy(tf, x, labels, variables)
+      return tape.gradient(loss, x)
+
+    return gradient
+
+
+class TfFunction(Eager):
+  """tf.function of a GradientTape."""
+
+  def build(self, weights, columns):
+    convert = self._tf.convert_to_tensor
+    spec = [self._tf.TensorSpec([None, n], self._tf.float32)
+            for n in (columns[0], columns[-1])]
+    gradient = self._tf.function(
+        self._taped(self._variables(weights)), input_signature=spec)
+    return lambda x_t, y_t: gradient(convert(x_t), convert(y_t)).numpy()
+
+
+class Jax:
+  """jax.jit of jax.grad, weights as arguments, so that they may change."""
+
+  def __init__(self, unused_mode):
+    try:
+      self._jax = importlib.import_module("jax")
+    except ImportError as error:
+      raise Unavailable("JAX cannot be imported ({})".format(error))
+
+  def versions(self):
+    return "JAX {}".format(self._jax.__version__)
+
+  def build(self, weights, unused_columns):
+    jax, numpy = self._jax, self._jax.numpy
+
+    def loss(x, labels, layers):
+      hidden = x
+      for i, (matrix, bias) in enumerate(layers):
+        hidden = (numpy.maximum(hidden, 0) if i else hidden) @ matrix + bias
+      return -numpy.sum(labels * jax.nn.log_softmax(hidden))
+
+    gradient = jax.jit(jax.grad(loss))
+    weights = jax.device_put(weights)
+    return lambda x_t, y_t: np.asarray(gradient(x_t, y_t, weights))
+
+
+#: The libraries by name; the first is what the others are held against.
+LIBRARIES = {
+    "gradfeed": Gradfeed,
+    "session_run": SessionRun,
+    "make_callable": MakeCallable,
+    "tf_function": TfFunction,
+    "eager": Eager,
+    "jax": Jax,
+}
+
+
+def memory():
+  """(bytes now, most bytes, threads) of this process; Nones but on Linux."""
+  fields = {}
+  try:
+    with open("/proc/self/status") as status:
+      for line in status:
+        key, _, value = line.partition(":")
+        fields[key] = value.split()
+    return (int(fields["VmRSS"][0]) << 10, int(fields["VmHWM"][0]) << 10,
+            int(fields["Threads"][0]))
+  except (OSError, KeyError):
+    return None, None, None
+
+
+class Worker:
+  """Answers what the parent asks; each method is one question."""
+
+  def __init__(self, library, mode):
+    self._library = LIBRARIES[library](mode)
+    self._built = {}
+    self._points = None
+    self._call = None
+
+  def hello(self):
+    return "{}, NumPy {}, Python {}".format(
+        self._library.versions(), np.__version__, sys.version.split()[0])
+
+  def prepare(self, network, batch, seed):
+    """Builds, warms up, and returns [(dtype, shape, bytes)] for each point."""
+    if network not in self._built:
+      self._built[network] = self._library.build(
+          weights_of(network, seed), NETWORKS[network])
+    self._call = self._built[network]
+    self._points = points_of(network, batch, seed)
+    results = []
+    for x, labels in self._points:
+      result = self._call(x, labels)
+      if type(result) is not np.ndarray:
+        raise TypeError("{} is not an array".format(type(result)))
+      results.append((result.dtype.str, result.shape, result.tobytes()))
+    return results
+
+  def warm(self, seconds):
+    """Runs until everything is compiled and chosen; returns the memory."""
+    end, calls = time.perf_counter() + min(seconds, _WARM_SECONDS), 0
+    while calls < _WARM_CALLS or time.perf_counter() < end:
+      self._call(*self._points[calls % _POINTS])
+      calls += 1
+    return memory()
+
+  def measure(self, seconds):
+    """Seconds per call, of chunks of calls, in about `seconds`."""
+    call, points = self._call, itertools.cycle(self._points)
+    clock = time.perf_counter
+    per_call = self._chunk(call, points, clock, 4)
+    length = max(1, min(int(_CHUNK_SECONDS / per_call),
+                        int(seconds / per_call)))
+    chunks, end = [], clock() + seconds
+    while not chunks or clock() < end:
+      chunks.append(self._chunk(call, points, clock, length))
+    return chunks
+
+  def _chunk(self, call, points, clock, length):
+    chunk = list(itertools.islice(points, length))
+    start = clock()
+    for x, labels in chunk:
+      call(x, labels)
+    return (clock() - start) / length
+
+  def memory(self):
+    return memory()
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument("library", choices=sorted(LIBRARIES))
+  parser.add_argument("--mode", choices=["v1", "v2"], default="v1")
+  arguments = parser.parse_args()
+  # Whatever libraries print goes to standard error; the pipe is for answers.
+  pipe = os.fdopen(os.dup(1), "wb")
+  os.dup2(2, 1)
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+  def answer(kind, value):
+    pickle.dump((kind, value), pipe, protocol=2)
+    pipe.flush()
+
+  try:
+    worker = Worker(arguments.library, arguments.mode)
+    answer("ok", worker.hello())
+    while True:
+      question, values = pickle.load(sys.stdin.buffer)
+      answer("ok", getattr(worker, question)(*values))
+  except EOFError:
+    return
+  except Unavailable as error:
+    answer("unavailable", str(error))
+  except Exception as error:  # pylint: disable=broad-except
+    answer("error", "{}: {}".format(type(error).__name__, error))
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,55 @@
+"""Packaging; the tools' settings are in pyproject.toml."""
+
+import os
+import re
+
+import setuptools
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def _read(*path):
+  with open(os.path.join(_HERE, *path), encoding="utf-8") as source:
+    return source.read()
+
+
+setuptools.setup(
+    name="gradfeed",
+    version=re.search(r'^__version__ = "(.+)"$',
+                      _read("gradfeed", "__init__.py"), re.MULTILINE).group(1),
+    description=(
+        "The gradient of any tensor of a TensorFlow 1 graph, at any value."),
+    long_description=_read("README.md"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=["gradfeed", "gradfeed.commands"],
+    py_modules=["gradfeed_cli"],
+    python_requires=">=3.7",
+    # TensorFlow is an extra: a legacy project has its own, which may be called
+    # tensorflow-gpu or tensorflow-cpu, and nothing may replace it.
+    install_requires=["absl-py>=0.10", "numpy"],
+    extras_require={
+        "tf": ["tensorflow>=1.15,<3"],
+        "cli": ["tabulate"],
+        "test": ["pytest>=6", "pytest-xdist", "tabulate"],
+    },
+    entry_points={"console_scripts": ["gradfeed = gradfeed_cli:main"]},
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.7",
+        "Programming Language :: Python :: 3.8",
+        "Programming Language :: Python :: 3.9",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Software Development :: Libraries :: Python Modules",
+    ],
+    keywords="tensorflow gradient derivative session feed_dict",
+)

@@ -1,0 +1,29 @@
+"""The mode of TensorFlow for the whole run, set before any test.
+
+The environment variable GRADFEED_MODE is "v1" (ref variables and control flow
+v1, the default) or "v2" (on TF 2: resource variables and control flow v2).
+"""
+
+import os
+
+import tensorflow.compat.v1 as tf
+
+_MODES = {
+    "v1": tf.disable_v2_behavior,
+    "v2": tf.disable_eager_execution,
+}
+
+MODE = os.environ.get("GRADFEED_MODE", "v1")
+if MODE not in _MODES:
+  raise ValueError("GRADFEED_MODE={} is none of {}.".format(
+      MODE, ", ".join(sorted(_MODES))))
+_MODES[MODE]()
+tf.logging.set_verbosity(tf.logging.ERROR)
+
+
+def pytest_report_header():
+  return "gradfeed: mode {}, TensorFlow {}".format(MODE, tf.__version__)
+
+
+def pytest_terminal_summary(terminalreporter):
+  terminalreporter.write_line(pytest_report_header())

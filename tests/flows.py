@@ -1,0 +1,27 @@
+"""Both control flows of TensorFlow in one test."""
+
+import contextlib
+
+import tensorflow.compat.v1 as tf
+
+
+@contextlib.contextmanager
+def control_flow(version):
+  """`tf.cond` and `tf.while_loop` are built in control flow `version` inside.
+
+  Args:
+    version: 1 or 2.
+  """
+  was_v2 = tf.control_flow_v2_enabled()
+  _switch(version == 2)
+  try:
+    yield
+  finally:
+    _switch(was_v2)
+
+
+def _switch(is_v2):
+  if is_v2:
+    tf.enable_control_flow_v2()
+  else:
+    tf.disable_control_flow_v2()
