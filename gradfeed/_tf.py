@@ -200,6 +200,11 @@ def _without_overrides(graph):
       setattr(graph, name, value)
 
 
+def without_runs(graph):
+  """No session runs on `graph` inside: what it has seen must not change."""
+  return graph._mutation_lock()
+
+
 @contextlib.contextmanager
 def building(graph, context_of=None):
   """Ops made inside go to `graph` under `gradfeed/`, and nowhere else.
@@ -215,7 +220,7 @@ def building(graph, context_of=None):
   """
   inside = (context_of is not None and
             control_flow_context(context_of) is not None)
-  with graph.as_default(), graph._mutation_lock():
+  with graph.as_default(), without_runs(graph):
     with contextlib.ExitStack() as stack:
       if not inside:
         stack.enter_context(tf.control_dependencies(None))
@@ -298,7 +303,9 @@ def make_callable(session, feeds, fetches, targets, on_caller_thread,
 
   Returns:
     A callable from the sequence of the values of `feeds`, in order, exact
-    dtypes, to the list of the values of `fetches`. It checks nothing.
+    dtypes, to the list of the values of `fetches`. It checks nothing. Its
+    attribute `parts` is what it is made of, for a caller that cannot afford
+    one more Python frame: `run(pointer, handle, tuple of arrays, None)`.
   """
   options = config_pb2.CallableOptions()
   options.feed.extend(feeds)
@@ -316,6 +323,7 @@ def make_callable(session, feeds, fetches, targets, on_caller_thread,
   def call(arrays, _keep=compiled):  # Released with the last reference.
     return run(pointer, handle, tuple(arrays), None)
 
+  call.parts = run, pointer, handle
   return call
 
 

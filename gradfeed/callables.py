@@ -13,6 +13,7 @@ import struct
 import sys
 import threading
 import time
+import weakref
 
 import numpy as np
 
@@ -102,6 +103,7 @@ class Recipe:
     fetches: list of names of tensors to fetch.
     private: list of bool, whether each fetch, unless folded into a constant,
       has a buffer of its own at each run.
+    scalars: list of bool, whether each fetch is known to have no axis.
     targets: list of names of ops to run.
     in_pool: bool; TensorFlow's threads have to run it: a loop may recurse for
       each iteration and overflow the stack of the caller's thread.
@@ -109,11 +111,12 @@ class Recipe:
     timeout: seconds or None.
   """
 
-  def __init__(self, feeds, fetches, private, targets, size, has_loop,
-               copy_feeds, timeout):
+  def __init__(self, feeds, fetches, private, scalars, targets, size,
+               has_loop, copy_feeds, timeout):
     self.feeds = feeds
     self.fetches = fetches
     self.private = private
+    self.scalars = scalars
     self.targets = targets
     self.in_pool = (has_loop or size > _DEEPEST or timeout is not None or
                     _FLUSHING is None)
@@ -121,21 +124,58 @@ class Recipe:
     self.timeout = timeout
 
 
+class _Pace:
+  """Whether a choice of ways is worth while: are calls slow, time and again."""
+
+  __slots__ = ("has_choice", "streak")
+
+  def __init__(self):
+    self.has_choice = False
+    self.streak = 0
+
+  def tell(self, is_slow):
+    """Counts one call; enough calls of the other kind change the answer."""
+    if is_slow != self.has_choice:
+      self.streak += 1
+    else:
+      self.streak = 0
+    if self.streak >= (_QUICK_STREAK if self.has_choice else _SLOW_STREAK):
+      self.has_choice, self.streak = not self.has_choice, 0
+
+
 class Compiled:
   """A `Recipe` in one raw session; call it with the fed arrays in order.
 
   Safe from many threads. The caller may write into what it returns.
+
+  Attributes:
+    direct: None, or, when nothing is left to find out, a function from the
+      tuple of fed values to the list of results that does it all in one
+      frame: Python that runs between two calls of a large network runs from
+      cold caches. It returns None for values that it does not know.
   """
 
-  def __init__(self, session, recipe):
+  def __init__(self, session, recipe, accepted, general=None):
+    """Compiles.
+
+    Args:
+      session: raw `tf.Session`.
+      recipe: `Recipe`.
+      accepted: list of (dtype, set of shapes), for each feed the arrays that
+        `direct` may take as they are.
+      general: `Compiled` whose `direct` is asked for values of other shapes,
+        or None.
+    """
+    self._general = _nothing if general is None else weakref.ref(general)
     self._copy_feeds = recipe.copy_feeds
-    self._has_choice = False  # Until calls take long enough for one.
-    self._streak = 0
     self._pool_only = recipe.in_pool or _tf.is_remote(session)
-    self._private = recipe.private
+    self._recipe = recipe
+    self._accepted = accepted
     self._copies = None  # Which results to copy; known at the second call.
     self._held = None
     self._all_fresh = False
+    self._pace = _Pace()
+    self.direct = None
     self._make = lambda on_caller: _tf.make_callable(
         session, recipe.feeds, recipe.fetches, recipe.targets, on_caller,
         recipe.timeout)
@@ -143,6 +183,11 @@ class Compiled:
     self._chosen = {}
     self._trials = {}
     self._first = self._way(not self._pool_only)
+
+  def accepts(self, arrays):
+    """Whether arrays of the right dtypes have shapes that it is made for."""
+    return all(array.shape in shapes
+               for array, (_, shapes) in zip(arrays, self._accepted))
 
   def _way(self, on_caller):
     way = self._ways.get(on_caller)
@@ -161,19 +206,14 @@ class Compiled:
     """
     if self._copy_feeds:
       arrays = [np.array(array) for array in arrays]
-    if self._has_choice:
-      results = self._measured(arrays)
-    elif self._pool_only:
+    if self._pool_only:
       results = self._first(arrays)
+    elif self._pace.has_choice:
+      results = self._measured(arrays)
     else:
       start = _clock()
       results = _run_here(self._first, arrays)
-      if _clock() - start > _WORTH_TRYING:
-        self._streak += 1
-        if self._streak >= _SLOW_STREAK:
-          self._has_choice, self._streak = True, 0
-      elif self._streak:
-        self._streak = 0
+      self._pace.tell(_clock() - start > _WORTH_TRYING)
     return results if self._all_fresh else self._owned(results)
 
   def _measured(self, arrays):
@@ -193,12 +233,7 @@ class Compiled:
     start = _clock()
     results = _run_here(way, arrays) if on_caller else way(arrays)
     elapsed = _clock() - start
-    if elapsed > _WORTH_TRYING:
-      self._streak = 0
-    else:
-      self._streak += 1
-      if self._streak >= _QUICK_STREAK:
-        self._has_choice, self._streak = False, 0
+    self._pace.tell(elapsed > _WORTH_TRYING)
     if trial is not None:
       self._judge(shapes, trial, on_caller, elapsed)
     elif on_caller and elapsed > _WORTH_TRYING and shapes not in self._chosen:
@@ -231,20 +266,64 @@ class Compiled:
         self._held = views
         return [result if view is None else view.copy()
                 for result, view in zip(results, views)]
-      self._settle(views)
+      self._settle(results, views)
     return [result if view is None or not copies else view.copy()
             for result, view, copies in zip(results, views, self._copies)]
 
-  def _settle(self, views):
+  def _settle(self, results, views):
     seen = {view.ctypes.data for view in self._held if view is not None}
     copies = []
-    for view, private in zip(views, self._private):
-      address = None if view is None else view.ctypes.data
-      copies.append(not private or address in seen or
-                    (view is not None and not view.size))
-      seen.add(address)
+    for result, view, private, scalar in zip(
+        results, views, self._recipe.private, self._recipe.scalars):
+      if view is None:  # A scalar, or an array that owns its memory.
+        copies.append(not scalar and type(result) is not _ARRAY)
+      else:
+        copies.append(not private or not view.size or
+                      view.ctypes.data in seen)
+        seen.add(view.ctypes.data)
     self._copies, self._held = copies, None
     self._all_fresh = not any(copies)
+    if self._all_fresh and not self._pool_only and not self._copy_feeds:
+      self.direct = _direct(
+          self._accepted, self._pace, self._first, self._general)
+
+
+def _nothing():
+  """A weak reference to nothing."""
+  return None
+
+
+def _direct(accepted, pace, call, general):
+  """The function that `Compiled.direct` is; see there."""
+  run, pointer, handle = call.parts
+  spare = _SPARE
+
+  def direct(values, _keep=call):
+    if pace.has_choice or len(values) != len(accepted):
+      return None
+    for (dtype, shapes), value in zip(accepted, values):
+      if not (type(value) is _ARRAY and value.dtype is dtype and
+              value.shape in shapes):
+        other = general()
+        return None if other is None or other.direct is None else (
+            other.direct(values))
+    buffers = spare.buffers
+    saved = buffers.pop() if buffers else ctypes.create_string_buffer(
+        _ENVIRONMENT_BYTES)
+    start = _clock()
+    _get_environment(saved)
+    _set_environment(_FLUSHING)
+    try:
+      results = run(pointer, handle, values, None)
+    finally:
+      _set_environment(saved)
+      buffers.append(saved)
+    is_slow = _clock() - start > _WORTH_TRYING
+    if is_slow or pace.streak:
+      pace.tell(is_slow)
+    return results
+
+  return direct
 
 
 def _shapes(arrays):

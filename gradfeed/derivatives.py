@@ -98,8 +98,10 @@ def value_and_gradient(y, x, grad_ys=None, stop_gradients=None,
     >>> import gradfeed as gf, tensorflow.compat.v1 as tf
     >>> with tf.Graph().as_default(), tf.Session() as session:
     ...   x = tf.placeholder(tf.float64, [])
-    ...   print(session.run(gf.value_and_gradient(x ** 3, x), {x: 2.0}))
-    (8.0, 12.0)
+    ...   f = gf.function(x, gf.value_and_gradient(x ** 3, x))
+    ...   y, dx = f(2.0)
+    ...   print(y, dx)
+    8.0 12.0
   """
   if unconnected not in _UNCONNECTED:
     raise errors.ArgumentError(
@@ -350,6 +352,10 @@ class _Request:
         " ".join(dict.fromkeys(fix)))
 
   def _build(self, trace):
+    with _tf.without_runs(self.graph):
+      return self._build_alone(trace)
+
+  def _build_alone(self, trace):
     twins = self._copied_path(trace)
     ys = [twins.get(tensors.read_of(y).name, tensors.read_of(y))
           for y in self.ys]

@@ -23,6 +23,8 @@ class Evaluation:
     slots: list of `feeds.Slot`, one for each dense tensor that is fed, in the
       order of the leaves.
     needs: list of `tf.Tensor`, the placeholders that have no value yet.
+    direct: weak reference to the shortest way to evaluate in the session of
+      the last call, a `callables.Compiled.direct`, or to None.
   """
 
   def __init__(self, graph, leaves, outputs, points=(), timeout=None,
@@ -47,14 +49,16 @@ class Evaluation:
     self.slots = self._plan.slots
     self.needs = list(self._plan.needs)
     self._all_active = len(self._plan.active) == len(self.slots)
-    self._single = False
-    self._last = self._last_session = lambda: None
+    self._is_plain = False
+    self._last = self._last_session = self._last_fixed = _nothing
+    self.direct = _nothing
 
   def prepare(self):
     """Adds the ops that the first run would add."""
     self._plan.prepare()
-    self._single = (len(self._outputs) == 1 and self._plan.sources == [0] and
-                    self._outputs[0].is_plain)
+    sources = self._plan.sources
+    self._is_plain = (sources == list(range(len(sources))) and all(
+        output.is_plain for output in self._outputs))
 
   def require_all_fed(self):
     """Raises MissingFeedError if a placeholder has no value."""
@@ -105,22 +109,31 @@ class Evaluation:
     Returns:
       list with the value of each output.
     """
-    compiled = self._last()
-    if compiled is None or self._last_session() is not session:
-      compiled = self._compile(session)
-    if self._all_active:
-      active = arrays
-    else:
-      active = tuple(arrays[i] for i in self._plan.active)
+    active = (arrays if self._all_active else
+              tuple(arrays[i] for i in self._plan.active))
+    compiled = self._compiled(session, active)
     try:
       results = compiled(active)
     except (tf.errors.OpError, RuntimeError) as error:
-      raise self._explained(error, session) or error
-    if self._single:
+      raise self.explained(error, session) or error
+    if self._is_plain:
       return results
     values = iter(self._gathered(results, arrays))
     return [output.assemble([next(values) for _ in output.tensors()])
             for output in self._outputs]
+
+  def _compiled(self, session, active):
+    """What to call with the arrays `active`; notes the `direct` way."""
+    compiled = self._last()
+    if compiled is None or self._last_session() is not session:
+      return self._compile(session, active)
+    fixed = self._last_fixed()
+    if self._is_plain and self._all_active:
+      for way in (fixed, compiled):
+        if way is not None and way.direct is not None:
+          self.direct = weakref.ref(way.direct)
+          break
+    return fixed if fixed is not None and fixed.accepts(active) else compiled
 
   def _gathered(self, results, arrays):
     """A value for each wanted tensor; none of them twice."""
@@ -134,7 +147,7 @@ class Evaluation:
         yield np.array(results[source]) if source in used else results[source]
         used.add(source)
 
-  def _compile(self, session):
+  def _compile(self, session, active):
     sessions.check_open(session, self._graph)
     self.prepare()
     recipe = self._plan.recipe
@@ -149,13 +162,44 @@ class Evaluation:
     compiled = memo.get(self)
     if compiled is None:
       sessions.check_initialized(raw, self._plan.variables)
-      compiled = memo[self] = callables.Compiled(raw, recipe)
+      slots = [self.slots[i] for i in self._plan.active]
+      compiled = memo[self] = callables.Compiled(
+          raw, recipe, [(slot.dtype, slot.shapes) for slot in slots])
     if raw is session:
+      self._last_fixed = self._compile_fixed(raw, compiled, active)
       self._last_session = weakref.ref(session)
       self._last = weakref.ref(compiled)
     return compiled
 
-  def _explained(self, error, session):
+  def _compile_fixed(self, session, general, active):
+    """The recipe for the shapes of the first call, if its results agree.
+
+    Both are run on that call's values: the short way is taken only where it
+    gives the same bits.
+    """
+    if _tf.is_remote(session):
+      return _nothing
+    special = self._plan.fixed(tuple(map(np.shape, active)))
+    if special is None or special[0] != tuple(map(np.shape, active)):
+      return _nothing
+    shapes, recipe = special
+    memo = _tf.session_memo(session)
+    if self._plan not in memo:
+      slots = [self.slots[i] for i in self._plan.active]
+      fixed = callables.Compiled(session, recipe, [
+          (slot.dtype, frozenset([shape]))
+          for slot, shape in zip(slots, shapes)], general)
+      try:
+        same = all(_same_bits(*pair)
+                   for pair in zip(general(active), fixed(active)))
+      except tf.errors.OpError:
+        return _nothing  # The general way will say so again.
+      if not same:
+        return _nothing
+      memo[self._plan] = fixed
+    return weakref.ref(memo[self._plan])
+
+  def explained(self, error, session):
     """A clearer error for what TensorFlow said, or None to let it stand."""
     if isinstance(error, errors.GradfeedError):
       return None
@@ -173,7 +217,24 @@ class Evaluation:
           "Feed the output of that op, or start its queue runners "
           "(tf.train.start_queue_runners)." if waits
           else "Give a longer timeout.")
+    if "of resource is not in the list of allowed values" in str(error):
+      return errors.UnsupportedGraphError(
+          "The gradient of a function of Defun cannot run.",
+          "It reads a resource variable more than once, and TensorFlow's "
+          "gradient of it adds up handles as if they were numbers.",
+          "Give the variable a value here (make it an input), pass its value "
+          "to the function as an argument, or make it with tf.function.")
     return _explained_cotangent(str(error), self._graph)
+
+
+def _nothing():
+  """A weak reference to nothing yet."""
+  return None
+
+
+def _same_bits(a, b):
+  return np.shape(a) == np.shape(b) and (
+      np.asarray(a).tobytes() == np.asarray(b).tobytes())
 
 
 def _explained_cotangent(message, graph):

@@ -2,6 +2,7 @@
 
 import collections
 from collections import abc
+import weakref
 
 import numpy as np
 
@@ -14,9 +15,6 @@ from gradfeed import outputs as outputs_lib
 from gradfeed import sessions
 from gradfeed import tensors
 from gradfeed._tf import tf
-
-_ARRAY = np.ndarray
-
 
 def function(inputs, outputs, session=None, feed_dict=None, points=(),
              timeout=None):
@@ -105,6 +103,7 @@ class Function:
         all(isinstance(leaf, tensors.Point) for leaf in self._inputs) and
         not any(map(tensors.is_container, self._structures)))
     self._slots = self._base.slots[:len(self._inputs)]
+    self._direct = self._direct_session = lambda: None
     self._held_arrays = tuple(
         slot.fit(part) for slot, part in zip(
             self._base.slots[sum(len(i.points()) for i in self._inputs):],
@@ -131,19 +130,34 @@ class Function:
       SessionError: no session, a closed one, or one of another graph.
       TimeLimitError: after `timeout` seconds.
     """
-    if feed_dict or not self._is_direct or (
-        len(values) != len(self._slots)):
-      return self._call(values, feed_dict)
-    for slot, value in zip(self._slots, values):
-      if not (type(value) is _ARRAY and value.dtype is slot.dtype and
-              value.shape in slot.shapes):
+    if not feed_dict and self._is_direct:
+      direct = self._direct()
+      if direct is not None and (
+          self._session is not None or
+          self._direct_session() is tf.get_default_session()):
         try:
-          values = tuple(map(feeds.Slot.fit, self._slots, values))
-        except feeds.Unfit:
-          return self._call(values, feed_dict)
-        break
-    results = self._base.evaluate(
-        self._session or sessions.default_session(), values + self._held_arrays)
+          results = direct(values + self._held_arrays)
+        except (tf.errors.OpError, RuntimeError) as error:
+          raise self._base.explained(
+              error, self._session or self._direct_session()) or error
+        if results is not None:
+          return results[0] if self._is_single else tensors.pack(
+              self._output_structure, results)
+      if len(values) == len(self._slots):
+        return self._call_flat(values)
+    return self._call(values, feed_dict)
+
+  def _call_flat(self, values):
+    """A call with one value for each input, and no other feeds."""
+    try:
+      values = tuple(map(feeds.Slot.fit, self._slots, values))
+    except feeds.Unfit:
+      return self._call(values, None)
+    session = self._session or sessions.default_session()
+    results = self._base.evaluate(session, values + self._held_arrays)
+    if self._base.direct is not self._direct:
+      self._direct, self._direct_session = (
+          self._base.direct, weakref.ref(session))
     return results[0] if self._is_single else tensors.pack(
         self._output_structure, results)
 

@@ -44,7 +44,7 @@ def inline_calls(graph, function):
     del function.node_def[:]
     function.node_def.extend(nodes)
     rename_inputs(function.node_def, renamed)
-    for name in function.ret:
+    for name in list(function.ret):
       function.ret[name] = last_name(function.ret[name], renamed)
 
 

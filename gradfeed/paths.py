@@ -265,7 +265,7 @@ class Trace:
     self.missing = self._walk(ys)
     self.path = collections.OrderedDict(
         (name, op) for name, op in self.reached.items()
-        if name not in self.blocked)
+        if name not in self.blocked and name not in self._stops)
 
   def _walk(self, ys):
     missing = []

@@ -12,6 +12,7 @@ from gradfeed import errors
 from gradfeed import feeds
 from gradfeed import memos
 from gradfeed import paths
+from gradfeed import specialising
 from gradfeed import tensors
 from gradfeed._tf import tf
 
@@ -47,6 +48,7 @@ class Plan:
     self.slots = [feeds.Slot(point) for leaf in leaves
                   for point in leaf.points()]
     self.recipe = None
+    self._fixed = None
     self._leaves = leaves
     self._wanted = wanted
     self._timeout = timeout
@@ -167,8 +169,8 @@ class Plan:
 
   def _prepare(self):
     wanted = self._with_cuts()
-    fetches, private, places = [], [], {}
     self.sources = []
+    fetched, places = [], {}
     for item in wanted:
       if isinstance(item, tf.Operation):
         self.sources.append(None)
@@ -176,10 +178,8 @@ class Plan:
         self.sources.append(~self._fed[item.name])
       else:
         if item.name not in places:
-          places[item.name] = len(fetches)
-          fetch, is_private = _fetchable(item)
-          fetches.append(fetch.name)
-          private.append(is_private)
+          places[item.name] = len(fetched)
+          fetched.append(item)
         self.sources.append(places[item.name])
     for slot in self.slots:
       slot.target = slot.point.tensor
@@ -187,11 +187,54 @@ class Plan:
       if not self.slots[i].point.is_placeholder:
         self.slots[i].target = _stand_in(self.slots[i].point)
     found, self._found = self._found, None  # The ops stay reachable otherwise.
-    self.recipe = callables.Recipe(
-        [self.slots[i].target.name for i in self.active], fetches, private,
+    self._fetched = fetched
+    self.recipe = self._recipe(
+        [self.slots[i].target for i in self.active], fetched,
         [item.name for item in wanted if isinstance(item, tf.Operation)],
+        found)
+
+  def _recipe(self, targets, fetched, operations, found):
+    fetches = [_fetchable(tensor) for tensor in fetched]
+    return callables.Recipe(
+        [target.name for target in targets],
+        [fetch.name for fetch, _ in fetches],
+        [private for _, private in fetches],
+        [tensor.shape.ndims == 0 for tensor in fetched], operations,
         len(found), paths.has_loop(found), paths.keeps_feeds(found),
         self._timeout)
+
+  def fixed(self, shapes):
+    """A recipe for these shapes alone, where that is sooner; made once.
+
+    Args:
+      shapes: tuple of the shapes of the active feeds.
+
+    Returns:
+      (shapes, `callables.Recipe`) of the first call that there was, or None.
+    """
+    with memos.memo_of(self.graph).lock:
+      if self._fixed is None:
+        self._fixed = shapes, self._fix(shapes)
+      return self._fixed if self._fixed[1] is not None else None
+
+  def _fix(self, shapes):
+    if self.graph.finalized or self.recipe.in_pool or self.recipe.targets:
+      return None
+    found = paths.ancestors(self._fetched)
+    if not specialising.is_suitable(found):
+      return None
+    fed = {self.slots[i].target.name: shape
+           for i, shape in zip(self.active, shapes)}
+    key = ("fixed", tuple(sorted(fed.items())),
+           tuple(t.name for t in self._fetched))
+    special, = memos.once(self.graph, key, lambda: (
+        specialising.specialise(self.graph, found, self._fetched, fed),))
+    if special is None:
+      return None
+    stand_ins, results = special
+    return self._recipe(
+        [stand_ins[self.slots[i].target.name] for i in self.active], results,
+        [], paths.ancestors(results))
 
   def _with_cuts(self):
     """Puts placeholders in the places of cuts; returns what to run then."""

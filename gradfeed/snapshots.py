@@ -92,6 +92,7 @@ class Snapshot:
     return tensors.lookup(original, self.graph)
 
   def close(self):
+    """Closes the session of the clone."""
     self.session.close()
 
   def __enter__(self):

@@ -289,7 +289,7 @@ def _frames_inside():
   while frame is not None and frame.f_globals.get(
       "__name__", "").split(".")[0] == "gradfeed":
     frame, count = frame.f_back, count + 1
-  return count - 1
+  return count
 
 
 def _has_op(graph, name, op_type):

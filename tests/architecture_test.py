@@ -20,7 +20,7 @@ FLOORS = [
     ("ground: TensorFlow, memory", ["_tf", "memos"]),
     ("names", ["tensors", "lifting", "inlining", "callables"]),
     ("graphs: what is there", ["feeds", "outputs", "paths", "sessions"]),
-    ("graphs: what is copied", ["copies", "snapshots"]),
+    ("graphs: what is copied", ["copies", "snapshots", "specialising"]),
     ("symbols", ["derivatives", "plans"]),
     ("values: once", ["evaluations"]),
     ("values", ["functions"]),

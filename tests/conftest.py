@@ -5,8 +5,11 @@ v1, the default) or "v2" (on TF 2: resource variables and control flow v2).
 """
 
 import os
+import warnings
 
-import tensorflow.compat.v1 as tf
+with warnings.catch_warnings():
+  warnings.simplefilter("ignore")
+  import tensorflow.compat.v1 as tf
 
 _MODES = {
     "v1": tf.disable_v2_behavior,

@@ -553,6 +553,17 @@ class IsolationTest(_GraphTest):
     self.assertEmpty([op.name for op in added
                       if b"loc:@other" in op.colocation_groups()])
 
+  def test_attributes_do_not_reach_in(self):
+    x = tf.placeholder(tf.float64, [])
+    y = tf.multiply(tf.sin(x), x)
+    with self.graph.gradient_override_map({"Mul": "Nothing", "Cos": "Nothing"}):
+      dx = gf.gradient(y, x)
+      tf.multiply(x, 2., name="mine")
+    got = self.session.run(gf.gradient(dx, x), {x: 0.5})
+    self.assertAlmostEqual(got, 2. * np.cos(0.5) - 0.5 * np.sin(0.5))
+    mine = self.graph.get_operation_by_name("mine")  # It is still in force.
+    self.assertEqual(mine.get_attr("_gradient_op_type"), b"Nothing")
+
   def test_another_default_graph_does_not_matter(self):
     x, y = self._model()
     with tf.Graph().as_default() as other:

@@ -9,7 +9,8 @@ import gradfeed as gf
 from gradfeed import errors
 
 _CLASSES = [(name, thing) for name, thing in sorted(vars(errors).items())
-            if inspect.isclass(thing) and issubclass(thing, errors.GradfeedError)]
+            if inspect.isclass(thing) and
+            issubclass(thing, errors.GradfeedError)]
 
 #: What code written before gradfeed catches where these are raised.
 _BUILTINS = {

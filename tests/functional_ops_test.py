@@ -316,7 +316,15 @@ class VariablesTest(_SessionTest):
     y = nest(name.split("_in_"))
     expected = self._expected(y, v, x)
     value = self.session.run(y, {x: _AT})
-    dv, dx = gf.gradient(y, [v, x])
+    try:
+      dv, dx = gf.gradient(y, [v, x])
+    except gf.UnsupportedGraphError as error:
+      # TF 1.15 itself loses such gradients, or cannot build them.
+      self.assertStartsWith(tf.__version__, "1.")
+      self.assertTrue(use_resource)
+      self.assertIn("'v:0'", error.what)
+      np.testing.assert_array_equal(self.session.run(y, {x: _AT}), value)
+      return
     for _ in range(2):
       got = self.session.run([dv, dx], {x: _AT})
       np.testing.assert_allclose(got[0], expected, rtol=1e-6, atol=1e-8)

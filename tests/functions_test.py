@@ -2,6 +2,7 @@
 
 import collections
 import gc
+import threading
 import weakref
 
 from absl.testing import parameterized
@@ -204,10 +205,187 @@ class FunctionTest(parameterized.TestCase):
       x = tf.placeholder(tf.float64, [])
       y = tf.while_loop(lambda a: a < 1., lambda a: a * 1., [x])
       f = gf.function(x, y, session=session, timeout=.3)
+      # Where the limit is not kept, this ends the run.
+      end = threading.Timer(60., session.close)
+      end.start()
+      self.addCleanup(end.cancel)
       with self.assertRaisesRegex(
           gf.TimeLimitError, r"(?s)0\.3 s.*Fix: Give a longer timeout"):
         f(.5)
       self.assertEqual(f(2.), 2.)
+
+
+class ManyCallsTest(parameterized.TestCase):
+  """The tenth call, and the call after another shape, are as the first."""
+
+  def _softmax(self, value):
+    e = np.exp(value - value.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+
+  @parameterized.parameters(
+      [[1, 3, 1, 1, 3, 7, 1]], [[4] * 12], [[1] * 12], [[2, 0, 2, 2, 0, 0]],
+      [[5, 4, 3, 2, 1, 1, 2, 3, 4, 5]])
+  def test_batches(self, sizes):
+    with tf.Graph().as_default(), tf.Session() as session:
+      x = tf.placeholder(tf.float32, [None, 3])
+      labels = tf.placeholder(tf.float32, [None, 3])
+      each = tf.nn.softmax_cross_entropy_with_logits_v2(
+          logits=x, labels=labels)
+      total, mean = tf.reduce_sum(each), tf.reduce_mean(each)
+      rows = tf.cast(tf.shape(x)[0], tf.float32)
+      f = gf.function([x, labels], [total, gf.gradient(total, x),
+                                    gf.gradient(mean, x), rows],
+                      session=session)
+      alone = gf.function([x, labels], gf.gradient(total, x), session=session)
+      random = np.random.RandomState(0)
+      for size in sizes * 2:
+        value = random.randn(size, 3).astype(np.float32)
+        label = np.eye(3, dtype=np.float32)[random.randint(0, 3, size)]
+        p = self._softmax(value) if size else value
+        for _ in range(3):
+          loss, by_total, by_mean, count = f(value, label)
+          np.testing.assert_allclose(
+              loss, -np.log(p[label == 1.]).sum(), rtol=1e-5, atol=1e-6)
+          np.testing.assert_allclose(by_total, p - label, atol=1e-6)
+          np.testing.assert_allclose(
+              by_mean, (p - label) / max(size, 1), atol=1e-6)
+          self.assertEqual(count, size)
+          np.testing.assert_allclose(alone(value, label), p - label, atol=1e-6)
+          by_total[...] = -7.
+
+  def test_shapes_that_are_computed_with(self):
+    """What depends on a shape follows it, whatever was the first."""
+    with tf.Graph().as_default(), tf.Session() as session:
+      x = tf.placeholder(tf.float64, [None, None])
+      shape = tf.shape(x)
+      size = tf.cast(tf.size(x), tf.float64)
+      y = tf.reduce_sum(
+          tf.square(tf.reshape(x, [shape[1], shape[0]])) *
+          tf.cast(tf.range(shape[0]), tf.float64)) / size
+      y += tf.reduce_sum(tf.tile(x, [2, 1]) * tf.ones_like(tf.concat([x, x], 0)))
+      y += tf.reduce_sum(x + tf.zeros([shape[1]], tf.float64))
+      f = gf.function(x, [y, gf.gradient(y, x), shape], session=session)
+      for rows, columns in [(2, 3), (2, 3), (3, 2), (1, 1), (2, 3), (4, 1),
+                            (4, 1), (2, 3), (2, 2)] * 2:
+        value = np.arange(1., rows * columns + 1.).reshape(rows, columns)
+        weights = np.arange(rows)[None, :]
+        turned = value.reshape(columns, rows)
+        expected = (turned ** 2 * weights).sum() / value.size + 3 * value.sum()
+        slope = (2. * turned * weights / value.size).reshape(
+            rows, columns) + 3.
+        y_t, dx_t, shape_t = f(value)
+        np.testing.assert_allclose(y_t, expected)
+        np.testing.assert_allclose(dx_t, slope)
+        self.assertEqual(shape_t.tolist(), [rows, columns])
+
+  def test_broadcasting_against_a_variable(self):
+    with tf.Graph().as_default(), tf.Session() as session:
+      v = tf.get_variable("v", initializer=np.array([1., 2., 4.]),
+                          use_resource=True)
+      session.run(v.initializer)
+      x = tf.placeholder(tf.float64, None)
+      y = tf.reduce_sum(x * v * tf.ones([3], tf.float64))
+      f = gf.function(x, [y, gf.gradient(y, x), gf.gradient(y, v)],
+                      session=session)
+      for i in range(12):
+        scale = 1. + i // 6
+        session.run(tf.assign(v, scale * np.array([1., 2., 4.])))
+        for value in (2., [3.], [1., 0., 1.], [[1.], [2.]]):
+          value = np.array(value)
+          y_t, dx_t, dv_t = f(value)
+          stored = scale * np.array([1., 2., 4.])
+          np.testing.assert_allclose(y_t, (value * stored).sum())
+          np.testing.assert_allclose(
+              dx_t, np.broadcast_to(
+                  stored if value.shape[-1:] == (3,) else 7. * scale,
+                  value.shape))
+          np.testing.assert_allclose(
+              dv_t, np.broadcast_to(value, np.broadcast_shapes(
+                  value.shape, (3,))).reshape(-1, 3).sum(0))
+
+  def test_not_a_number_and_infinity(self):
+    with tf.Graph().as_default(), tf.Session() as session:
+      x = tf.placeholder(tf.float64, [None])
+      y = x * 1. + x * 0. - 0. * tf.ones_like(x)
+      f = gf.function(x, [y, gf.gradient(x * x, x)], session=session)
+      for _ in range(6):
+        y_t, dx_t = f([np.nan, np.inf, -np.inf, -0., 1.])
+        np.testing.assert_array_equal(y_t, [np.nan, np.nan, np.nan, 0., 1.])
+        np.testing.assert_array_equal(
+            dx_t, [np.nan, np.inf, -np.inf, 0., 2.])
+        self.assertTrue(np.signbit(dx_t[3]))
+
+  def test_random_numbers_stay_random(self):
+    with tf.Graph().as_default(), tf.Session() as session:
+      x = tf.placeholder(tf.float64, [None])
+      noise = tf.random.uniform(tf.shape(x), dtype=tf.float64)
+      y = x * noise
+      f = gf.function(x, [y, gf.gradient(y, x), noise], session=session)
+      seen = set()
+      for _ in range(10):
+        y_t, dx_t, noise_t = f(np.full(4, 3.))
+        np.testing.assert_allclose(y_t, 3. * noise_t)
+        np.testing.assert_allclose(dx_t, noise_t)
+        seen.add(noise_t.tobytes())
+      self.assertLen(seen, 10)
+
+  def test_state_is_read_anew(self):
+    with tf.Graph().as_default(), tf.Session() as session:
+      v = tf.get_variable("v", initializer=np.float64(0.), use_resource=True)
+      add = tf.assign_add(v, 1.)
+      item = tf.data.make_one_shot_iterator(
+          tf.data.Dataset.range(100)).get_next()
+      x = tf.placeholder(tf.float64, [])
+      y = x * v * tf.cast(item, tf.float64)
+      session.run(v.initializer)
+      f = gf.function(x, [y, gf.gradient(y, x)], session=session)
+      for i in range(12):
+        np.testing.assert_allclose(f(3.), [3. * i * i, i * i])
+        session.run(add.op)
+
+  def test_wrong_values_are_refused_at_any_call(self):
+    with tf.Graph().as_default(), tf.Session() as session:
+      x = tf.placeholder(tf.float32, [None, 2])
+      f = gf.function(x, gf.gradient(x * x, x), session=session)
+      value = np.ones((1, 2), np.float32)
+      for _ in range(6):
+        for bad in (np.ones((1, 3), np.float32), np.ones(2, np.float32),
+                    np.full((1, 2), 1e300), [["a", "b"]], None):
+          with self.assertRaises(gf.FeedError):
+            f(bad)
+        with self.assertRaises(gf.FeedError):
+          f()
+        for good in (value, value.astype(np.float64), value.astype(int),
+                     value.tolist(), np.asfortranarray(value),
+                     value.astype(">f4"), np.ones((3, 2), np.float32),
+                     np.ones((4, 4), np.float32)[::2, ::2]):
+          result = f(good)
+          self.assertEqual(result.dtype, np.float32)
+          np.testing.assert_array_equal(result, 2. * np.array(good, float))
+
+  def test_sessions_change_at_any_call(self):
+    with tf.Graph().as_default():
+      v = tf.get_variable("v", initializer=np.float64(1.), use_resource=True)
+      x = tf.placeholder(tf.float64, [])
+      f = gf.function(x, gf.gradient(v * x * x, x))
+      sessions = [tf.Session() for _ in range(3)]
+      for i, session in enumerate(sessions):
+        session.run(tf.assign(v, i + 1.))
+      for _ in range(4):
+        for i, session in enumerate(sessions):
+          for repeat in range(1 + 4 * i):
+            with session.as_default():
+              self.assertEqual(f(repeat), 2. * (i + 1.) * repeat)
+      with self.assertRaises(gf.SessionError):
+        f(1.)
+      sessions[2].close()
+      with sessions[2].as_default():
+        with self.assertRaisesRegex(gf.SessionError, "closed"):
+          f(1.)
+      with sessions[0].as_default():
+        self.assertEqual(f(1.), 2.)
+      for session in sessions:
+        session.close()
 
 
 def _keyed(feeds):

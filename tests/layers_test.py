@@ -145,9 +145,11 @@ def _lstm_while(x, w):
     c, h = _lstm_cell(given.read(t), c, h, w)
     return t + 1, c, h, made.write(t, h)
 
-  return tf.while_loop(
+  outputs = tf.while_loop(
       lambda t, *_: t < 3, step,
       (0,) + _lstm_start(x) + (tf.TensorArray(x.dtype, 3),))[3].stack()
+  outputs.set_shape([3, 2, 2])  # TF 1.15 does not know the first two.
+  return outputs
 
 
 class _Cell:

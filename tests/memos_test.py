@@ -3,6 +3,7 @@
 import concurrent.futures
 import gc
 import threading
+from unittest import mock
 import weakref
 
 from absl.testing import parameterized
@@ -10,6 +11,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
+from gradfeed import copies
 from gradfeed import memos
 from tests import flows
 
@@ -39,6 +41,30 @@ class OnceTest(parameterized.TestCase):
     graph = tf.Graph()
     self.assertEqual(memos.once(
         graph, "a", lambda: memos.once(graph, "b", lambda: 2) + 1), 3)
+
+  @parameterized.named_parameters(
+      ("one_key", lambda i: "a", 1), ("a_key_each", lambda i: i, 4))
+  def test_e8_one_thread_builds_at_a_time(self, key, times):
+    graph = tf.Graph()
+    start = threading.Barrier(4)
+    inside, most, built = [], [], []
+
+    def build():
+      inside.append(None)
+      most.append(len(inside))
+      threading.Event().wait(0.05)  # Room for the others to come in.
+      inside.pop()
+      built.append(None)
+      return "built"
+
+    def work(i):
+      start.wait()
+      return memos.once(graph, key(i), build)
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+      self.assertEqual(list(pool.map(work, range(4))), ["built"] * 4)
+    self.assertLen(built, times)
+    self.assertEqual(max(most), 1)
 
   def test_many_threads_get_one_memo(self):
     for _ in range(20):
@@ -258,6 +284,28 @@ class ThreadsTest(parameterized.TestCase):
           stop.set()
         for future in running:
           self.assertGreater(future.result(), 0)
+
+
+  def test_e8_no_run_between_the_copy_and_its_gradient(self):
+    # A session that saw the copy before its gradient would be broken by it.
+    with tf.Graph().as_default(), tf.Session() as session:
+      x, y = _build(_loop, 2)
+      runs = []
+      copy = copies.copy
+
+      def copy_and_run(*arguments, **settings):
+        twins = copy(*arguments, **settings)
+        runs.append(threading.Thread(
+            target=session.run, args=(y, {x: [0.3, 0.7]})))
+        runs[-1].start()
+        runs[-1].join(0.5)  # It has to wait, or it is done by now.
+        return twins
+
+      with mock.patch.object(copies, "copy", copy_and_run):
+        dx = gf.gradient(y, x)
+      runs[0].join()
+      self.assertEqual(session.run(dx, {x: [0.3, 0.7]}).shape, (2,))
+      session.run(y, {x: [0.3, 0.7]})
 
 
 class FinalizedTest(parameterized.TestCase):

@@ -159,7 +159,7 @@ class NeedsTest(_GraphTest):
 
 
 def _py_func(x):
-  return tf.reshape(tf.py_func(np.sin, [x], tf.float64), [2])
+  return tf.reshape(tf.py_func(lambda a: np.sin(a), [x], tf.float64), [2])
 
 
 def _there_and_back(x):
@@ -213,8 +213,9 @@ class DisconnectedTest(_GraphTest):
                         initializer=np.array([3., 4.]))
     x = tf.placeholder(tf.float64, [], name="x")
     y = tf.multiply(v * v, x, name="y")
-    error = self._refused(y, v.read_value(), "by '.*:0'", "copy or a part made of 'v:0'",
-                          "Fix: Differentiate by 'v:0'")
+    error = self._refused(
+        y, v.read_value(), "by '.*:0'", "copy or a part made of 'v:0'",
+        "Fix: Differentiate by 'v:0'")
     self._follow(error, y, x, 1., [6., 8.])
 
   @parameterized.named_parameters(

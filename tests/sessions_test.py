@@ -304,6 +304,64 @@ class SessionTest(parameterized.TestCase):
       _check(self, functions, 7.)
 
 
+class S6Test(parameterized.TestCase):
+  """Nothing is ever initialised; what has no value is named before the run."""
+
+  @parameterized.parameters(False, True)
+  def test_s6_uninitialised_variables_are_named_at_once(self, use_resource):
+    with tf.Graph().as_default(), tf.Session() as session:
+      a = tf.get_variable("a", initializer=np.float64(2.),
+                          use_resource=use_resource)
+      b = tf.get_variable("b", initializer=np.float64(3.),
+                          use_resource=use_resource)
+      tf.get_variable("c", initializer=np.float64(4.),
+                      use_resource=use_resource)
+      x = tf.placeholder(tf.float64, [])
+      y = a * b * x
+      dx = gf.gradient(y, x)
+      f = gf.function(x, dx, session=session)
+      for call in (lambda: f(1.), lambda: gf.run(session, y, {x: 1.})):
+        with self.assertRaisesRegex(
+            gf.UninitializedError, r"(?s)'a:0'.*'b:0'.*Fix: Restore") as caught:
+          call()
+        self.assertNotIn("'c:0'", str(caught.exception))
+      initialised = session.run(
+          [tf.is_variable_initialized(v) for v in (a, b)])
+      self.assertEqual(list(initialised), [False, False])
+      session.run(a.initializer)
+      with self.assertRaisesRegex(gf.UninitializedError, "'b:0'") as caught:
+        f(1.)
+      self.assertNotIn("'a:0'", str(caught.exception))
+      session.run(b.initializer)
+      self.assertEqual(f(1.), 6.)
+      self.assertEqual(gf.run(session, y, {x: 2.}), 12.)
+
+  @parameterized.parameters(False, True)
+  def test_s6_another_session_has_no_values(self, use_resource):
+    with tf.Graph().as_default():
+      v = tf.get_variable("v", initializer=np.float64(2.),
+                          use_resource=use_resource)
+      x = tf.placeholder(tf.float64, [])
+      f = gf.function(x, gf.gradient(v * x * x, x))
+      with tf.Session() as session:
+        session.run(v.initializer)
+        self.assertEqual(f(3.), 12.)
+      with tf.Session():
+        with self.assertRaisesRegex(gf.UninitializedError, "'v:0'"):
+          f(3.)
+
+  @parameterized.parameters(False, True)
+  def test_s6_initialisers_run_when_they_are_fetched(self, use_resource):
+    with tf.Graph().as_default(), tf.Session() as session:
+      v = tf.get_variable("v", initializer=np.float64(2.),
+                          use_resource=use_resource)
+      self.assertFalse(gf.run(session, tf.is_variable_initialized(v)))
+      self.assertIsNone(gf.run(session, tf.global_variables_initializer()))
+      self.assertEqual(gf.run(session, v), 2.)
+      self.assertEqual(gf.run(session, tf.assign(v, 5.)), 5.)
+      self.assertEqual(session.run(v), 5.)
+
+
 class ThreadTest(parameterized.TestCase):
   """One function in many threads."""
 

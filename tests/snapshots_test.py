@@ -176,10 +176,11 @@ class SnapshotTest(parameterized.TestCase):
   def test_loops_and_branches_can_be_differentiated(self, flow):
     x = tf.placeholder(tf.float64, [], name="x")
     v = _variable("v", 2., True)
+    scale = tf.identity(v)
     with flows.control_flow(flow):
       h = tf.while_loop(
           lambda i, a: i < 3, lambda i, a: (i + 1, tf.cond(
-              i < 1, lambda: a * a, lambda: a * v)), [0, x])[1]
+              i < 1, lambda: a * a, lambda: a * scale)), [0, x])[1]
       tf.identity(h, name="y")  # 4 x^2.
     with tf.Session() as session:
       session.run(v.initializer)
@@ -220,7 +221,7 @@ class SnapshotTest(parameterized.TestCase):
   @parameterized.named_parameters(*_KINDS)
   def test_devices_of_a_cluster(self, use_resource):
     server = tf.train.Server.create_local_server()
-    with tf.device("/job:localhost/task:0"):
+    with tf.device("/job:{}/task:0".format(server.server_def.job_name)):
       v = _variable("v", 2., use_resource)
       y = tf.multiply(v, v, name="y")
     with tf.Session(server.target) as session:

@@ -23,9 +23,9 @@ def run(module, argv):
   """Runs `module.main()` as a process: never returns.
 
   Args:
-    module: the command: `main()` without arguments, flags (`REQUIRED` lists
-      those that have to be given), and a docstring that begins with what it
-      does and ends with a line to paste.
+    module: the command: `main()` without arguments, `FLAGS` of its own (two
+      commands may have flags of one name; `REQUIRED` lists those that have to
+      be given), and a docstring that ends with a line to paste.
     argv: list of str: the program, the command, its flags.
 
   Raises:
@@ -43,11 +43,13 @@ def run(module, argv):
 def _parse(module, argv):
   """Parses the flags; nothing but flags may stand on the line."""
   name = argv[0]
+  flags.FLAGS.append_flag_values(module.FLAGS)
   if any(argument in _HELP + _FULL_HELP for argument in argv[1:]):
     _print_help(module, name, any(a in _FULL_HELP for a in argv[1:]))
     sys.exit(0)
   try:
     rest = flags.FLAGS(argv)[1:]
+    module.FLAGS.mark_as_parsed()
   except flags.Error as error:
     _refuse(name, str(error).replace("flag --", "--", 1))
   if rest:
@@ -70,7 +72,7 @@ def _refuse(name, message):
 
 
 def _print_help(module, name, full):
-  own = flags.FLAGS.module_help(module.__name__).strip("\n")
+  own = module.FLAGS.module_help(module.__name__).strip("\n")
   print("{}: {}\n\nFlags:\n{}".format(
       name, module.__doc__.rstrip(), own.split("\n", 1)[1]))
   if full:

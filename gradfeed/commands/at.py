@@ -29,23 +29,31 @@ from gradfeed.functions import function
 #: The flags that have to be given.
 REQUIRED = ("graph", "y", "x", "points", "output")
 
+FLAGS = flags.FlagValues()
 _GRAPH = flags.DEFINE_string(
-    "graph", None, "The frozen graph: a binary GraphDef.")
+    "graph", None, "The frozen graph: a binary GraphDef.",
+    flag_values=FLAGS)
 _Y = flags.DEFINE_string(
     "y", None, "The tensor that is differentiated, such as logits:0. All its "
-    "elements are summed, unless --y_index chooses one.")
+    "elements are summed, unless --y_index chooses one.",
+    flag_values=FLAGS)
 _Y_INDEX = flags.DEFINE_integer(
-    "y_index", None, "Take this element of the last axis of y (the class).")
+    "y_index", None, "Take this element of the last axis of y (the class).",
+    flag_values=FLAGS)
 _X = flags.DEFINE_string(
-    "x", None, "The tensor that y is differentiated by: an input or any layer.")
+    "x", None, "The tensor that y is differentiated by: an input or any layer.",
+    flag_values=FLAGS)
 _POINTS = flags.DEFINE_string(
-    "points", None, "The .npy file with the values of x.")
+    "points", None, "The .npy file with the values of x.",
+    flag_values=FLAGS)
 _OUTPUT = flags.DEFINE_string(
     "output", None, "The .npy file to write. It is there when it is complete "
-    "(OUTPUT.partial until then), and replaces one that is there.")
+    "(OUTPUT.partial until then), and replaces one that is there.",
+    flag_values=FLAGS)
 _FEED = flags.DEFINE_multi_string(
     "feed", None, "NAME=VALUE: the value of another tensor, for every point, "
-    "such as keep_prob:0=1.0 or labels:0=[0,1] or mask:0=mask.npy")
+    "such as keep_prob:0=1.0 or labels:0=[0,1] or mask:0=mask.npy",
+    flag_values=FLAGS)
 
 _WROTE = "wrote {} ({}, {}): d '{}'{} / d '{}' at {} point{} in {:.2f} s."
 
@@ -60,7 +68,8 @@ def main():
   add_batch = wants_batch(points.shape, x)
   dx = gradient(element(y, _Y_INDEX.value), x)
   with tf.Session(graph=graph) as session:
-    f = function(x, dx, session, feed_dict=parse_feeds(_FEED.value or [], graph))
+    f = function(x, dx, session,
+                 feed_dict=parse_feeds(_FEED.value or [], graph))
     require_all_fed(f)
     start = time.perf_counter()
     rows = at_rows(f, points, add_batch)

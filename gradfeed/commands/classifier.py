@@ -18,7 +18,9 @@ class Classifier:
     width: float64 resource variable, `[]`: how fast the bell falls off.
     h: float64 tensor, `[?]`: the square of x / width, a layer in the middle;
       or the one that was given.
+    weights, biases: float64 variables, `[1, 3]` and `[3]`.
     loss: float64 tensor, `[]`: the mean cross entropy.
+    accuracy: float64 tensor, `[]`: the share of points that are right.
     train_op: one step of gradient descent.
     saver: `tf.train.Saver`.
   """
@@ -36,11 +38,11 @@ class Classifier:
     scaled = self.x / self.width
     self.h = tf.multiply(scaled, scaled, name="h") if h is None else h
     bell = tf.exp(-self.h)
-    weights = tf.get_variable(
+    self.weights = tf.get_variable(
         "weights", [1, CLASSES], tf.float64, tf.zeros_initializer())
-    biases = tf.get_variable(
+    self.biases = tf.get_variable(
         "biases", [CLASSES], tf.float64, tf.zeros_initializer())
-    logits = tf.matmul(tf.expand_dims(bell, 1), weights) + biases
+    logits = tf.matmul(tf.expand_dims(bell, 1), self.weights) + self.biases
     self.loss = tf.reduce_mean(
         tf.nn.sparse_softmax_cross_entropy_with_logits(
             labels=self.labels, logits=logits), name="loss")

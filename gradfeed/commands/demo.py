@@ -24,21 +24,26 @@ from gradfeed.commands import classifier
 from gradfeed.derivatives import gradient
 from gradfeed.functions import function
 
+FLAGS = flags.FlagValues()
 _X_T = flags.DEFINE_list(
     "x_t", None, "Values of x, such as -1.5,0.2,3. The default is --points of "
-    "them from -2 to 2.")
+    "them from -2 to 2.", flag_values=FLAGS)
 _POINTS = flags.DEFINE_integer(
-    "points", 5, "How many values each table has.", lower_bound=1)
+    "points", 5, "How many values each table has.", lower_bound=1,
+    flag_values=FLAGS)
 _SEED = flags.DEFINE_integer(
     "seed", 0, "The seed of the points that the classifier learns.",
-    lower_bound=0, upper_bound=2**32 - 1)
+    lower_bound=0, upper_bound=2**32 - 1,
+    flag_values=FLAGS)
 _STEPS = flags.DEFINE_integer(
-    "steps", 300, "Steps of gradient descent.", lower_bound=0)
+    "steps", 300, "Steps of gradient descent.", lower_bound=0,
+    flag_values=FLAGS)
 _LABEL = flags.DEFINE_integer(
     "label", 1, "The class whose cross entropy f is.", lower_bound=0,
-    upper_bound=classifier.CLASSES - 1)
+    upper_bound=classifier.CLASSES - 1, flag_values=FLAGS)
 _CALLS = flags.DEFINE_integer(
-    "calls", 200, "How often each call is timed.", lower_bound=1)
+    "calls", 200, "How often each call is timed.", lower_bound=1,
+    flag_values=FLAGS)
 
 #: Half the distance of the two values that a difference is taken of.
 _STEP = 1e-5
@@ -51,7 +56,8 @@ Row = collections.namedtuple("Row", [
     "at", "value", "slope", "difference", "plain_value", "plain_slope"])
 
 
-@flags.validator("x_t", "must be numbers with commas between, as in -1.5,0,3")
+@flags.validator("x_t", "must be numbers with commas between, as in -1.5,0,3",
+                 flag_values=FLAGS)
 def _are_numbers(texts):
   try:
     return all(math.isfinite(float(text)) for text in texts or ())

@@ -1,0 +1,482 @@
+"""The commands: as processes where it is about processes, else in parts."""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+from absl.testing import parameterized
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from gradfeed import errors
+from gradfeed.commands import at
+from gradfeed.commands import classifier
+from gradfeed.commands import demo
+from gradfeed.commands import graphs
+import gradfeed_cli
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_MODELS = os.path.join(os.path.dirname(_ROOT), "shared", "models")
+
+
+def _gradfeed(*arguments, **options):
+  """Runs `gradfeed ARGUMENTS`, as a user's shell would."""
+  environment = dict(os.environ, PYTHONPATH=_ROOT)
+  environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
+  environment.update(options.pop("environment", {}))
+  program = options.pop("program", ["-m", "gradfeed_cli"])
+  return subprocess.run(
+      [sys.executable] + program + list(arguments), stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE, universal_newlines=True, env=environment,
+      **options)
+
+
+class _FolderTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    folder = tempfile.TemporaryDirectory()
+    self.addCleanup(folder.cleanup)
+    self.folder = folder.name
+
+  def path(self, name):
+    return os.path.join(self.folder, name)
+
+  def save(self, name, array):
+    np.save(self.path(name), array)
+    return self.path(name)
+
+  def write_graph(self, build):
+    """Saves the graph that `build` makes, frozen, under its path."""
+    with tf.Graph().as_default() as graph:
+      build()
+      path = self.path("model.pb")
+      with open(path, "wb") as output:
+        output.write(graph.as_graph_def().SerializeToString())
+    return path
+
+
+def _cubes():
+  """y = scale * x^3, with x of any batch and two columns."""
+  x = tf.placeholder(tf.float32, [None, 2], name="x")
+  scale = tf.placeholder_with_default(1.0, [], name="scale")
+  tf.multiply(scale, x ** 3, name="y")
+  tf.multiply(tf.placeholder(tf.float32, [], name="needed"), x, name="z")
+  tf.log(x, name="log")
+
+
+class MainTest(parameterized.TestCase):
+
+  @parameterized.parameters([], ["--help"], ["help"])
+  def test_lists_the_commands(self, *arguments):
+    done = _gradfeed(*arguments)
+    self.assertEqual((done.returncode, done.stderr), (0, ""))
+    for name, tells in gradfeed_cli.COMMANDS.items():
+      self.assertRegex(done.stdout, r"{} +{}".format(name, tells))
+
+  @parameterized.parameters("nonsense", "--x_t=9", "x_t=9")
+  def test_unknown_command(self, name):
+    done = _gradfeed(name)
+    self.assertEqual((done.returncode, done.stdout), (2, ""))
+    self.assertIn("no command '{}'".format(name), done.stderr)
+    self.assertIn("demo", done.stderr)
+
+  def test_every_command_is_there(self):
+    for name in gradfeed_cli.COMMANDS:
+      self.assertTrue(os.path.exists(os.path.join(
+          _ROOT, "gradfeed", "commands", name + ".py")))
+
+  def test_version_by_python_m(self):
+    done = _gradfeed("--version", program=["-m", "gradfeed"])
+    self.assertEqual(done.returncode, 0, done.stderr)
+    self.assertRegex(done.stdout, r"^gradfeed [0-9.]+, TensorFlow {}".format(
+        re.escape(tf.__version__)))
+
+  def test_e12_refuses_what_is_no_flag(self):
+    done = _gradfeed("demo", "x_t=9")
+    self.assertEqual((done.returncode, done.stdout), (2, ""))
+    self.assertIn("'x_t=9'", done.stderr)
+    self.assertIn("--x_t=9", done.stderr)
+
+  def test_help_lists_the_flags_of_the_command(self):
+    done = _gradfeed("demo", "--points=2", "--help")
+    self.assertEqual((done.returncode, done.stderr), (0, ""))
+    self.assertIn("--x_t:", done.stdout)
+    self.assertNotIn("--graph:", done.stdout)
+    self.assertNotIn("--verbosity:", done.stdout)
+
+
+class DemoTest(_FolderTest):
+
+  def test_prints_derivatives_that_differences_confirm(self):
+    done = _gradfeed("--x_t=-1.5,0.2,3", "--points=2", "--calls=2", "--seed=3",
+                     program=[os.path.join(_ROOT, "scripts", "demo.py")])
+    self.assertEqual((done.returncode, done.stderr), (0, ""))
+    self.assertLessEqual(max(map(len, done.stdout.split("\n"))), 90)
+    self.assertIn("agrees with the differences in 7 of 7", done.stdout)
+    rows = re.findall(r"^ +(-1.5|0.2|3) +(\S+) +(\S+) +(\S+) +\S+ +\d+ us "
+                      r"+\d+ us$", done.stdout, re.MULTILINE)
+    self.assertLen(rows, 3)
+    for _, _, slope, difference in rows:
+      self.assertNotEqual(float(slope), 0.0)
+      self.assertAlmostEqual(float(slope), float(difference), places=5)
+    variable = done.stdout.split("\n2. ")[1].split("\n3. ")[0]
+    self.assertEqual(variable.count("wrong"), 2)
+
+  def test_without_tabulate_says_what_to_type(self):
+    os.mkdir(self.path("tabulate"))
+    with open(self.path("tabulate/__init__.py"), "w") as module:
+      module.write("raise ImportError('none')\n")
+    done = _gradfeed("demo", environment={
+        "PYTHONPATH": os.pathsep.join([self.folder, _ROOT])})
+    self.assertEqual((done.returncode, done.stdout), (1, ""))
+    self.assertIn("pip install 'gradfeed[cli]'", done.stderr)
+    self.assertNotIn("Traceback", done.stderr)
+
+  def test_value_of_the_model_in_closed_form(self):
+    path = self.path("model.ckpt")
+    classifier.train(0, 20, path)
+    with tf.Graph().as_default(), tf.Session() as session:
+      model = classifier.Classifier()
+      model.saver.restore(session, path)
+      weights, biases, width = session.run(
+          [model.weights, model.biases, model.width])
+      loss = session.run(model.loss, {model.x: [0.7], model.labels: [2]})
+    logits = np.exp(-(0.7 / width) ** 2) * weights[0] + biases
+    self.assertGreater(np.ptp(logits), 0.1)
+    self.assertAlmostEqual(
+        loss, np.log(np.sum(np.exp(logits))) - logits[2], places=12)
+
+  def test_rows_are_the_derivatives_of_the_closed_form(self):
+    path = self.path("model.ckpt")
+    classifier.train(0, 20, path)
+    demo.FLAGS(["demo"])
+    with tf.Graph().as_default(), tf.Session() as session:
+      model = classifier.Classifier()
+      model.saver.restore(session, path)
+      weights, biases = session.run([model.weights, model.biases])
+      by_x, _ = demo.by_placeholder(model, session)
+      by_width = demo.by_variable(model, session, path)
+      by_h = demo.by_layer(model, session, path)
+      width = session.run(model.width)
+
+    def slope_by_h(h):
+      bell = np.exp(-h)
+      logits = bell * weights[0] + biases
+      chances = np.exp(logits) / np.sum(np.exp(logits))
+      return -bell * np.sum((chances - [0, 1, 0]) * weights[0])
+
+    for row in by_h:
+      self.assertAlmostEqual(row.slope, slope_by_h(row.at), places=10)
+      self.assertAlmostEqual(row.difference, slope_by_h(row.at), places=7)
+    for row in by_width:
+      slope = slope_by_h(row.at ** -2) * -2 * row.at ** -3
+      self.assertAlmostEqual(row.slope, slope, places=10)
+      self.assertAlmostEqual(row.difference, slope, places=7)
+    for row in by_x:
+      slope = slope_by_h((row.at / width) ** 2) * 2 * row.at / width ** 2
+      self.assertAlmostEqual(row.slope, slope, places=10)
+      self.assertAlmostEqual(row.difference, slope, places=7)
+
+  @parameterized.parameters((1.0, 1.0, True), (1.001, 1.0, False),
+                            (0.0, 1e-9, True), (float("nan"), 1.0, False))
+  def test_is_right(self, slope, truth, expected):
+    self.assertEqual(demo.is_right(slope, truth), expected)
+
+
+class AtTest(_FolderTest):
+
+  def run_at(self, graph, points, *more, **options):
+    return _gradfeed(
+        "at", "--graph=" + graph, "--y=y:0", "--x=x:0", "--points=" + points,
+        "--output=" + self.path("out.npy"), *more, **options)
+
+  def test_writes_the_gradient_at_every_row(self):
+    points = np.random.RandomState(0).normal(size=[40, 2])
+    done = self.run_at(self.write_graph(_cubes), self.save("p.npy", points),
+                       "--feed=scale:0=2", "--y_index=1")
+    self.assertEqual((done.returncode, done.stdout), (0, ""), done.stderr)
+    self.assertRegex(
+        done.stderr, r"^gradfeed at: wrote \S+out.npy \(float32, \[40, 2\]\): "
+        r"d 'y:0'\[..., 1\] / d 'x:0' at 40 points in [0-9.]+ s\.\n$")
+    gradients = np.load(self.path("out.npy"))
+    self.assertEqual(gradients.dtype, np.float32)
+    expected = 6 * points ** 2 * [0, 1]
+    np.testing.assert_allclose(gradients, expected, rtol=1e-5)
+    self.assertFalse(os.path.exists(self.path("out.npy.partial")))
+
+  def test_refuses_with_one_message_and_writes_nothing(self):
+    bad = np.ones([3, 2])
+    bad[1, 0] = 1e300
+    self.save("out.npy", np.zeros(1))
+    done = self.run_at(self.write_graph(_cubes), self.save("p.npy", bad))
+    self.assertEqual((done.returncode, done.stdout), (1, ""))
+    self.assertRegex(done.stderr,
+                     r"^gradfeed at: Row 1: .*'x:0'(.|\n)*Why: (.|\n)*Fix: ")
+    self.assertNotIn("Traceback", done.stderr)
+    self.assertCountEqual(os.listdir(self.folder),
+                          ["model.pb", "p.npy", "out.npy"])
+    self.assertEqual(np.load(self.path("out.npy")).shape, (1,))
+
+  def test_missing_flags_are_named(self):
+    done = _gradfeed("at", "--graph=model.pb", "--y=y:0")
+    self.assertEqual((done.returncode, done.stdout), (2, ""))
+    self.assertIn("--x, --points, --output", done.stderr)
+
+  def test_missing_file_is_named(self):
+    done = self.run_at(self.path("none.pb"), self.save("p.npy", np.ones(2)))
+    self.assertEqual(
+        (done.returncode, done.stdout, done.stderr),
+        (1, "", "gradfeed at: {}: No such file or directory.\n".format(
+            self.path("none.pb"))))
+
+
+class PointsTest(_FolderTest):
+
+  @parameterized.parameters(
+      ([7, 2], [None, 2], True), ([7, 3, 2], [None, 2], False),
+      ([7, 2], [1, 2], True), ([7, 1, 2], [1, 2], False),
+      ([7, 4, 2], [4, 2], False), ([7], [], False), ([7], [None], True),
+      ([7, 3], [None], False), ([7, 3], None, False), ([0, 2], [2], False),
+      ([7], [1], True), ([7, 5, 6], [None, None, None], True))
+  def test_rows_that_are_values(self, shape, x_shape, add_batch):
+    with tf.Graph().as_default():
+      x = tf.placeholder(tf.float32, x_shape)
+      self.assertEqual(at.wants_batch(tuple(shape), x), add_batch)
+
+  @parameterized.parameters(
+      ([], [None, 2], r"\[N\] \+ \[\?, 2\] or \[N\] \+ \[2\]"),
+      ([7], [None, 2], r"\[N\] \+ \[\?, 2\] or \[N\] \+ \[2\]"),
+      ([7, 3], [1, 2], r"\[N\] \+ \[1, 2\] or \[N\] \+ \[2\]"),
+      ([7, 2], [4, 2], r"\[N\] \+ \[4, 2\]\.$"),
+      ([7, 1, 2], [2], r"\[N\] \+ \[2\]\.$"))
+  def test_rows_that_are_not(self, shape, x_shape, fix):
+    with tf.Graph().as_default():
+      x = tf.placeholder(tf.float32, x_shape, name="x")
+      with self.assertRaisesRegex(errors.FeedError, "'x:0' ") as caught:
+        at.wants_batch(tuple(shape), x)
+    self.assertRegex(str(caught.exception), fix)
+
+  def test_points_are_mapped_and_not_read(self):
+    points = at.load_points(self.save("p.npy", np.ones([3, 2])))
+    self.assertIsInstance(points, np.memmap)
+    self.assertFalse(points.flags.writeable)
+
+  @parameterized.named_parameters(
+      ("other", b"node { name: 'x' }", "does not begin as"),
+      ("empty", b"", "does not begin as"),
+      ("zip", b"PK\x03\x04", "npz"),
+      ("cut_off", b"\x93NUMPY\x01\x00v", "."))
+  def test_files_that_are_no_points(self, content, why):
+    with open(self.path("p.npy"), "wb") as output:
+      output.write(content)
+    with self.assertRaisesRegex(errors.ModelFileError, "p.npy'") as caught:
+      at.load_points(self.path("p.npy"))
+    self.assertRegex(caught.exception.why, why)
+    self.assertIn("numpy.save", caught.exception.fix)
+
+  @parameterized.parameters((np.array(["a"]), "U1"),
+                            (np.array([None]), "Python objects"))
+  def test_points_that_are_no_numbers(self, array, why):
+    path = self.save("p.npy", array)
+    with self.assertRaisesRegex(errors.ModelFileError, why):
+      at.load_points(path)
+
+
+class WriteTest(_FolderTest):
+
+  @parameterized.parameters(
+      (np.float32, [3, 2]), (np.float64, [0, 2]), (np.float16, [3]),
+      (np.complex64, [3, 1, 2]))
+  def test_reads_back(self, dtype, shape):
+    values = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+    self.assertEqual(
+        at.write(self.path("o.npy"), iter(values), shape, dtype), [])
+    read = np.load(self.path("o.npy"))
+    self.assertEqual(read.dtype, dtype)
+    np.testing.assert_array_equal(read, values)
+    self.assertEqual(os.listdir(self.folder), ["o.npy"])
+
+  def test_is_not_there_until_it_is_complete(self):
+    def rows():
+      yield np.ones(2)
+      self.assertEqual(os.listdir(self.folder), ["o.npy.partial"])
+      yield np.ones(2)
+
+    at.write(self.path("o.npy"), rows(), [2, 2], np.float64)
+    self.assertEqual(os.listdir(self.folder), ["o.npy"])
+
+  @parameterized.parameters(ValueError, KeyboardInterrupt)
+  def test_leaves_nothing_when_a_row_fails(self, kind):
+    def rows():
+      yield np.ones(2)
+      raise kind()
+
+    with self.assertRaises(kind):
+      at.write(self.path("o.npy"), rows(), [2, 2], np.float64)
+    self.assertEqual(os.listdir(self.folder), [])
+
+  def test_tells_which_rows_are_not_finite(self):
+    rows = np.array([[0.0, 1.0], [np.nan, 1.0], [1.0, 1.0], [np.inf, 0.0]])
+    self.assertEqual(
+        at.write(self.path("o.npy"), rows, rows.shape, np.float64), [1, 3])
+
+
+class FeedTest(_FolderTest):
+
+  def graph(self):
+    graph = tf.Graph()
+    with graph.as_default():
+      tf.placeholder(tf.float32, [], name="keep_prob")
+      tf.placeholder(tf.bool, [], name="training")
+      tf.placeholder(tf.int64, [None], name="labels")
+      tf.placeholder(tf.string, [], name="text")
+    return graph
+
+  def test_values(self):
+    mask = self.save("mask.npy", np.arange(3))
+    feeds = at.parse_feeds(
+        ["keep_prob:0=0.5", "training:0=false", "text:0=a=[b]",
+         "labels=" + mask], self.graph())
+    self.assertEqual(feeds["keep_prob:0"], 0.5)
+    self.assertIs(feeds["training:0"], False)
+    self.assertEqual(feeds["text:0"], "a=[b]")
+    np.testing.assert_array_equal(feeds["labels"], [0, 1, 2])
+
+  @parameterized.parameters("keep_prob:0", "keep_prob:0=", "=1",
+                            "keep_prob:0=high", "keep_prob:0=__import__('os')")
+  def test_what_is_no_feed(self, text):
+    with self.assertRaisesRegex(errors.ArgumentError, "--feed=") as caught:
+      at.parse_feeds([text], self.graph())
+    self.assertIn(text, caught.exception.what)
+    self.assertIn("=1.0", caught.exception.fix)
+
+  def test_one_value_for_each(self):
+    with self.assertRaisesRegex(errors.ArgumentError, "keep_prob:0.*twice"):
+      at.parse_feeds(["keep_prob:0=1", "keep_prob:0=2"], self.graph())
+
+  def test_needs_become_flags(self):
+    with tf.Graph().as_default(), tf.Session() as session:
+      _cubes()
+      f = at.function("x:0", at.gradient("z:0", "x:0"), session)
+      with self.assertRaisesRegex(errors.MissingFeedError,
+                                  "--feed=needed:0=VALUE"):
+        at.require_all_fed(f)
+
+
+class ElementTest(parameterized.TestCase):
+
+  def test_takes_one_element_of_the_last_axis(self):
+    with tf.Graph().as_default(), tf.Session() as session:
+      y = tf.constant([[1.0, 2.0], [3.0, 4.0]])
+      self.assertIs(at.element(y, None), y)
+      self.assertEqual(list(session.run(at.element(y, 1))), [2.0, 4.0])
+      self.assertEqual(list(session.run(at.element(y, -2))), [1.0, 3.0])
+
+  @parameterized.parameters(([3, 2], 2, "--y_index=1"),
+                            ([3, 2], -3, "--y_index=1"),
+                            ([], 0, "Leave --y_index out"))
+  def test_refuses_what_is_not_there(self, shape, index, fix):
+    with tf.Graph().as_default():
+      y = tf.placeholder(tf.float32, shape, name="y")
+      before = len(y.graph.get_operations())
+      with self.assertRaisesRegex(errors.ArgumentError, "'y:0'") as caught:
+        at.element(y, index)
+      self.assertIn(fix, caught.exception.fix)
+      self.assertLen(y.graph.get_operations(), before)
+
+
+class LoadFrozenTest(_FolderTest):
+
+  def write(self, name, content):
+    with open(self.path(name), "wb") as output:
+      output.write(content)
+    return self.path(name)
+
+  def test_loads_under_its_own_names(self):
+    graph = graphs.load_frozen(self.write_graph(_cubes))
+    with tf.Session(graph=graph) as session:
+      self.assertEqual(session.run("y:0", {"x:0": [[2, 1]]}).tolist(),
+                       [[8.0, 1.0]])
+
+  def test_graph_without_versions(self):
+    with tf.Graph().as_default() as graph:
+      _cubes()
+      graph_def = graph.as_graph_def()
+    graph_def.ClearField("versions")
+    graph = graphs.load_frozen(
+        self.write("m.pb", graph_def.SerializeToString()))
+    self.assertEqual(graph.get_tensor_by_name("y:0").shape.as_list(),
+                     [None, 2])
+
+  @parameterized.named_parameters(
+      ("empty", "m.pb", b"", "empty"),
+      ("text", "m.pb", b"node {\n  name: 'x'\n}\n", "text"),
+      ("other", "m.pb", b"\x93NUMPY\x01\x00v\x00", "not a binary GraphDef"),
+      ("saved_model", "saved_model.pb", b"\x08\x01\x12\x00", "SavedModel"))
+  def test_files_that_are_no_graph(self, name, content, why):
+    path = self.write(name, content)
+    with self.assertRaisesRegex(errors.ModelFileError, name) as caught:
+      graphs.load_frozen(path)
+    self.assertIn(why, caught.exception.why)
+    self.assertIn("freeze_graph", caught.exception.fix)
+
+  def test_meta_graph_is_told(self):
+    with tf.Graph().as_default():
+      tf.get_variable("v", [])
+      meta = tf.train.export_meta_graph()
+    path = self.write("m.meta", meta.SerializeToString())
+    with self.assertRaisesRegex(errors.ModelFileError, "MetaGraphDef"):
+      graphs.load_frozen(path)
+
+  def test_unknown_op_is_named(self):
+    graph_def = tf.GraphDef()
+    node = graph_def.node.add()
+    node.name, node.op = "a", "NoSuchOpAnywhere"
+    path = self.write("m.pb", graph_def.SerializeToString())
+    with self.assertRaisesRegex(errors.UnsupportedGraphError,
+                                "NoSuchOpAnywhere"):
+      graphs.load_frozen(path)
+
+
+def _models_that_are_there():
+  """Cases of real frozen graphs, with reference norms of the gradients.
+
+  Each is (name, file, y, y_index, x, shape, low, feeds, norm): x is uniform
+  from `low` to 1, of RandomState(0).
+  """
+  cases = [
+      ("kws_dnn", "kws_dnn_s/DNN_S.pb", "labels_softmax:0", 3, "Mfcc:0",
+       [1, 25, 10], -1, [], 0.12486690282821655),
+      ("kws_ds_cnn", "kws_ds_cnn_s/DS_CNN_S.pb", "labels_softmax:0", 3,
+       "Mfcc:0", [1, 49, 10], -1, [], 0.09015809744596481),
+      ("lstm", "t2o_lstm/frozen.pb", "output:0", 3, "X:0", [4, 784], 0,
+       ["keep_prob:0=1.0"], 18.270214080810547),
+      ("cifar", "mlnet_cifar_model/frozen_model.pb", "Output:0", 3, "Input:0",
+       [4, 32, 32, 3], 0, [], 0.10459457337856293),
+  ]
+  return [case for case in cases
+          if os.path.exists(os.path.join(_MODELS, case[1]))]
+
+
+class RealModelsTest(parameterized.TestCase):
+  """The parts of `at` in its order, on frozen graphs that others made."""
+
+  def test_norms_of_gradients(self):
+    for (name, path, y, index, x, shape, low, feeds,
+         norm) in _models_that_are_there():
+      value = np.random.RandomState(0).uniform(low, 1, shape).astype(
+          np.float32)
+      graph = graphs.load_frozen(os.path.join(_MODELS, path))
+      with tf.Session(graph=graph) as session:
+        element = at.element(graph.get_tensor_by_name(y), index)
+        tensor = graph.get_tensor_by_name(x)
+        add_batch = at.wants_batch((1,) + value.shape, tensor)
+        self.assertFalse(add_batch)
+        f = at.function(tensor, at.gradient(element, tensor), session,
+                        feed_dict=at.parse_feeds(feeds, graph))
+        gradient, = at.at_rows(f, value[np.newaxis], add_batch)
+      self.assertAlmostEqual(
+          np.linalg.norm(gradient) / norm, 1.0, places=5, msg=name)
