@@ -23,7 +23,7 @@ setuptools.setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=["gradfeed", "gradfeed.commands"],
-    py_modules=["gradfeed_cli"],
+    scripts=["scripts/gradfeed"],
     python_requires=">=3.7",
     # TensorFlow is an extra: a legacy project has its own, which may be called
     # tensorflow-gpu or tensorflow-cpu, and nothing may replace it.
@@ -33,7 +33,6 @@ setuptools.setup(
         "cli": ["tabulate"],
         "test": ["pytest>=6", "pytest-xdist", "tabulate"],
     },
-    entry_points={"console_scripts": ["gradfeed = gradfeed_cli:main"]},
     classifiers=[
         "Development Status :: 4 - Beta",
         "Environment :: Console",

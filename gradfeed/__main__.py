@@ -1,6 +1,8 @@
 """`python -m gradfeed COMMAND --flags` does what `gradfeed` does."""
 
-import gradfeed_cli
+import sys
+
+from gradfeed.commands import apps
 
 if __name__ == "__main__":
-  gradfeed_cli.main()
+  apps.main(sys.argv)

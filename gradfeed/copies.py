@@ -87,26 +87,12 @@ def part_to_copy(found, sources):
   """
   part = paths.descendants(found, sources)
   groups = _frame_groups(found) + _state_groups(found)
-  waiting = [group for group in groups if group]
   while True:
-    touched = [group for group in waiting if group & part]
+    touched = [group for group in groups if group & part]
     if not touched:
       return part
-    waiting = [group for group in waiting if not group & part]
-    grown = set(part).union(*touched)
-    outputs = {t.name for name in grown - part for t in found[name].outputs}
-    part = grown | paths.descendants(found, outputs)
-    part |= _control_users(found, part)
-
-
-def _control_users(found, part):
-  """What waits for an op of `part`, directly or not."""
-  outputs = {t.name for name in part for t in found[name].outputs}
-  waits = {op.name for op in found.values()
-           if any(before.name in part for before in op.control_inputs)}
-  return waits | paths.descendants(
-      found, {t.name for name in waits for t in found[name].outputs}
-  ) | paths.descendants(found, outputs)
+    groups = [group for group in groups if not group & part]
+    part = paths.descendants(found, sources, start=part.union(*touched))
 
 
 def _frame_groups(found):

@@ -90,19 +90,20 @@ def ancestors(targets, cut=frozenset()):
   return found
 
 
-def descendants(found, sources, control=True):
+def descendants(found, sources, control=True, start=()):
   """The ops of `found` whose values depend on `sources`.
 
   Args:
     found: dict from name to op, as `ancestors` gives it.
     sources: container of tensor names.
     control: whether waiting for a dependent op makes dependent.
+    start: names of ops that are dependent as well.
 
   Returns:
     set of op names.
   """
   users = collections.defaultdict(list)
-  dependent = []
+  dependent = list(start)
   for name, op in found.items():
     for tensor in op.inputs:
       users[tensor.op.name].append(name)

@@ -4,6 +4,7 @@ import numpy as np
 
 from gradfeed import _tf
 from gradfeed import errors
+from gradfeed import memos
 from gradfeed import paths
 from gradfeed import sessions
 from gradfeed import tensors
@@ -135,11 +136,21 @@ def _copy_values(session, source, clone):
     try:
       reads[op.name] = tensors.read_of(tensors.Point(op.outputs[0]))
     except errors.ArgumentError:
-      continue  # Nothing in the graph reads it, so nothing can tell.
+      if not source.finalized:  # Else nothing there can tell its value.
+        reads[op.name] = _new_read(op)
   values = session.run(reads)
   with clone.graph.as_default():
     for name, value in values.items():
       _assign(clone, name, value)
+
+
+def _new_read(op):
+  def build():
+    with _tf.building(op.graph):
+      return tf.raw_ops.ReadVariableOp(
+          resource=op.outputs[0], dtype=op.get_attr("dtype"))
+
+  return memos.once(op.graph, ("read", op.name), build)
 
 
 def _assign(session, name, value):

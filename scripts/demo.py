@@ -4,11 +4,11 @@
 """
 
 import os
+import runpy
 import sys
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
-import gradfeed_cli  # pylint: disable=wrong-import-position
+_PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "gradfeed")
 
 if __name__ == "__main__":
-  gradfeed_cli.main(["gradfeed", "demo"] + sys.argv[1:])
+  sys.argv = [_PROGRAM, "demo"] + sys.argv[1:]
+  runpy.run_path(_PROGRAM, run_name="__main__")

@@ -107,7 +107,7 @@ class FloorsTest(parameterized.TestCase):
       self.assertStartsWith(module, "commands.")
 
   def test_third_parties_are_those_that_are_required(self):
-    allowed = {"absl", "numpy", "tensorflow", "gradfeed", "gradfeed_cli",
+    allowed = {"absl", "numpy", "tensorflow", "gradfeed",
                "tabulate"}
     required = {"absl", "numpy"}
     found = {name.split(".")[0] for tree in _modules().values()

@@ -10,6 +10,7 @@ from unittest import mock
 
 from absl.testing import parameterized
 import gradfeed as gf
+from gradfeed import _tf
 from gradfeed import callables
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -417,7 +418,7 @@ class P4Test(parameterized.TestCase):
   def test_p4_both_ways_are_tried(self, here, there, prefers_here):
     now = [0.]
     taken = []
-    make = callables._tf.make_callable  # pylint: disable=protected-access
+    make = _tf.make_callable
 
     def timed(session, feeds, fetches, targets, on_caller_thread,
               timeout=None):
@@ -436,7 +437,7 @@ class P4Test(parameterized.TestCase):
       return call
 
     with tf.Graph().as_default(), tf.Session() as session, (
-        mock.patch.object(callables._tf, "make_callable", timed)), (  # pylint: disable=protected-access
+        mock.patch.object(_tf, "make_callable", timed)), (
             mock.patch.object(callables, "_clock", lambda: now[0])):
       x = tf.placeholder(tf.float64, [None])
       y = tf.exp(-x) * x
@@ -459,7 +460,7 @@ class P4Test(parameterized.TestCase):
 
   def test_p4_small_calls_stay_in_the_thread(self):
     taken = []
-    make = callables._tf.make_callable  # pylint: disable=protected-access
+    make = _tf.make_callable
 
     def counted(session, feeds, fetches, targets, on_caller_thread,
                 timeout=None):
@@ -467,7 +468,7 @@ class P4Test(parameterized.TestCase):
       return make(session, feeds, fetches, targets, on_caller_thread, timeout)
 
     with tf.Graph().as_default(), tf.Session() as session, (
-        mock.patch.object(callables._tf, "make_callable", counted)), (  # pylint: disable=protected-access
+        mock.patch.object(_tf, "make_callable", counted)), (
             mock.patch.object(callables, "_clock", lambda: 0.)):
       x = tf.placeholder(tf.float64, [])
       f = gf.function(x, x * x, session=session)

@@ -12,10 +12,10 @@ import tensorflow.compat.v1 as tf
 
 from gradfeed import errors
 from gradfeed.commands import at
+from gradfeed.commands import apps
 from gradfeed.commands import classifier
 from gradfeed.commands import demo
 from gradfeed.commands import graphs
-import gradfeed_cli
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _MODELS = os.path.join(os.path.dirname(_ROOT), "shared", "models")
@@ -26,7 +26,7 @@ def _gradfeed(*arguments, **options):
   environment = dict(os.environ, PYTHONPATH=_ROOT)
   environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
   environment.update(options.pop("environment", {}))
-  program = options.pop("program", ["-m", "gradfeed_cli"])
+  program = options.pop("program", [os.path.join(_ROOT, "scripts", "gradfeed")])
   return subprocess.run(
       [sys.executable] + program + list(arguments), stdout=subprocess.PIPE,
       stderr=subprocess.PIPE, universal_newlines=True, env=environment,
@@ -64,7 +64,7 @@ def _cubes():
   scale = tf.placeholder_with_default(1.0, [], name="scale")
   tf.multiply(scale, x ** 3, name="y")
   tf.multiply(tf.placeholder(tf.float32, [], name="needed"), x, name="z")
-  tf.log(x, name="log")
+  tf.nn.softmax(tf.log(x), name="chances")
 
 
 class MainTest(parameterized.TestCase):
@@ -73,7 +73,7 @@ class MainTest(parameterized.TestCase):
   def test_lists_the_commands(self, *arguments):
     done = _gradfeed(*arguments)
     self.assertEqual((done.returncode, done.stderr), (0, ""))
-    for name, tells in gradfeed_cli.COMMANDS.items():
+    for name, tells in apps.COMMANDS.items():
       self.assertRegex(done.stdout, r"{} +{}".format(name, tells))
 
   @parameterized.parameters("nonsense", "--x_t=9", "x_t=9")
@@ -84,7 +84,7 @@ class MainTest(parameterized.TestCase):
     self.assertIn("demo", done.stderr)
 
   def test_every_command_is_there(self):
-    for name in gradfeed_cli.COMMANDS:
+    for name in apps.COMMANDS:
       self.assertTrue(os.path.exists(os.path.join(
           _ROOT, "gradfeed", "commands", name + ".py")))
 
@@ -206,6 +206,18 @@ class AtTest(_FolderTest):
     expected = 6 * points ** 2 * [0, 1]
     np.testing.assert_allclose(gradients, expected, rtol=1e-5)
     self.assertFalse(os.path.exists(self.path("out.npy.partial")))
+
+  def test_warns_of_what_is_probably_not_meant(self):
+    points = np.array([[1.0, 2.0], [0.0, 1.0], [3.0, 0.0]])
+    done = self.run_at(self.write_graph(_cubes), self.save("p.npy", points),
+                       "--y=chances:0")
+    self.assertEqual((done.returncode, done.stdout), (0, ""), done.stderr)
+    wrote, not_finite, softmax = done.stderr.rstrip("\n").split("\n")
+    self.assertIn("wrote", wrote)
+    self.assertIn("warning: 2 of 3 gradients", not_finite)
+    self.assertIn("row 1.", not_finite)
+    self.assertRegex(softmax, "warning: 'chances:0' is a softmax.*--y_index")
+    self.assertFalse(np.isfinite(np.load(self.path("out.npy"))[1]).all())
 
   def test_refuses_with_one_message_and_writes_nothing(self):
     bad = np.ones([3, 2])

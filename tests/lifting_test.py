@@ -7,6 +7,7 @@ import gradfeed as gf
 from gradfeed import _tf
 import numpy as np
 import tensorflow.compat.v1 as tf
+from tensorflow.python.framework import function
 
 from tests import flows
 
@@ -230,7 +231,6 @@ class S2Test(parameterized.TestCase):
       ("_ref", False, False), ("_resource", True, False),
       ("_ref_gradient", False, True), ("_resource_gradient", True, True))
   def test_s2_inside_a_function(self, use_resource, differentiate):
-    from tensorflow.python.framework import function  # pylint: disable=g-import-not-at-top
     with tf.Graph().as_default(), tf.Session() as session:
       v = _variable(use_resource)
       x = tf.placeholder(tf.float64, [])

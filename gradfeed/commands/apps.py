@@ -1,5 +1,6 @@
 """Runs a command as an absl app: flags in, one clear line out when it fails."""
 
+import importlib
 import os
 import sys
 import warnings
@@ -7,6 +8,7 @@ import warnings
 from absl import app
 from absl import flags
 
+import gradfeed
 from gradfeed import _tf
 from gradfeed import errors
 from gradfeed._tf import tf
@@ -15,8 +17,48 @@ _HELP = ("--help", "-help", "--helpshort", "-helpshort", "-h")
 _FULL_HELP = ("--helpfull", "-helpfull")
 
 
-def tensorflow_version():
-  return _tf.VERSION
+#: The module of each command beside this one, and what it does.
+COMMANDS = {
+    "at": "the gradient of a frozen graph at every point of a file",
+    "demo": "trains a small classifier and shows its gradients, checked",
+}
+
+USAGE = """\
+gradfeed: the gradient of any tensor of a TensorFlow 1 graph, at any value.
+
+  gradfeed COMMAND --flags
+
+Commands:
+{}
+
+`gradfeed COMMAND --help` tells the flags of a command.
+`gradfeed --version` tells the versions of gradfeed and TensorFlow.""".format(
+    "\n".join("  {:<6} {}".format(*item) for item in sorted(COMMANDS.items())))
+
+
+def main(argv):
+  """Runs one command as a process: never returns.
+
+  Args:
+    argv: list of str, the program's name first.
+
+  Raises:
+    SystemExit: 0 after success; 1 with a message on stderr; 2 with a message
+      on stderr that names the wrong command, flag or argument.
+  """
+  name = argv[1] if len(argv) > 1 else "--help"
+  if name in ("--help", "-h", "-help", "help"):
+    print(USAGE)
+    sys.exit(0)
+  if name == "--version":
+    print("gradfeed {}, TensorFlow {}".format(
+        gradfeed.__version__, _tf.VERSION))
+    sys.exit(0)
+  if name not in COMMANDS:
+    print("gradfeed: there is no command '{}'.\n\n{}".format(name, USAGE),
+          file=sys.stderr)
+    sys.exit(2)
+  run(importlib.import_module("gradfeed.commands." + name), argv)
 
 
 def run(module, argv):
