@@ -108,6 +108,10 @@ def has_gradient(op):
   return True
 
 
+def is_reference(tensor):
+  return tensor.dtype._is_ref_dtype
+
+
 def is_trainable_dtype(dtype):
   """Whether TensorFlow lets gradients flow through a tensor of `dtype`."""
   dtype = dtype.base_dtype

@@ -121,7 +121,7 @@ def _users_of_handle(op, found, users):
   group, queue = set(), [op]
   while queue:
     for tensor in queue.pop().outputs:
-      if tensor.dtype == tf.resource or tensor.dtype._is_ref_dtype:  # pylint: disable=protected-access
+      if tensor.dtype == tf.resource or _tf.is_reference(tensor):
         for name in users[tensor.name] - group:
           group.add(name)
           queue.append(found[name])

@@ -177,7 +177,8 @@ class Function:
     evaluation = self._evaluation(fed)
     evaluation.require_all_fed()
     arrays = evaluation.fit(values + [value for _, value in fed.values()])
-    results = evaluation.evaluate(self._session or sessions.default_session(), arrays)
+    results = evaluation.evaluate(
+        self._session or sessions.default_session(), arrays)
     return results[0] if self._is_single else tensors.pack(
         self._output_structure, results)
 

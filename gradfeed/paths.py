@@ -36,7 +36,8 @@ _HANDING_ON = ("Enter", "RefEnter", "Identity", "RefIdentity", "Switch",
 
 #: Ops that may keep, or hand to Python, the buffer of a value that is fed.
 _KEEPING = re.compile(r"Enqueue|^PyFunc|^EagerPyFunc|^Stage|^MapStage|"
-                      r"^OrderedMapStage|Insert|^Barrier|^PutSession|^GetSession|"
+                      r"^OrderedMapStage|Insert|^Barrier|^PutSession|"
+                      r"^GetSession|"
                       r"^TensorList|^EmptyTensorList|Import|Iterator|Dataset")
 
 

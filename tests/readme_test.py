@@ -72,7 +72,8 @@ def _in_mode(text):
 def _command(text):
   words = shlex.split(text)
   assert words[0] == "gradfeed"
-  return json.dumps([sys.executable, os.path.join(_ROOT, "scripts", "gradfeed")] + words[1:])
+  return json.dumps(
+      [sys.executable, os.path.join(_ROOT, "scripts", "gradfeed")] + words[1:])
 
 
 def _comparable(text):

@@ -389,23 +389,31 @@ class ThreadTest(parameterized.TestCase):
       with concurrent.futures.ThreadPoolExecutor(8) as pool:
         self.assertEqual(list(pool.map(work, range(8))), [True] * 8)
 
-  def test_e8_functions_made_in_many_threads(self):
+  @parameterized.parameters(*range(6))
+  def test_e8_functions_made_in_many_threads(self, attempt):
     with tf.Graph().as_default() as graph, tf.Session() as session:
-      model = _Model()
+      model = _Model(use_resource=attempt % 2 == 0)
       session.run(model.v.initializer)
+      copies = [[model.y * model.v for _ in range(4)] for _ in range(8)]
       barrier = threading.Barrier(8)
 
       def work(worker):
         barrier.wait()
         with graph.as_default():
-          f = gf.function(model.h, model.y, session=session)
-          g = gf.function([model.x, model.v], model.dv, session=session)
-          return f([worker, 1.]), g([float(worker)], 3.)
+          for y in copies[worker]:
+            dh, dv = gf.gradient(y, [model.h, model.v])
+            f = gf.function([model.h, model.v], [y, dv], session=session)
+            # y = v^2 sum(h)
+            y_t, dv_t = f([worker, 1.], 3.)
+            self.assertEqual(y_t, 9. * (worker + 1.))
+            self.assertEqual(dv_t, 6. * (worker + 1.))
+            self.assertEqual(
+                gf.run(session, dh, {model.h: [worker, 2.]}).tolist(),
+                [4., 4.])
+        return True
 
       with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        for worker, (y, dv) in enumerate(pool.map(work, range(8))):
-          self.assertEqual(y, 2. * worker + 2.)
-          self.assertEqual(dv, worker ** 2)
+        self.assertEqual(list(pool.map(work, range(8))), [True] * 8)
 
 
 class ReleaseTest(parameterized.TestCase):
