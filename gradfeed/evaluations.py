@@ -174,8 +174,8 @@ class Evaluation:
   def _compile_fixed(self, session, general, active):
     """The recipe for the shapes of the first call, if its results agree.
 
-    Both are run on that call's values: the short way is taken only where it
-    gives the same bits.
+    Both are run on that call's values. The short way is not taken where they
+    differ: then something depends on more than values and shapes.
     """
     if _tf.is_remote(session):
       return _nothing

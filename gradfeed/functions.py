@@ -91,8 +91,7 @@ class Function:
     self._is_single = not tensors.is_container(outputs)
     self._session = session
     self._timeout = timeout
-    self._points = [p.name for leaf in tensors.flatten(points)
-                    for p in tensors.resolve(leaf, self.graph).points()]
+    self._points = _names(points, self.graph)
     self._evaluations = {}
     self._held = _frozen(resolve_feeds(feed_dict, self.graph, self._inputs))
     self._base = self._evaluation(self._held)
@@ -193,7 +192,7 @@ class Function:
     return known
 
 
-def run(session, fetches, feed_dict=None, timeout=None):
+def run(session, fetches, feed_dict=None, points=(), timeout=None):
   """Takes the place of `session.run`: any feed takes effect or is refused.
 
   What differs: a value fed to anything but a placeholder is never ignored; a
@@ -207,6 +206,8 @@ def run(session, fetches, feed_dict=None, timeout=None):
     fetches: tensor, op, variable, `tf.SparseTensor`, `tf.IndexedSlices` or
       name, or nested lists, tuples and dicts of them.
     feed_dict: dict from tensors, variables or names to values. Not changed.
+    points: tensors of `feed_dict` between the x and the y of a derivative, as
+      in `function`.
     timeout: float, seconds that the run may take, or None.
 
   Returns:
@@ -229,7 +230,7 @@ def run(session, fetches, feed_dict=None, timeout=None):
   session = session if session is not None else sessions.default_session()
   graph = sessions.graph_of(session)
   _check_mapping(feed_dict)
-  key = ("run", _token(fetches, graph), timeout,
+  key = ("run", _token(fetches, graph), timeout, _token(points, graph),
          tuple(_token(key, graph) for key in feed_dict or ()))
   evaluation = memos.memo_of(graph).built.get(key)
   if evaluation is None:
@@ -237,11 +238,16 @@ def run(session, fetches, feed_dict=None, timeout=None):
     found = [outputs_lib.resolve(leaf, graph, allow_operations=True)
              for leaf in tensors.flatten(fetches)]
     evaluation = memos.once(graph, key, lambda: evaluations.Evaluation(
-        graph, [leaf for leaf, _ in fed.values()], found, timeout=timeout,
-        may_assign=True))
+        graph, [leaf for leaf, _ in fed.values()], found,
+        _names(points, graph), timeout, may_assign=True))
   evaluation.require_all_fed()
   arrays = evaluation.fit(list((feed_dict or {}).values()))
   return tensors.pack(fetches, evaluation.evaluate(session, arrays))
+
+
+def _names(things, graph):
+  return [point.name for leaf in tensors.flatten(things)
+          for point in tensors.resolve(leaf, graph, "points").points()]
 
 
 def _token(thing, graph):

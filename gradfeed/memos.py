@@ -49,6 +49,15 @@ def memo_of(graph):
   return memo
 
 
+def consumers(tensor):
+  """The ops that read `tensor`.
+
+  TensorFlow's list of them must not be read while another thread adds to it.
+  """
+  with memo_of(tensor.graph).lock:
+    return tensor.consumers()
+
+
 def twins_of(graph, name):
   """The names of all copies of the tensor called `name`, and of theirs."""
   twins = memo_of(graph).twins

@@ -5,6 +5,7 @@ import re
 
 from gradfeed import _tf
 from gradfeed import inlining
+from gradfeed import memos
 from gradfeed import tensors
 from gradfeed._tf import tf
 
@@ -219,7 +220,7 @@ def _users(sources):
   """The names of all ops whose values depend on the tensors `sources`."""
   found, queue = set(), list(sources)
   while queue:
-    for op in queue.pop().consumers():
+    for op in memos.consumers(queue.pop()):
       for user in [op] + (_pops_of(op) if op.type in _PUSHES else []):
         if user.name not in found:
           found.add(user.name)
@@ -234,7 +235,7 @@ def _pops_of(push):
     stack = stack.op.inputs[0]
   pops, queue = [], [stack]
   while queue:
-    for op in queue.pop().consumers():
+    for op in memos.consumers(queue.pop()):
       if op.type in _POPS:
         pops.append(op)
       elif op.type in _HANDING_ON:

@@ -88,13 +88,15 @@ class Plan:
     derivatives = self._derivatives()
     problems = [problem for derivative in derivatives
                 for problem in self._between(derivative, points)]
+    problems += self._between_unknown(points)
     if problems:
       error = feeds.feed_error(problems)
       error.fix = (
           "Say which derivative is meant: by this tensor itself "
           "(gradient(y, {0!r})), with it held constant (gradient(..., "
           "stop_gradients=[{0!r}])), or at this point of it, with the chain "
-          "rule through it (points=[{0!r}]).".format(problems[0].leaf.name))
+          "rule through it (points=[{0!r}]).".format(
+              getattr(problems[0].leaf, "name", problems[0].leaf)))
       raise error
     self._check_effect(derivatives)
 
@@ -124,6 +126,22 @@ class Plan:
             "gradient would mix this value with what x makes of it".format(
                 ", ".join(map(repr, derivative.xs)),
                 ", ".join(map(repr, derivative.ys))))
+
+  def _between_unknown(self, points):
+    """The same for gradients that were built without gradfeed.
+
+    `tf.gradients` names the ops through which it passes back OP "OP_grad/...":
+    a cut of what OP computes is then between the x and the y.
+    """
+    for name in sorted(self._cut - set(points)):
+      through = "/{}_grad/".format(name.split(":")[0])
+      for user in self._found:
+        if through in user and not user.startswith(_tf.SCOPE):
+          yield feeds.Problem(
+              self._leaf_of(name) or name,
+              "a gradient that is run ('{}') passes through it, and would mix "
+              "this value with what is computed for it".format(user))
+          break
 
   def _check_effect(self, derivatives):
     """A feed must reach an output, or the x or y of a derivative there."""
@@ -303,7 +321,7 @@ def _fetchable(tensor):
 
 
 def _user_of(tensor, found):
-  for consumer in tensor.consumers():
+  for consumer in memos.consumers(tensor):
     if consumer.name in found:
       return "{} '{}'".format(consumer.type, consumer.name)
   return "the outputs"

@@ -125,7 +125,7 @@ def _reader(variable):
   read = tensors.read_of(tensors.Point(variable.outputs[0]))
   if read.op is not variable:
     return read.op
-  for consumer in read.consumers():
+  for consumer in memos.consumers(read):
     if consumer.type == "Identity" and not _tf.is_inside_while(consumer):
       return consumer
   return read
@@ -141,7 +141,7 @@ _INITIALIZED = _Initialized()
 def _is_initialized(op):
   """The tensor that says whether a variable has a value, or None."""
   handle = op.outputs[0]
-  for consumer in handle.consumers():
+  for consumer in memos.consumers(handle):
     if consumer.type in ("VarIsInitializedOp", "IsVariableInitialized"):
       return consumer.outputs[0]
   if op.graph.finalized:

@@ -8,6 +8,7 @@ import numpy as np
 
 from gradfeed import _tf
 from gradfeed import errors
+from gradfeed import memos
 from gradfeed._tf import tf
 
 _VARIABLE_OPS = ("VarHandleOp", "VariableV2", "Variable")
@@ -399,7 +400,7 @@ def read_of(point):
   """
   if not point.is_handle:
     return point.tensor
-  reads = [op for op in point.tensor.consumers()
+  reads = [op for op in memos.consumers(point.tensor)
            if op.type == "ReadVariableOp" and not op.control_inputs]
   reads = [op for op in reads if not _tf.is_inside_while(op)]
   own = [op for op in reads if op.name.startswith(point.op.name + "/Read")]

@@ -251,10 +251,11 @@ class Worker:
 
   def prepare(self, network, batch, seed):
     """Builds, warms up, and returns [(dtype, shape, bytes)] for each point."""
-    if network not in self._built:
-      self._built[network] = self._library.build(
+    cell = network, batch  # One shape each, as most programs have.
+    if cell not in self._built:
+      self._built[cell] = self._library.build(
           weights_of(network, seed), NETWORKS[network])
-    self._call = self._built[network]
+    self._call = self._built[cell]
     self._points = points_of(network, batch, seed)
     results = []
     for x, labels in self._points:

@@ -308,6 +308,20 @@ class S7Test(parameterized.TestCase):
         gf.function(x, dx, feed_dict={h: .3})
       self.assertLen(graph.get_operations(), ops)
 
+  def test_s7_in_a_gradient_of_tensorflow(self):
+    with tf.Graph().as_default(), tf.Session() as session:
+      x, h, y = self._graph()
+      dx, = tf.gradients(y, x)
+      dh, = tf.gradients(y, h)
+      with self.assertRaisesRegex(gf.FeedError, "'h:0'.*passes through it"):
+        gf.run(session, dx, {x: .5, h: .3})
+      with self.assertRaisesRegex(gf.FeedError, "'h:0'.*passes through it"):
+        gf.function(h, dx)
+      # h is the x of the other gradient; or a point, where that is said.
+      self.assertAlmostEqual(gf.run(session, dh, {h: .3}), .6)
+      self.assertAlmostEqual(
+          gf.run(session, dx, {h: .3}, points=[h]), .6 * (1. - .3 ** 2))
+
   def test_s7_read_between_x_and_y(self):
     """The gradient reads x, h and y: fed and stale values would mix."""
     with tf.Graph().as_default(), tf.Session() as session:
