@@ -40,11 +40,6 @@ IS_TF2 = not VERSION.startswith("1.")
 SCOPE = "gradfeed/"
 
 
-def is_tensor(value):
-  """Whether `value` is a symbolic tensor of a graph."""
-  return isinstance(value, tf.Tensor) and not is_eager(value)
-
-
 def is_eager(value):
   """Whether `value` is an eager tensor or variable, or one of Keras 3."""
   if type(value).__name__ == "KerasTensor":

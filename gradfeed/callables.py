@@ -167,7 +167,7 @@ class Compiled:
       general: `Compiled` whose `direct` is asked for values of other shapes,
         or None.
     """
-    self._general = _nothing if general is None else weakref.ref(general)
+    self._general = nothing if general is None else weakref.ref(general)
     self._copy_feeds = recipe.copy_feeds
     self._pool_only = recipe.in_pool or _tf.is_remote(session)
     self._recipe = recipe
@@ -265,16 +265,17 @@ class Compiled:
     views = [result if type(result) is _ARRAY and result.base is not None
              else None for result in results]
     if self._copies is None:
-      if self._held is None:
+      held = self._held
+      if held is None:
         self._held = views
         return [result if view is None else view.copy()
                 for result, view in zip(results, views)]
-      self._settle(results, views)
+      self._settle(held, results, views)
     return [result if view is None or not copies else view.copy()
             for result, view, copies in zip(results, views, self._copies)]
 
-  def _settle(self, results, views):
-    seen = {view.ctypes.data for view in self._held if view is not None}
+  def _settle(self, held, results, views):
+    seen = {view.ctypes.data for view in held if view is not None}
     copies = []
     for result, view, private, scalar in zip(
         results, views, self._recipe.private, self._recipe.scalars):
@@ -291,7 +292,7 @@ class Compiled:
           self._accepted, self._pace, self._first, self._general)
 
 
-def _nothing():
+def nothing():
   """A weak reference to nothing."""
   return None
 

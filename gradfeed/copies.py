@@ -165,7 +165,9 @@ def copy(graph, part, found, replaced, label, pivots=None, renew=None):
   nodes = guards + [defs[op.name] for op in order]
   functions, inlined = lifted.functions, {}
   if renew is not None:
-    nodes, inlined = _inline_calls(graph, order, nodes)
+    nodes, inlined, first = _inline_calls(graph, order, nodes)
+    waits += [(inner, before) for name, before in waits
+              for inner in first.get(name, ())]
     functions = _renew_functions(graph, _handles(order), nodes, renew)
   with _tf.building(graph):
     _rename_frames(nodes, graph.unique_name(label, mark_as_used=False))
@@ -189,11 +191,12 @@ def _inline_calls(graph, order, nodes):
 
   Returns:
     (list of NodeDef, dict from the names of tensors that are gone to the names
-    of what took their places).
+    of what took their places, dict from the name of each call to the names of
+    the nodes that have to wait as it did).
   """
   calls = {op.name for op in order
            if op.type in inlining.CALLS and not _tf.has_gradient(op)}
-  result, renamed = [], {}
+  result, renamed, first = [], {}, {}
   for node in nodes:
     inlined = (inlining.inline_in_graph(graph, node)
                if node.name in calls else None)
@@ -202,8 +205,9 @@ def _inline_calls(graph, order, nodes):
     else:
       result.extend(inlined[0])
       renamed.update(inlined[1])
+      first[node.name] = inlined[2]
   inlining.rename_inputs(result, renamed)
-  return result, renamed
+  return result, renamed, first
 
 
 def _handles(order):

@@ -156,6 +156,7 @@ def gradients(ys, xs, grad_ys=None, name="gradients",
     ...   print(session.run(dx, {x: 3.0}), dz)
     6.0 None
   """
+  unconnected = _unconnected_gradients(unconnected_gradients)
   graph = tensors.graph_of(ys, xs)
   points_y = _leaves(ys, graph, "ys")
   points_x = _leaves(xs, graph, "xs")
@@ -166,9 +167,18 @@ def gradients(ys, xs, grad_ys=None, name="gradients",
       graph, points_y, points_x, _cotangents(grad_ys, ys, points_y, graph),
       _stops(stop_gradients, graph), settings)
   parts = iter(request.build(strict=False).gradients)
-  unconnected = tf.UnconnectedGradients(unconnected_gradients).value
   return [_shaped(graph, leaf, [next(parts) for _ in leaf.differentiable()],
                   unconnected, sparse=False) for leaf in points_x]
+
+
+def _unconnected_gradients(value):
+  try:
+    return tf.UnconnectedGradients(value).value
+  except ValueError:
+    raise errors.ArgumentError(
+        "unconnected_gradients={!r} is not known.".format(value),
+        "It says what stands for an x that the ys do not depend on.",
+        "Use tf.UnconnectedGradients.NONE or .ZERO.") from None
 
 
 def _leaves(structure, graph, role):
@@ -238,7 +248,13 @@ def _cotangents(grad_ys, structure, ys, graph):
     values = (list(grad_ys) if isinstance(grad_ys, (list, tuple)) and
               len(grad_ys) == 1 else [grad_ys])
   else:
-    values = tensors.flatten_as(structure, grad_ys, "grad_ys")
+    try:
+      values = tensors.flatten_as(structure, grad_ys, "grad_ys")
+    except errors.FeedError as error:
+      raise errors.CotangentError(
+          "grad_ys does not have the structure of y.", error.why,
+          "Pass the cotangents in the same lists, tuples and dicts as the "
+          "ys.") from None
   return [None if value is None else _Cotangent(
       _tf.dereference(value), y, graph) for value, y in zip(values, ys)]
 
@@ -326,6 +342,7 @@ class _Request:
           "(tf.enable_control_flow_v2() before it is built), or unroll it.")
     if strict and lost:
       self._refuse(lost, trace)
+    self._check_stops(trace)
     if trace.missing:
       op = trace.missing[0]
       raise errors.MissingGradientError(
@@ -338,6 +355,21 @@ class _Request:
           "gradient with tf.RegisterGradient.".format(
               ", ".join(repr(t.name) for t in op.outputs)))
     return trace
+
+  def _check_stops(self, trace):
+    """TensorFlow stops at whole ops; another output must not be lost."""
+    stops = {stop.name for stop in self.stops}
+    for stop in self.stops:
+      for other in stop.op.outputs:
+        if other.name in trace.tensors and other.name not in stops:
+          raise errors.UnsupportedGraphError(
+              "{} cannot be held constant alone.".format(
+                  tensors.describe(stop)),
+              "tf.gradients stops at the whole op {}, and {} would be held "
+              "constant as well.".format(
+                  tensors.describe(stop.op), tensors.describe(other)),
+              "Use tf.stop_gradient({}) where the model reads it.".format(
+                  stop.name))
 
   def _refuse(self, lost, trace):
     what, why, fix = [], [], []
@@ -368,7 +400,7 @@ class _Request:
         built = self._differentiate(ys, [xs[i] for i in connected], stops)
         for i, result in zip(connected, built):
           results[i] = self._owned(result, self.xs[i])
-    self._remember(results)
+    self._remember(ys, results)
     return _Built(ys, results)
 
   def _differentiate(self, ys, xs, stops):
@@ -434,16 +466,14 @@ class _Request:
     result.set_shape(x.shape)
     return result
 
-  def _remember(self, results):
+  def _remember(self, built, results):
+    names = tuple(_name(result) for result in results)
     derivative = memos.Derivative(
         tuple(y.name for y in self.ys), tuple(x.name for x in self.xs),
-        tuple(stop.name for stop in self.stops), results)
-    known = memos.memo_of(self.graph).derivatives
-    for result in results:
-      if isinstance(result, tf.IndexedSlices):
-        known[result.values.name] = derivative
-      elif result is not None:
-        known[result.name] = derivative
+        tuple(stop.name for stop in self.stops),
+        tuple(y.name for y in built), names)
+    memos.memo_of(self.graph).derivatives.update(
+        (name, derivative) for name in names if name is not None)
 
 
 def _shaped(graph, leaf, parts, unconnected, sparse):

@@ -1,5 +1,6 @@
 """A plan with values, in a session: checked, compiled, run, explained."""
 
+import collections
 import re
 import weakref
 
@@ -13,6 +14,12 @@ from gradfeed import plans
 from gradfeed import sessions
 from gradfeed import tensors
 from gradfeed._tf import tf
+from gradfeed.callables import nothing
+
+
+#: The session of the last call and what was compiled in it, by weak
+#: references; replaced as a whole, since other threads read it meanwhile.
+_State = collections.namedtuple("_State", ["session", "general", "fixed"])
 
 
 class Evaluation:
@@ -23,8 +30,6 @@ class Evaluation:
     slots: list of `feeds.Slot`, one for each dense tensor that is fed, in the
       order of the leaves.
     needs: list of `tf.Tensor`, the placeholders that have no value yet.
-    direct: weak reference to the shortest way to evaluate in the session of
-      the last call, a `callables.Compiled.direct`, or to None.
   """
 
   def __init__(self, graph, leaves, outputs, points=(), timeout=None,
@@ -50,8 +55,7 @@ class Evaluation:
     self.needs = list(self._plan.needs)
     self._all_active = len(self._plan.active) == len(self.slots)
     self._is_plain = False
-    self._last = self._last_session = self._last_fixed = _nothing
-    self.direct = _nothing
+    self._state = _State(nothing, nothing, nothing)
 
   def prepare(self):
     """Adds the ops that the first run would add."""
@@ -123,17 +127,30 @@ class Evaluation:
             for output in self._outputs]
 
   def _compiled(self, session, active):
-    """What to call with the arrays `active`; notes the `direct` way."""
-    compiled = self._last()
-    if compiled is None or self._last_session() is not session:
+    """What to call with the arrays `active`."""
+    state = self._state
+    general = state.general()
+    if general is None or state.session() is not session:
       return self._compile(session, active)
-    fixed = self._last_fixed()
-    if self._is_plain and self._all_active:
-      for way in (fixed, compiled):
+    fixed = state.fixed()
+    return fixed if fixed is not None and fixed.accepts(active) else general
+
+  def direct(self, session):
+    """The shortest way to evaluate in `session`, where there is one.
+
+    Args:
+      session: that of a call before.
+
+    Returns:
+      A weak reference to a `callables.Compiled.direct`, or to None.
+    """
+    state = self._state
+    if state.session() is session and self._is_plain and self._all_active:
+      # The fixed one asks the general one about other shapes itself.
+      for way in (state.fixed(), state.general()):
         if way is not None and way.direct is not None:
-          self.direct = weakref.ref(way.direct)
-          break
-    return fixed if fixed is not None and fixed.accepts(active) else compiled
+          return weakref.ref(way.direct)
+    return nothing
 
   def _gathered(self, results, arrays):
     """A value for each wanted tensor; none of them twice."""
@@ -142,9 +159,9 @@ class Evaluation:
       if source is None:
         yield None
       elif source < 0:
-        yield np.array(arrays[~source])
+        yield _copied(arrays[~source])
       else:
-        yield np.array(results[source]) if source in used else results[source]
+        yield _copied(results[source]) if source in used else results[source]
         used.add(source)
 
   def _compile(self, session, active):
@@ -165,11 +182,11 @@ class Evaluation:
       slots = [self.slots[i] for i in self._plan.active]
       compiled = memo[self] = callables.Compiled(
           raw, recipe, [(slot.dtype, slot.shapes) for slot in slots])
-    if raw is session:
-      self._last_fixed = self._compile_fixed(raw, compiled, active)
-      self._last_session = weakref.ref(session)
-      self._last = weakref.ref(compiled)
-    return compiled
+    if raw is not session:
+      return compiled
+    fixed = self._compile_fixed(raw, compiled, active)
+    self._state = _State(weakref.ref(session), weakref.ref(compiled), fixed)
+    return fixed() or compiled
 
   def _compile_fixed(self, session, general, active):
     """The recipe for the shapes of the first call, if its results agree.
@@ -178,10 +195,10 @@ class Evaluation:
     differ: then something depends on more than values and shapes.
     """
     if _tf.is_remote(session):
-      return _nothing
+      return nothing
     special = self._plan.fixed(tuple(map(np.shape, active)))
     if special is None or special[0] != tuple(map(np.shape, active)):
-      return _nothing
+      return nothing
     shapes, recipe = special
     memo = _tf.session_memo(session)
     if self._plan not in memo:
@@ -193,9 +210,9 @@ class Evaluation:
         same = all(_same_bits(*pair)
                    for pair in zip(general(active), fixed(active)))
       except tf.errors.OpError:
-        return _nothing  # The general way will say so again.
+        return nothing  # The general way will say so again.
       if not same:
-        return _nothing
+        return nothing
       memo[self._plan] = fixed
     return weakref.ref(memo[self._plan])
 
@@ -227,9 +244,9 @@ class Evaluation:
     return _explained_cotangent(str(error), self._graph)
 
 
-def _nothing():
-  """A weak reference to nothing yet."""
-  return None
+def _copied(value):
+  """A copy, a scalar without axes being a NumPy scalar as in any result."""
+  return np.array(value)[()]
 
 
 def _same_bits(a, b):

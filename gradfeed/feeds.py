@@ -100,7 +100,9 @@ def _cast(array, dtype):
   if array.dtype == dtype:
     return array if array.dtype is dtype else array.view(dtype)
   if array.dtype.kind not in "biufcV":
-    raise Unfit("{} is not {}".format(array.dtype.name, dtype.name))
+    raise Unfit("{} is not {}".format(
+        "a string" if array.dtype.kind in "SU" else array.dtype.name,
+        dtype.name))
   real = array
   if array.dtype.kind == "c" and dtype.kind != "c":
     _refuse(array.imag != 0, array, None, dtype)
@@ -165,6 +167,7 @@ def split(leaf, value):
     if not isinstance(value, tuple) or len(value) != 3:
       raise Unfit("a sparse tensor takes a SparseTensorValue, or the tuple "
                   "(indices, values, dense_shape)")
+    _check_sparse(leaf, *map(np.asarray, value))
     return list(value)
   if isinstance(leaf, tensors.Partitioned):
     array = np.asarray(value)
@@ -189,3 +192,20 @@ def feed_error(problems):
       "something else.",
       "Pass, for each tensor named above, a value of the dtype and shape shown "
       "with it, or leave out what has no effect.")
+
+
+def _check_sparse(leaf, indices, values, dense_shape):
+  if indices.ndim != 2 or dense_shape.ndim != 1 or (
+      indices.shape != (len(values) if values.ndim else -1,
+                        len(dense_shape))):
+    raise Unfit("indices {}, values {} and dense_shape {} do not belong to "
+                "each other: [n, rank], [n] and [rank]".format(*map(
+                    tensors.format_shape, (
+                        indices.shape, values.shape, dense_shape.shape))))
+  if not leaf.shape.is_compatible_with(dense_shape.tolist()):
+    raise Unfit("dense_shape {} does not fit {}".format(
+        dense_shape.tolist(), tensors.format_shape(leaf.shape)))
+  outside = np.any((indices < 0) | (indices >= dense_shape), axis=1)
+  if np.any(outside):
+    raise Unfit("index {} lies outside of {}".format(
+        indices[np.argmax(outside)].tolist(), dense_shape.tolist()))

@@ -7,6 +7,7 @@ import weakref
 import numpy as np
 
 from gradfeed import _tf
+from gradfeed import callables
 from gradfeed import errors
 from gradfeed import evaluations
 from gradfeed import feeds
@@ -90,6 +91,7 @@ class Function:
     self._outputs = [outputs_lib.resolve(leaf, self.graph) for leaf in flat]
     self._is_single = not tensors.is_container(outputs)
     self._session = session
+    _check_timeout(timeout)
     self._timeout = timeout
     self._points = _names(points, self.graph)
     self._evaluations = {}
@@ -102,7 +104,7 @@ class Function:
         all(isinstance(leaf, tensors.Point) for leaf in self._inputs) and
         not any(map(tensors.is_container, self._structures)))
     self._slots = self._base.slots[:len(self._inputs)]
-    self._direct = self._direct_session = lambda: None
+    self._direct = callables.nothing, callables.nothing
     self._held_arrays = tuple(
         slot.fit(part) for slot, part in zip(
             self._base.slots[sum(len(i.points()) for i in self._inputs):],
@@ -130,15 +132,16 @@ class Function:
       TimeLimitError: after `timeout` seconds.
     """
     if not feed_dict and self._is_direct:
-      direct = self._direct()
+      direct_reference, session_reference = self._direct
+      direct = direct_reference()
       if direct is not None and (
           self._session is not None or
-          self._direct_session() is tf.get_default_session()):
+          session_reference() is tf.get_default_session()):
         try:
           results = direct(values + self._held_arrays)
         except (tf.errors.OpError, RuntimeError) as error:
           raise self._base.explained(
-              error, self._session or self._direct_session()) or error
+              error, self._session or session_reference()) or error
         if results is not None:
           return results[0] if self._is_single else tensors.pack(
               self._output_structure, results)
@@ -154,9 +157,7 @@ class Function:
       return self._call(values, None)
     session = self._session or sessions.default_session()
     results = self._base.evaluate(session, values + self._held_arrays)
-    if self._base.direct is not self._direct:
-      self._direct, self._direct_session = (
-          self._base.direct, weakref.ref(session))
+    self._direct = self._base.direct(session), weakref.ref(session)
     return results[0] if self._is_single else tensors.pack(
         self._output_structure, results)
 
@@ -173,6 +174,7 @@ class Function:
     fed = dict(self._held)
     fed.update(resolve_feeds(feed_dict, self.graph, self._inputs))
     fed = _ordered(fed)
+    _check_overlaps(fed)
     evaluation = self._evaluation(fed)
     evaluation.require_all_fed()
     arrays = evaluation.fit(values + [value for _, value in fed.values()])
@@ -230,6 +232,7 @@ def run(session, fetches, feed_dict=None, points=(), timeout=None):
   session = session if session is not None else sessions.default_session()
   graph = sessions.graph_of(session)
   _check_mapping(feed_dict)
+  _check_timeout(timeout)
   key = ("run", _token(fetches, graph), timeout, _token(points, graph),
          tuple(_token(key, graph) for key in feed_dict or ()))
   evaluation = memos.memo_of(graph).built.get(key)
@@ -280,7 +283,8 @@ def resolve_feeds(feed_dict, graph, inputs=()):
     inputs: leaves that get their values otherwise.
 
   Returns:
-    dict from the leaf's name to (leaf, value), in the order of `feed_dict`.
+    dict from the leaf's name and kind to (leaf, value), in the order of
+    `feed_dict`.
 
   Raises:
     FeedError: lists the keys that are unknown or name one tensor twice.
@@ -303,10 +307,31 @@ def resolve_feeds(feed_dict, graph, inputs=()):
       problems.append((leaf, "it has a value already; two keys, or a key and "
                        "an input, name the same tensor"))
     taken |= names
-    fed[leaf.name] = (leaf, value)
+    fed[leaf.name, type(leaf).__name__] = (leaf, value)
   if problems:
     raise feeds.feed_error(problems)
   return fed
+
+
+def _check_overlaps(fed):
+  """A held sparse tensor, say, and a call's value for a part of it."""
+  taken = {}
+  for leaf, _ in fed.values():
+    for point in leaf.points():
+      if point.name in taken:
+        raise feeds.feed_error([feeds.Problem(
+            leaf, "'{}' has a value already, through {}".format(
+                point.name, tensors.describe(taken[point.name])))])
+      taken[point.name] = leaf
+
+
+def _check_timeout(timeout):
+  if timeout is not None and not (
+      isinstance(timeout, (int, float)) and timeout > 0):
+    raise errors.ArgumentError(
+        "timeout={!r} is no time.".format(timeout),
+        "It is the seconds that one run may take.",
+        "Pass a positive number, or None for no limit.")
 
 
 def _check_mapping(feed_dict):

@@ -34,7 +34,7 @@ def inline_calls(graph, function):
     data = [name for name in node.input if not name.startswith("^")]
     arguments = {argument.name: name for argument, name in zip(
         callee.signature.input_arg, data)}
-    nodes.extend(_inlined(callee.node_def, node, arguments))
+    nodes.extend(_inlined(callee.node_def, node, arguments)[0])
     results = [_inside(callee.ret[result.name], node.name, arguments)
                for result in callee.signature.output_arg]
     for i, result in enumerate(results):
@@ -57,8 +57,9 @@ def inline_in_graph(graph, node):
 
   Returns:
     (list of NodeDef, dict from the names of the call's outputs to the names
-    that take their places), or None if the function is not known. One of the
-    nodes bears the name of the call, for what waits for it.
+    that take their places, names of the nodes that have to wait for what the
+    call waits for), or None if the function is not known. One of the nodes
+    bears the name of the call, for what waits for it.
   """
   callee = callee_of(graph, node)
   if callee is None:
@@ -68,12 +69,12 @@ def inline_in_graph(graph, node):
   data = [name for name in node.input if not name.startswith("^")]
   arguments = {argument.name + ":0": name for argument, name in zip(
       callee.signature.input_arg, data)}
-  nodes = _inlined(flat[count:], node, arguments)
+  nodes, first = _inlined(flat[count:], node, arguments)
   results = [_inside(names[callee.ret[result.name]], node.name, arguments)
              for result in callee.signature.output_arg]
   nodes.append(_joint(node, callee, results))
   return nodes, {"{}:{}".format(node.name, i): result
-                 for i, result in enumerate(results)}
+                 for i, result in enumerate(results)}, first
 
 
 def rename_inputs(nodes, renamed):
@@ -106,9 +107,10 @@ def _inside(name, prefix, arguments):
 
 
 def _inlined(body, call, arguments):
+  """(the nodes of `body` under the name of `call`, names of the first ones)."""
   waits = [name for name in call.input if name.startswith("^")]
   bare = {"^" + name.split(":")[0]: arguments[name] for name in arguments}
-  nodes = []
+  nodes, first = [], []
   for node in body:
     node = _copy(node)
     inputs = [name for name in node.input if name not in bare]
@@ -118,13 +120,14 @@ def _inlined(body, call, arguments):
     del node.input[:]
     node.input.extend(_inside(name, call.name, arguments) for name in inputs)
     node.input.extend(waited)
-    if not inputs:  # What starts by itself starts when the call would.
-      node.input.extend(waits)
+    if all(name in arguments for name in inputs):
+      node.input.extend(waits)  # What comes first waits as the call would.
+      first.append(node.name)
     # Places are named within the function.
     if "_class" in node.attr:
       del node.attr["_class"]
     nodes.append(node)
-  return nodes
+  return nodes, first
 
 
 def _joint(call, callee, results):

@@ -229,7 +229,8 @@ class _Body:
     self._retype(node, tout, results)
     for index, value in results.items():
       self._values[self._output(node, "output", index, index)] = value
-    shapes = node.attr["output_shapes"].list.shape
+    shapes = (node.attr["output_shapes"].list.shape
+              if "output_shapes" in node.attr else ())
     for index, (_, shape) in results.items():
       if index < len(shapes):
         shapes[index].CopyFrom(tf.TensorShape(shape).as_proto())

@@ -12,10 +12,11 @@ from gradfeed import errors
 _CREATION = threading.Lock()
 _ATTRIBUTE = "_gradfeed_memo"
 
-#: One derivative that was built: tensor names of what it is the derivative of
-#: and by, of what it holds constant, and of the copies it was built on.
+#: One derivative that was built, all by the names of tensors: what it is the
+#: derivative of and by, what it holds constant, the ys (or copies of them) that
+#: it was built on, and the result for each x (None if there is none).
 Derivative = collections.namedtuple(
-    "Derivative", ["ys", "xs", "stops", "results"])
+    "Derivative", ["ys", "xs", "stops", "built", "results"])
 
 
 class Memo:

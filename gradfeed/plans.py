@@ -50,7 +50,7 @@ class Plan:
     self.recipe = None
     self._fixed = None
     self._leaves = leaves
-    self._wanted = wanted
+    self._wanted = wanted = self._in_one_pass(wanted)
     self._timeout = timeout
     # A copy that was made to differentiate has the value of its original.
     self._fed = {name: i for i, slot in enumerate(self.slots)
@@ -73,6 +73,21 @@ class Plan:
       _check_assignments(self._found, wanted)
     _check_races(self._found, wanted)
     self._survey()
+
+  def _in_one_pass(self, wanted):
+    """The y of a derivative from the copy that the derivative was built on.
+
+    The value and the derivative then come from one forward pass, and from the
+    same random numbers.
+    """
+    known = memos.memo_of(self.graph).derivatives
+    twins = {}
+    for item in wanted:
+      if item.name in known:
+        derivative = known[item.name]
+        twins.update(zip(derivative.ys, derivative.built))
+    return [self.graph.get_tensor_by_name(twins[item.name])
+            if item.name in twins else item for item in wanted]
 
   def _survey(self):
     self.active = [i for i, slot in enumerate(self.slots) if any(
@@ -102,30 +117,31 @@ class Plan:
 
   def _derivatives(self):
     """The derivatives that gradfeed built and that are run here."""
-    wanted = {item.name for item in self._wanted}
     known = memos.memo_of(self.graph).derivatives
     return list({id(derivative): derivative
                  for name, derivative in list(known.items())
-                 if name in wanted or name.split(":")[0] in self._found
-                }.values())
+                 if self._is_run(name)}.values())
+
+  def _is_run(self, name):
+    return name.split(":")[0] in self._found or any(
+        item.name == name for item in self._wanted)
 
   def _between(self, derivative, points):
     """A cut between x and y makes their derivative mean nothing."""
-    allowed = set(derivative.stops) | set(derivative.xs) | set(points)
-    suspects = sorted(self._cut - allowed)
-    if not suspects:
-      return
-    trace = paths.Trace(*[[self.graph.get_tensor_by_name(name)
-                           for name in names] for names in (
-                               derivative.ys, derivative.xs,
-                               derivative.stops)])
-    for name in suspects:
-      if name in trace.tensors and name.split(":")[0] in trace.path:
-        yield feeds.Problem(
-            self._leaf_of(name), "it lies between x = {} and y = {}, so the "
-            "gradient would mix this value with what x makes of it".format(
-                ", ".join(map(repr, derivative.xs)),
-                ", ".join(map(repr, derivative.ys))))
+    ys, stops = [[self.graph.get_tensor_by_name(name) for name in names]
+                 for names in (derivative.ys, derivative.stops)]
+    allowed = set(derivative.stops) | set(points)
+    for x, result in zip(derivative.xs, derivative.results):
+      suspects = sorted(self._cut - allowed - {x})
+      if not suspects or result is None or not self._is_run(result):
+        continue
+      trace = paths.Trace(ys, [self.graph.get_tensor_by_name(x)], stops)
+      for name in suspects:
+        if name in trace.tensors and name.split(":")[0] in trace.path:
+          yield feeds.Problem(
+              self._leaf_of(name), "it lies between x = '{}' and y = {}, so "
+              "the gradient would mix this value with what x makes of "
+              "it".format(x, ", ".join(map(repr, derivative.ys))))
 
   def _between_unknown(self, points):
     """The same for gradients that were built without gradfeed.
@@ -133,10 +149,12 @@ class Plan:
     `tf.gradients` names the ops through which it passes back OP "OP_grad/...":
     a cut of what OP computes is then between the x and the y.
     """
-    for name in sorted(self._cut - set(points)):
-      through = "/{}_grad/".format(name.split(":")[0])
-      for user in self._found:
-        if through in user and not user.startswith(_tf.SCOPE):
+    passed = {user: _passed_back(user) for user in self._found
+              if "_grad/" in user and not user.startswith(_tf.SCOPE)}
+    for name in sorted(self._cut - set(points)) if passed else ():
+      above = paths.ancestors([self.graph.get_tensor_by_name(name)])
+      for user, origins in passed.items():
+        if any(origin in above for origin in origins):
           yield feeds.Problem(
               self._leaf_of(name) or name,
               "a gradient that is run ('{}') passes through it, and would mix "
@@ -276,6 +294,12 @@ class Plan:
         build)
     return [item if item.name in self._fed else twins.get(item.name, item)
             for item in self._wanted]
+
+
+def _passed_back(name):
+  """What OP may be in the name "SCOPE/OP_grad/..."; both may have slashes."""
+  parts = name[:name.index("_grad/")].split("/")
+  return ["/".join(parts[i:]) for i in range(1, len(parts))]
 
 
 def _names_read(found):

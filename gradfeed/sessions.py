@@ -65,11 +65,15 @@ class Uncompiled:
     fetches = [list(self._recipe.fetches), [
         self._session.graph.get_operation_by_name(name)
         for name in self._recipe.targets]]
+    options = None
+    if self._recipe.timeout is not None:
+      options = tf.RunOptions(
+          timeout_in_ms=max(1, int(self._recipe.timeout * 1000)))
     results = self._session.run(
         fetches, feed_dict=dict(zip(
             [self._session.graph.get_tensor_by_name(name)
              for name in self._recipe.feeds],
-            [np.array(array) for array in arrays])))[0]
+            [np.array(array) for array in arrays])), options=options)[0]
     return [np.array(r) if isinstance(r, np.ndarray) else r for r in results]
 
 

@@ -47,10 +47,8 @@ def snapshot(session):
     ...     print(clone.session.run(dx, {"x:0": 2.0}))
     12.0
   """
-  if _tf.is_closed(session):
-    raise sessions.closed()
+  source = sessions.graph_of(session)
   raw = _tf.innermost_session(session)
-  source = session.graph
   graph = _clone_graph(source)
   clone = tf.Session(graph=graph)
   try:

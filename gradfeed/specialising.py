@@ -39,6 +39,10 @@ _ARITHMETIC = frozenset([
     "SoftmaxCrossEntropyWithLogits", "SparseSoftmaxCrossEntropyWithLogits",
     "Square", "Sub", "Tanh", "TanhGrad"])
 
+#: Ops that do more than compute, though TensorFlow calls them stateless.
+_IMPURE = frozenset(["Assert", "EagerPyFunc", "Merge", "PyFunc",
+                     "PyFuncStateless", "Switch"])
+
 _READS = frozenset(["ReadVariableOp"])
 _SOURCES = frozenset(["Placeholder", "VarHandleOp", "VariableV2", "Variable"])
 
@@ -57,7 +61,7 @@ def is_suitable(found):
 def _is_pure(op):
   if op.control_inputs or op.type in paths.FUNCTIONAL or op.op_def is None:
     return False
-  if op.op_def.is_stateful or "PyFunc" in op.type or op.type in ("Switch", "Merge", "Assert") or (
+  if op.op_def.is_stateful or op.type in _IMPURE or (
       _tf.function_definition(op.graph, op.type) is not None):
     return False
   return not any(argument.is_ref for arguments in (

@@ -72,9 +72,10 @@ class Point:
 class Sparse:
   """A `tf.SparseTensor`: its values are differentiated, all three are fed."""
 
-  __slots__ = ("indices", "values", "dense_shape")
+  __slots__ = ("indices", "values", "dense_shape", "shape")
 
   def __init__(self, sparse):
+    self.shape = sparse.get_shape()
     self.indices = Point(sparse.indices)
     self.values = Point(sparse.values)
     self.dense_shape = Point(sparse.dense_shape)

@@ -318,6 +318,34 @@ class S15Test(parameterized.TestCase):
         f(np.ones((3, 2)))
 
 
+class SparseTest(parameterized.TestCase):
+  """The three parts of a sparse value have to belong to each other."""
+
+  @parameterized.named_parameters(
+      ("_more_values", [[0, 0]], [1., 3.], [2, 2], "do not belong"),
+      ("_index_of_another_rank", [[0]], [1.], [2, 2], "do not belong"),
+      ("_other_shape", [[0, 0]], [1.], [3, 3], r"\[3, 3\] does not fit"),
+      ("_outside", [[0, 2]], [1.], [2, 2], r"index \[0, 2\] lies outside"),
+      ("_below_zero", [[0, -1]], [1.], [2, 2], r"index \[0, -1\] lies"))
+  def test_e11_refuses(self, indices, values, dense_shape, reason):
+    with tf.Graph().as_default(), tf.Session() as session:
+      sparse = tf.sparse_placeholder(tf.float64, [2, 2])
+      f = gf.function(sparse, tf.sparse_reduce_sum(sparse), session)
+      with self.assertRaisesRegex(gf.FeedError, reason):
+        f((indices, values, dense_shape))
+      self.assertEqual(f(([[0, 1]], [5.], [2, 2])), 5.)
+
+  def test_s12_part_of_what_is_held(self):
+    with tf.Graph().as_default(), tf.Session() as session:
+      sparse = tf.sparse_placeholder(tf.float64, [2, 2])
+      x = tf.placeholder(tf.float64, [])
+      f = gf.function(x, x * tf.sparse_reduce_sum(sparse), session,
+                      feed_dict={sparse: ([[0, 1]], [5.], [2, 2])})
+      self.assertEqual(f(2.), 10.)
+      with self.assertRaisesRegex(gf.FeedError, "has a value already"):
+        f(2., feed_dict={sparse.values: [7.]})
+
+
 class E11Test(parameterized.TestCase):
   """Sparse tensors as inputs and outputs."""
 

@@ -395,6 +395,18 @@ def _keyed(feeds):
           for key, value in feeds.items()}
 
 
+class TimeoutTest(parameterized.TestCase):
+
+  @parameterized.parameters(("a",), (-1,), (0,), ([1.],))
+  def test_is_a_positive_number(self, timeout):
+    with tf.Graph().as_default(), tf.Session() as session:
+      x = tf.placeholder(tf.float64, [])
+      with self.assertRaisesRegex(gf.ArgumentError, "(?s)timeout=.*positive"):
+        gf.function(x, x * x, session, timeout=timeout)
+      with self.assertRaisesRegex(gf.ArgumentError, "(?s)timeout=.*positive"):
+        gf.run(session, x * x, {x: 1.}, timeout=timeout)
+
+
 class RunTest(parameterized.TestCase):
   """`run`: what `Session.run` does, and what it should."""
 

@@ -308,6 +308,31 @@ class S7Test(parameterized.TestCase):
         gf.function(x, dx, feed_dict={h: .3})
       self.assertLen(graph.get_operations(), ops)
 
+  def test_s7_one_x_between_another_and_y(self):
+    with tf.Graph().as_default(), tf.Session() as session:
+      x, h, y = self._graph()
+      both = gf.gradient(y, [x, h])
+      with self.assertRaisesRegex(gf.FeedError, "'h:0'.*between x = 'x:0'"):
+        gf.function([x, h], both)
+      with self.assertRaisesRegex(gf.FeedError, "'h:0'.*between x = 'x:0'"):
+        gf.run(session, gf.gradients(y, [x, h]), {x: .5, h: .3})
+      # The gradient by h alone passes nothing on.
+      self.assertAlmostEqual(gf.function(h, both[1])(.3), .6)
+      dx, dh = gf.function([x, h], both, points=[h])(.5, .3)
+      self.assertAlmostEqual(dh, .6)
+      self.assertAlmostEqual(dx, .6 * (1. - .3 ** 2))
+
+  @parameterized.named_parameters(
+      ("_identity", lambda x: tf.identity(x * x)),
+      ("_sum", lambda x: x + x * x))
+  def test_s7_passed_by_an_op_without_a_gradient_op(self, build):
+    with tf.Graph().as_default(), tf.Session() as session:
+      x = tf.placeholder(tf.float64, [], name="x")
+      h = build(x)
+      dx, = tf.gradients(tf.exp(h), x)
+      with self.assertRaisesRegex(gf.FeedError, "passes through it"):
+        gf.run(session, dx, {x: 1., h: 0.})
+
   def test_s7_in_a_gradient_of_tensorflow(self):
     with tf.Graph().as_default(), tf.Session() as session:
       x, h, y = self._graph()
