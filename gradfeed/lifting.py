@@ -174,6 +174,7 @@ class _Body:
       self._call_by_name(node, taken)
     elif node.op == "SymbolicGradient":
       self._retype(node, "Tin", taken)
+      self._retype(node, "Tout", taken)
       self._specialise(node, "f", 0, node.attr["f"].func, taken)
     elif node.op in _READING and list(taken) == [0]:
       self._read(node, taken[0])

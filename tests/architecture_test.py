@@ -20,8 +20,10 @@ FLOORS = [
     ("ground: TensorFlow, memory", ["_tf", "memos"]),
     ("names", ["tensors", "lifting", "inlining", "callables"]),
     ("graphs: what is there", ["feeds", "outputs", "paths", "sessions"]),
-    ("graphs: what is copied", ["copies", "snapshots", "specialising"]),
-    ("symbols", ["derivatives", "plans"]),
+    ("graphs: what is copied", [
+        "copies", "reasons", "snapshots", "specialising"]),
+    ("one product, one plan", ["plans", "products"]),
+    ("symbols", ["derivatives"]),
     ("values: once", ["evaluations"]),
     ("values", ["functions"]),
     ("the package", ["__init__"]),

@@ -229,7 +229,7 @@ class GradientTest(_GraphTest):
     dx = gf.gradient(tf.square(dense), x)
     self.assertIsInstance(dx, tf.SparseTensor)
     at = tf.SparseTensorValue([[0, 0], [0, 2], [1, 1]], [1.0, 2.0, 3.0], [2, 3])
-    got = self.session.run(dx, {x: at})
+    got = gf.run(self.session, dx, {x: at})
     # Row 0: 2 (1 + 200) (1, 100); row 1: 2 (30) (10).
     np.testing.assert_allclose(got.values, [402.0, 40200.0, 600.0])
     np.testing.assert_array_equal(got.indices, at.indices)
@@ -240,7 +240,7 @@ class GradientTest(_GraphTest):
     w = tf.placeholder(tf.float64, [2, 1])
     y = tf.sparse_tensor_dense_matmul(x, w)
     d = gf.gradient(y, {"x": x, "w": w})
-    got = self.session.run(d, {
+    got = gf.run(self.session, d, {
         x: tf.SparseTensorValue([[0, 1], [1, 0]], [5.0, 7.0], [2, 2]),
         w: [[2.0], [3.0]]})
     np.testing.assert_allclose(got["x"].values, [3.0, 2.0])

@@ -71,8 +71,9 @@ class OnePassTest(parameterized.TestCase):
     """Asked for one by one, they still come from one forward pass."""
     with tf.Graph().as_default(), flows.control_flow(2), tf.Session() as session:
       x = tf.placeholder(tf.float64, [])
-      y = tf.cond(x > 0., lambda: x * tf.random_uniform([], dtype=tf.float64),
-                  lambda: x)
+      y = tf.cond(
+          x > 0., lambda: x * tf.random_uniform([], dtype=tf.float64),
+          lambda: x)
       f = gf.function(x, [y, gf.gradient(y, x)], session)
       for _ in range(5):
         value, slope = f(1.)

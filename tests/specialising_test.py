@@ -103,9 +103,10 @@ class IsSuitableTest(parameterized.TestCase):
 
   @parameterized.named_parameters(
       ("_random", lambda x: x + tf.random_uniform([])),
-      ("_py_func", lambda x: tf.py_func(np.sin, [x], tf.float32)),
+      ("_py_func", lambda x: tf.py_func(lambda a: a, [x], tf.float32)),
       ("_stateless_py_func",
-       lambda x: tf.py_func(np.sin, [x], tf.float32, stateful=False)),
+       lambda x: tf.py_func(
+           lambda a: a, [x], tf.float32, stateful=False)),
       ("_assert", lambda x: tf.Print(x, [x])),
       ("_cond", lambda x: tf.cond(x > 0., lambda: x, lambda: -x)),
       ("_loop", lambda x: tf.while_loop(
