@@ -69,7 +69,8 @@ class OnePassTest(parameterized.TestCase):
 
   def test_s8_value_and_gradient_have_one_mask(self):
     """Asked for one by one, they still come from one forward pass."""
-    with tf.Graph().as_default(), flows.control_flow(2), tf.Session() as session:
+    with tf.Graph().as_default(), flows.control_flow(2), (
+        tf.Session()) as session:
       x = tf.placeholder(tf.float64, [])
       y = tf.cond(
           x > 0., lambda: x * tf.random_uniform([], dtype=tf.float64),
