@@ -23,8 +23,7 @@ class Cotangent:
 
   def __init__(self, value, y, graph):
     self.given = value
-    if isinstance(value, (tf.Tensor, str)) or (
-        _tf.is_variable(value)):
+    if isinstance(value, (tf.Tensor, str)) or _tf.is_variable(value):
       self.given = tensors.read_of(tensors.resolve(value, graph, "grad_ys"))
       self.key = self.given.name
       dtype, self.shape = self.given.dtype.base_dtype, self.given.shape
@@ -40,9 +39,9 @@ class Cotangent:
     fits = self.shape.is_compatible_with(y.shape)
     if dtype != y.dtype or not fits:
       raise errors.CotangentError(
-          "grad_ys of {} ({}, {}) does not fit y = {}.".format(
-              "shape", dtype.name, tensors.format_shape(self.shape),
-              tensors.describe(y)).replace("of shape ", ""),
+          "grad_ys ({}, {}) does not fit y = {}.".format(
+              dtype.name, tensors.format_shape(self.shape),
+              tensors.describe(y)),
           "TensorFlow broadcasts a cotangent of another shape without a word, "
           "and the result is the gradient of something else.",
           "Pass a value with the shape and dtype of y; a single weight is "
