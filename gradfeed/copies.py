@@ -216,12 +216,22 @@ def _handles(order):
           for op in order for t in op.inputs if t.op.type == "VarHandleOp"}
 
 
-def pivot_of(tensor):
+def has_joins(found):
+  """Whether an op of `found` ends a branch or a loop of control flow v1."""
+  return any(op.type in _JOINS for op in found.values())
+
+
+def pivot_of(tensor, look_above):
   """The op that runs only when the branch of `tensor` does; None outside.
 
   In a branch of control flow v1 that is not taken nothing runs, and the
   `Merge` at its end takes the other branch's value. A placeholder always has a
   value, so what reads it in the place of `tensor` has to wait for the branch.
+
+  Args:
+    tensor: `tf.Tensor`.
+    look_above: whether to look for bare ops of control flow above it, as a
+      frozen graph has them.
 
   Raises:
     UnsupportedGraphError: the tensor has a value at each turn of a while loop,
@@ -233,7 +243,7 @@ def pivot_of(tensor):
     raise _inside("a while loop", tensor, "it has a value at each turn")
   if context is not None and getattr(context, "pivot", None) is not None:
     return context.pivot.op
-  seen, queue = {op.name}, [op]
+  seen, queue = {op.name}, [op] if look_above else []
   while queue:
     current = queue.pop()
     if current.type in _ENTERS:

@@ -58,15 +58,15 @@ class Plan:
                      graph, slot.point.name)}
     self._cut = {name for name, i in self._fed.items()
                  if not self.slots[i].point.is_placeholder}
-    pivots = {name: copies.pivot_of(graph.get_tensor_by_name(name))
-              for name in self._cut}
-    self._pivots = {name: op for name, op in pivots.items() if op is not None}
     for item in wanted:
       _check_fetch(item)
     computed = [item for item in wanted if isinstance(item, tf.Operation) or
                 item.name not in self._fed]
-    self._found = paths.ancestors(
-        computed + list(self._pivots.values()), self._cut)
+    self._found = paths.ancestors(computed, self._cut)
+    self._pivots = self._branches_of_cuts()
+    if self._pivots:
+      self._found = paths.ancestors(
+          computed + list(self._pivots.values()), self._cut)
     self._read = _names_read(self._found)
     self._check_feeds(points)
     if not may_assign:
@@ -88,6 +88,14 @@ class Plan:
         twins.update(zip(derivative.ys, derivative.built))
     return [self.graph.get_tensor_by_name(twins[item.name])
             if item.name in twins else item for item in wanted]
+
+  def _branches_of_cuts(self):
+    """The pivot of the branch that each cut lies in, where it lies in one."""
+    # From inside of a branch or a loop all ways out lead through a join.
+    has_joins = copies.has_joins(self._found)
+    pivots = {name: copies.pivot_of(
+        self.graph.get_tensor_by_name(name), has_joins) for name in self._cut}
+    return {name: op for name, op in pivots.items() if op is not None}
 
   def _survey(self):
     self.active = [i for i, slot in enumerate(self.slots) if any(
