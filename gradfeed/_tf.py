@@ -287,6 +287,11 @@ def session_memo(session):
   return memo
 
 
+def milliseconds(seconds):
+  """What `timeout_in_ms` takes; none would be no limit at all."""
+  return max(1, int(seconds * 1000))
+
+
 def make_callable(session, feeds, fetches, targets, on_caller_thread,
                   timeout=None):
   """Compiles one set of feeds and fetches of a raw session.
@@ -313,7 +318,7 @@ def make_callable(session, feeds, fetches, targets, on_caller_thread,
   if on_caller_thread:
     options.run_options.inter_op_thread_pool = -1
   if timeout is not None:
-    options.run_options.timeout_in_ms = max(1, int(timeout * 1000))
+    options.run_options.timeout_in_ms = milliseconds(timeout)
   compiled = session._make_callable_from_options(options)
   run, pointer, handle = (
       session_lib.tf_session.TF_SessionRunCallable, session._session,

@@ -68,7 +68,7 @@ class Uncompiled:
     options = None
     if self._recipe.timeout is not None:
       options = tf.RunOptions(
-          timeout_in_ms=max(1, int(self._recipe.timeout * 1000)))
+          timeout_in_ms=_tf.milliseconds(self._recipe.timeout))
     results = self._session.run(
         fetches, feed_dict=dict(zip(
             [self._session.graph.get_tensor_by_name(name)
