@@ -2,8 +2,7 @@
 
 The copy stands in the same graph, under `gradfeed/`, and shares everything
 that is not copied: variables, constants, inputs. What has to be copied with
-what (the frames of while loops, stacks and tensor arrays that live for one
-run) is worked out by `part_to_copy`; `lifting.py` turns the reads of a resource
+what is worked out in `parts.py`; `lifting.py` turns the reads of a resource
 variable into reads of a value.
 """
 
@@ -14,118 +13,20 @@ from gradfeed import _tf
 from gradfeed import errors
 from gradfeed import inlining
 from gradfeed import lifting
+from gradfeed import parts
 from gradfeed import paths
 from gradfeed import tensors
 from gradfeed._tf import tf
 
-_ENTERS = ("Enter", "RefEnter")
-_EXITS = ("Exit", "RefExit")
-_JOINS = _EXITS + ("Merge", "RefMerge")
+_JOINS = parts.EXITS + ("Merge", "RefMerge")
 
-#: State that lives for one run: a copy that shared it with the original would
-#: push and pop each other's values when both run.
-_PER_RUN_STATE = frozenset([
-    "Stack", "StackV2", "TensorArray", "TensorArrayV2", "TensorArrayV3",
-    "TensorArrayGrad", "TensorArrayGradV2", "TensorArrayGradV3",
-    "TensorArrayGradWithShape"])
-
-
-def frames_of(found):
-  """The names of the while loops around each op of `found`, outermost first.
-
-  Control flow v1 writes a loop as `Enter` ... `Exit` with a frame name; an op
-  is in the frame of its inputs.
-
-  Args:
-    found: dict from name to op, as `paths.ancestors` gives it.
-
-  Returns:
-    dict from op name to tuple of frame names; ops outside any loop are absent.
-  """
-  frames = {}
-  if not any(op.type in _ENTERS for op in found.values()):
-    return frames
-  users = collections.defaultdict(list)
-  for op in found.values():
-    for tensor in op.inputs:
-      users[tensor.op.name].append(op)
-    for before in op.control_inputs:
-      users[before.name].append(op)
-  queue = collections.deque(
-      op for op in found.values() if op.type in _ENTERS)
-  while queue:
-    op = queue.popleft()
-    outer = max((_frame_after(before, frames) for before in
-                 [t.op for t in op.inputs] + list(op.control_inputs)),
-                key=len, default=())
-    frame = outer
-    if op.type in _ENTERS:
-      frame = outer + (op.get_attr("frame_name").decode(),)
-    if len(frame) > len(frames.get(op.name, ())):
-      frames[op.name] = frame
-      queue.extend(users[op.name])
-  return frames
-
-
-def _frame_after(op, frames):
-  frame = frames.get(op.name, ())
-  return frame[:-1] if op.type in _EXITS else frame
-
-
-def part_to_copy(found, sources):
-  """The ops of `found` that need a copy when `sources` are replaced.
-
-  These are the ops that depend on `sources`; with one op of a while loop the
-  whole loop; with one user of a stack or tensor array all its users.
-
-  Args:
-    found: dict from name to op, as `paths.ancestors` gives it.
-    sources: set of tensor names.
-
-  Returns:
-    set of op names.
-  """
-  part = paths.descendants(found, sources)
-  groups = _frame_groups(found) + _state_groups(found)
-  while True:
-    touched = [group for group in groups if group & part]
-    if not touched:
-      return part
-    groups = [group for group in groups if not group & part]
-    part = paths.descendants(found, sources, start=part.union(*touched))
-
-
-def _frame_groups(found):
-  groups = collections.defaultdict(set)
-  for name, frame in frames_of(found).items():
-    groups[frame[0]].add(name)
-  return list(groups.values())
-
-
-def _state_groups(found):
-  groups = []
-  users = None
-  for name, op in found.items():
-    if op.type not in _PER_RUN_STATE:
-      continue
-    if users is None:
-      users = collections.defaultdict(set)
-      for user in found.values():
-        for tensor in user.inputs:
-          users[tensor.name].add(user.name)
-    groups.append(_users_of_handle(op, found, users) | {name})
-  return groups
-
-
-def _users_of_handle(op, found, users):
-  group, queue = set(), [op]
-  while queue:
-    for tensor in queue.pop().outputs:
-      if tensor.dtype == tf.resource or _tf.is_reference(tensor):
-        for name in users[tensor.name] - group:
-          group.add(name)
-          queue.append(found[name])
-  return group
+#: A part of a graph as it can be imported: `nodes`, list of NodeDef, inputs
+#: named "op:index"; `functions`, list of FunctionDef that they call;
+#: `external`, dict from the name of each tensor that is read and not made here
+#: to what is read; `waits`, list of (node name, op that it has to wait for);
+#: `renamed`, dict from names of tensors that are gone to what has their values.
+Nodes = collections.namedtuple(
+    "Nodes", ["nodes", "functions", "external", "waits", "renamed"])
 
 
 def copy(graph, part, found, replaced, label, pivots=None, renew=None):
@@ -149,6 +50,21 @@ def copy(graph, part, found, replaced, label, pivots=None, renew=None):
   Raises:
     UnsupportedGraphError: an op needs the variable itself, not its value.
   """
+  made = nodes_of(graph, part, found, replaced, pivots, renew)
+  with _tf.building(graph):
+    _rename_frames(made.nodes, graph.unique_name(label, mark_as_used=False))
+    new = place(graph, made, made.external, label)
+    for name, before in made.waits:
+      _tf.add_control_inputs(new[name], [before])
+  return _copies(found, part, made, new)
+
+
+def nodes_of(graph, part, found, replaced, pivots=None, renew=None):
+  """What `copy` imports; the arguments are those of `copy`.
+
+  Returns:
+    `Nodes`.
+  """
   external, waits = {}, []
   guards = [_guard(name, pivot, replaced[name], part, external, waits)
             for name, pivot in sorted((pivots or {}).items())]
@@ -169,21 +85,55 @@ def copy(graph, part, found, replaced, label, pivots=None, renew=None):
     waits += [(inner, before) for name, before in waits
               for inner in first.get(name, ())]
     functions = _renew_functions(graph, _handles(order), nodes, renew)
-  with _tf.building(graph):
-    _rename_frames(nodes, graph.unique_name(label, mark_as_used=False))
-    new = _import(graph, nodes, functions, external, label)
-    for name, before in waits:
-      _tf.add_control_inputs(new[name], [before])
+  return Nodes(nodes, functions, external, waits, inlined)
+
+
+def place(graph, made, external, label):
+  """Imports `Nodes` into the default graph.
+
+  Args:
+    graph: `tf.Graph` that they are of.
+    made: `Nodes`.
+    external: dict from the names of `made.external` to the tensors to read.
+    label: str, the name scope.
+
+  Returns:
+    dict from the name of each node to its op.
+  """
+  graph_def = tf.GraphDef()
+  graph_def.versions.CopyFrom(graph.graph_def_versions)
+  graph_def.node.extend(made.nodes)
+  graph_def.library.function.extend(made.functions)
+  names = [node.name for node in made.nodes]
+  imported = tf.import_graph_def(
+      graph_def, input_map=external, return_elements=names, name=label)
+  return dict(zip(names, imported))
+
+
+def _copies(found, part, made, new):
+  """The copy of each tensor and op of `part`, by name."""
   copies = {}
-  for op in order:
-    copies[op.name] = new[op.name]
-    _tf.keep_gradient_function(new[op.name], op)
+  for name in part:
+    op = found[name]
+    copies[name] = new[name]
+    _tf.keep_gradient_function(new[name], op)
     for tensor in op.outputs:
-      name = inlining.last_name(tensor.name, inlined)
-      node, index = name.split(":")
-      copies[tensor.name] = (new[node].outputs[int(index)] if node in new
-                             else external[name])
+      copies[tensor.name] = output_of(made, new, tensor.name)
   return copies
+
+
+def output_of(made, new, name):
+  """The tensor that has the value of the one called `name` among the copies.
+
+  Args:
+    made: `Nodes`.
+    new: what `place` returned.
+    name: str.
+  """
+  name = inlining.last_name(name, made.renamed)
+  node, index = name.split(":")
+  return (new[node].outputs[int(index)] if node in new
+          else made.external[name])
 
 
 def _inline_calls(graph, order, nodes):
@@ -246,7 +196,7 @@ def pivot_of(tensor, look_above):
   seen, queue = {op.name}, [op] if look_above else []
   while queue:
     current = queue.pop()
-    if current.type in _ENTERS:
+    if current.type in parts.ENTERS:
       raise _inside("a while loop", tensor, "it has a value at each turn")
     if current.type in ("Switch", "RefSwitch") and (
         _tf.control_flow_context(current) is None):
@@ -341,7 +291,7 @@ def _drop_references(op, node, replaced):
 def _rename_frames(nodes, prefix):
   """Two copies of one loop in one run must not share a frame."""
   for node in nodes:
-    if node.op in _ENTERS:
+    if node.op in parts.ENTERS:
       frame = node.attr["frame_name"]
       frame.s = (prefix + "/").encode() + frame.s
 
@@ -409,15 +359,3 @@ def _renew_functions(graph, handles, nodes, differentiated):
     renew(node, {i: handles[name] for i, name in enumerate(node.input)
                  if name in handles}, nested=False)
   return list(made.values())
-
-
-def _import(graph, nodes, functions, external, label):
-  graph_def = tf.GraphDef()
-  graph_def.versions.CopyFrom(graph.graph_def_versions)
-  graph_def.node.extend(nodes)
-  graph_def.library.function.extend(functions)
-  names = [node.name for node in nodes]
-  imported = tf.import_graph_def(
-      graph_def, input_map=external, return_elements=names,
-      name=label)
-  return dict(zip(names, imported))

@@ -11,6 +11,7 @@ from gradfeed import copies
 from gradfeed import errors
 from gradfeed import feeds
 from gradfeed import memos
+from gradfeed import parts
 from gradfeed import paths
 from gradfeed import specialising
 from gradfeed import tensors
@@ -290,7 +291,7 @@ class Plan:
     def build():
       memos.require_open(self.graph, "Another value at {}".format(
           tensors.describe_all(points[name] for name in sorted(cut))))
-      part = copies.part_to_copy(self._found, cut)
+      part = parts.part_to_copy(self._found, cut)
       return copies.copy(
           self.graph, part, self._found,
           {name: _stand_in(points[name]) for name in sorted(cut)}, "cut",

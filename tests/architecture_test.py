@@ -20,6 +20,7 @@ FLOORS = [
     ("ground: TensorFlow, memory", ["_tf", "memos"]),
     ("names", ["tensors", "lifting", "inlining", "callables"]),
     ("graphs: what is there", ["feeds", "outputs", "paths", "sessions"]),
+    ("graphs: what belongs together", ["parts"]),
     ("graphs: what is copied", [
         "copies", "reasons", "snapshots", "specialising"]),
     ("one product, one plan", ["plans", "products"]),
