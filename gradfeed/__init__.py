@@ -10,12 +10,18 @@ Verbs turn tensors into tensors; `function` turns tensors into a callable:
 12.0 300.0
 """
 
+from gradfeed.batches import batch_jacobian
+from gradfeed.batches import class_gradient
+from gradfeed.curvatures import hessian
+from gradfeed.curvatures import hvp
 from gradfeed.derivatives import gradient
 from gradfeed.derivatives import gradients
 from gradfeed.derivatives import value_and_gradient
+from gradfeed.derivatives import vjp
 from gradfeed.errors import ArgumentError
 from gradfeed.errors import AssignmentError
 from gradfeed.errors import CotangentError
+from gradfeed.errors import CoupledRowsError
 from gradfeed.errors import DependencyError
 from gradfeed.errors import DisconnectedError
 from gradfeed.errors import EagerModeError
@@ -29,13 +35,17 @@ from gradfeed.errors import MissingFeedError
 from gradfeed.errors import MissingGradientError
 from gradfeed.errors import ModelFileError
 from gradfeed.errors import SessionError
+from gradfeed.errors import TangentError
 from gradfeed.errors import TensorNotFoundError
 from gradfeed.errors import TimeLimitError
 from gradfeed.errors import UninitializedError
 from gradfeed.errors import UnsupportedGraphError
+from gradfeed.examples import per_example_gradient
 from gradfeed.functions import Function
 from gradfeed.functions import function
 from gradfeed.functions import run
+from gradfeed.jacobians import jacobian
+from gradfeed.jacobians import jvp
 from gradfeed.snapshots import Snapshot
 from gradfeed.snapshots import snapshot
 

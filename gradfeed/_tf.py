@@ -1,6 +1,7 @@
 """The one door to TensorFlow: every version switch and private name is here."""
 
 import contextlib
+import logging
 import weakref
 
 import numpy as np
@@ -23,11 +24,14 @@ except ImportError as _error:
 from tensorflow.core.framework import op_def_pb2
 from tensorflow.core.protobuf import config_pb2
 from tensorflow.python.client import session as session_lib
+from tensorflow.python.framework import func_graph
 from tensorflow.python.framework import function_def_to_graph
 from tensorflow.python.framework import indexed_slices
 from tensorflow.python.framework import ops
+from tensorflow.python.ops import control_flow_util_v2
 from tensorflow.python.ops import resource_variable_ops
 from tensorflow.python.ops import variables
+from tensorflow.python.ops.parallel_for import control_flow_ops as parallel_for
 
 IndexedSlicesValue = indexed_slices.IndexedSlicesValue
 VERSION = tf.__version__
@@ -149,6 +153,114 @@ def flat_nodes(graph, definition):
     graph_def, names = function_def_to_graph.function_def_to_graph_def(
         definition)
   return list(graph_def.node), names
+
+
+def scratch_graph():
+  """A graph to build in that no session ever runs.
+
+  It is a FuncGraph, so that loops and branches made in it are functional, in
+  either mode of TensorFlow.
+  """
+  return func_graph.FuncGraph("gradfeed")
+
+
+def vectorised(body, count):
+  """`body(i)` for all i below `count`, stacked, by ops on whole stacks.
+
+  Args:
+    body: function from an int32 scalar tensor to a list of tensors.
+    count: int or int32 scalar tensor.
+
+  Raises:
+    ValueError, NotImplementedError, TypeError and others, where TensorFlow has
+    no vectorised form of an op.
+  """
+  graph = tf.get_default_graph()
+  before = len(graph.get_operations())
+  with _quiet():
+    results = parallel_for.pfor(_as_it_stands(body), count)
+  _bear_no_rows(graph.get_operations()[before:])
+  return results
+
+
+def _bear_no_rows(ops_made):
+  """Mends the shapes that parallel_for leaves to be found out.
+
+  The product of a stack of matrices with a matrix is reshaped to
+  [count, rows, -1], or to [-1, count, columns]. Where there are no rows, or
+  nothing to count, TensorFlow finds out something else.
+  """
+  for op in ops_made:
+    if op.type == "Reshape" and op.inputs[0].op.type == "MatMul" and (
+        op.inputs[1].op.type == "Pack"):
+      product, lengths = op.inputs[0], list(op.inputs[1].op.inputs)
+      for place, axis in ((0, 0), (-1, 1)):
+        if tf.get_static_value(lengths[place]) == -1:
+          lengths[place] = tf.shape(product)[axis]
+          op._update_input(1, tf.stack(lengths))
+
+
+class _NotOfConversions(logging.Filter):
+  """Leaves out what parallel_for says of ops that it cannot convert."""
+
+  def filter(self, record):
+    return "parallel_for" not in record.pathname
+
+
+@contextlib.contextmanager
+def _quiet():
+  """A conversion that fails is no error: another way is taken then."""
+  leave_out = _NotOfConversions()
+  logger = logging.getLogger("tensorflow")
+  logger.addFilter(leave_out)
+  try:
+    yield
+  finally:
+    logger.removeFilter(leave_out)
+
+
+def show_bodies(graph):
+  """Makes the bodies of imported functions known to parallel_for.
+
+  It looks for the graph that a function was traced from, which one that was
+  read from a GraphDef lacks.
+
+  Args:
+    graph: FuncGraph that no session runs; its record of functions is changed.
+  """
+  if not IS_TF2:
+    return  # There it converts no calls of functions.
+  for name, function in list(graph._functions.items()):
+    if isinstance(getattr(function, "graph", None), func_graph.FuncGraph):
+      continue
+    body = function_graph(graph, function_definition(graph, name))
+    show_bodies(body)
+    body.outer_graph = apart = func_graph.FuncGraph("apart")
+    control_flow_util_v2.create_new_tf_function(body)
+    graph._functions[name] = apart._functions[name]
+
+
+def looped(body, dtypes, count):
+  """What `vectorised` gives, one i after the other; `dtypes` of the results."""
+  return parallel_for.for_loop(
+      _as_it_stands(body), dtypes, count, parallel_iterations=1)
+
+
+def _as_it_stands(body):
+  """`body` without what AutoGraph would make of it."""
+  return tf.autograph.experimental.do_not_convert(body)
+
+
+def captured(tensor):
+  """`tensor` as the default graph, a FuncGraph inside of its, can read it."""
+  graph = tf.get_default_graph()
+  return tensor if tensor.graph is graph else graph.capture(tensor)
+
+
+def function_graph(graph, definition):
+  """A FunctionDef of the library of `graph` as a graph of its own."""
+  with graph.as_default():
+    return function_def_to_graph.function_def_to_graph(definition)
 
 
 def keep_gradient_function(copy, original):
@@ -331,6 +443,11 @@ def make_callable(session, feeds, fetches, targets, on_caller_thread,
   return call
 
 
+def is_inside(op):
+  """Whether `op` lies in a loop or a branch of control flow v1."""
+  return control_flow_context(op) is not None
+
+
 def is_inside_while(op):
   """Whether `op` lies in a `tf.while_loop` of control flow v1."""
   context = control_flow_context(op)
@@ -347,3 +464,19 @@ def numpy_dtype(dtype):
     return np.dtype(dtype.base_dtype.as_numpy_dtype)
   except (TypeError, KeyError):
     return None
+
+
+def captured(tensor):
+  """`tensor` as the function that is being built reads it from outside.
+
+  TF 1 adds up the gradients by the arguments of a branch, even those of truth
+  values, which cannot be added: there, a truth value goes in as a number.
+  """
+  graph = tf.get_default_graph()
+  if tensor.graph is graph:
+    return tensor
+  if IS_TF2 or tensor.dtype.base_dtype != tf.bool:
+    return graph.capture(tensor)
+  with tensor.graph.as_default():
+    number = tf.cast(tensor, tf.int32)
+  return tf.cast(graph.capture(number), tf.bool)

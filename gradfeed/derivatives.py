@@ -4,14 +4,10 @@ Everything is one product of a cotangent with a Jacobian (`products`); a verb
 says what goes in and in which form it comes out.
 """
 
-from gradfeed import _tf
+from gradfeed import arguments
 from gradfeed import errors
-from gradfeed import memos
-from gradfeed import products
 from gradfeed import tensors
 from gradfeed._tf import tf
-
-_UNCONNECTED = ("error", "zero", "none")
 
 
 def gradient(y, x, grad_ys=None, stop_gradients=None, unconnected="error",
@@ -98,21 +94,60 @@ def value_and_gradient(y, x, grad_ys=None, stop_gradients=None,
     ...   print(y, dx)
     8.0 12.0
   """
-  if unconnected not in _UNCONNECTED:
-    raise errors.ArgumentError(
-        "unconnected={!r} is not known.".format(unconnected),
-        "It says what stands for an x that y does not depend on.",
-        "Use one of {}.".format(", ".join(map(repr, _UNCONNECTED))))
-  graph = tensors.graph_of(y, x)
-  ys, xs = _leaves(y, graph, "y"), _leaves(x, graph, "x")
-  product = products.Product(
-      graph, ys, xs, _cotangents(grad_ys, y, ys, graph),
-      _stops(stop_gradients, graph), {})
-  built = product.build(strict=unconnected == "error")
-  parts = iter(built.gradients)
-  shaped = [_shaped(graph, leaf, [next(parts) for _ in leaf.differentiable()],
-                    unconnected, sparse) for leaf in xs]
+  arguments.check_unconnected(unconnected)
+  ask = arguments.Request(y, x, stop_gradients)
+  built = ask.product(arguments.cotangents(grad_ys, y, ask.ys, ask.graph)
+                      ).build(strict=unconnected == "error")
+  shaped = [arguments.shaped(ask.graph, leaf, parts, unconnected, sparse)
+            for leaf, parts in ask.by_leaf(built.gradients)]
   return tensors.pack(y, built.ys), tensors.pack(x, shaped)
+
+
+def vjp(y, x, v, stop_gradients=None, unconnected="error", sparse=False):
+  """Builds v^T J, the product of a cotangent with the Jacobian of y by x.
+
+  `gradient` with weights: sum(v * y) is differentiated, v held constant.
+
+  Args:
+    y: as in `gradient`.
+    x: as in `gradient`.
+    v: the structure of `y` with a tensor, placeholder, variable, name or array
+      of exactly the shape and dtype of each y. An array is part of the graph:
+      for many cotangents pass a placeholder and feed it.
+    stop_gradients: as in `gradient`.
+    unconnected: as in `gradient`.
+    sparse: as in `gradient`.
+
+  Returns:
+    The structure of `x`, with a `tf.Tensor` of the shape and dtype of each x,
+    in units of `v` times `y` per unit of `x`.
+
+  Raises:
+    The same errors as `gradient`.
+
+  Example:
+    >>> import gradfeed as gf, tensorflow.compat.v1 as tf
+    >>> with tf.Graph().as_default(), tf.Session() as session:
+    ...   x = tf.placeholder(tf.float64, [2])
+    ...   v = tf.placeholder(tf.float64, [2])
+    ...   f = gf.function([x, v], gf.vjp(x * x, x, v))
+    ...   print(f([3.0, 5.0], [1.0, 10.0]))
+    [  6. 100.]
+  """
+  arguments.check_unconnected(unconnected)
+  ask = arguments.Request(y, x, stop_gradients)
+  cotangents = arguments.cotangents(v, y, ask.ys, ask.graph, "cotangent v")
+  if None in cotangents:
+    raise errors.CotangentError(
+        "There is no v for y = {}.".format(tensors.describe(
+            ask.ys[cotangents.index(None)])),
+        "It is what the rows of the Jacobian are weighed with.",
+        "Pass a tensor or an array of the shape of y; or use `gradient`, which "
+        "takes ones.")
+  built = ask.product(cotangents).build(strict=unconnected == "error")
+  return tensors.pack(x, [
+      arguments.shaped(ask.graph, leaf, parts, unconnected, sparse)
+      for leaf, parts in ask.by_leaf(built.gradients)])
 
 
 def gradients(ys, xs, grad_ys=None, name="gradients",
@@ -153,18 +188,14 @@ def gradients(ys, xs, grad_ys=None, name="gradients",
     6.0 None
   """
   unconnected = _unconnected_gradients(unconnected_gradients)
-  graph = tensors.graph_of(ys, xs)
-  points_y = _leaves(ys, graph, "ys")
-  points_x = _leaves(xs, graph, "xs")
+  ask = arguments.Request(ys, xs, stop_gradients, ("ys", "xs"))
   settings = dict(
       name=name, colocate_gradients_with_ops=colocate_gradients_with_ops,
       gate_gradients=gate_gradients, aggregation_method=aggregation_method)
-  product = products.Product(
-      graph, points_y, points_x, _cotangents(grad_ys, ys, points_y, graph),
-      _stops(stop_gradients, graph), settings)
-  parts = iter(product.build(strict=False).gradients)
-  return [_shaped(graph, leaf, [next(parts) for _ in leaf.differentiable()],
-                  unconnected, sparse=False) for leaf in points_x]
+  built = ask.product(arguments.cotangents(grad_ys, ys, ask.ys, ask.graph),
+                      settings).build(strict=False)
+  return [arguments.shaped(ask.graph, leaf, parts, unconnected)
+          for leaf, parts in ask.by_leaf(built.gradients)]
 
 
 def _unconnected_gradients(value):
@@ -175,86 +206,3 @@ def _unconnected_gradients(value):
         "unconnected_gradients={!r} is not known.".format(value),
         "It says what stands for an x that the ys do not depend on.",
         "Use tf.UnconnectedGradients.NONE or .ZERO.") from None
-
-
-def _leaves(structure, graph, role):
-  leaves = tensors.flatten(structure)
-  if not leaves:
-    raise errors.ArgumentError(
-        "{} is empty.".format(role), "There is nothing to differentiate.",
-        "Pass at least one tensor.")
-  return [tensors.resolve(leaf, graph, role) for leaf in leaves]
-
-
-def _stops(stop_gradients, graph):
-  if stop_gradients is None:
-    return []
-  return [point for leaf in _leaves(stop_gradients, graph, "stop_gradients")
-          for point in leaf.differentiable()]
-
-
-def _cotangents(grad_ys, structure, ys, graph):
-  if grad_ys is None:
-    return [None] * len(ys)
-  if not tensors.is_container(structure):
-    values = (list(grad_ys) if isinstance(grad_ys, (list, tuple)) and
-              len(grad_ys) == 1 else [grad_ys])
-  else:
-    try:
-      values = tensors.flatten_as(structure, grad_ys, "grad_ys")
-    except errors.FeedError as error:
-      raise errors.CotangentError(
-          "grad_ys does not have the structure of y.", error.why,
-          "Pass the cotangents in the same lists, tuples and dicts as the "
-          "ys.") from None
-  return [None if value is None else products.Cotangent(
-      _tf.dereference(value), y, graph) for value, y in zip(values, ys)]
-
-
-def _shaped(graph, leaf, parts, unconnected, sparse):
-  """The gradients of the parts of one x, in the form of that x."""
-  key = ("shaped", leaf.name, type(leaf).__name__, unconnected, sparse,
-         tuple(products.name_of(part) for part in parts))
-  if all(part is None for part in parts) and unconnected != "zero":
-    return None
-  if isinstance(leaf, tensors.Point) and isinstance(parts[0], tf.Tensor):
-    return parts[0]
-
-  def build():
-    memos.require_open(graph, "The gradient by {}".format(leaf))
-    with _tf.building(graph):
-      points = leaf.differentiable()
-      if sparse and len(parts) == 1 and isinstance(
-          parts[0], tf.IndexedSlices):
-        return _summed(parts[0])
-      dense = [_dense(part, point) for part, point in zip(parts, points)]
-      if isinstance(leaf, tensors.Partitioned):
-        return tf.concat(dense, leaf.axis)
-      if isinstance(leaf, tensors.Sparse):
-        return tf.SparseTensor(leaf.indices.tensor, dense[0],
-                               leaf.dense_shape.tensor)
-      return dense[0]
-
-  return memos.once(graph, key, build)
-
-
-def _dense(part, point):
-  """A dense tensor of the value's shape; rows of equal indices are summed."""
-  if part is None:
-    if point.shape.is_fully_defined():
-      return tf.zeros(point.shape, point.dtype)
-    return tf.zeros_like(tensors.read_of(point))
-  if isinstance(part, tf.IndexedSlices):
-    rows = point.shape.as_list()[0] if point.shape.ndims else None
-    if rows is None:
-      rows = tf.shape(tensors.read_of(point), out_type=part.indices.dtype)[0]
-    part = tf.math.unsorted_segment_sum(part.values, part.indices, rows)
-    part.set_shape(point.shape)
-  return part
-
-
-def _summed(part):
-  indices, positions = tf.unique(part.indices)
-  values = tf.math.unsorted_segment_sum(
-      part.values, positions, tf.size(indices))
-  return tf.IndexedSlices(values, indices, part.dense_shape)

@@ -6,8 +6,17 @@ class is also the builtin exception that code written before gradfeed catches.
 
 
 #: What an op in the graph says when a cotangent that is fed has not the shape
-#: of its y: the names of both.
-SHAPE_OF_COTANGENT = "gradfeed: grad_ys {} must have the shape of {} ;"
+#: of its y: a key of `SHAPE_ERRORS`, the names of both.
+SHAPE_OF_COTANGENT = "gradfeed: {} {} must have the shape of {} ;"
+
+
+#: What an op in the graph says when rows turn out to depend on each other: y,
+#: x, the first op that may be the reason.
+COUPLED_ROWS = "gradfeed: rows of {} depend on other rows of {} through {} ;"
+
+#: What an op in the graph says when the index of a class is none: the index,
+#: and y.
+INDEX_OF_CLASS = "gradfeed: index {} is no class of {} ;"
 
 
 class GradfeedError(Exception):
@@ -39,6 +48,10 @@ class AssignmentError(GradfeedError, RuntimeError):
 
 class CotangentError(GradfeedError, ValueError):
   """A value of `grad_ys` does not have the shape or dtype of its `y`."""
+
+
+class CoupledRowsError(GradfeedError, ValueError):
+  """A row of y depends on other rows of x than its own."""
 
 
 class DependencyError(GradfeedError, ImportError):
@@ -93,6 +106,10 @@ class TimeLimitError(GradfeedError, TimeoutError):
   """A run took longer than its time limit."""
 
 
+class TangentError(GradfeedError, ValueError):
+  """A direction `v` does not have the shape or dtype of its `x`."""
+
+
 class UninitializedError(GradfeedError, RuntimeError):
   """Variables that the outputs read have no value in the session."""
 
@@ -103,3 +120,18 @@ class UnsupportedGraphError(GradfeedError, NotImplementedError):
 
 class GradfeedWarning(UserWarning):
   """Something that is probably not what was meant."""
+
+
+#: The error for a cotangent of another shape, by what the caller knows it as.
+SHAPE_ERRORS = {"grad_ys": CotangentError, "cotangent v": CotangentError,
+                "tangent v": TangentError}
+
+
+def coupled_rows(y, x, op, why="This op reads all rows for one:"):
+  """The `CoupledRowsError` for a y and an x, told with the op to blame."""
+  return CoupledRowsError(
+      "A row of {} depends on other rows of {} than its own.".format(y, x),
+      "{} {}.".format(why, op),
+      "Evaluate the model as it runs outside of training (is_training=False); "
+      "or pass coupled=True: each row is then differentiated by itself, with "
+      "that dependence.")

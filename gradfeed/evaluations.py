@@ -241,7 +241,11 @@ class Evaluation:
           "gradient of it adds up handles as if they were numbers.",
           "Give the variable a value here (make it an input), pass its value "
           "to the function as an argument, or make it with tf.function.")
-    return _explained_cotangent(str(error), self._graph)
+    for explain in (_explained_cotangent, _explained_rows, _explained_index):
+      clearer = explain(str(error), self._graph)
+      if clearer is not None:
+        return clearer
+    return None
 
 
 def _copied(value):
@@ -255,15 +259,43 @@ def _same_bits(a, b):
 
 
 def _explained_cotangent(message, graph):
-  pattern = errors.SHAPE_OF_COTANGENT.replace("{}", r"(\S+)")
+  pattern = errors.SHAPE_OF_COTANGENT.format(
+      "({})".format("|".join(errors.SHAPE_ERRORS)), r"(\S+)", r"(\S+)")
   found = re.search(pattern, message)
   if not found:
     return None
+  role, *names = found.groups()
   given, y = [tensors.describe(graph.get_tensor_by_name(name))
-              for name in found.groups()]
-  return errors.CotangentError(
-      "grad_ys {} has, at this call, another shape than y = {}.".format(
-          given, y),
+              for name in names]
+  return errors.SHAPE_ERRORS[role](
+      "{} {} has, at this call, another shape than {}.".format(role, given, y),
       "TensorFlow broadcasts a cotangent of another shape without a word, and "
       "the result is the gradient of something else.",
-      "Feed a cotangent of the shape that y has at this call.")
+      "Feed one of the shape that {} has at this call.".format(y))
+
+
+def _explained_rows(message, graph):
+  found = re.search(
+      errors.COUPLED_ROWS.replace("{}", r"(\S+)"), message)
+  if not found:
+    return None
+  y, x = [tensors.Point(graph.get_tensor_by_name(name))
+          for name in found.groups()[:2]]
+  return errors.coupled_rows(
+      tensors.describe(y), tensors.describe(x), tensors.describe(
+          graph.get_operation_by_name(found.group(3))),
+      "A probe found it at this call; the first op that may mix rows is")
+
+
+def _explained_index(message, graph):
+  found = re.search(
+      errors.INDEX_OF_CLASS.replace("{}", r"(\S+)"), message)
+  if not found:
+    return None
+  index, y = [tensors.describe(graph.get_tensor_by_name(name))
+              for name in found.groups()]
+  return errors.ArgumentError(
+      "index {} has, at this call, a value that is no class of {}.".format(
+          index, y),
+      "Classes count from 0, and there is one index for all examples or one "
+      "for each.", "Feed indices of classes that y has.")

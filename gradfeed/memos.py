@@ -14,9 +14,11 @@ _ATTRIBUTE = "_gradfeed_memo"
 
 #: One derivative that was built, all by the names of tensors: what it is the
 #: derivative of and by, what it holds constant, the ys (or copies of them) that
-#: it was built on, and the result for each x (None if there is none).
+#: it was built on, the result for each x (None if there is none); and the
+#: product that can build it once more in another way, or None; and the ops that
+#: it computes by itself, from other values than where they stand.
 Derivative = collections.namedtuple(
-    "Derivative", ["ys", "xs", "stops", "built", "results"])
+    "Derivative", ["ys", "xs", "stops", "built", "results", "product", "anew"])
 
 
 class Memo:
@@ -89,6 +91,14 @@ def once(graph, key, build):
       if result is None:
         result = memo.built[key] = build()
   return result
+
+
+def remember(graph, ys, xs, stops, built, results, product=None, anew=()):
+  """Notes that `results` are derivatives; see `Derivative` for the names."""
+  derivative = Derivative(tuple(ys), tuple(xs), tuple(stops), tuple(built),
+                          tuple(results), product, frozenset(anew))
+  memo_of(graph).derivatives.update(
+      (name, derivative) for name in results if name is not None)
 
 
 def require_open(graph, purpose):

@@ -76,14 +76,26 @@ def part_to_copy(found, sources):
   Returns:
     set of op names.
   """
-  part = paths.descendants(found, sources)
+  return together(found, paths.descendants(found, sources))
+
+
+def together(found, part):
+  """`part` with what has to be copied with it, and all that depends on that.
+
+  Args:
+    found: dict from name to op, as `paths.ancestors` gives it.
+    part: set of op names.
+
+  Returns:
+    set of op names.
+  """
   groups = _frame_groups(found) + _state_groups(found)
   while True:
     touched = [group for group in groups if group & part]
     if not touched:
       return part
     groups = [group for group in groups if not group & part]
-    part = paths.descendants(found, sources, start=part.union(*touched))
+    part = paths.descendants(found, (), start=part.union(*touched))
 
 
 def _frame_groups(found):

@@ -18,6 +18,11 @@ WAITING = re.compile(r"(Queue|Reader|Barrier|Stage|Iterator).*"
                      r"(Dequeue|Read|Take|Unstage|GetNext)|IteratorGetNext|"
                      r"OneShotIterator|FIFOQueue")
 
+#: Ops that give another value at each run.
+RANDOM = re.compile(r"^(Random|Truncated|ParameterizedTruncated|Multinomial|"
+                    r"StatefulRandom|StatefulStandard|StatefulTruncated|"
+                    r"StatefulUniform)")
+
 _ASSIGNING = re.compile(
     r"Assign|^Resource(Sparse)?Apply|^ResourceScatter|^ResourceCountUpTo|"
     r"^(Sparse)?Apply|^Scatter(?!NdNonAliasing|Nd$)|^CountUpTo$|"
@@ -122,11 +127,16 @@ def descendants(found, sources, control=True, start=()):
 
 def function_nodes(graph, op):
   """The nodes inside the functions that `op` calls, and inside theirs."""
-  yield from _nodes_called(graph, [op.node_def], set())
+  for definition in functions_called(graph, [op.node_def]):
+    yield from definition.node_def
 
 
-def _nodes_called(graph, nodes, seen):
-  for node in nodes:
+def functions_called(graph, nodes):
+  """The FunctionDefs that `nodes` call, and those that these call, once each.
+  """
+  seen, queue, called = set(), list(nodes), []
+  while queue:
+    node = queue.pop()
     names = [node.op]
     for value in node.attr.values():
       names.append(value.func.name)
@@ -136,9 +146,9 @@ def _nodes_called(graph, nodes, seen):
         seen.add(name)
         definition = _tf.function_definition(graph, name)
         if definition is not None:
-          for inner in definition.node_def:
-            yield inner
-          yield from _nodes_called(graph, definition.node_def, seen)
+          called.append(definition)
+          queue.extend(definition.node_def)
+  return called
 
 
 def _calls_functions(op):
@@ -213,6 +223,11 @@ def variables_read(found, targets):
           not users[op.name] & _NOT_READING]
 
 
+def has_stacks(tensor):
+  """Whether something that `tensor` is computed from was kept on a stack."""
+  return any(op.type in _POPS for op in ancestors([tensor]).values())
+
+
 def _users(sources):
   """The names of all ops whose values depend on the tensors `sources`."""
   found, queue = set(), list(sources)
@@ -260,12 +275,18 @@ class Trace:
     self.tensors = set()
     self.second_order = []
     self._stops = {stop.op.name for stop in stops}
+    self._xs = {x.name for x in xs}
     # From x on, as TensorFlow does: what lies above x does not matter.
     self._dependent = _users(xs)
     self.missing = self._walk(ys)
     self.path = collections.OrderedDict(
         (name, op) for name, op in self.reached.items()
         if name not in self.blocked and name not in self._stops)
+
+  def is_on_path(self, tensor):
+    """Whether `tensor` is an x, or depends on one, and a gradient arrives."""
+    return tensor.name in self.tensors and (
+        tensor.name in self._xs or tensor.op.name in self._dependent)
 
   def _walk(self, ys):
     missing = []
@@ -294,6 +315,19 @@ class Trace:
     return missing
 
 
+#: Ops that no gradient passes because their derivative is zero, almost
+#: everywhere or because the model says so.
+_FLAT = frozenset([
+    "Ceil", "Floor", "OnesLike", "Rint", "Round", "Sign", "StopGradient",
+    "ZerosLike"])
+
+
+def hides(op):
+  """Whether `op`, which no gradient passes, may depend on its inputs."""
+  return op.type not in _FLAT and any(
+      _tf.is_trainable_dtype(tensor.dtype) for tensor in op.inputs)
+
+
 def _passed_to(op):
   """The inputs of `op` that its gradient goes to."""
   dead = _DEAD_INPUTS.get(op.type, ())
@@ -314,6 +348,8 @@ def _passes_gradient(op):
   if op.type in inlining.CALLS or (
       _tf.function_definition(op.graph, op.type) is not None):
     return True
+  if op.type == "PreventGradient":
+    return None  # Its gradient function is there to raise an error.
   try:
     return _tf.gradient_function(op) is not None
   except LookupError:

@@ -110,6 +110,7 @@ class Plan:
 
   def _check_feeds(self, points):
     derivatives = self._derivatives()
+    self._check_anew(derivatives)
     problems = [problem for derivative in derivatives
                 for problem in self._between(derivative, points)]
     problems += self._between_unknown(points)
@@ -123,6 +124,21 @@ class Plan:
               getattr(problems[0].leaf, "name", problems[0].leaf)))
       raise error
     self._check_effect(derivatives)
+
+  def _check_anew(self, derivatives):
+    """Refuses a cut of what a derivative computes by itself once more."""
+    problems = [
+        feeds.Problem(self._leaf_of(name), "it lies between x and y = {}, and "
+                      "is computed anew for each example".format(
+                          ", ".join(map(repr, derivative.ys))))
+        for derivative in derivatives
+        for name in sorted(self._cut - set(derivative.xs))
+        if name.split(":")[0] in derivative.anew]
+    if problems:
+      error = feeds.feed_error(problems)
+      error.fix = ("Differentiate by this tensor itself, or build the "
+                   "derivative with coupled=True, within the batch.")
+      raise error
 
   def _derivatives(self):
     """The derivatives that gradfeed built and that are run here."""

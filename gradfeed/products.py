@@ -12,53 +12,106 @@ from gradfeed import _tf
 from gradfeed import copies
 from gradfeed import errors
 from gradfeed import memos
+from gradfeed import orders
+from gradfeed import parts
 from gradfeed import paths
 from gradfeed import reasons
 from gradfeed import tensors
+from gradfeed import twins
 from gradfeed._tf import tf
 
 
+#: What a cotangent of x, the direction that x moves in, is called in errors.
+TANGENT = "tangent v"
+
+
+def as_array(value, y, role):
+  """`value` as an array; numbers of another kind in the dtype of `y`."""
+  array = np.asarray(value)
+  if array.dtype.kind in "iufb" and y.dtype.is_floating or (
+      array.dtype.kind in "iufbc" and y.dtype.is_complex):
+    return array.astype(y.dtype.as_numpy_dtype)
+  if array.dtype.kind not in "cfVb":
+    raise unfit(role, array.dtype, array.shape, y)
+  return array
+
+
+def unfit(role, dtype, shape, y):
+  """The error for a `grad_ys` or `v` that is not for this `y`."""
+  return errors.SHAPE_ERRORS[role](
+      "{} ({}, {}) does not fit {} = {}.".format(
+          role, getattr(dtype, "name", dtype), tensors.format_shape(shape),
+          "x" if role == TANGENT else "y", tensors.describe(y)),
+      "TensorFlow broadcasts a cotangent of another shape without a word, "
+      "and the result is the gradient of something else.",
+      "Pass a value with the shape and dtype of {0}; a single weight is "
+      "`weight * tf.ones_like({0})`.".format("x" if role == TANGENT else "y"))
+
+
 class Cotangent:
-  """One checked value of `grad_ys`, with a key that names its content."""
+  """One checked value of `grad_ys` or `v`, with a key that names its content.
+  """
 
-  def __init__(self, value, y, graph):
-    self.given = value
+  def __init__(self, value, y, graph, role="grad_ys"):
+    self._given = value
+    self._y = y
+    self._role = role
     if isinstance(value, (tf.Tensor, str)) or _tf.is_variable(value):
-      self.given = tensors.read_of(tensors.resolve(value, graph, "grad_ys"))
-      self.key = self.given.name
-      dtype, self.shape = self.given.dtype.base_dtype, self.given.shape
+      self._given = tensors.read_of(tensors.resolve(value, graph, role))
+      self.key = self._given.name
+      dtype, shape = self._given.dtype.base_dtype, self._given.shape
     else:
-      self.given = np.asarray(value)
-      if self.given.dtype.kind in "iufb" and y.dtype.is_floating:
-        self.given = self.given.astype(y.dtype.as_numpy_dtype)
-      self.key = (self.given.dtype.str, self.given.shape, hashlib.sha256(
-          np.ascontiguousarray(self.given).tobytes()).hexdigest())
-      dtype = tf.as_dtype(self.given.dtype)
-      self.shape = tf.TensorShape(self.given.shape)
-    self.is_sure = self.shape.is_fully_defined() and y.shape.is_fully_defined()
-    fits = self.shape.is_compatible_with(y.shape)
-    if dtype != y.dtype or not fits:
-      raise errors.CotangentError(
-          "grad_ys ({}, {}) does not fit y = {}.".format(
-              dtype.name, tensors.format_shape(self.shape),
-              tensors.describe(y)),
-          "TensorFlow broadcasts a cotangent of another shape without a word, "
-          "and the result is the gradient of something else.",
-          "Pass a value with the shape and dtype of y; a single weight is "
-          "`weight * tf.ones_like(y)`.")
+      self._given = as_array(value, y, role)
+      self.key = (self._given.dtype.str, self._given.shape, hashlib.sha256(
+          np.ascontiguousarray(self._given).tobytes()).hexdigest())
+      dtype = tf.as_dtype(self._given.dtype)
+      shape = tf.TensorShape(self._given.shape)
+    self._is_sure = shape.is_fully_defined() and y.shape.is_fully_defined()
+    if dtype != y.dtype or not shape.is_compatible_with(y.shape):
+      raise unfit(role, dtype, shape, y)
 
-  def tensor(self, y):
+  def of(self, unused_copy):
+    """The cotangent of a copy of y."""
+    return self
+
+  def tensor(self):
     """The cotangent as a tensor, held against the shape of y at run time."""
-    given = tf.convert_to_tensor(self.given, dtype=y.dtype)
-    if self.is_sure:
+    given = tf.convert_to_tensor(self._given, dtype=self._y.dtype)
+    if self._is_sure:
       return given
-    y = tensors.read_of(y)
-    told = errors.SHAPE_OF_COTANGENT.format(given.name, y.name)
+    y = tensors.read_of(self._y)
+    told = errors.SHAPE_OF_COTANGENT.format(self._role, given.name, y.name)
     rank = tf.assert_equal(tf.rank(given), tf.rank(y), message=told)
     with tf.control_dependencies([rank]):
       shape = tf.assert_equal(tf.shape(given), tf.shape(y), message=told)
     with tf.control_dependencies([shape]):
       return tf.identity(given)
+
+
+class Seed:
+  """A cotangent that stands for any: all that depends on it is linear in it.
+
+  Its value, zero, does not matter. It is no constant and no result of
+  ZerosLike, which gradients of TensorFlow leave out where they find them.
+  """
+
+  key = "seed"
+
+  def __init__(self, y):
+    self._y = y
+
+  def of(self, copy):
+    """The cotangent of a copy of y."""
+    return Seed(copy)
+
+  def tensor(self):
+    y = tensors.read_of(self._y)
+
+    def build():
+      return tf.placeholder_with_default(
+          tf.zeros_like(y), y.shape, name="seed")
+
+    return memos.once(y.graph, ("seed", y.name), build)
 
 
 class Built:
@@ -67,11 +120,21 @@ class Built:
   Attributes:
     ys: list of `tf.Tensor`, the ys or the copies that were differentiated.
     gradients: list with a `tf.Tensor`, `tf.IndexedSlices` or None for each x.
+    copied: dict from the names of tensors that were copied to their copies.
   """
 
-  def __init__(self, ys, gradients_by_x):
+  def __init__(self, ys, gradients_by_x, copied):
     self.ys = ys
     self.gradients = gradients_by_x
+    self.copied = copied
+
+  def passes_of(self, first):
+    """The copies of the ys of `first` that this, a derivative of it, reads.
+
+    Args:
+      first: `Built`, whose gradients were differentiated once more.
+    """
+    return [self.copied.get(y.name, y) for y in first.ys]
 
 
 class Product:
@@ -99,7 +162,11 @@ class Product:
             tuple(sorted(self.settings.items())))
 
   def build(self, strict):
-    """The `Built` of this product; `strict` refuses an unconnected x."""
+    """Builds it the first time; an unconnected x is refused if `strict`.
+
+    Returns:
+      `Built`.
+    """
     built = memos.memo_of(self.graph).built.get(self.key())
     if isinstance(built, errors.GradfeedError):
       raise type(built)(built.what, built.why, built.fix)
@@ -114,7 +181,12 @@ class Product:
   def _build_once(self, strict):
     known = memos.memo_of(self.graph).built
     if self.key() not in known:
-      trace = self._checked_trace(strict)
+      other = self._without_stacks()
+      if other is not None:
+        built = known[self.key()] = other.build(strict)
+        self.remember(built.ys, built.gradients)
+        return built
+      trace = self.checked_trace(strict)
       try:
         known[self.key()] = self._build(trace)
       except errors.UnsupportedGraphError as error:  # Found while building.
@@ -122,16 +194,96 @@ class Product:
         raise
     return known[self.key()]
 
+  def functional(self, strict, order=1):
+    """This product on a copy of its path that has no control flow of v1.
+
+    Checked as `build` checks it. What is made on the copy is vectorised, and
+    has derivatives of its own.
+
+    Args:
+      strict: as in `build`.
+      order: int; 2 where a derivative of the result is asked for, so that an op
+        without one is named before anything is built.
+
+    Returns:
+      `Product`; this one where there is no control flow of v1 on the path.
+    """
+    if order > 1:
+      memos.once(self.graph, ("has a second",) + self.key(),
+                 self._check_second)
+    known = memos.memo_of(self.graph)
+    key = ("functional", strict) + self.key()
+    with known.lock:
+      if key not in known.built:
+        base = self._without_stacks() or self
+        trace = base.checked_trace(strict)
+        known.built[key] = base.on(twins.functional(
+            self.graph, [tensors.read_of(y) for y in base.ys], trace))
+      return known.built[key]
+
+  def _without_stacks(self):
+    """This product with gradients of loops of v1 built in another way.
+
+    What such a gradient remembers of each turn lies on a stack, where no
+    gradient passes. That of the functional form of the loop has none.
+
+    Returns:
+      `Product`, or None where there is nothing to replace.
+    """
+    if not self._trace().second_order:
+      return None
+    memos.require_open(self.graph, self._purpose())
+    found = paths.ancestors([y.tensor for y in self.ys])
+    replaced = {}
+    for name, derivative in list(
+        memos.memo_of(self.graph).derivatives.items()):
+      product = derivative.product
+      if product is not None and name.split(":")[0] in found and (
+          paths.has_stacks(self.graph.get_tensor_by_name(name))):
+        built = product.functional(strict=False).build(strict=False)
+        replaced.update((old, new) for old, new in zip(
+            derivative.results, built.gradients)
+                        if isinstance(new, tf.Tensor))
+    if not replaced:
+      return None
+    part = parts.part_to_copy(found, set(replaced))
+    copied = copies.copy(self.graph, part, found, replaced, "again")
+    copied.update(replaced)
+    return self.on(copied)
+
+  def on(self, copied):
+    """This product with the tensors in `copied` in the place of its own."""
+    if not copied:
+      return self
+
+    def point(original):
+      return (tensors.Point(copied[original.name])
+              if original.name in copied else original)
+
+    cotangents = [cotangent.of(point(y)) if cotangent else None
+                  for cotangent, y in zip(self.cotangents, self.ys)]
+    return Product(
+        self.graph, [point(y) for y in self.ys], [point(x) for x in self.xs],
+        cotangents, [point(stop) for stop in self.stops], self.settings)
+
+  def path(self, x):
+    """The ops between one x and the ys that a gradient passes, by name."""
+    return paths.Trace([y.tensor for y in self.ys], [x.tensor],
+                       [stop.tensor for stop in self.stops]).path
+
   def _trace(self):
     return paths.Trace([y.tensor for y in self.ys],
                        [x.tensor for x in self.xs],
                        [stop.tensor for stop in self.stops])
 
-  def _checked_trace(self, strict):
-    memos.require_open(self.graph, "The gradient of {} by {}".format(
-        tensors.describe_all(self.ys), tensors.describe_all(self.leaves)))
+  def _purpose(self):
+    return "The gradient of {} by {}".format(
+        tensors.describe_all(self.ys), tensors.describe_all(self.leaves))
+
+  def checked_trace(self, strict):
+    """The `paths.Trace` of this product, after everything was checked."""
+    memos.require_open(self.graph, self._purpose())
     trace = self._trace()
-    lost = [x for x in self.xs if x.name not in trace.tensors]
     numbers = [y for y in self.ys if not (
         y.dtype.is_floating or y.dtype.is_complex)]
     if numbers and (strict or len(numbers) < len(self.ys)):
@@ -147,8 +299,8 @@ class Product:
               trace.second_order[0].name),
           "Build the loop with control flow v2 "
           "(tf.enable_control_flow_v2() before it is built), or unroll it.")
-    if strict and lost:
-      self._refuse(lost, trace)
+    if strict:
+      self._refuse_lost(trace)
     self._check_stops(trace)
     if trace.missing:
       op = trace.missing[0]
@@ -162,6 +314,23 @@ class Product:
           "gradient with tf.RegisterGradient.".format(
               ", ".join(repr(t.name) for t in op.outputs)))
     return trace
+
+  def _refuse_lost(self, trace):
+    lost = [x for x in self.xs if x.name not in trace.tensors]
+    if lost:
+      self._refuse(lost, trace)
+
+  def _check_second(self):
+    """Refuses what has a first derivative and no second one."""
+    found = orders.without_second(self._trace())
+    if found is None:
+      return True
+    op, why, fix = found
+    raise errors.MissingGradientError(
+        "No second derivative of {} by {}.".format(
+            tensors.describe_all(self.ys), tensors.describe_all(self.leaves)),
+        "TensorFlow has a first but no second derivative for {} '{}': "
+        "{}".format(op.type, op.name, why), fix)
 
   def _check_stops(self, trace):
     """TensorFlow stops at whole ops; another output must not be lost."""
@@ -195,11 +364,11 @@ class Product:
       return self._build_alone(trace)
 
   def _build_alone(self, trace):
-    twins = self._copied_path(trace)
-    ys = [twins.get(tensors.read_of(y).name, tensors.read_of(y))
+    copied = self._copied_path(trace)
+    ys = [copied.get(tensors.read_of(y).name, tensors.read_of(y))
           for y in self.ys]
-    xs = [twins.get(x.name, x.tensor) for x in self.xs]
-    stops = [twins.get(stop.name, stop.tensor) for stop in self.stops]
+    xs = [copied.get(x.name, x.tensor) for x in self.xs]
+    stops = [copied.get(stop.name, stop.tensor) for stop in self.stops]
     connected = [i for i, x in enumerate(self.xs) if x.name in trace.tensors]
     results = [None] * len(xs)
     with _tf.building(self.graph, self.ys[0].op):
@@ -207,14 +376,14 @@ class Product:
         built = self._differentiate(ys, [xs[i] for i in connected], stops)
         for i, result in zip(connected, built):
           results[i] = self._owned(result, self.xs[i])
-    self._remember(ys, results)
-    return Built(ys, results)
+    self.remember(ys, results, self)
+    return Built(ys, results, copied)
 
   def _differentiate(self, ys, xs, stops):
     cotangents = []
-    for given, point, y in zip(self.cotangents, self.ys, ys):
+    for given, y in zip(self.cotangents, ys):
       if given is not None:
-        cotangents.append(given.tensor(point))
+        cotangents.append(given.tensor())
       else:  # TensorFlow asks for the ones of a complex y.
         cotangents.append(tf.ones_like(y) if y.dtype.is_complex else None)
     try:
@@ -257,10 +426,10 @@ class Product:
             "output, {}.".format(tensors.describe(functional[0].outputs[0])))
     copied = copies.copy(self.graph, part, found, {}, "path",
                          renew={x.name for x in self.xs})
-    twins = memos.memo_of(self.graph).twins
+    known = memos.memo_of(self.graph).twins
     for name, twin in copied.items():
       if isinstance(twin, tf.Tensor):
-        twins[name].append(twin.name)
+        known[name].append(twin.name)
     return copied
 
   def _owned(self, result, x):
@@ -273,17 +442,78 @@ class Product:
     result.set_shape(x.shape)
     return result
 
-  def _remember(self, built, results):
-    names = tuple(name_of(result) for result in results)
-    derivative = memos.Derivative(
-        tuple(y.name for y in self.ys), tuple(x.name for x in self.xs),
-        tuple(stop.name for stop in self.stops),
-        tuple(y.name for y in built), names)
-    memos.memo_of(self.graph).derivatives.update(
-        (name, derivative) for name in names if name is not None)
+  def remember(self, built, results, product=None, anew=()):
+    """Notes that `results`, one for each x, are derivatives of this kind.
+
+    Args:
+      built: list of `tf.Tensor`, the ys that they were built on.
+      results: list of `tf.Tensor`, `tf.IndexedSlices` or None.
+      product: `Product` that gave them as they are, or None.
+      anew: names of the ops whose copies are part of `results`.
+    """
+    memos.remember(
+        self.graph, [y.name for y in self.ys], [x.name for x in self.xs],
+        [stop.name for stop in self.stops], [y.name for y in built],
+        [name_of(result) for result in results], product, anew)
+
+  def remember_moved(self, built, results):
+    """The same for the results of `jvp`, of which each is one by all xs."""
+    for y, copy, result in zip(self.ys, built, results):
+      memos.remember(
+          self.graph, [y.name], [x.name for x in self.xs],
+          [stop.name for stop in self.stops], [copy.name],
+          [name_of(result)] * len(self.xs))
+
+  def hides_something(self):
+    """Whether an op that no gradient passes hides a part of the result."""
+    return any(paths.hides(op) for op in self._trace().blocked.values())
+
+  def refuse_hidden(self, built):
+    """Refuses a product that is zero only because an op hides the dependence.
+
+    A gradient that does not depend on x at all has a derivative, zero; one
+    that depends on it through an op such as PyFunc has another one.
+
+    Args:
+      built: the `Built` of this product.
+    """
+    lost = [x for x, g in zip(self.xs, built.gradients) if g is None]
+    if not lost:
+      return
+    trace = self._trace()
+    hidden = {name for name, op in trace.blocked.items() if paths.hides(op)}
+    found = paths.ancestors([y.tensor for y in self.ys])
+    lost = [x for x in lost if hidden & paths.descendants(
+        found, {x.name}, control=False)]
+    if lost:
+      self._refuse(lost, trace)
+
+
+def zeros(graph, point):
+  """Zeros of the shape and dtype of `point`; one tensor for each."""
+  def build():
+    with _tf.building(graph):
+      return dense(None, point)
+
+  return memos.once(graph, ("zeros", point.name), build)
 
 
 def name_of(part):
   if isinstance(part, tf.IndexedSlices):
     return part.values.name
   return None if part is None else part.name
+
+
+def dense(part, point):
+  """A dense tensor of the value's shape; rows of equal indices are summed."""
+  if part is None:
+    if point.shape.is_fully_defined():
+      return tf.zeros(point.shape, point.dtype)
+    return tf.zeros_like(tensors.read_of(point))
+  if isinstance(part, tf.IndexedSlices):
+    rows = point.shape.as_list()[0] if point.shape.ndims else None
+    if rows is None:
+      rows = tf.shape(tensors.read_of(point), out_type=part.indices.dtype)[0]
+    part = tf.math.unsorted_segment_sum(part.values, part.indices, rows)
+    part.set_shape(point.shape)
+  return part

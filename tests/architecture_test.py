@@ -18,13 +18,20 @@ _PACKAGE = os.path.join(_ROOT, "gradfeed")
 FLOORS = [
     ("ground: what, why, fix", ["errors"]),
     ("ground: TensorFlow, memory", ["_tf", "memos"]),
-    ("names", ["tensors", "lifting", "inlining", "callables"]),
-    ("graphs: what is there", ["feeds", "outputs", "paths", "sessions"]),
-    ("graphs: what belongs together", ["parts"]),
+    ("names and nodes", [
+        "tensors", "lifting", "inlining", "functionalising", "callables"]),
+    ("graphs: what is there", [
+        "feeds", "outputs", "paths", "sessions"]),
+    ("graphs: what is found out", ["orders", "parts", "rows"]),
     ("graphs: what is copied", [
         "copies", "reasons", "snapshots", "specialising"]),
+    ("graphs: what is copied in another form", ["vectorising"]),
+    ("graphs: without control flow of v1", ["twins"]),
     ("one product, one plan", ["plans", "products"]),
-    ("symbols", ["derivatives"]),
+    ("symbols: what goes in and comes out", ["arguments", "stacks"]),
+    ("symbols: of a whole", ["derivatives", "jacobians"]),
+    ("symbols: of second order, of rows", ["batches", "curvatures"]),
+    ("symbols: of examples", ["examples"]),
     ("values: once", ["evaluations"]),
     ("values", ["functions"]),
     ("the package", ["__init__"]),

@@ -10,9 +10,10 @@ def control_flow(version):
   """`tf.cond` and `tf.while_loop` are built in control flow `version` inside.
 
   Args:
-    version: 1 or 2.
+    version: 1 or 2; None for that of the mode.
   """
   was_v2 = tf.control_flow_v2_enabled()
+  version = version or was_v2 + 1
   _switch(version == 2)
   try:
     yield

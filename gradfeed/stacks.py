@@ -1,0 +1,163 @@
+"""Products of one Jacobian with a stack of cotangents, built once.
+
+One product is built with cotangents that stand for any (`products.Seed`). What
+depends on them is linear in them; it is repeated for each cotangent of a
+stack, which `vectorising` does by a number of ops that does not grow.
+"""
+
+from gradfeed import _tf
+from gradfeed import errors
+from gradfeed import memos
+from gradfeed import parts
+from gradfeed import paths
+from gradfeed import products
+from gradfeed import rows
+from gradfeed import tensors
+from gradfeed import vectorising
+from gradfeed._tf import tf
+
+
+class Transposed:
+  """The map from cotangents of some ys to the gradients by some xs.
+
+  Attributes:
+    graph: `tf.Graph`.
+    ys: list of `tensors.Point`.
+    xs: list of `tensors.Point`.
+    seeds: list of `tf.Tensor`, the cotangent of each y.
+    results: list with a dense `tf.Tensor`, linear in `seeds`, for each x, or
+      None if no y depends on it.
+  """
+
+  def __init__(self, graph, ys, xs, stops, strict):
+    """Builds it once.
+
+    Args:
+      graph: `tf.Graph`.
+      ys: list of leaves, as `tensors.resolve` gives them.
+      xs: list of leaves.
+      stops: list of `tensors.Point` to hold constant.
+      strict: bool; whether an x that no y depends on is refused.
+    """
+    original = products.Product(
+        graph, ys, xs, [products.Seed(leaf) for leaf in _points(ys)], stops,
+        {})
+    product = original.functional(strict)
+    built = product.build(strict=False)
+    self.graph = graph
+    self.ys, self.xs = product.ys, original.xs
+    self.key = product.key()
+    with _tf.building(graph, self.ys[0].op):
+      self.seeds = [seed.tensor() for seed in product.cotangents]
+    self.results = [dense(graph, result, x)
+                    for result, x in zip(built.gradients, self.xs)]
+    self._original, self._product, self._built = original, product, built
+
+  def coupling(self, x):
+    """See `rows.coupling`, of all ys and one of the xs."""
+    return rows.coupling([y.tensor for y in self._original.ys], x.tensor,
+                         self._original.path(x))
+
+  def refuse_hidden(self):
+    """See `products.Product.refuse_hidden`."""
+    self._product.refuse_hidden(self._built)
+
+  def remember(self, results, anew=()):
+    """Tells `memos` that `results`, one for each x, are derivatives by it."""
+    self._original.remember(self._built.ys, results, anew=anew)
+
+  def passes_of(self, built):
+    """See `products.Built.passes_of`."""
+    return self._built.passes_of(built)
+
+  def remember_moved(self, results):
+    """The same for `results` of which there is one for each y, by all xs."""
+    self._original.remember_moved(self._built.ys, results)
+
+  def stacked(self, label, count, cotangents, chunk=None, take=None):
+    """The product with each cotangent of a stack.
+
+    Args:
+      label: tuple, names the stack among all of this map, and the scope.
+      count: function without arguments to the number of cotangents: int, or
+        int32 scalar tensor of the graph.
+      cotangents: function from a `vectorising.Scratch` to a function from an
+        index, int32 scalar tensor, to the list of the cotangents of `ys`.
+      chunk: int, how many products at a time, or None for all.
+      take: function from a `vectorising.Scratch` to a function from an index
+        and a product to the part of the product to keep; None for all of it.
+
+    Returns:
+      list with a `tf.Tensor` of shape [count] + x.shape, or None, for each x.
+    """
+    wanted = [result for result in self.results if result is not None]
+    if not wanted:
+      return list(self.results)
+
+    def build():
+      memos.require_open(self.graph, "A {} of {} by {}".format(
+          label[0], tensors.describe_all(self.ys),
+          tensors.describe_all(self.xs)))
+      with _tf.building(self.graph):
+        return self._build(
+            wanted, label[0], count(), cotangents, chunk, take)
+
+    found = iter(memos.once(
+        self.graph, ("stack", self.key, label, chunk), build))
+    return [None if result is None else next(found)
+            for result in self.results]
+
+  def _build(self, wanted, label, count, cotangents, chunk, take):
+    seeds = {seed.name for seed in self.seeds}
+    found = paths.ancestors(wanted, cut=seeds)
+    part = parts.part_to_copy(found, seeds)
+    scratch = vectorising.Scratch(self.graph)
+    with scratch.building():
+      cotangent = cotangents(scratch)
+      kept = (lambda i, product: product) if take is None else take(scratch)
+      if isinstance(count, tf.Tensor):
+        count = scratch.holder(count)
+
+      def body(i):
+        at = scratch.copy(part, found, dict(zip(
+            [seed.name for seed in self.seeds], cotangent(i))), "body")
+        return [kept(i, at(result.name)) for result in wanted]
+
+      stacked = scratch.mapped(body, count, chunk)
+    stacked = scratch.export(stacked, label)
+    static = count if isinstance(count, int) else None
+    for result, one in zip(stacked, wanted):
+      shape = one.shape if take is None else tf.TensorShape(None)
+      result.set_shape(tf.TensorShape([static]).concatenate(shape))
+    return stacked
+
+
+def _points(leaves):
+  return [point for leaf in leaves for point in leaf.differentiable()]
+
+
+def dense(graph, result, x):
+  """A dense tensor with the value of one result of a product; None stays.
+
+  Args:
+    graph: `tf.Graph`.
+    result: `tf.Tensor`, `tf.IndexedSlices` or None.
+    x: `tensors.Point` that has its shape.
+  """
+  if result is None or isinstance(result, tf.Tensor):
+    return result
+
+  def build():
+    with _tf.building(graph):
+      return products.dense(result, x)
+
+  return memos.once(graph, ("dense", products.name_of(result)), build)
+
+
+def check_chunk(chunk):
+  if chunk is not None and (
+      isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
+    raise errors.ArgumentError(
+        "chunk={!r} is no number of products.".format(chunk),
+        "It is how many are computed at a time; memory grows with it.",
+        "Pass a positive int, or None for all at once.")
