@@ -458,6 +458,26 @@ def is_inside_while(op):
   return False
 
 
+def constant_value(tensor):
+  """The value of a constant, as an array; None for any other tensor.
+
+  `tf.get_static_value` would make a tensor that it evaluates unfeedable.
+  """
+  if tensor.op.type != "Const":
+    return None
+  return tf.make_ndarray(tensor.op.get_attr("value"))
+
+
+def static_value(tensor):
+  """`tf.get_static_value`, after which the tensor can still be fed."""
+  graph = tensor.graph
+  graph.prevent_feeding = lambda unused_tensor: None
+  try:
+    return tf.get_static_value(tensor)
+  finally:
+    del graph.prevent_feeding
+
+
 def numpy_dtype(dtype):
   """The NumPy dtype of a value of TensorFlow's `dtype`, or None (resources)."""
   try:

@@ -57,15 +57,19 @@ def hessian(y, x, stop_gradients=None, chunk=None):
           "differentiate by these.")
   first = ask.product([None] * len(ask.ys))
   built = first.functional(strict=True, order=2).build(strict=False)
-  rows = []
-  for gradient in _gradients(ask, built):
-    linear = stacks.Transposed(
-        ask.graph, [tensors.Point(gradient)], ask.xs, ask.stops, False)
-    linear.refuse_hidden()
-    row = jacobians.rows(ask, linear, "zero", chunk, lambda parts: (
-        first.remember(linear.passes_of(built), parts)))  # pylint: disable=cell-var-from-loop
-    rows.append(tensors.pack(x, row))
-  return tensors.pack(x, rows)
+  return tensors.pack(x, [
+      tensors.pack(x, _row(ask, first, built, gradient, chunk))
+      for gradient in _gradients(ask, built)])
+
+
+def _row(ask, first, built, gradient, chunk):
+  """The blocks of one gradient, by each leaf of x."""
+  linear = stacks.Transposed(
+      ask.graph, [tensors.Point(gradient)], ask.xs, ask.stops, False)
+  linear.refuse_hidden()
+  passes = linear.passes_of(built)
+  return jacobians.rows(ask, linear, "zero", chunk,
+                        lambda parts: first.remember(passes, parts))
 
 
 def _gradients(ask, built):

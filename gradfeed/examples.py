@@ -6,7 +6,6 @@ from gradfeed import arguments
 from gradfeed import batches
 from gradfeed import errors
 from gradfeed import memos
-from gradfeed import parts
 from gradfeed import paths
 from gradfeed import products
 from gradfeed import rows

@@ -17,8 +17,8 @@ _APART = frozenset([
 #: What to use in the place of an op without a second derivative.
 _REPLACEMENTS = {
     "CTCLoss": "tf.nn.ctc_loss_v2 with dense labels",
-    "LRN": "x / (bias + alpha * squares) ** beta, with the sums of squares from "
-           "tf.nn.avg_pool",
+    "LRN": "x / (bias + alpha * squares) ** beta, with the sums of squares "
+           "from tf.nn.avg_pool",
     "ResizeBicubic": "products with the interpolation matrices (tf.einsum)",
     "ResizeBilinear": "products with the interpolation matrices (tf.einsum)",
     "ResizeNearestNeighbor": "tf.repeat or tf.gather along the axes",
@@ -73,11 +73,10 @@ def _gap(op, indices):
   for hidden in ("_class", "_output_shapes"):
     if hidden in node.attr:
       del node.attr[hidden]
-  inputs = [(t.dtype.base_dtype, t.shape, tf.get_static_value(t))
+  inputs = [(t.dtype.base_dtype, t.shape, _tf.constant_value(t))
             for t in op.inputs]
   key = (node.SerializeToString(deterministic=True), tuple(indices), tuple(
-      (dtype, str(shape), None if value is None else (
-          str(value.dtype), value.tobytes()))
+      (dtype, str(shape), None if value is None else value.tobytes())
       for dtype, shape, value in inputs))
   if key not in _known:
     _known[key] = _tried(node, inputs, indices)

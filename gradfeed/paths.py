@@ -223,11 +223,6 @@ def variables_read(found, targets):
           not users[op.name] & _NOT_READING]
 
 
-def has_stacks(tensor):
-  """Whether something that `tensor` is computed from was kept on a stack."""
-  return any(op.type in _POPS for op in ancestors([tensor]).values())
-
-
 def _users(sources):
   """The names of all ops whose values depend on the tensors `sources`."""
   found, queue = set(), list(sources)

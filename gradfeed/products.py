@@ -181,7 +181,7 @@ class Product:
   def _build_once(self, strict):
     known = memos.memo_of(self.graph).built
     if self.key() not in known:
-      other = self._without_stacks()
+      other = self._in_another_way()
       if other is not None:
         built = known[self.key()] = other.build(strict)
         self.remember(built.ys, built.gradients)
@@ -194,7 +194,7 @@ class Product:
         raise
     return known[self.key()]
 
-  def functional(self, strict, order=1):
+  def functional(self, strict, order=1, free_means=False):
     """This product on a copy of its path that has no control flow of v1.
 
     Checked as `build` checks it. What is made on the copy is vectorised, and
@@ -204,33 +204,39 @@ class Product:
       strict: as in `build`.
       order: int; 2 where a derivative of the result is asked for, so that an op
         without one is named before anything is built.
+      free_means: bool; as in `twins.functional`. So it is with `order` 2.
 
     Returns:
-      `Product`; this one where there is no control flow of v1 on the path.
+      `Product`; this one where there is nothing to copy.
     """
     if order > 1:
       memos.once(self.graph, ("has a second",) + self.key(),
                  self._check_second)
     known = memos.memo_of(self.graph)
-    key = ("functional", strict) + self.key()
+    free_means = free_means or order > 1
+    key = ("functional", strict, free_means) + self.key()
     with known.lock:
       if key not in known.built:
-        base = self._without_stacks() or self
+        base = self._in_another_way() or self
         trace = base.checked_trace(strict)
         known.built[key] = base.on(twins.functional(
-            self.graph, [tensors.read_of(y) for y in base.ys], trace))
+            self.graph, [tensors.read_of(y) for y in base.ys], trace,
+            free_means))
       return known.built[key]
 
-  def _without_stacks(self):
-    """This product with gradients of loops of v1 built in another way.
+  def _in_another_way(self):
+    """This product with gradients that have no derivative built anew.
 
-    What such a gradient remembers of each turn lies on a stack, where no
-    gradient passes. That of the functional form of the loop has none.
+    What the gradient of a loop of v1 remembers of each turn lies on a stack,
+    where no gradient passes. That of the functional form of the loop has none.
+    So it is with the mean that `tf.nn.moments` holds constant.
 
     Returns:
       `Product`, or None where there is nothing to replace.
     """
-    if not self._trace().second_order:
+    trace = self._trace()
+    if not trace.second_order and not any(
+        op.type == "StopGradient" for op in trace.blocked.values()):
       return None
     memos.require_open(self.graph, self._purpose())
     found = paths.ancestors([y.tensor for y in self.ys])
@@ -239,8 +245,9 @@ class Product:
         memos.memo_of(self.graph).derivatives.items()):
       product = derivative.product
       if product is not None and name.split(":")[0] in found and (
-          paths.has_stacks(self.graph.get_tensor_by_name(name))):
-        built = product.functional(strict=False).build(strict=False)
+          product.needs_another_way()):
+        built = product.functional(
+            strict=False, free_means=True).build(strict=False)
         replaced.update((old, new) for old, new in zip(
             derivative.results, built.gradients)
                         if isinstance(new, tf.Tensor))
@@ -250,6 +257,12 @@ class Product:
     copied = copies.copy(self.graph, part, found, replaced, "again")
     copied.update(replaced)
     return self.on(copied)
+
+  def needs_another_way(self):
+    """Whether the derivative of this product, as it is built, lacks a part."""
+    trace = self._trace()
+    return bool(twins.held_means(trace)) or any(
+        twins.is_primitive(op) for op in trace.path.values())
 
   def on(self, copied):
     """This product with the tensors in `copied` in the place of its own."""

@@ -1,7 +1,9 @@
-"""A copy of what lies between x and y that has no control flow of v1.
+"""A copy of what lies between x and y that has derivatives of any order.
 
-Loops and branches become `While` and `If`, which have derivatives of any order
-and which TensorFlow can vectorise. The value of the copy is that of the
+Loops and branches of control flow v1 become `While` and `If`, which have a
+second derivative and which TensorFlow can vectorise. `tf.nn.moments` holds the
+mean constant within the variance, which the first derivative does not feel and
+the second does: there the mean is let go. The value of the copy is that of the
 original; random ops in it draw numbers of their own.
 """
 
@@ -24,22 +26,66 @@ def is_primitive(op):
   return op.type in _PRIMITIVES or op.type.startswith(_ARRAYS)
 
 
-def functional(graph, ys, trace):
+def held_means(trace):
+  """The ops that hold the mean of a variance constant, as `tf.nn.moments` does.
+
+  Args:
+    trace: `paths.Trace`.
+
+  Returns:
+    set of names.
+  """
+  return {name for name, op in trace.blocked.items()
+          if op.type == "StopGradient" and _is_held_mean(op, trace)}
+
+
+def _is_held_mean(op, trace):
+  """Whether `op` is `held` in mean((a - held) ** 2) with held = mean(a).
+
+  The derivative by it is the mean of a - held, which is zero.
+  """
+  mean, users = op.inputs[0].op, _users(op, trace)
+  if mean.type != "Mean" or [user.type for user in users] != [
+      "SquaredDifference"]:
+    return False
+  variances = _users(users[0], trace)
+  return (mean.inputs[0].name in [t.name for t in users[0].inputs] and
+          bool(variances) and all(
+              variance.type == "Mean" and _same_axes(mean, variance)
+              for variance in variances))
+
+
+def _users(op, trace):
+  """The ops of the model that read `op`; its gradients read it too."""
+  return [user for user in memos.consumers(op.outputs[0])
+          if user.name in trace.reached]
+
+
+def _same_axes(*means):
+  one, other = [_tf.constant_value(mean.inputs[1]) for mean in means]
+  return one is not None and other is not None and (
+      sorted(one.ravel().tolist()) == sorted(other.ravel().tolist()))
+
+
+def functional(graph, ys, trace, free_means=False):
   """Copies a path without control flow of v1, once.
 
   Args:
     graph: `tf.Graph`, not finalized.
     ys: list of `tf.Tensor`.
     trace: `paths.Trace` of them.
+    free_means: bool; whether `held_means` are let go.
 
   Returns:
     dict from the names of the tensors that were copied to their copies; empty
-    if there is no control flow of v1 on the path.
+    if there is nothing to copy.
 
   Raises:
     UnsupportedGraphError: an op has no functional form.
   """
-  start = {name for name, op in trace.path.items() if is_primitive(op)}
+  freed = held_means(trace) if free_means else set()
+  start = freed | {
+      name for name, op in trace.path.items() if is_primitive(op)}
   if not start:
     return {}
   found = paths.ancestors(ys)
@@ -47,16 +93,16 @@ def functional(graph, ys, trace):
 
   def build():
     with _tf.without_runs(graph), _tf.building(graph):
-      return _build(graph, {y.name for y in ys}, found, part, trace)
+      return _build(graph, {y.name for y in ys}, found, part, trace, freed)
 
   key = ("functional", tuple(y.name for y in ys), tuple(sorted(start)))
   return memos.once(graph, key, build)
 
 
-def _build(graph, ys, found, part, trace):
+def _build(graph, ys, found, part, trace, freed):
   scratch = vectorising.Scratch(graph)
   with scratch.building():
-    new = scratch.functional(part, found)
+    new = scratch.functional(part, found, freed)
   names = sorted(set(new) & trace.tensors)
   for name in sorted(trace.tensors):
     if name in ys and name.split(":")[0] in part and name not in new:

@@ -137,17 +137,21 @@ class Scratch:
 
     return lookup
 
-  def functional(self, part, found):
+  def functional(self, part, found, freed):
     """Copies a part of the user's graph without control flow of v1.
 
     Args:
       part: set of names of the ops to copy.
       found: dict from name to op that holds them, inputs before users.
+      freed: names of the ops of which the copy is an Identity.
 
     Returns:
       dict from the names of tensors to their copies.
     """
     made = copies.nodes_of(self.graph, part, found, {})
+    for node in made.nodes:
+      if node.name in freed:
+        node.op = "Identity"
     self._befores.extend(
         before for _, before in made.waits if not _tf.is_inside(before))
     values = {name: self.holder(tensor)

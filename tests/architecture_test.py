@@ -22,7 +22,9 @@ FLOORS = [
         "tensors", "lifting", "inlining", "functionalising", "callables"]),
     ("graphs: what is there", [
         "feeds", "outputs", "paths", "sessions"]),
-    ("graphs: what is found out", ["orders", "parts", "rows"]),
+    ("graphs: what is found out", ["known", "orders", "parts"]),
+    ("graphs: rules for rows", ["row_rules"]),
+    ("graphs: rows", ["rows"]),
     ("graphs: what is copied", [
         "copies", "reasons", "snapshots", "specialising"]),
     ("graphs: what is copied in another form", ["vectorising"]),

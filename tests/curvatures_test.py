@@ -334,6 +334,32 @@ class SecondOrderTest(graphs.GraphTest):
     np.testing.assert_array_equal(
         self.session.run(gf.hessian(y, x), {x: [1.5, 2.5]}), np.zeros([2, 2]))
 
+  @parameterized.named_parameters(
+      ("moments", lambda x: tf.stack(tf.nn.moments(x ** 2, [0]))),
+      ("normalized", lambda x: tf.nn.batch_normalization(
+          x, *tf.nn.moments(x, [1], keep_dims=True), None, None, 1e-3) ** 3))
+  def test_s9_through_moments(self, function):
+    # There the mean is held constant within the variance.
+    x = tf.placeholder(tf.float64, [2, 2])
+    y = function(x)
+    at = np.array([[0.5, 1.5], [0.7, 0.2]])
+    self._check(y, x, at)
+    weights = np.random.RandomState(0).normal(size=[2, 2])
+    z = tf.reduce_sum(weights * gf.gradient(y, x))
+    np.testing.assert_allclose(
+        self.session.run(gf.gradient(z, x), {x: at}),
+        numbers.central_differences(
+            lambda p: self.session.run(z, {x: p}), at), atol=1e-7)
+
+  def test_a_mean_that_the_model_holds_constant_stays_so(self):
+    x = tf.placeholder(tf.float64, [3])
+    held = tf.stop_gradient(tf.reduce_mean(x))
+    y = tf.reduce_sum(tf.squared_difference(x, held) * x)
+    at = np.array([1.0, 2.0, 6.0])
+    np.testing.assert_allclose(  # (x - 3)^2 x: 6 x - 12.
+        self.session.run(gf.hessian(y, x), {x: at}),
+        np.diag(6.0 * at - 12.0))
+
   @parameterized.named_parameters(("v1", 1), ("v2", 2))
   def test_gradient_of_a_gradient_through_a_loop(self, version):
     x = tf.placeholder(tf.float64, [2])
