@@ -251,12 +251,6 @@ def _as_it_stands(body):
   return tf.autograph.experimental.do_not_convert(body)
 
 
-def captured(tensor):
-  """`tensor` as the default graph, a FuncGraph inside of its, can read it."""
-  graph = tf.get_default_graph()
-  return tensor if tensor.graph is graph else graph.capture(tensor)
-
-
 def function_graph(graph, definition):
   """A FunctionDef of the library of `graph` as a graph of its own."""
   with graph.as_default():

@@ -36,19 +36,19 @@ _SHAPE, _LEADING = "element_shape", "leading_dims"  # Inputs that lists add.
 
 #: Op of a tensor array to the op of a list, and its inputs: indices of inputs
 #: of the tensor array's op, or one that is added. Elements are never gathered
-#: from a list: where TensorFlow vectorises that, it mixes up the axes.
+#: from a list or scattered into one: the one is the gradient of the other, and
+#: where TensorFlow vectorises a gather, it mixes up the axes.
 _LISTS = {
     "TensorArrayV3": ("TensorListReserve", (_SHAPE, 0)),
     "TensorArrayReadV3": ("TensorListGetItem", (2, 1, _SHAPE)),
     "TensorArrayWriteV3": ("TensorListSetItem", (3, 1, 2)),
-    "TensorArrayScatterV3": ("TensorListScatterIntoExistingList", (3, 2, 1)),
+    "TensorArrayScatterV3": ("TensorListFromTensor", (2, _SHAPE)),
     "TensorArrayGatherV3": ("TensorListStack", (2, _SHAPE)),
     "TensorArraySizeV3": ("TensorListLength", (1,)),
     "TensorArrayConcatV3": ("TensorListConcatV2", (1, _SHAPE, _LEADING)),
     "TensorArraySplitV3": ("TensorListSplit", (1, _SHAPE, 2)),
 }
-#: Instead of a scatter, where all elements come at once.
-_UNSTACK = ("TensorListFromTensor", (2, _SHAPE))
+_OF_ALL = ("TensorArrayGatherV3", "TensorArrayScatterV3")
 _SHAPE_TYPED = ("TensorListReserve", "TensorListConcatV2", "TensorListSplit",
                 "TensorListFromTensor")
 
@@ -158,12 +158,16 @@ class _Part:
 
   def handle(self, name):
     """The name of the tensor array that a tensor is the handle of, or None."""
-    name = self.resolve(name)
-    while self._type(name) == "Identity":
-      name = self.resolve(self.reads[_op(name)][0])
+    name = self._origin(name)
     if self._type(name) == "TensorArrayV3" and name.endswith(":1"):
       return _op(name)
     return None
+
+  def _origin(self, name):
+    name = self.resolve(name)
+    while self._type(name) == "Identity":
+      name = self.resolve(self.reads[_op(name)][0])
+    return name
 
   def item(self, name):
     """The item that makes a tensor."""
@@ -202,11 +206,17 @@ class _Part:
     if _CONTROL.match(node.op):
       raise _refused("{} '{}'".format(node.op, name), "nothing tells which "
                      "loop or which branch it belongs to")
+    if node.op == "TensorArrayScatterV3" and not (
+        self._is_in_order(self.reads[name][1]) and
+        self._type(self._origin(self.reads[name][3])) == "TensorArrayV3"):
+      raise _refused("{} '{}'".format(node.op, name), "it does not fill an "
+                     "empty array from its start")
     if node.op in _LISTS:
       array = name if node.op == "TensorArrayV3" else self.handle(
           self.reads[name][0])
       return _list_ops(
-          node, list(map(self.resolve, self.reads[name])), self._is_whole(name),
+          node, list(map(self.resolve, self.reads[name])),
+          node.op in _OF_ALL and self._is_whole(name),
           self._element_shapes[array],
           self.nodes[array].attr["dynamic_size"].b)
     plain = _node(name, node.op, reads)
@@ -218,26 +228,34 @@ class _Part:
     plain.device = node.device
     return [plain]
 
+  def _is_in_order(self, name):
+    """Whether indices count from 0."""
+    indices = self._origin(name)
+    if self._type(indices) == "Range":
+      start, _, step = self.reads[_op(indices)]
+      return (self._constant(start), self._constant(step)) == (0, 1)
+    constant = self._constant(indices)
+    return constant is not None and list(constant) == list(
+        range(len(constant)))
+
   def _is_whole(self, name):
     """Whether an op gathers or scatters a whole tensor array, in order."""
-    if self.nodes[name].op not in ("TensorArrayGatherV3",
-                                   "TensorArrayScatterV3"):
-      return False
-    handle, indices = map(self.resolve, self.reads[name][:2])
-    if self._type(indices) != "Range":
-      return False
-    start, limit, step = map(self.resolve, self.reads[_op(indices)])
-    if [self._constant(start), self._constant(step)] != [0, 1]:
-      return False
+    reads = self.reads[name]
     if self.nodes[name].op == "TensorArrayScatterV3":
-      # Its size may be more than what is scattered: nothing else may tell.
-      return self._users[self.handle(handle)] == [name]
+      rows = self.static_shape(reads[2])
+      return self._users[self.handle(reads[0])] == [name] or (
+          rows.rank is not None and self._constant(reads[4]) == _dims(rows)[0])
+    indices = self._origin(reads[1])
+    if self._type(indices) != "Range" or not self._is_in_order(indices):
+      return False
+    limit = self._origin(self.reads[_op(indices)][1])
     return self._type(limit) == "TensorArraySizeV3" and (
         list(map(self.resolve, self.reads[_op(limit)])) == [
-            handle, self.resolve(self.reads[name][2])])
+            self.resolve(reads[0]), self.resolve(reads[2])])
 
   def _constant(self, name):
     """The value of a constant, or None."""
+    name = self._origin(name)
     if self._type(name) != "Const":
       return None
     return tf.make_ndarray(self.nodes[_op(name)].attr["value"].tensor)
@@ -362,6 +380,7 @@ class _Part:
              if first.get(key) != second.get(key)]
     apart.sort(key=lambda key: key in first and key in second)
     guards = _union([first, second])
+    self.joints.pop(name, None)
     if apart:
       predicate = apart[-1]
       del guards[predicate]
@@ -395,6 +414,8 @@ class _Part:
                        "it takes the handle of a tensor array")
       if node.op in _FLOWS or node.op == "TensorArraySizeV3":
         self._users[handles[0]].append(name)
+      if node.op == "TensorArrayScatterV3":
+        self.reads[name].append(self.reads[handles[0]][0])  # How many.
       if node.op in _WRITES:
         index, skipped = _WRITES[node.op]
         shape = self.static_shape(self.reads[name][index])
@@ -695,8 +716,6 @@ def _list_ops(node, reads, is_whole, element_shape, is_growing):
     is_growing: bool; a write may be beyond the end.
   """
   op, inputs = _LISTS[node.op]
-  if is_whole and node.op == "TensorArrayScatterV3":
-    op, inputs = _UNSTACK
   if op in ("TensorListConcatV2", "TensorListSplit"):
     element_shape = tf.TensorShape([None]).concatenate(element_shape[1:])
   dims = _dims(element_shape)
@@ -721,6 +740,8 @@ def _list_ops(node, reads, is_whole, element_shape, is_growing):
     nodes += _grown(listed)
   elif op == "TensorListStack" and not is_whole:
     nodes += _picked(listed, reads[1])
+  elif op == "TensorListFromTensor" and not is_whole:
+    nodes += _lengthened(listed, reads[4])
   return nodes
 
 
@@ -743,6 +764,17 @@ def _picked(stack, indices):
   result = _node(name, "Squeeze", [picked.name + ":0"], T=dtype)
   result.attr["squeeze_dims"].list.i.append(0)
   return [first, axis, row, picked, result]
+
+
+def _lengthened(unstack, size):
+  """Nodes that make a list of at least `size`, and take its name."""
+  name = unstack.name
+  unstack.name += "/list"
+  length = _node(name + "/length", "TensorListLength", [unstack.name + ":0"])
+  most = _node(name + "/size", "Maximum", [length.name + ":0", size],
+               T=tf.int32.as_datatype_enum)
+  return [length, most, _node(name, "TensorListResize", [
+      unstack.name + ":0", most.name + ":0"])]
 
 
 def _grown(write):
@@ -799,8 +831,9 @@ def _holds(original, shape):
 
   The value of a variable in the place of its handle has another rank.
   """
-  return _fits(shape, original) or None not in (original.rank, shape.rank) and (
-      original.rank != shape.rank)
+  if None not in (original.rank, shape.rank) and original.rank != shape.rank:
+    return True
+  return _fits(shape, original)
 
 
 def _start(tensor, shape):

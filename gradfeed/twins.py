@@ -133,7 +133,8 @@ def _closed(found, start):
           found[name].control_inputs):
         if before.name not in part and (
             depths.get(before.name) or is_primitive(before) or
-            _names_a_predicate(before, found[name])):
+            _names_a_predicate(before, found[name]) or
+            _counts(before, found[name])):
           beside.add(before.name)
     if not beside:
       return part
@@ -147,6 +148,12 @@ def _names_a_predicate(op, reader):
   """
   return op.type == "Identity" and (
       reader.type in ("Switch", "RefSwitch", "Identity"))
+
+
+def _counts(op, reader):
+  """Whether `op` may say which elements of a tensor array `reader` takes."""
+  return op.type in ("Const", "Range") and (
+      reader.type == "Range" or reader.type.startswith(_ARRAYS))
 
 
 def _depths(found):

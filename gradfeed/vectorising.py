@@ -216,12 +216,29 @@ def is_plain(ops):
                  for op in ops)
 
 
+#: Ops of which TensorFlow's vectorised form mixes up the axes.
+_DISTRUSTED = frozenset(["TensorListGather"])
+
+
+def _at_once(body, count):
+  """`_tf.vectorised`, unless the numbers could be wrong."""
+  graph = tf.get_default_graph()
+  before = len(graph.get_operations())
+  results = _tf.vectorised(body, count)
+  nodes = [op.node_def for op in graph.get_operations()[before:]]
+  for definition in paths.functions_called(graph, nodes):
+    nodes.extend(definition.node_def)
+  if any(node.op in _DISTRUSTED for node in nodes):
+    raise ValueError("An op that is not vectorised rightly is among them.")
+  return results
+
+
 def _vectorised(body, count, chunk):
   if chunk is None:
-    return _tf.vectorised(body, count)
+    return _at_once(body, count)
   # The last chunk is filled up, so that there is one form for all.
   stacked = _tf.looped(
-      lambda j: _tf.vectorised(lambda i: body(j * chunk + i), chunk),
+      lambda j: _at_once(lambda i: body(j * chunk + i), chunk),
       _dtypes(body), (count + chunk - 1) // chunk)
   return [tf.reshape(part, tf.concat([[-1], tf.shape(part)[2:]], 0))
           for part in stacked]

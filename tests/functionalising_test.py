@@ -366,6 +366,14 @@ class ArrayTest(parameterized.TestCase):
       return array.read(0) * array.read(1) + array.gather([2, 1])
     self.check(build, [1., .5, 1.2])
 
+  def test_all_elements_and_their_number(self):
+    def build(x):
+      array = tf.TensorArray(tf.float64, 3, clear_after_read=False).unstack(
+          x * x)
+      return array.stack() * tf.cast(array.size(), tf.float64) * array.read(1)
+    self.check(build, [1., .5, 1.2])
+    self.check(build, [1., .5, 1.2], shape=(None,))
+
   def test_elements_of_different_shapes(self):
     def build(x):
       array = tf.TensorArray(tf.float64, 2, infer_shape=False)
@@ -572,6 +580,14 @@ class RefusalTest(parameterized.TestCase):
   def test_gradient_of_an_array(self):
     self.check(lambda x: tf.gradients(tf.TensorArray(tf.float64, 3).unstack(
         x * x).stack(), x)[0], "TensorArrayGradV3 '")
+
+  def test_scatter_in_another_order(self):
+    self.check(lambda x: tf.TensorArray(tf.float64, 3).scatter(
+        [2, 0, 1], x).stack(), "TensorArrayScatterV3 '")
+
+  def test_scatter_after_a_write(self):
+    self.check(lambda x: tf.TensorArray(tf.float64, 4).write(3, x[0]).unstack(
+        x).stack(), "TensorArrayScatterV3 '")
 
   def test_index_of_a_merge(self):
     def build(x):
