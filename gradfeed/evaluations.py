@@ -254,8 +254,13 @@ def _copied(value):
 
 
 def _same_bits(a, b):
-  return np.shape(a) == np.shape(b) and (
-      np.asarray(a).tobytes() == np.asarray(b).tobytes())
+  a, b = np.asarray(a), np.asarray(b)
+  if a.shape != b.shape or a.dtype != b.dtype or a.dtype.kind == "O":
+    return a.shape == b.shape and a.tobytes() == b.tobytes()
+  # Without copies: results may be large.
+  one, other = [np.ascontiguousarray(x).reshape(-1).view(np.uint8)
+                for x in (a, b)]
+  return np.array_equal(one, other)
 
 
 def _explained_cotangent(message, graph):

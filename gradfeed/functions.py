@@ -8,6 +8,7 @@ import numpy as np
 
 from gradfeed import _tf
 from gradfeed import callables
+from gradfeed import chunks
 from gradfeed import errors
 from gradfeed import evaluations
 from gradfeed import feeds
@@ -18,7 +19,7 @@ from gradfeed import tensors
 from gradfeed._tf import tf
 
 def function(inputs, outputs, session=None, feed_dict=None, points=(),
-             timeout=None):
+             timeout=None, chunk=None):
   """Makes a callable: `outputs` of the graph at given values of `inputs`.
 
   Anything may be an input. A placeholder is fed; everything else (a variable,
@@ -40,6 +41,11 @@ def function(inputs, outputs, session=None, feed_dict=None, points=(),
       derivative in `outputs`. The gradient then goes through them, at the
       value that is given. Without being named here they are refused.
     timeout: float, seconds that one call may take, or None.
+    chunk: int, or None: how many rows of a batch are evaluated at a time, so
+      that memory does not grow with the batch. The inputs whose first axis is
+      of any size are divided along it; every output has to have a row for each
+      row. At the first batch that is divided, two rows are evaluated together
+      and apart, and refused where that is not the same.
 
   Returns:
     `Function`.
@@ -62,7 +68,8 @@ def function(inputs, outputs, session=None, feed_dict=None, points=(),
     ...   print(f(5.0))
     10.0
   """
-  return Function(inputs, outputs, session, feed_dict, points, timeout)
+  return Function(
+      inputs, outputs, session, feed_dict, points, timeout, chunk)
 
 
 class Function:
@@ -74,7 +81,8 @@ class Function:
     graph: `tf.Graph`.
   """
 
-  def __init__(self, inputs, outputs, session, feed_dict, points, timeout):
+  def __init__(self, inputs, outputs, session, feed_dict, points, timeout,
+               chunk):
     self.graph = (sessions.graph_of(session) if session is not None
                   else tensors.graph_of(inputs, outputs))
     self._structures = (list(inputs) if isinstance(inputs, (list, tuple)) and
@@ -95,21 +103,29 @@ class Function:
     self._timeout = timeout
     self._points = _names(points, self.graph)
     self._evaluations = {}
+    self._chunks = {}
     self._held = _frozen(resolve_feeds(feed_dict, self.graph, self._inputs))
     self._base = self._evaluation(self._held)
     self._base.prepare()
     self.needs = list(self._base.needs)
+    self._chunk = chunk
+    if chunk is not None:
+      chunks.check(chunk, self._base.slots[:self._input_count()],
+                   self._outputs)
     self._is_direct = (
-        not self.needs and len(self._structures) == len(self._inputs) and
+        not self.needs and chunk is None and len(self._structures) == len(self._inputs) and
         all(isinstance(leaf, tensors.Point) for leaf in self._inputs) and
         not any(map(tensors.is_container, self._structures)))
     self._slots = self._base.slots[:len(self._inputs)]
     self._direct = callables.nothing, callables.nothing
     self._held_arrays = tuple(
         slot.fit(part) for slot, part in zip(
-            self._base.slots[sum(len(i.points()) for i in self._inputs):],
+            self._base.slots[self._input_count():],
             [part for leaf, value in self._held.values()
              for part in feeds.split(leaf, value)]))
+
+  def _input_count(self):
+    return sum(len(leaf.points()) for leaf in self._inputs)
 
   def __call__(self, *values, feed_dict=None):
     """Evaluates the outputs.
@@ -130,6 +146,7 @@ class Function:
       UninitializedError: lists the variables without a value.
       SessionError: no session, a closed one, or one of another graph.
       TimeLimitError: after `timeout` seconds.
+      CoupledRowsError: a batch cannot be divided into chunks.
     """
     if not feed_dict and self._is_direct:
       direct_reference, session_reference = self._direct
@@ -178,10 +195,21 @@ class Function:
     evaluation = self._evaluation(fed)
     evaluation.require_all_fed()
     arrays = evaluation.fit(values + [value for _, value in fed.values()])
-    results = evaluation.evaluate(
-        self._session or sessions.default_session(), arrays)
+    session = self._session or sessions.default_session()
+    if self._chunk is None:
+      results = evaluation.evaluate(session, arrays)
+    else:
+      results = self._in_chunks(evaluation)(
+          arrays, lambda part: evaluation.evaluate(session, part))
     return results[0] if self._is_single else tensors.pack(
         self._output_structure, results)
+
+  def _in_chunks(self, evaluation):
+    known = self._chunks.get(evaluation)
+    if known is None:
+      known = self._chunks[evaluation] = chunks.Chunks(
+          self._chunk, evaluation.slots[:self._input_count()], self._outputs)
+    return known
 
   def _evaluation(self, fed):
     key = tuple(fed)

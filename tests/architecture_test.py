@@ -35,6 +35,7 @@ FLOORS = [
     ("symbols: of second order, of rows", ["batches", "curvatures"]),
     ("symbols: of examples", ["examples"]),
     ("values: once", ["evaluations"]),
+    ("values, a few at a time", ["chunks"]),
     ("values", ["functions"]),
     ("the package", ["__init__"]),
     ("commands: their parts", [
