@@ -3,13 +3,15 @@
   python scripts/benchmark.py                      # time per call and memory
   python scripts/benchmark.py growth building      # what many calls leave
   python scripts/benchmark.py calls --only=tiny,session_run --rounds=5
+  python scripts/benchmark.py derivatives --only=hessian,parallel_for
 
-`calls` runs each library in a process of its own and visits them in random
-order, round after round, so that a busy moment of the machine meets all of
-them alike. A ratio is the median of the ratios within the rounds. Nothing is
-tuned: threads and kernels are the defaults of each library.
+`calls` and `derivatives` run each library in a process of its own and visit
+them in random order, round after round, so that a busy moment of the machine
+meets all of them alike. A ratio is the median of the ratios within the rounds.
+Nothing is tuned: threads and kernels are the defaults of each library.
 """
 
+import collections
 import contextlib
 import importlib.util
 import json
@@ -24,30 +26,43 @@ from absl import app
 from absl import flags
 import numpy as np
 
+import benchmark_derivatives
+import benchmark_tasks
 import benchmark_workers
 
 _ROUNDS = flags.DEFINE_integer(
     "rounds", 12, "Visits to each library, in random order.", lower_bound=1)
 _SECONDS = flags.DEFINE_float(
-    "seconds", 1.2, "Time for each library, network and batch, all rounds "
-    "together.", lower_bound=0.0)
+    "seconds", 1.2, "Time for each library and each thing that is timed, all "
+    "rounds together.", lower_bound=0.0)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of weights, points and order.")
 _ONLY = flags.DEFINE_list(
-    "only", [], "Libraries ({}) and networks ({}) to keep; gradfeed and "
-    "session_run always run.".format(
-        ", ".join(benchmark_workers.LIBRARIES),
-        ", ".join(benchmark_workers.NETWORKS)))
-_BATCHES = flags.DEFINE_list("batches", ["1", "32", "256"], "Rows of x.")
+    "only", [], "Libraries and networks ({}), or for `derivatives` libraries "
+    "and tasks ({}), to keep; gradfeed and session_run always run.".format(
+        ", ".join(list(benchmark_workers.LIBRARIES) +
+                  list(benchmark_workers.NETWORKS)),
+        ", ".join(list(benchmark_derivatives.LIBRARIES) +
+                  list(benchmark_tasks.tasks(1, True)))))
+_BATCHES = flags.DEFINE_list(
+    "batches", ["1", "32", "256"], "Rows of x in `calls`.")
 _MODE = flags.DEFINE_enum(
     "mode", "v1", ["v1", "v2"], "TF 2: tf.disable_v2_behavior(), or "
     "tf.disable_eager_execution() alone.")
 _JAX_PYTHON = flags.DEFINE_string(
     "jax_python", None, "A Python with JAX, where this one has none.")
+_TORCH_PYTHON = flags.DEFINE_string(
+    "torch_python", None, "A Python with PyTorch, where this one has none.")
 _CALLS = flags.DEFINE_integer(
     "calls", 100000, "Calls of a function in `growth`.", lower_bound=10)
 _LAYERS = flags.DEFINE_integer(
     "layers", 1000, "Layers of the largest graph in `building`.",
     lower_bound=20)
+_SHRINK = flags.DEFINE_integer(
+    "shrink", 1, "What sizes are divided by in `derivatives`, to try it out.",
+    lower_bound=1)
+_WHOLE = flags.DEFINE_bool(
+    "whole", False, "Build the loop over all classes in `derivatives`, which "
+    "takes minutes, and not over a part of them.")
 _JSON = flags.DEFINE_string("json", None, "File for all numbers.")
 
 #: Differences from Session.run, as a part of the gradient's largest element.
@@ -59,6 +74,9 @@ _SWITCHES = ("TF_ENABLE_ONEDNN_OPTS", "TF_CPU_ALLOCATOR_USE_BFC",
              "TF_NUM_INTEROP_THREADS", "XLA_FLAGS", "OMP_NUM_THREADS",
              "OPENBLAS_NUM_THREADS")
 
+#: Times that a derivative is built; the median counts.
+_BUILDS = 3
+
 
 class BenchmarkError(Exception):
   """What ends the benchmark; `str` of it is one line for the user."""
@@ -68,16 +86,16 @@ class Library:
   """One worker process, seen from here.
 
   Attributes:
-    name: str, a key of `benchmark_workers.LIBRARIES`.
+    name: str, a key of the `LIBRARIES` of its script.
     grown: int, bytes by which its memory grew while calls were timed.
   """
 
-  def __init__(self, name, python, mode):
+  def __init__(self, name, script, python, mode):
     self.name = name
     self.grown = 0
     self._log = tempfile.TemporaryFile()
     self._process = subprocess.Popen(
-        [python, benchmark_workers.__file__, name, "--mode=" + mode],
+        [python, script, name, "--mode=" + mode],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log)
 
   def ask(self, question, *values):
@@ -115,58 +133,74 @@ class Library:
 
 
 def calls():
-  """Time per call and memory of each library; [(title, rows)]."""
-  libraries, networks, batches = _chosen()
-  rows = []
+  """Time per call and memory of each library; yields (title, rows)."""
+  libraries, networks = _chosen(
+      list(benchmark_workers.LIBRARIES), list(benchmark_workers.NETWORKS))
+  if not all(batch.isdigit() and int(batch) for batch in _BATCHES.value):
+    raise BenchmarkError("--batches takes numbers of rows, not {}.".format(
+        ",".join(_BATCHES.value)))
   with contextlib.ExitStack() as stack:
-    running = _start(libraries, stack)
-    for network in networks:
-      for batch in batches:
-        rows.extend(_cell(running, network, batch))
-    return [("Time per call, NumPy in, NumPy out", rows),
-            ("Memory", [_memory_row(library) for library in running])]
+    running = _start(benchmark_workers, libraries, stack)
+    yield "Time per call, NumPy in, NumPy out", [
+        {"network": network, "batch": int(batch), "library": timing.name,
+         "median us": timing.median * 1e6, "p10 us": timing.p10 * 1e6,
+         "x gradfeed": timing.ratio, "max difference": timing.difference,
+         "agrees": timing.agrees}
+        for network in networks for batch in _BATCHES.value
+        for timing in _timed(running, (network, int(batch), _SEED.value))]
+    yield "Memory", [_memory_row(library) for library in running]
 
 
-def _chosen():
-  """(libraries, networks, batches) that the flags leave."""
-  libraries = list(benchmark_workers.LIBRARIES)
-  networks = list(benchmark_workers.NETWORKS)
-  unknown = set(_ONLY.value) - set(libraries) - set(networks)
+def derivatives():
+  """Time per call, and to build, of each derivative; yields (title, rows)."""
+  tasks = benchmark_tasks.tasks(_SHRINK.value, _WHOLE.value)
+  libraries, names = _chosen(
+      list(benchmark_derivatives.LIBRARIES), list(tasks))
+  with contextlib.ExitStack() as stack:
+    running = _start(benchmark_derivatives, libraries, stack)
+    for name in names:
+      cell = name, _SHRINK.value, _WHOLE.value, _SEED.value
+      built = _built(running, cell)
+      able = [library for library in running if library.name in built]
+      yield tasks[name].title(), [
+          row for timing in _timed(able, cell, tasks[name].step)
+          for row in tasks[name].rows(timing, built[timing.name])]
+
+
+def _chosen(libraries, cells):
+  """(libraries, networks or tasks) that --only leaves of those that are."""
+  unknown = set(_ONLY.value) - set(libraries) - set(cells)
   if unknown:
     raise BenchmarkError("--only does not know {}; it takes {}.".format(
-        ", ".join(sorted(unknown)), ", ".join(libraries + networks)))
+        ", ".join(sorted(unknown)), ", ".join(libraries + cells)))
   kept = [name for name in libraries if name in _ONLY.value]
   if kept:
     libraries = [name for name in libraries
                  if name in kept or name in libraries[:2]]
-  if not all(batch.isdigit() and int(batch) for batch in _BATCHES.value):
-    raise BenchmarkError("--batches takes numbers of rows, not {}.".format(
-        ",".join(_BATCHES.value)))
-  return (libraries,
-          [name for name in networks if name in _ONLY.value] or networks,
-          [int(batch) for batch in _BATCHES.value])
+  return libraries, [name for name in cells if name in _ONLY.value] or cells
 
 
-def _start(names, stack):
+def _start(workers, names, stack):
   """The libraries that run here; says what each is, and what is left out.
 
   Args:
+    workers: module that is the script of the workers.
     names: list of str.
     stack: `contextlib.ExitStack` that closes them.
 
   Returns:
     list of `Library`.
   """
+  pythons = {"jax": _JAX_PYTHON.value, "torch": _TORCH_PYTHON.value}
   started, running = [], []
   for name in names:
-    python = sys.executable
-    if name == "jax":
-      python = _JAX_PYTHON.value or sys.executable
-      if not _JAX_PYTHON.value and importlib.util.find_spec("jax") is None:
-        print("jax is left out: this Python has none. `pip install jax`, or "
-              "pass --jax_python=/path/to/python.")
-        continue
-    library = Library(name, python, _MODE.value)
+    python = pythons.get(name) or sys.executable
+    if name in pythons and not pythons[name] and (
+        importlib.util.find_spec(name) is None):
+      print("{0} is left out: this Python has none. `pip install {0}`, or "
+            "pass --{0}_python=/path/to/python.".format(name))
+      continue
+    library = Library(name, workers.__file__, python, _MODE.value)
     stack.callback(library.close)
     started.append((library, python))
   for library, python in started:
@@ -179,16 +213,53 @@ def _start(names, stack):
   return running
 
 
-def _cell(running, network, batch):
-  """The rows of one network and one batch, a row for each library."""
-  seed = _SEED.value
-  results = [library.ask("prepare", network, batch, seed)
-             for library in running]
-  reference = _arrays(results[[l.name for l in running].index("session_run")])
-  differences = [_difference(_arrays(result), reference)
-                 for result in results]
+def _built(running, cell):
+  """What each library that has a way takes to build it.
+
+  Args:
+    running: list of `Library`.
+    cell: tuple, what `build` of the workers takes.
+
+  Returns:
+    dict from the library's name to a dict of medians.
+  """
+  order = np.random.RandomState(_SEED.value)
+  built = {library: [] for library in running}
+  for _ in range(min(_ROUNDS.value, _BUILDS)):
+    for i in order.permutation(len(running)):
+      if running[i] in built:
+        try:
+          built[running[i]].append(running[i].ask("build", *cell))
+        except benchmark_workers.Unavailable as error:
+          del built[running[i]]
+          print("{} is left out of {}: {}.".format(
+              running[i].name, cell[0], error))
+  return {library.name: {key: None if facts[0][key] is None else
+                         float(np.median([fact[key] for fact in facts]))
+                         for key in facts[0]}
+          for library, facts in built.items()}
+
+
+#: What a library showed in one cell: seconds per call, and how far it is from
+#: the results of session_run.
+Timing = collections.namedtuple("Timing", [
+    "name", "median", "p10", "ratio", "difference", "agrees"])
+
+
+def _timed(running, cell, step=1):
+  """Compares the results of the libraries, and times them.
+
+  Args:
+    running: list of `Library`; the first is the unit of the ratios.
+    cell: tuple, what `prepare` of the workers takes.
+    step: int; session_run gives each `step`-th class alone, along axis 1.
+
+  Returns:
+    list of `Timing`, one for each library.
+  """
+  differences = _differences(running, cell, step)
   before = [library.ask("warm", _SECONDS.value)[0] for library in running]
-  order = np.random.RandomState(seed)
+  order = np.random.RandomState(_SEED.value)
   chunks = [[] for _ in running]
   for _ in range(_ROUNDS.value):
     for i in order.permutation(len(running)):
@@ -198,15 +269,26 @@ def _cell(running, network, batch):
     library.grown += (library.ask("memory")[0] or 0) - (memory or 0)
   medians = [np.array([np.median(visit) for visit in visits])
              for visits in chunks]
-  return [{
-      "network": network, "batch": batch, "library": library.name,
-      "median us": np.median(own) * 1e6,
-      "p10 us": np.percentile(np.concatenate(visits), 10) * 1e6,
-      "x gradfeed": np.median(own / medians[0]),
-      "max difference": float(difference[0]),
-      "agrees": "yes" if difference[1] < _TOLERANCE else "NO",
-  } for library, own, visits, difference in zip(
-      running, medians, chunks, differences)]
+  return [Timing(
+      library.name, np.median(own), np.percentile(np.concatenate(visits), 10),
+      np.median(own / medians[0]), float(difference[0]),
+      "yes" if difference[1] < _TOLERANCE else "NO")
+          for library, own, visits, difference in zip(
+              running, medians, chunks, differences)]
+
+
+def _differences(running, cell, step):
+  """[(largest difference, the same as a part of the largest element)]."""
+  results = [_arrays(library.ask("prepare", *cell)) for library in running]
+  by_hand = [library.name for library in running].index("session_run")
+  reference = results[by_hand]
+  if step > 1:  # Classes that it leaves out: held against another library.
+    others = [result for i, result in enumerate(results) if i != by_hand]
+    whole = [array.copy() for array in others[-1]]
+    for array, part in zip(whole, reference):
+      array[:, ::step] = part
+    reference = results[by_hand] = whole
+  return [_difference(result, reference) for result in results]
 
 
 def _arrays(results):
@@ -242,9 +324,10 @@ def building():
       _MODE.value, _LAYERS.value, min(_ROUNDS.value, 5)))]
 
 
-#: The benchmarks by name. Each returns titles with rows; a row whose "agrees"
-#: or "constant" says NO is a failure.
-BENCHMARKS = {"calls": calls, "growth": growth, "building": building}
+#: The benchmarks by name. Each gives titles with rows; a row whose "agrees" or
+#: "constant" says NO is a failure.
+BENCHMARKS = {"calls": calls, "growth": growth, "building": building,
+              "derivatives": derivatives}
 
 
 def _print(title, rows):
@@ -261,6 +344,7 @@ def _print(title, rows):
   else:
     print(tabulate.tabulate(cells, headers, disable_numparse=True,
                             stralign="right"))
+  sys.stdout.flush()
 
 
 def _format(value):

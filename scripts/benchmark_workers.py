@@ -30,6 +30,9 @@ _CHUNK_SECONDS = 2e-3
 _WARM_SECONDS = 0.3
 _WARM_CALLS = 16
 
+#: Results are compared at as many points as come to this, and at one at least.
+_BYTES_COMPARED = 64 << 20
+
 #: A rectifier this near to its kink may fall on either side of it.
 _KINK = 1e-5
 
@@ -38,19 +41,26 @@ class Unavailable(Exception):
   """This library cannot run here; `str` of it is the reason."""
 
 
-def weights_of(network, seed):
+def imported(module, library):
+  """The module; raises Unavailable where this Python has no such library."""
+  try:
+    return importlib.import_module(module)
+  except ImportError as error:
+    raise Unavailable("{} cannot be imported ({})".format(library, error))
+
+
+def weights_of(sizes, seed):
   """[(matrix, bias)] of float32, the same in every process."""
   random = np.random.RandomState(seed)
-  sizes = NETWORKS[network]
   return [(random.normal(0.0, (2.0 / rows) ** 0.5, (rows, columns)).astype("f"),
            random.normal(0.0, 0.1, columns).astype("f"))
           for rows, columns in zip(sizes, sizes[1:])]
 
 
-def points_of(network, batch, seed):
+def points_of(sizes, batch, seed):
   """[(x, labels)] of float32, none of them at the kink of a rectifier."""
   random = np.random.RandomState(seed + batch)
-  weights, sizes = weights_of(network, seed), NETWORKS[network]
+  weights = weights_of(sizes, seed)
   points = []
   for _ in range(_POINTS):
     x = random.normal(size=(batch, sizes[0])).astype("f")
@@ -72,6 +82,13 @@ def _near_kink(x, weights):
   return near
 
 
+def import_gradfeed():
+  """The package beside this file's folder."""
+  sys.path.insert(0, os.path.dirname(os.path.dirname(
+      os.path.abspath(__file__))))
+  return importlib.import_module("gradfeed")
+
+
 def _cross_entropy(tf, x, labels, weights):
   """The cross entropy, summed over the batch, in TensorFlow's words."""
   hidden = x
@@ -81,12 +98,12 @@ def _cross_entropy(tf, x, labels, weights):
       labels=labels, logits=hidden))
 
 
-class _Tensorflow:
-  """What the five ways to ask TensorFlow have in common."""
+class Tensorflow:
+  """What all ways to ask TensorFlow have in common."""
 
   def __init__(self, mode):
     import tensorflow.compat.v1 as tf  # pylint: disable=g-import-not-at-top
-    self._tf = tf
+    self.tf = tf
     self._is_old = tf.__version__.startswith("1.")
     if mode == "eager":
       if self._is_old:
@@ -98,71 +115,68 @@ class _Tensorflow:
       tf.disable_eager_execution()
 
   def versions(self):
-    return "TensorFlow {}".format(self._tf.__version__)
+    return "TensorFlow {}".format(self.tf.__version__)
 
-  def _variables(self, weights):
-    return [(self._tf.Variable(matrix), self._tf.Variable(bias))
+  def variables(self, weights):
+    return [(self.tf.Variable(matrix), self.tf.Variable(bias))
             for matrix, bias in weights]
 
   def _graph(self, weights, columns):
     """(session, x, labels, cross entropy) in a graph of their own."""
-    tf = self._tf
+    tf = self.tf
     graph = tf.Graph()
     with graph.as_default():
       x = tf.placeholder(tf.float32, [None, columns[0]], name="x")
       labels = tf.placeholder(tf.float32, [None, columns[-1]], name="labels")
-      loss = _cross_entropy(tf, x, labels, self._variables(weights))
+      loss = _cross_entropy(tf, x, labels, self.variables(weights))
       session = tf.Session()
       session.run(tf.global_variables_initializer())
     return session, x, labels, loss
 
 
-class Gradfeed(_Tensorflow):
+class Gradfeed(Tensorflow):
   """gradfeed.function of gradfeed.gradient."""
 
   def build(self, weights, columns):
-    sys.path.insert(0, os.path.dirname(os.path.dirname(
-        os.path.abspath(__file__))))
-    gradfeed = importlib.import_module("gradfeed")
+    gf = import_gradfeed()
     session, x, labels, loss = self._graph(weights, columns)
-    return gradfeed.function(
-        [x, labels], gradfeed.gradient(loss, x), session=session)
+    return gf.function([x, labels], gf.gradient(loss, x), session=session)
 
 
-class SessionRun(_Tensorflow):
+class SessionRun(Tensorflow):
   """Session.run of tf.gradients: the reference of every result."""
 
   def build(self, weights, columns):
     session, x, labels, loss = self._graph(weights, columns)
     with session.graph.as_default():
-      gradient, = self._tf.gradients(loss, x)
+      gradient, = self.tf.gradients(loss, x)
     run = session.run
     return lambda x_t, y_t: run(gradient, {x: x_t, labels: y_t})
 
 
-class MakeCallable(_Tensorflow):
+class MakeCallable(Tensorflow):
   """Session.make_callable of tf.gradients."""
 
   def build(self, weights, columns):
     session, x, labels, loss = self._graph(weights, columns)
     with session.graph.as_default():
-      gradient, = self._tf.gradients(loss, x)
+      gradient, = self.tf.gradients(loss, x)
     return session.make_callable(gradient, [x, labels])
 
 
-class Eager(_Tensorflow):
+class Eager(Tensorflow):
   """An eager GradientTape."""
 
   def __init__(self, unused_mode):
     super().__init__("eager")
 
   def build(self, weights, columns):
-    gradient = self._taped(self._variables(weights))
-    convert = self._tf.convert_to_tensor
+    gradient = self._taped(self.variables(weights))
+    convert = self.tf.convert_to_tensor
     return lambda x_t, y_t: gradient(convert(x_t), convert(y_t)).numpy()
 
   def _taped(self, variables):
-    tf = self._tf
+    tf = self.tf
 
     def gradient(x, labels):
       with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -177,11 +191,11 @@ class TfFunction(Eager):
   """tf.function of a GradientTape."""
 
   def build(self, weights, columns):
-    convert = self._tf.convert_to_tensor
-    spec = [self._tf.TensorSpec([None, n], self._tf.float32)
+    convert = self.tf.convert_to_tensor
+    spec = [self.tf.TensorSpec([None, n], self.tf.float32)
             for n in (columns[0], columns[-1])]
-    gradient = self._tf.function(
-        self._taped(self._variables(weights)), input_signature=spec)
+    gradient = self.tf.function(
+        self._taped(self.variables(weights)), input_signature=spec)
     return lambda x_t, y_t: gradient(convert(x_t), convert(y_t)).numpy()
 
 
@@ -189,10 +203,7 @@ class Jax:
   """jax.jit of jax.grad, weights as arguments, so that they may change."""
 
   def __init__(self, unused_mode):
-    try:
-      self._jax = importlib.import_module("jax")
-    except ImportError as error:
-      raise Unavailable("JAX cannot be imported ({})".format(error))
+    self._jax = imported("jax", "JAX")
 
   def versions(self):
     return "JAX {}".format(self._jax.__version__)
@@ -239,9 +250,9 @@ def memory():
 class Worker:
   """Answers what the parent asks; each method is one question."""
 
-  def __init__(self, library, mode):
-    self._library = LIBRARIES[library](mode)
-    self._built = {}
+  def __init__(self, library):
+    self._library = library
+    self._built = {}  # {what names it: (call, points)}
     self._points = None
     self._call = None
 
@@ -249,20 +260,25 @@ class Worker:
     return "{}, NumPy {}, Python {}".format(
         self._library.versions(), np.__version__, sys.version.split()[0])
 
-  def prepare(self, network, batch, seed):
-    """Builds, warms up, and returns [(dtype, shape, bytes)] for each point."""
-    cell = network, batch  # One shape each, as most programs have.
+  def build(self, network, batch, seed):
+    """Builds one cell; one shape each, as most programs have."""
+    sizes = NETWORKS[network]
+    self._built[network, batch, seed] = (
+        self._library.build(weights_of(sizes, seed), sizes),
+        points_of(sizes, batch, seed))
+
+  def prepare(self, *cell):
+    """Makes a cell the one to time, built once; [(dtype, shape, bytes)]."""
     if cell not in self._built:
-      self._built[cell] = self._library.build(
-          weights_of(network, seed), NETWORKS[network])
-    self._call = self._built[cell]
-    self._points = points_of(network, batch, seed)
-    results = []
-    for x, labels in self._points:
-      result = self._call(x, labels)
-      if type(result) is not np.ndarray:
-        raise TypeError("{} is not an array".format(type(result)))
-      results.append((result.dtype.str, result.shape, result.tobytes()))
+      self.build(*cell)
+    self._call, self._points = self._built[cell]
+    results, size = [], 0
+    for point in self._points:
+      if size > _BYTES_COMPARED:
+        break
+      for array in arrays_of(self._call(*point)):
+        results.append((array.dtype.str, array.shape, array.tobytes()))
+        size += array.nbytes
     return results
 
   def warm(self, seconds):
@@ -277,7 +293,9 @@ class Worker:
     """Seconds per call, of chunks of calls, in about `seconds`."""
     call, points = self._call, itertools.cycle(self._points)
     clock = time.perf_counter
-    per_call = self._chunk(call, points, clock, 4)
+    per_call = self._chunk(call, points, clock, 1)  # Others ran since.
+    if per_call < _CHUNK_SECONDS:
+      per_call = self._chunk(call, points, clock, 4)
     length = max(1, min(int(_CHUNK_SECONDS / per_call),
                         int(seconds / per_call)))
     chunks, end = [], clock() + seconds
@@ -288,17 +306,32 @@ class Worker:
   def _chunk(self, call, points, clock, length):
     chunk = list(itertools.islice(points, length))
     start = clock()
-    for x, labels in chunk:
-      call(x, labels)
+    for point in chunk:
+      call(*point)
     return (clock() - start) / length
 
   def memory(self):
     return memory()
 
 
-def main():
+def arrays_of(result):
+  """A result as a list; raises TypeError for what is not of NumPy."""
+  arrays = result if isinstance(result, list) else [result]
+  for array in arrays:
+    if type(array) is not np.ndarray:
+      raise TypeError("{} is not an array".format(type(array)))
+  return arrays
+
+
+def serve(libraries, worker):
+  """Answers the questions that come through the pipe until it is closed.
+
+  Args:
+    libraries: dict from str to what makes a library of a mode.
+    worker: what makes, of a library, the object with the answers.
+  """
   parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument("library", choices=sorted(LIBRARIES))
+  parser.add_argument("library", choices=sorted(libraries))
   parser.add_argument("--mode", choices=["v1", "v2"], default="v1")
   arguments = parser.parse_args()
   # Whatever libraries print goes to standard error; the pipe is for answers.
@@ -311,11 +344,14 @@ def main():
     pipe.flush()
 
   try:
-    worker = Worker(arguments.library, arguments.mode)
-    answer("ok", worker.hello())
+    answers = worker(libraries[arguments.library](arguments.mode))
+    answer("ok", answers.hello())
     while True:
       question, values = pickle.load(sys.stdin.buffer)
-      answer("ok", getattr(worker, question)(*values))
+      try:
+        answer("ok", getattr(answers, question)(*values))
+      except Unavailable as error:
+        answer("unavailable", str(error))
   except EOFError:
     return
   except Unavailable as error:
@@ -325,4 +361,4 @@ def main():
 
 
 if __name__ == "__main__":
-  main()
+  serve(LIBRARIES, Worker)

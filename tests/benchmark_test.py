@@ -14,6 +14,7 @@ _SCRIPTS = os.path.join(
     os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "scripts")
 _MODE = "--mode=" + os.environ.get("GRADFEED_MODE", "v1")
 _QUICK = ["--seconds=0.01", "--rounds=2", "--batches=1", _MODE]
+_SMALL = ["--seconds=0.01", "--rounds=1", "--shrink=16", _MODE]
 
 #: Runs the benchmark after `{}` has changed a part of it.
 _CHANGED = """
@@ -35,6 +36,20 @@ def off(library, question, *values):
     answer = [(dtype, shape, (
         np.frombuffer(data, dtype) * np.float32(1.001)).tobytes())
               for dtype, shape, data in answer]
+  return answer
+benchmark.Library.ask = off
+"""
+
+_A_THOUSANDTH_OFF_IN_A_CLASS = """
+import numpy as np
+ask = benchmark.Library.ask
+def off(library, question, *values):
+  answer = ask(library, question, *values)
+  if question == "prepare" and library.name == "gradfeed":
+    dtype, shape, data = answer[-1]
+    array = np.frombuffer(data, dtype).reshape(shape).copy()
+    array[:, 61] *= 1.001  # Each second one is in the loop.
+    answer[-1] = dtype, shape, array.tobytes()
   return answer
 benchmark.Library.ask = off
 """
@@ -101,6 +116,82 @@ class CallsTest(parameterized.TestCase):
     self.assertRegex(run.stderr, "FAILED: .*make_callable")
 
 
+class DerivativesTest(parameterized.TestCase):
+
+  def test_a_row_for_each_way_all_in_agreement(self):
+    with tempfile.TemporaryDirectory() as folder:
+      path = os.path.join(folder, "report.json")
+      run = _benchmark("derivatives", "--json=" + path, *_SMALL)
+      self.assertEqual(run.returncode, 0, run.stderr)
+      with open(path) as file:
+        report = json.load(file)
+    del report["environment"]
+    self.assertEqual([title.split(":")[0] for title in report], [
+        "jacobian_1000", "jacobian_10", "batch_jacobian", "jvp", "hessian",
+        "hvp", "per_example_gradient"])
+    for title, rows in report.items():
+      by_name = {row["library"]: row for row in rows}
+      expected = {"gradfeed", "session_run", "parallel_for", "jax", "torch"}
+      for line in run.stdout.splitlines():
+        name, separator, rest = line.partition(" is left out")
+        if separator and (rest.startswith(":") or rest.startswith(
+            " of {}:".format(title.split(":")[0]))):
+          expected.remove(name)
+      if title.startswith("jacobian_1000"):
+        expected.remove("session_run")
+        expected |= {"session_run, 31 of 62 classes",
+                     "session_run, all 62, in proportion or more"}
+      self.assertEqual(set(by_name), expected)
+      self.assertEqual(by_name["gradfeed"]["x gradfeed"], 1.0)
+      for name, row in by_name.items():
+        self.assertGreater(row["build s"], 0)
+        self.assertGreater(row["median ms"], 0)
+        if name in ("gradfeed", "session_run", "parallel_for"):
+          self.assertGreater(row["ops added"], 10)
+        if "proportion" not in name:
+          self.assertEqual(row["agrees"], "yes")
+          self.assertLess(row["max difference"], 1e-5)
+
+  def test_what_a_part_of_the_classes_takes_is_scaled_in_a_row_of_its_own(self):
+    run = _benchmark(
+        "derivatives", "--only=jacobian_1000,session_run", *_SMALL)
+    self.assertEqual(run.returncode, 0, run.stderr)
+    lines = run.stdout.splitlines()
+    part, = [line.split("classes")[1].split() for line in lines
+             if "31 of 62 classes" in line]
+    whole, = [line.split("or more")[1].split() for line in lines
+              if "all 62, in proportion" in line]
+    self.assertEqual(part[-1], "yes")
+    self.assertEqual(whole[-1], "-")  # Nothing that was compared.
+    self.assertEqual(int(whole[2]), 2 * int(part[2]))
+    self.assertEqual(part[5], "-")  # No ratio of a part to the whole.
+    self.assertGreater(float(whole[5]), 0)
+
+  def test_the_whole_loop_on_demand(self):
+    run = _benchmark(
+        "derivatives", "--only=jacobian_1000,session_run", "--whole", *_SMALL)
+    self.assertEqual(run.returncode, 0, run.stderr)
+    self.assertRegex(run.stdout, r"\n *session_run .*yes")
+    self.assertNotIn("proportion", run.stdout)
+
+  def test_a_thousandth_off_in_a_class_that_the_loop_leaves_out(self):
+    run = _changed(
+        _A_THOUSANDTH_OFF_IN_A_CLASS, ["derivatives"],
+        "--only=jacobian_1000,parallel_for", *_SMALL)
+    self.assertEqual(run.returncode, 1, run.stderr)
+    self.assertRegex(run.stdout, r"gradfeed .*NO\b")
+    self.assertRegex(run.stdout, r"parallel_for .*yes\b")
+
+  def test_a_thousandth_off_is_a_failure(self):
+    run = _changed(
+        _A_THOUSANDTH_OFF.replace("make_callable", "parallel_for"),
+        ["derivatives"], "--only=per_example_gradient,parallel_for", *_SMALL)
+    self.assertEqual(run.returncode, 1, run.stderr)
+    self.assertRegex(run.stdout, r"parallel_for .*NO\b")
+    self.assertRegex(run.stdout, r"gradfeed .*yes\b")
+    self.assertRegex(run.stderr, "FAILED: .*parallel_for")
+
+
 class GrowthTest(parameterized.TestCase):
 
   def test_nothing_grows_and_the_copy_is_as_large_as_what_is_copied(self):
@@ -131,6 +222,7 @@ class RefusalTest(parameterized.TestCase):
   @parameterized.named_parameters(
       ("unknown_benchmark", ["callz"], "callz.*calls, growth, building"),
       ("unknown_library", ["--only=numpy"], "numpy; it takes gradfeed,"),
+      ("unknown_task", ["derivatives", "--only=tiny"], "tiny; .*hessian, hvp"),
       ("no_number", ["--batches=many"], "numbers of rows, not many"),
   )
   def test_one_line_and_status_one(self, arguments, message):
