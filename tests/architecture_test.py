@@ -19,7 +19,9 @@ FLOORS = [
     ("ground: what, why, fix", ["errors"]),
     ("ground: TensorFlow, memory", ["_tf", "memos"]),
     ("names and nodes", [
-        "tensors", "lifting", "inlining", "functionalising", "callables"]),
+        "tensors", "lifting", "inlining", "lists", "callables"]),
+    ("nodes: loops and branches", ["primitives"]),
+    ("nodes: loops and branches in another form", ["functionalising"]),
     ("graphs: what is there", [
         "feeds", "outputs", "paths", "sessions"]),
     ("graphs: what is found out", ["known", "orders", "parts"]),
