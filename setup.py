@@ -31,7 +31,7 @@ setuptools.setup(
     extras_require={
         "tf": ["tensorflow>=1.15,<3"],
         "cli": ["tabulate"],
-        "test": ["pytest>=6", "pytest-xdist", "tabulate"],
+        "test": ["autograd", "pytest>=6", "pytest-xdist", "scipy", "tabulate"],
     },
     classifiers=[
         "Development Status :: 4 - Beta",

@@ -28,6 +28,7 @@ _REPLACEMENTS = {
         "tf.one_hot(labels, depth)",
 }
 
+_MOST_KNOWN = 4096
 _known = {}
 
 
@@ -79,6 +80,8 @@ def _gap(op, indices):
       (dtype, str(shape), None if value is None else value.tobytes())
       for dtype, shape, value in inputs))
   if key not in _known:
+    if len(_known) >= _MOST_KNOWN:
+      _known.clear()
     _known[key] = _tried(node, inputs, indices)
   return _known[key]
 

@@ -190,8 +190,7 @@ class Scratch:
     befores = list({before.name: before for before in self._befores}.values())
     if befores:
       for name, op in new.items():
-        inputs = found[name].inputs
-        if len(inputs) and not any(t.op.name in part for t in inputs):
+        if any(t.op.name not in part for t in found[name].inputs):
           _tf.add_control_inputs(op, befores)
 
 
