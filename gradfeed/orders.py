@@ -7,6 +7,7 @@ is differentiated in a graph of its own, and what comes out is looked at.
 
 from gradfeed import _tf
 from gradfeed import paths
+from gradfeed import wrongs
 from gradfeed._tf import tf
 
 #: Ops of loops, arrays and variables: what they do is seen in other ops.
@@ -19,6 +20,12 @@ _REPLACEMENTS = {
     "CTCLoss": "tf.nn.ctc_loss_v2 with dense labels",
     "LRN": "x / (bias + alpha * squares) ** beta, with the sums of squares "
            "from tf.nn.avg_pool",
+    "LogMatrixDeterminant":
+        "2 * tf.reduce_sum(tf.log(tf.linalg.diag_part(tf.linalg.cholesky(a)))) "
+        "(of a positive definite matrix)",
+    "MatrixDeterminant":
+        "tf.reduce_prod(tf.linalg.diag_part(tf.linalg.cholesky(a))) ** 2 (of a "
+        "positive definite matrix)",
     "ResizeBicubic": "products with the interpolation matrices (tf.einsum)",
     "ResizeBilinear": "products with the interpolation matrices (tf.einsum)",
     "ResizeNearestNeighbor": "tf.repeat or tf.gather along the axes",
@@ -107,9 +114,15 @@ def _tried(node, inputs, indices):
     trace = paths.Trace(first, [given[i] for i in indices] + seeds)
     gaps = trace.missing + [
         blocked for blocked in trace.blocked.values() if paths.hides(blocked)]
-    if not gaps:
+    if gaps:
+      return _told(node.op, gaps[0])
+    wrong = wrongs.wrong_gradient(trace)
+    if wrong is None:
       return None
-    return _told(node.op, gaps[0])
+    within, why, fix = wrong
+    return ("its gradient is made of {}, and the one of that is wrong in "
+            "TensorFlow {}: {}".format(within.type, _tf.VERSION, why),
+            fix if within.type == node.op else _fix(node.op))
 
 
 def _told(op_type, gap):
@@ -118,8 +131,11 @@ def _told(op_type, gap):
   if gap.type == "PreventGradient":
     why = "TensorFlow says: {}".format(
         gap.get_attr("message").decode().strip())
+  return why, _fix(op_type)
+
+
+def _fix(op_type):
   replacement = _REPLACEMENTS.get(op_type)
-  fix = ("Use {} in its place.".format(replacement) if replacement else
-         "Write it from ops that have a second derivative, or give it a "
-         "gradient of your own (tf.custom_gradient).")
-  return why, fix
+  return ("Use {} in its place.".format(replacement) if replacement else
+          "Write it from ops that have a second derivative, or give it a "
+          "gradient of your own (tf.custom_gradient).")

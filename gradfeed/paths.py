@@ -271,6 +271,7 @@ class Trace:
     self.second_order = []
     self._stops = {stop.op.name for stop in stops}
     self._xs = {x.name for x in xs}
+    self._on_path = None
     # From x on, as TensorFlow does: what lies above x does not matter.
     self._dependent = _users(xs)
     self.missing = self._walk(ys)
@@ -279,9 +280,25 @@ class Trace:
         if name not in self.blocked and name not in self._stops)
 
   def is_on_path(self, tensor):
-    """Whether `tensor` is an x, or depends on one, and a gradient arrives."""
-    return tensor.name in self.tensors and (
-        tensor.name in self._xs or tensor.op.name in self._dependent)
+    """Whether a gradient arrives at `tensor` and goes on to an x."""
+    if self._on_path is None:
+      self._on_path = self._forward()
+    return tensor.name in self._on_path
+
+  def _forward(self):
+    """The names of the tensors that lead from an x along the path."""
+    users = collections.defaultdict(list)
+    for op in self.path.values():
+      for tensor in _passed_to(op):
+        users[tensor.name].append(op)
+    found, queue = set(), [name for name in self._xs if name in self.tensors]
+    while queue:
+      name = queue.pop()
+      if name not in found:
+        found.add(name)
+        queue.extend(t.name for op in users[name] for t in op.outputs
+                     if t.name in self.tensors)
+    return found
 
   def _walk(self, ys):
     missing = []

@@ -18,6 +18,7 @@ from gradfeed import paths
 from gradfeed import reasons
 from gradfeed import tensors
 from gradfeed import twins
+from gradfeed import wrongs
 from gradfeed._tf import tf
 
 
@@ -326,7 +327,19 @@ class Product:
           "Hold its output constant (stop_gradients=[{}]) or register a "
           "gradient with tf.RegisterGradient.".format(
               ", ".join(repr(t.name) for t in op.outputs)))
+    self._refuse_wrong(trace)
     return trace
+
+  def _refuse_wrong(self, trace):
+    found = wrongs.wrong_gradient(trace)
+    if found is not None:
+      op, why, fix = found
+      raise errors.UnsupportedGraphError(
+          "No right gradient of {} by {}.".format(
+              tensors.describe_all(self.ys),
+              tensors.describe_all(self.leaves)),
+          "TensorFlow {} has a wrong one for {} '{}': {}".format(
+              _tf.VERSION, op.type, op.name, why), fix)
 
   def _refuse_lost(self, trace):
     lost = [x for x in self.xs if x.name not in trace.tensors]

@@ -24,8 +24,8 @@ FLOORS = [
     ("nodes: loops and branches in another form", ["functionalising"]),
     ("graphs: what is there", [
         "feeds", "outputs", "paths", "sessions"]),
-    ("graphs: what is found out", ["known", "orders", "parts"]),
-    ("graphs: rules for rows", ["row_rules"]),
+    ("graphs: what is found out", ["known", "parts", "wrongs"]),
+    ("graphs: orders, rules for rows", ["orders", "row_rules"]),
     ("graphs: rows", ["rows"]),
     ("graphs: what is copied", [
         "copies", "reasons", "snapshots", "specialising"]),

@@ -1,0 +1,69 @@
+"""Ops of which a gradient that TensorFlow registers is known to be wrong.
+
+Each was found by central differences, and leaves the caller with a number that
+looks right. What only a value can tell (a product over a zero) is not here.
+"""
+
+import numpy as np
+
+from gradfeed import _tf
+
+
+def wrong_gradient(trace):
+  """The first op whose gradient would be wrong on its way from ys to xs.
+
+  Args:
+    trace: `paths.Trace` of the derivative.
+
+  Returns:
+    (op, str why, str fix), or None.
+  """
+  for op in trace.path.values():
+    judge = _JUDGES.get(op.type)
+    found = judge and judge(op, trace)
+    if found:
+      return (op,) + found
+  return None
+
+
+def _inverse(op, unused_trace):
+  """-A^-1 dA A^-1 is not transposed where the inverse itself is."""
+  if _tf.IS_TF2 or not op.get_attr("adjoint"):
+    return None
+  return ("it does not mind adjoint=True.",
+          "Use tf.linalg.adjoint(tf.linalg.inv(a)), without adjoint=True.")
+
+
+def _cross_entropy(op, trace):
+  """What the gradient by the logits owes to the labels is left out."""
+  if op.outputs[1].name not in trace.tensors or not trace.is_on_path(
+      op.inputs[1]):
+    return None
+  return ("in the second derivative it leaves out that the gradient by the "
+          "logits depends on the labels.",
+          "Use -tf.reduce_sum(labels * tf.nn.log_softmax(logits), axis=-1) "
+          "in its place; or hold the labels constant, if they are meant to be "
+          "(tf.stop_gradient).")
+
+
+def _stitch(op, unused_trace):
+  """Of what is overwritten, nothing depends on it."""
+  half = len(op.inputs) // 2
+  indices = [_tf.static_value(t) for t in op.inputs[:half]]
+  if any(index is None for index in indices):
+    return None
+  flat = np.concatenate([np.ravel(index) for index in indices])
+  repeated = [int(i) for i in np.unique(flat) if np.sum(flat == i) > 1]
+  if not repeated:
+    return None
+  return ("index {} is there more than once: the last value takes the place, "
+          "and the gradient goes to all of them.".format(repeated[0]),
+          "Leave out the values that are overwritten.")
+
+
+_JUDGES = {
+    "DynamicStitch": _stitch,
+    "MatrixInverse": _inverse,
+    "ParallelDynamicStitch": _stitch,
+    "SoftmaxCrossEntropyWithLogits": _cross_entropy,
+}
