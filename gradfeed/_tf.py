@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import types
 import weakref
 
 import numpy as np
@@ -28,7 +29,6 @@ from tensorflow.python.framework import func_graph
 from tensorflow.python.framework import function_def_to_graph
 from tensorflow.python.framework import indexed_slices
 from tensorflow.python.framework import ops
-from tensorflow.python.ops import control_flow_util_v2
 from tensorflow.python.ops import resource_variable_ops
 from tensorflow.python.ops import variables
 from tensorflow.python.ops.parallel_for import control_flow_ops as parallel_for
@@ -105,6 +105,12 @@ def has_gradient(op):
   except LookupError:
     return False
   return True
+
+
+def has_own_gradient(node):
+  """Whether a NodeDef names a gradient function, as of `tf.custom_gradient`.
+  """
+  return "_gradient_op_type" in node.attr
 
 
 def is_reference(tensor):
@@ -233,11 +239,11 @@ def show_bodies(graph):
   for name, function in list(graph._functions.items()):
     if isinstance(getattr(function, "graph", None), func_graph.FuncGraph):
       continue
-    body = function_graph(graph, function_definition(graph, name))
+    function.graph = body = function_graph(
+        graph, function_definition(graph, name))
+    function.function_type = types.SimpleNamespace(flat_outputs=body.outputs)
+    function._func_graph_outputs = body.outputs  # What older TF reads.
     show_bodies(body)
-    body.outer_graph = apart = func_graph.FuncGraph("apart")
-    control_flow_util_v2.create_new_tf_function(body)
-    graph._functions[name] = apart._functions[name]
 
 
 def looped(body, dtypes, count):

@@ -7,6 +7,7 @@ from gradfeed import arguments
 from gradfeed import errors
 from gradfeed import jacobians
 from gradfeed import memos
+from gradfeed import products
 from gradfeed import stacks
 from gradfeed import tensors
 from gradfeed._tf import tf
@@ -254,12 +255,13 @@ def _check(linear, x, op):
 
 def _probes(scratch, y):
   _, _, shape = held_numbers(scratch, y)
+  shape = tf.convert_to_tensor(shape, tf.int32)  # Of no axes: of no dtype.
 
   def cotangent(i):
     plain = tf.cast(tf.reshape(tf.cos(tf.range(
         tf.cast(tf.reduce_prod(shape), tf.float32))), shape), y.dtype)
     weighed = plain * _weights(shape, y.dtype)
-    return [tf.where(tf.fill(shape, tf.equal(i, 0)), plain, weighed)]
+    return [tf.where_v2(tf.equal(i, 0), plain, weighed)]
 
   return cotangent
 
@@ -330,9 +332,10 @@ class _OneHot:
   def __init__(self, y, index, axis):
     self._y = y
     rank = y.shape.ndims
-    if rank is None or not -rank <= axis < rank:
+    if rank is None or not isinstance(axis, (int, np.integer)) or not (
+        -rank <= axis < rank):
       raise errors.ArgumentError(
-          "y = {} has no axis {}.".format(tensors.describe(y), axis),
+          "y = {} has no axis {!r}.".format(tensors.describe(y), axis),
           "It is the axis that counts classes, and the rank has to be known.",
           "Pass logits of shape [B, classes] and axis=-1.")
     self._axis = axis % rank
@@ -341,7 +344,7 @@ class _OneHot:
       self._index = tensors.read_of(tensors.resolve(index, y.graph, "index"))
       key, dtype = self._index.name, self._index.dtype.base_dtype
     else:
-      self._index = np.asarray(index)
+      self._index = products.array_of(index, errors.ArgumentError, "index")
       key = self._index.dtype.str, self._index.shape, self._index.tobytes()
       dtype = tf.as_dtype(self._index.dtype)
     shape = tf.TensorShape(self._index.shape)

@@ -113,7 +113,8 @@ class Function:
       chunks.check(chunk, self._base.slots[:self._input_count()],
                    self._outputs)
     self._is_direct = (
-        not self.needs and chunk is None and len(self._structures) == len(self._inputs) and
+        not self.needs and chunk is None and
+        len(self._structures) == len(self._inputs) and
         all(isinstance(leaf, tensors.Point) for leaf in self._inputs) and
         not any(map(tensors.is_container, self._structures)))
     self._slots = self._base.slots[:len(self._inputs)]

@@ -28,13 +28,25 @@ TANGENT = "tangent v"
 
 def as_array(value, y, role):
   """`value` as an array; numbers of another kind in the dtype of `y`."""
-  array = np.asarray(value)
+  array = array_of(value, errors.SHAPE_ERRORS[role], role)
   if array.dtype.kind in "iufb" and y.dtype.is_floating or (
       array.dtype.kind in "iufbc" and y.dtype.is_complex):
     return array.astype(y.dtype.as_numpy_dtype)
   if array.dtype.kind not in "cfVb":
     raise unfit(role, array.dtype, array.shape, y)
   return array
+
+
+def array_of(value, error_class, role):
+  """`value` as an array, or an `error_class` that says what cannot be one."""
+  try:
+    return np.asarray(value)
+  except (NotImplementedError, TypeError, ValueError) as error:
+    raise error_class(
+        "{} is a {} that is no array.".format(role, type(value).__name__),
+        "{}: {}".format(type(error).__name__, str(error).split("\n")[0]),
+        "Pass one tensor (tf.stack makes one of a list) or an array of "
+        "numbers.") from None
 
 
 def unfit(role, dtype, shape, y):
@@ -92,8 +104,8 @@ class Cotangent:
 class Seed:
   """A cotangent that stands for any: all that depends on it is linear in it.
 
-  Its value, zero, does not matter. It is no constant and no result of
-  ZerosLike, which gradients of TensorFlow leave out where they find them.
+  It is one, for some gradients of TensorFlow divide by it or take its
+  logarithm. It is no constant: those they fold.
   """
 
   key = "seed"
@@ -110,7 +122,7 @@ class Seed:
 
     def build():
       return tf.placeholder_with_default(
-          tf.zeros_like(y), y.shape, name="seed")
+          tf.ones_like(y), y.shape, name="seed")
 
     return memos.once(y.graph, ("seed", y.name), build)
 

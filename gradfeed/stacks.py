@@ -119,8 +119,10 @@ class Transposed:
         count = scratch.holder(count)
 
       def body(i):
-        at = scratch.copy(part, found, dict(zip(
-            [seed.name for seed in self.seeds], cotangent(i))), "body")
+        given = dict(zip([seed.name for seed in self.seeds], cotangent(i)))
+        for seed in self.seeds:
+          given[seed.name].set_shape(seed.shape)
+        at = scratch.copy(part, found, given, "body", same_shapes=True)
         return [kept(i, at(result.name)) for result in wanted]
 
       stacked = scratch.mapped(body, count, chunk)

@@ -7,6 +7,8 @@ the results need then moves to the user's graph: an attempt that fails leaves
 nothing behind.
 """
 
+import contextlib
+
 from gradfeed import _tf
 from gradfeed import copies
 from gradfeed import errors
@@ -49,7 +51,10 @@ class Scratch:
       value = tensor.op.get_attr("value")
       if tf.TensorShape(value.tensor_shape).num_elements() <= _LARGEST_CONSTANT:
         return tf.constant(tf.make_ndarray(value), tensor.dtype, name="known")
-    return tf.placeholder(tensor.dtype.base_dtype, tensor.shape, name="held")
+    shape = tensor.shape
+    if tensor.op.type == "DynamicStitch" and shape.ndims and not _tf.IS_TF2:
+      shape = [None] + shape.as_list()[1:]  # TF 1 counts 1 where nothing is.
+    return tf.placeholder(tensor.dtype.base_dtype, shape, name="held")
 
   def picker(self, tensor, axis):
     """Picks rows of a tensor of the user's, one at a time.
@@ -69,8 +74,8 @@ class Scratch:
     def pick(i):
       read = filled_up if self._fills_up else whole
       # One row may stand for all; and there may be no row i.
-      own = tf.where(_tf.captured(last) > 1,
-                     tf.minimum(i, _tf.captured(last)), 0)
+      own = tf.where_v2(_tf.captured(last) > 1,
+                        tf.minimum(i, _tf.captured(last)), 0)
       return tf.expand_dims(
           tf.gather(_tf.captured(read), own, axis=axis), axis)
 
@@ -99,12 +104,13 @@ class Scratch:
       raise
     except Exception:  # pylint: disable=broad-except
       # The vectoriser raises whatever its converters stumble over.
-      stacked = _tf.looped(body, _dtypes(body), at_least_one)
+      with _told(self.graph):
+        stacked = _tf.looped(body, _dtypes(body), at_least_one)
     if chunk is None and isinstance(count, int) and count:
       return stacked
     return [part[:count] for part in stacked]
 
-  def copy(self, part, found, replaced, label):
+  def copy(self, part, found, replaced, label, same_shapes=False):
     """Copies a part of the user's graph into the default graph.
 
     Args:
@@ -113,12 +119,18 @@ class Scratch:
       replaced: dict from tensor name to the tensor, of the scratch graph, that
         is read in its place.
       label: str, the name scope of the copy.
+      same_shapes: bool; whether each tensor has the static shape that it has
+        in the user's graph, which ops may count on.
 
     Returns:
       function from the name of a tensor to the tensor that has its value here.
     """
     made = copies.nodes_of(self.graph, part, found, replaced)
     self._befores.extend(before for _, before in made.waits)
+    if same_shapes:
+      for node in made.nodes:
+        node.attr["_output_shapes"].list.shape.extend(
+            t.shape.as_proto() for t in found[node.name].outputs)
     here = tf.get_default_graph()
     functions = _library(self.graph, made.nodes, here)
     external = {name: _tf.captured(
@@ -178,8 +190,9 @@ class Scratch:
                  for holder, name in held.items()}
     made = copies.nodes_of(self._scratch, part, found, originals)
     functions = _library(self._scratch, made.nodes, self.graph)
-    new = copies.place(self._scratch, made._replace(functions=functions),
-                       made.external, label)
+    with _told(self.graph):
+      new = copies.place(self._scratch, made._replace(functions=functions),
+                         made.external, label)
     self._order(new, part, found)
     return [originals[result.name] if result.name in held
             else copies.output_of(made, new, result.name)
@@ -192,6 +205,22 @@ class Scratch:
       for name, op in new.items():
         if any(t.op.name not in part for t in found[name].inputs):
           _tf.add_control_inputs(op, befores)
+
+
+@contextlib.contextmanager
+def _told(graph):
+  """What TensorFlow raises inside is told as an error of gradfeed."""
+  try:
+    yield
+  except errors.GradfeedError:
+    raise
+  except Exception as error:  # pylint: disable=broad-except
+    raise errors.UnsupportedGraphError(
+        "TensorFlow cannot repeat a part of {} for many values.".format(graph),
+        "It raises {}: {}".format(
+            type(error).__name__, str(error).split("\n")[0]),
+        "Use `vjp` or `gradient`, one value after the other, or differentiate "
+        "by a tensor further on the way.") from error
 
 
 def _library(graph, nodes, other):
@@ -210,9 +239,13 @@ _PRIMITIVES = frozenset([
 
 
 def is_plain(ops):
-  """Whether there is no control flow of v1 and nothing random in `ops`."""
-  return not any(op.type in _PRIMITIVES or paths.RANDOM.search(op.type)
-                 for op in ops)
+  """Whether copies of `ops` on other values are what they are themselves.
+
+  Not with control flow of v1; not with what is random; and not with a gradient
+  of their own (`tf.custom_gradient`), which reads tensors beside them.
+  """
+  return not any(op.type in _PRIMITIVES or paths.RANDOM.search(op.type) or
+                 _tf.has_own_gradient(op.node_def) for op in ops)
 
 
 #: Ops of which TensorFlow's vectorised form mixes up the axes.

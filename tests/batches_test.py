@@ -144,6 +144,14 @@ class CoupledRowsTest(graphs.GraphTest):
     self.assertGreater(np.abs(want).sum(), np.abs(_blocks(want)).sum())
     self.assertGreater(self.count(), before)
 
+  def test_s4_the_probe_of_one_number_for_each_row(self):
+    x = tf.placeholder(tf.float64, [3, 2])
+    y = tf.foldl(lambda a, b: a * b + 1.0, tf.transpose(x))
+    got, whole = self.session.run(
+        [gf.batch_jacobian(y, x), gf.jacobian(y, x)],
+        {x: np.arange(6.0).reshape(3, 2)})
+    np.testing.assert_allclose(got, np.einsum("bbj->bj", whole))
+
   @parameterized.named_parameters(("v1", 1), ("v2", 2))
   def test_s4_a_probe_tells_where_no_rule_does(self, version):
     x = tf.placeholder(tf.float64, [None, 3], name="x")
@@ -256,6 +264,12 @@ class ClassGradientTest(graphs.GraphTest):
     with self.assertRaisesRegex(gf.ArgumentError, "no class of 'y:0'"):
       gf.class_gradient(self.y, self.x, index)
     self.assertEqual(self.count(), before)
+
+  def test_an_index_or_an_axis_that_is_no_number(self):
+    y = tf.placeholder(tf.float64, [None, 3])
+    for index, axis in (([tf.constant(1)], -1), ([[1], [1, 2]], -1), (1, "a")):
+      with self.assertRaises(gf.ArgumentError):
+        gf.class_gradient(y, y, index, axis=axis)
 
   def test_an_axis_that_is_not_there(self):
     for axis in (2, -3):

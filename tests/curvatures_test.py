@@ -260,10 +260,17 @@ class SecondOrderTest(graphs.GraphTest):
       ("norm", lambda x: tf.nn.l2_normalize(x, 1)),
       ("inverse", lambda x: tf.linalg.inv(x + 3.0 * tf.eye(
           2, dtype=x.dtype))),
+      ("quotient_of_numbers", lambda x: tf.reduce_sum(x) / tf.reduce_sum(
+          x * x)),
+      ("diagonal", lambda x: tf.linalg.diag_part(x) ** 3),
+      ("on_a_diagonal", lambda x: tf.linalg.set_diag(x ** 3, x[:, 0] ** 2)),
+      ("cholesky", lambda x: tf.linalg.cholesky(
+          tf.matmul(x, x, transpose_b=True))),
       ("lookup", lambda x: tf.gather(x, [1, 1, 0]) ** 3))
   def test_of_ops(self, function):
-    x = tf.placeholder(tf.float64, [2, 2])
-    self._check(function(x), x, np.array([[0.5, 1.5], [0.7, 0.2]]))
+    for shape in ([2, 2], [None, 2]):
+      x = tf.placeholder(tf.float64, shape)
+      self._check(function(x), x, np.array([[0.5, 1.5], [0.7, 0.2]]))
 
   @parameterized.named_parameters(
       ("softsign", "Softsign 'op'", "x / .1 . tf.abs.x..",

@@ -371,6 +371,15 @@ class GradientTest(graphs.GraphTest):
     np.testing.assert_allclose(
         self.session.run(dx, {x: [1.0, 2.0]}), [6.0, 40.0])
 
+  @parameterized.named_parameters(
+      ("tensors", lambda: [tf.constant(1.0, tf.float64)] * 2),
+      ("ragged", lambda: [[1.0], [2.0, 3.0]]),
+      ("object", object))
+  def test_s13_grad_ys_that_is_no_array(self, make):
+    x = tf.placeholder(tf.float64, [2])
+    with self.assertRaises(gf.CotangentError):
+      gf.gradient(x * x, x, grad_ys=make())
+
   def test_grad_ys_of_a_structure(self):
     x = tf.placeholder(tf.float64, [2])
     y = {"b": x * x, "a": tf.reduce_sum(x)}
@@ -381,7 +390,8 @@ class GradientTest(graphs.GraphTest):
   def test_grad_ys_that_is_a_variable(self):
     x = tf.placeholder(tf.float64, [2])
     for use_resource in (False, True):
-      v = graphs.variable("v{:d}".format(use_resource), [3.0, 10.0], use_resource)
+      v = graphs.variable(
+          "v{:d}".format(use_resource), [3.0, 10.0], use_resource)
       dx = gf.gradient(x * x, x, grad_ys=v)
       self.initialize()
       np.testing.assert_allclose(

@@ -105,6 +105,20 @@ class PerExampleGradientTest(graphs.GraphTest):
   def test_in_other_ways(self, settings):
     self._check(_dense, **settings)
 
+  def test_with_a_gradient_of_its_own(self):
+
+    @tf.custom_gradient
+    def doubled(a):  # Its gradient reads a tensor beside it.
+      return a * a, lambda dy: 4.0 * dy * a
+
+    x = tf.placeholder(tf.float64, [None, 3])
+    w = tf.constant([1.0, 2.0, 3.0], tf.float64)
+    losses = tf.reduce_sum(doubled(x * w), 1)
+    at = np.random.RandomState(0).normal(size=[4, 3])
+    np.testing.assert_allclose(
+        self.session.run(gf.per_example_gradient(losses, w), {x: at}),
+        4.0 * at * at * [1.0, 2.0, 3.0])
+
   def test_of_a_batch_of_known_size(self):
     self._check(_dense, static=6)
 

@@ -101,9 +101,10 @@ class JacobianTest(graphs.GraphTest):
     expected = (matrix * 2 * at.reshape([1, -1])).reshape(y_shape + x_shape)
     for static in (x_shape, [None] * len(x_shape), None):
       x = tf.placeholder(tf.float64, static)
-      y = tf.reshape(tf.linalg.matvec(matrix, tf.reshape(x * x, [-1])),
-                     y_shape if static == x_shape else tf.placeholder_with_default(
-                         np.array(y_shape, np.int32), [None]))
+      shape = (y_shape if static == x_shape else
+               tf.placeholder_with_default(np.array(y_shape, np.int32), [None]))
+      y = tf.reshape(
+          tf.linalg.matvec(matrix, tf.reshape(x * x, [-1])), shape)
       for chunk in (None, 2):
         j = gf.jacobian(y, x, chunk=chunk)
         np.testing.assert_allclose(
@@ -392,6 +393,32 @@ class JacobianTest(graphs.GraphTest):
     np.testing.assert_array_equal(self.session.run(y, {x: at}), value)
 
 
+class FunctionsTest(graphs.GraphTest):
+  """Calls of a `tf.function` between x and y."""
+
+  def test_agrees_with_what_it_calls(self):
+
+    def cube(a):
+      return a ** 3 * tf.reduce_sum(a, 1, keepdims=True)
+
+    x = tf.placeholder(tf.float64, [None, 3])
+    outer = tf.function(
+        lambda a: tf.sin(tf.function(cube, autograph=False)(a)),
+        autograph=False)
+    v = np.random.RandomState(1).normal(size=[2, 3])
+
+    def all_of(y):
+      return [gf.jacobian(y, x), gf.jacobian(y, x, chunk=2),
+              gf.batch_jacobian(y, x, coupled=True), gf.jvp(y, x, v),
+              gf.hessian(y, x)]
+
+    at = {x: np.random.RandomState(0).normal(size=[2, 3])}
+    self.session.run(outer(x), at)
+    for got, want in zip(*self.session.run(
+        [all_of(outer(x)), all_of(tf.sin(cube(x)))], at)):
+      np.testing.assert_allclose(got, want, atol=1e-12)
+
+
 class JvpTest(graphs.GraphTest):
 
   def test_is_adjoint_to_vjp(self):
@@ -419,6 +446,19 @@ class JvpTest(graphs.GraphTest):
     np.testing.assert_allclose(
         self.session.run(gf.jvp(y, x, v), {x: at}),
         (ahead - behind) / (2.0 * step), atol=1e-8)
+
+  @parameterized.named_parameters(
+      ("logarithm", lambda x: tf.math.cumulative_logsumexp(x, 1)),
+      ("reciprocal", lambda x: tf.math.reduce_euclidean_norm(x, 1)))
+  def test_where_a_gradient_is_divided_by(self, function):
+    if not tf.__version__.startswith("2."):
+      self.skipTest("TF 1 has no such gradient.")
+    x = tf.placeholder(tf.float64, [2, 3])
+    y = function(x)
+    at, v = np.random.RandomState(4).normal(size=[2, 2, 3])
+    moved, whole = self.session.run(
+        [gf.jvp(y, x, v), gf.jacobian(y, x)], {x: at})
+    np.testing.assert_allclose(moved, np.tensordot(whole, v, 2))
 
   def test_of_structures(self):
     a = tf.placeholder(tf.float64, [2])

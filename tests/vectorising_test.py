@@ -85,11 +85,27 @@ class ScratchTest(graphs.GraphTest):
         x = tf.placeholder(tf.float64, [None, 3])
         y = tf.tanh(x) * x
         before = len(graph.get_operations())
-        with unittest.mock.patch.object(
-            vectorising, "_at_once", way or vectorising._at_once):  # pylint: disable=protected-access
+        taken = way or vectorising._at_once  # pylint: disable=protected-access
+        with unittest.mock.patch.object(vectorising, "_at_once", taken):
           gf.jacobian(y, x)
         counts.append(len(graph.get_operations()) - before)
     self.assertLess(counts[1], counts[0] + 30)
+
+  def test_where_neither_way_is_there(self):
+    x = tf.placeholder(tf.float64, [2], name="x")
+    y = x * x
+    before = self.count()
+
+    def fail(*unused):
+      raise ValueError("Shapes do not fit.")
+
+    with unittest.mock.patch.object(vectorising, "_at_once", fail):
+      with unittest.mock.patch.object(_tf, "looped", fail):
+        with self.assertRaisesRegex(
+            gf.UnsupportedGraphError, "Shapes do not fit.*\n.*vjp"):
+          gf.jacobian(y, x)
+    self.assertEmpty([op.name for op in self.graph.get_operations()[before:]
+                      if "jacobian" in op.name])
 
   def test_what_parallel_for_says_of_its_failures_is_left_out(self):
     records = []
