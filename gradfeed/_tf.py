@@ -107,6 +107,14 @@ def has_gradient(op):
   return True
 
 
+def registered_gradient(name):
+  """The gradient function registered as `name`, or None."""
+  try:
+    return ops._gradient_registry.lookup(name)
+  except LookupError:
+    return None
+
+
 def has_own_gradient(node):
   """Whether a NodeDef names a gradient function, as of `tf.custom_gradient`.
   """
@@ -168,6 +176,16 @@ def scratch_graph():
   either mode of TensorFlow.
   """
   return func_graph.FuncGraph("gradfeed")
+
+
+def is_function(graph):
+  """Whether `graph` is the body of a function."""
+  return isinstance(graph, func_graph.FuncGraph)
+
+
+def captures(graph):
+  """[(tensor outside, tensor inside)] of what a function reads from outside."""
+  return list(zip(graph.external_captures, graph.internal_captures))
 
 
 def vectorised(body, count):
@@ -341,6 +359,23 @@ def building(graph, context_of=None):
       stack.enter_context(_without_overrides(graph))
       stack.enter_context(tf.name_scope(SCOPE))
       yield
+
+
+@contextlib.contextmanager
+def arrays_of_v1():
+  """Tensor arrays that are made inside are of the kind that TF 1 has.
+
+  The gradient of one makes another, and of the kind that the process is set to,
+  which fails for a graph of the other kind.
+  """
+  is_set = tf.control_flow_v2_enabled()
+  if is_set:
+    tf.disable_control_flow_v2()
+  try:
+    yield
+  finally:
+    if is_set:
+      tf.enable_control_flow_v2()
 
 
 def raw_session(session):

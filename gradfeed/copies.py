@@ -13,6 +13,7 @@ from gradfeed import _tf
 from gradfeed import errors
 from gradfeed import inlining
 from gradfeed import lifting
+from gradfeed import own_gradients
 from gradfeed import parts
 from gradfeed import paths
 from gradfeed import tensors
@@ -352,6 +353,7 @@ def _renew_functions(graph, handles, nodes, differentiated):
       named[argument.name] = handle
       _tf.set_handle_data(argument, *handle[1:])
     for node in function.node_def:
+      own_gradients.keep(node)
       renew(node, {i: named[source] for i, source in enumerate(node.input)
                    if source in named})
 

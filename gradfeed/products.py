@@ -4,6 +4,7 @@ Everything that is differentiated goes through `Product.build`, the only place
 that calls `tf.gradients`.
 """
 
+import contextlib
 import hashlib
 
 import numpy as np
@@ -409,7 +410,7 @@ class Product:
     stops = [copied.get(stop.name, stop.tensor) for stop in self.stops]
     connected = [i for i, x in enumerate(self.xs) if x.name in trace.tensors]
     results = [None] * len(xs)
-    with _tf.building(self.graph, self.ys[0].op):
+    with _tf.building(self.graph, self.ys[0].op), _arrays_of(trace):
       if connected:
         built = self._differentiate(ys, [xs[i] for i in connected], stops)
         for i, result in zip(connected, built):
@@ -427,8 +428,11 @@ class Product:
     try:
       return tf.gradients(ys, xs, grad_ys=cotangents,
                           stop_gradients=stops or None, **self.settings)
-    except (ArithmeticError, AttributeError, LookupError, NotImplementedError,
-            TypeError, ValueError, tf.errors.OpError) as error:
+    except errors.GradfeedError:
+      raise
+    except (ArithmeticError, AssertionError, AttributeError, LookupError,
+            NotImplementedError, TypeError, ValueError,
+            tf.errors.OpError) as error:
       raise errors.UnsupportedGraphError(
           "TensorFlow cannot differentiate {} by {}.".format(
               tensors.describe_all(self.ys),
@@ -525,6 +529,13 @@ class Product:
         found, {x.name}, control=False)]
     if lost:
       self._refuse(lost, trace)
+
+
+def _arrays_of(trace):
+  """The setting in which what is on the path can be differentiated."""
+  return (_tf.arrays_of_v1() if any(
+      op.type.startswith("TensorArray") for op in trace.path.values())
+          else contextlib.ExitStack())
 
 
 def zeros(graph, point):

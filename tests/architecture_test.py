@@ -19,13 +19,15 @@ FLOORS = [
     ("ground: what, why, fix", ["errors"]),
     ("ground: TensorFlow, memory", ["_tf", "memos"]),
     ("names and nodes", [
-        "tensors", "lifting", "inlining", "lists", "callables"]),
+        "tensors", "lifting", "inlining", "lists", "own_gradients",
+        "callables"]),
     ("nodes: loops and branches", ["primitives"]),
     ("nodes: loops and branches in another form", ["functionalising"]),
     ("graphs: what is there", [
         "feeds", "outputs", "paths", "sessions"]),
     ("graphs: what is found out", ["known", "parts", "wrongs"]),
-    ("graphs: orders, rules for rows", ["orders", "row_rules"]),
+    ("graphs: orders, rules for rows", [
+        "orders", "row_rules"]),
     ("graphs: rows", ["rows"]),
     ("graphs: what is copied", [
         "copies", "reasons", "snapshots", "specialising"]),

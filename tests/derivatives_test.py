@@ -440,6 +440,16 @@ class GradientTest(graphs.GraphTest):
           gf.gradient(first, x, unconnected=unconnected)
     self.assertEqual(self.count(), before)
 
+  def test_of_arrays_of_v1_in_either_mode(self):
+    x = tf.placeholder(tf.float64, [3])
+    with flows.control_flow(1):
+      y = tf.map_fn(lambda a: a ** 3, x)
+      with flows.control_flow(2):
+        dx = gf.gradient(y, x)
+        self.assertTrue(tf.control_flow_v2_enabled())
+    np.testing.assert_allclose(
+        self.session.run(dx, {x: [1.0, 2.0, -3.0]}), [3.0, 12.0, 27.0])
+
   def test_second_order_of_a_cond_of_v1(self):
     x = tf.placeholder(tf.float64, [])
     with flows.control_flow(1):

@@ -267,6 +267,55 @@ class CustomGradientTest(_SessionTest):
     self.session.run(y, {x: 1.})
 
 
+class OwnGradientsTest(_SessionTest):
+  """Custom gradients that read tensors of the body that they are in."""
+
+  @parameterized.named_parameters(
+      ("while", lambda x, op: tf.while_loop(
+          lambda i, a: i < 3, lambda i, a: (i + 1, op(a) + x), [0, x])[1]),
+      ("cond", lambda x, op: tf.cond(
+          x > 0.0, lambda: op(x) * op(op(x)), lambda: x)),
+      ("waiting", lambda x, op: tf.while_loop(
+          lambda i, a: i < 2, lambda i, a: (i + 1, tf.nn.swish(a) * op(x)),
+          [0, x])[1]),
+      ("called", lambda x, op: tf.function(lambda a: tf.while_loop(
+          lambda i, b: i < 2, lambda i, b: (i + 1, op(b) + a), [0, a])[1],
+                                           autograph=False)(x)))
+  def test_e1_follow_the_copy(self, build):
+    if tf.__version__.startswith("1.") and "function" in (
+        build.__code__.co_names):
+      self.skipTest("TF 1 has no gradient of a function with it.")
+
+    @tf.custom_gradient
+    def cube(a):
+      inner = a * 1.1
+      return inner ** 3, lambda dy: dy * 3.3 * inner * inner
+
+    x = tf.placeholder(tf.float64, [])
+    y = build(x, cube)
+    dx = gf.gradient(y, x)
+    step = 1e-6
+    for at in (0.7, -0.4):
+      ahead, behind = [self.session.run(y, {x: at + h})
+                       for h in (step, -step)]
+      np.testing.assert_allclose(self.session.run(dx, {x: at}),
+                                 (ahead - behind) / (2.0 * step), rtol=1e-8)
+
+  def test_e1_what_is_read_elsewhere_is_named(self):
+    @tf.custom_gradient
+    def cube(a):
+      return a ** 3, lambda dy: dy * 3.0 * a * a
+
+    x = tf.placeholder(tf.float64, [], name="x")
+    inner = tf.function(cube, autograph=False)
+    y = tf.while_loop(lambda i, a: i < 2, lambda i, a: (i + 1, inner(a) + x),
+                      [0, x])[1]
+    with self.assertRaisesRegex(
+        gf.UnsupportedGraphError, "tf.custom_gradient.*\n.*'.*:0'"):
+      gf.gradient(y, x)
+    self.session.run(y, {x: 0.5})
+
+
 class VariablesTest(_SessionTest):
   """Weights that are read inside of the functions."""
 
