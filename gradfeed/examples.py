@@ -115,6 +115,29 @@ def _in_form(y, leaf, own, unconnected):
   return memos.once(y.graph, key, build)
 
 
+def _numbered(known, ops):
+  """The tensors of indices that begin with the number of their own row.
+
+  Args:
+    known: `rows.Rows`.
+    ops: list of `tf.Operation` that are copied for each example.
+
+  Returns:
+    set of names; None where something else reads one of them too.
+  """
+  picking = [op for op in ops if op.type == "GatherNd" and all(
+      known.axes.get(t.name) == 0 for t in op.inputs)]
+  numbered = {op.inputs[1].name for op in picking}
+  shared = any(t.name in numbered for op in ops if op not in picking
+               for t in op.inputs)
+  return None if shared else numbered
+
+
+def _of_the_only_row(indices):
+  """One row of indices, for an example that is alone in its batch."""
+  return tf.concat([tf.zeros_like(indices[:, :1]), indices[:, 1:]], 1)
+
+
 class _Alone:
   """The way to compute each example alone: what is copied, what is sliced.
 
@@ -129,6 +152,7 @@ class _Alone:
     self._y, = linear.ys
     self._xs = [x for x, result in zip(linear.xs, linear.results)
                 if result is not None]
+    self._numbered = set()
     self.part = None
 
   def stacked(self, chunk):
@@ -195,6 +219,9 @@ class _Alone:
     if known.unknown or mixed or known.blocks or own & (
         set(known.axes)) or self._batch_numbers(known, inside):
       return None
+    self._numbered = _numbered(known, [found[name] for name in part])
+    if self._numbered is None or self._numbered & inside:
+      return None
     return {name: axis for name, axis in known.axes.items()
             if name not in inside}
 
@@ -222,6 +249,8 @@ class _Alone:
         own = [tf.identity(_tf.captured(value)) for value in values]
         replaced = {x.name: value for x, value in zip(self._xs, own)}
         replaced.update((name, pick(i)) for name, pick in pickers.items())
+        replaced.update((name, _of_the_only_row(replaced[name]))
+                        for name in self._numbered)
         at = scratch.copy(part, found, replaced, "example")
         if at(y.name).shape.as_list()[0] != 1:
           raise ValueError("Some other number of rows is in the graph.")

@@ -139,7 +139,6 @@ def jvp(y, x, v, stop_gradients=None, unconnected="error"):
       ask.graph, ask.ys, ask.xs, ask.stops, unconnected == "error")
   pushed = _pushed(linear, tangents)
   if pushed is None:
-    refuse_real_parts(ask)
     pushed = [_contracted(ask, leaf, tangents) for leaf in ask.ys]
   pushed = [_moved(ask.graph, point, result, unconnected)
             for point, result in zip(linear.ys, pushed)]
@@ -172,18 +171,26 @@ def _contracted(ask, y, tangents):
   """J v from J, for one leaf of y."""
   linear = stacks.Transposed(ask.graph, [y], ask.xs, ask.stops, False)
   y, = linear.ys
-  stacked = linear.stacked(
-      ("jacobian",), lambda: size_of(y), lambda scratch: _units(scratch, y))
-  if all(part is None for part in stacked):
+  parts = [linear.stacked(
+      ("jacobian",), lambda: size_of(y), lambda scratch: _units(scratch, y))]
+  if y.dtype.is_complex:  # By their conjugates the rows may differ.
+    parts.append(linear.stacked(
+        ("imaginary",), lambda: size_of(y),
+        lambda scratch: _units(scratch, y, 1j)))
+  if all(rows is None for rows in parts[0]):
     return None
+
+  def moved(stacked):
+    summed = [tf.reduce_sum(tf.reshape(
+        tf.math.conj(rows) * tangent.tensor(), [size_of(y), -1]), 1)
+              for rows, tangent in zip(stacked, tangents) if rows is not None]
+    return tf.add_n([tf.math.real(part) for part in summed])
 
   def build():
     with _tf.building(ask.graph):
-      summed = tf.add_n([
-          tf.reduce_sum(tf.reshape(
-              tf.math.conj(part) * tangent.tensor(), [size_of(y), -1]), 1)
-          for part, tangent in zip(stacked, tangents) if part is not None])
-      return tf.reshape(summed, tf.shape(tensors.read_of(y)))
+      summed = [moved(stacked) for stacked in parts]
+      return tf.reshape(tf.complex(*summed) if y.dtype.is_complex else
+                        summed[0], tf.shape(tensors.read_of(y)))
 
   return memos.once(ask.graph, ("contracted", linear.key, tuple(
       tangent.key for tangent in tangents)), build)
@@ -203,7 +210,7 @@ def size_of(y):
   return tf.size(tensors.read_of(y)) if size is None else size
 
 
-def _units(scratch, y):
+def _units(scratch, y, unit=1):
   """The unit cotangents of y, by their index."""
   if y.shape.is_fully_defined():
     size, shape = y.shape.num_elements(), y.shape.as_list()
@@ -212,7 +219,9 @@ def _units(scratch, y):
     with _tf.building(y.graph):
       size, shape = tf.size(read), tf.shape(read)
     size, shape = scratch.holder(size), scratch.holder(shape)
-  return lambda i: [tf.reshape(tf.one_hot(i, size, dtype=y.dtype), shape)]
+  return lambda i: [tf.reshape(
+      tf.one_hot(i, size, on_value=tf.constant(unit, y.dtype), dtype=y.dtype),
+      shape)]
 
 
 def _reshaped(y, x, rows):

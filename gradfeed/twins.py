@@ -49,10 +49,12 @@ def _is_held_mean(op, trace):
       "SquaredDifference"]:
     return False
   variances = _users(users[0], trace)
+  # What a model holds constant on its own account stays so: the names tell.
+  scope = op.name.rpartition("/")[0]
   return (mean.inputs[0].name in [t.name for t in users[0].inputs] and
-          bool(variances) and all(
-              variance.type == "Mean" and _same_axes(mean, variance)
-              for variance in variances))
+          mean.name == scope + "/mean" and mean.get_attr("keep_dims") and
+          [variance.name for variance in variances] == [scope + "/variance"]
+          and variances[0].type == "Mean" and _same_axes(mean, variances[0]))
 
 
 def _users(op, trace):

@@ -376,6 +376,16 @@ class SecondOrderTest(graphs.GraphTest):
         self.session.run(gf.hessian(y, x), {x: at}),
         np.diag(6.0 * at - 12.0))
 
+  def test_a_mean_that_is_held_as_in_moments_but_by_the_model_stays_so(self):
+    x = tf.placeholder(tf.float64, [3, 3])
+    for axes, keeps in (([0], False), ([1], False), ([1], True)):
+      held = tf.stop_gradient(tf.reduce_mean(x, axes, keepdims=keeps))
+      y = tf.reduce_sum(tf.reduce_mean(
+          tf.squared_difference(x, held), axes, keepdims=keeps))
+      np.testing.assert_allclose(
+          self.session.run(gf.hessian(y, x), {x: np.ones([3, 3])}).reshape(
+              9, 9), 2.0 / 3.0 * np.eye(9))
+
   @parameterized.named_parameters(("v1", 1), ("v2", 2))
   def test_gradient_of_a_gradient_through_a_loop(self, version):
     x = tf.placeholder(tf.float64, [2])

@@ -53,6 +53,21 @@ def _resized(x, labels):
       labels, tf.float64), [w]
 
 
+def _picked(x, labels):
+  """Picks the entry of each label by the number of its row."""
+  w, = _weights([3, 4])
+  numbers = tf.stack([tf.range(tf.shape(x)[0]), labels], 1)
+  return -tf.gather_nd(tf.nn.log_softmax(tf.matmul(x, w)), numbers), [w]
+
+
+def _picked_and_weighed(x, labels):
+  """The same, where the numbers of the rows are used as data as well."""
+  w, = _weights([8, 4])
+  numbers = tf.stack([tf.range(tf.shape(x)[0]), labels], 1)
+  return tf.gather_nd(tf.tanh(tf.matmul(x, w[:3])), numbers) * tf.reduce_sum(
+      tf.gather(w, numbers), [1, 2]), [w]
+
+
 class PerExampleGradientTest(graphs.GraphTest):
 
   def _feeds(self, rows):
@@ -94,7 +109,7 @@ class PerExampleGradientTest(graphs.GraphTest):
 
   @parameterized.named_parameters(
       ("dense", _dense), ("convolutional", _convolutional),
-      ("lookup", _lookup), ("resized", _resized))
+      ("lookup", _lookup), ("resized", _resized), ("picked", _picked))
   def test_is_the_gradient_of_each(self, function):
     self._check(function)
 
@@ -121,6 +136,12 @@ class PerExampleGradientTest(graphs.GraphTest):
 
   def test_of_a_batch_of_known_size(self):
     self._check(_dense, static=6)
+
+  def test_where_the_numbers_of_the_rows_are_data_as_well(self):
+    self._check(_picked_and_weighed, alone=False)
+
+  def test_of_picked_entries_of_a_batch_of_known_size(self):
+    self._check(lambda x, labels: _picked(tf.identity(x), labels), static=6)
 
   def test_where_the_number_of_rows_is_part_of_the_graph(self):
 

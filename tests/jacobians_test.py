@@ -547,6 +547,27 @@ class JvpTest(graphs.GraphTest):
                      for h in (step, -step)]
     np.testing.assert_allclose(jv, (ahead - behind) / (2 * step), atol=1e-8)
 
+  @parameterized.named_parameters(
+      ("real_of_complex", tf.complex128, lambda x: tf.nn.softsign(
+          tf.math.real(x)) * tf.math.imag(x)),
+      ("complex_of_complex", tf.complex128, lambda x: tf.complex(
+          tf.nn.softsign(tf.math.real(x)), tf.math.imag(x) ** 2)),
+      ("complex_of_real", tf.float64, lambda x: tf.complex(
+          tf.nn.softsign(x), x * x)))
+  def test_s20_where_there_is_no_second_derivative(self, dtype, function):
+    x = tf.placeholder(dtype, [2])
+    y = function(x)
+    at, v = np.array([1.0 + 2.0j, 3.0 - 1.0j]), np.array([1.0 + 2.0j, 0.5 - 1j])
+    if dtype == tf.float64:
+      at, v = at.real, v.real
+    moved = gf.jvp(y, x, v)
+    self.assertEqual(moved.dtype, y.dtype)
+    step = 1e-6
+    ahead, behind = [self.session.run(y, {x: at + h * v})
+                     for h in (step, -step)]
+    np.testing.assert_allclose(self.session.run(moved, {x: at}),
+                               (ahead - behind) / (2 * step), atol=1e-8)
+
   def test_where_the_gradient_of_an_op_passes_nothing_on(self):
     # The gradient of this op is linear in the cotangent, and TensorFlow says
     # that it has no gradient.
