@@ -144,6 +144,32 @@ class CoupledRowsTest(graphs.GraphTest):
     self.assertGreater(np.abs(want).sum(), np.abs(_blocks(want)).sum())
     self.assertGreater(self.count(), before)
 
+  @parameterized.named_parameters(
+      ("in_a_large_batch", tf.float32, 2000, lambda x, other: x * other),
+      ("in_half_precision", tf.float16, 60, lambda x, other: x * other),
+      ("beside_large_numbers", tf.float32, 60, lambda x, other: tf.concat(
+          [1e5 * x[:, :1], x[:, 1:] * other[:, 1:]], 1)))
+  def test_s4_the_probe_finds_any_two_rows(self, dtype, count, mix):
+    x = tf.placeholder(dtype, [None, 2])
+    order = tf.placeholder(tf.int32, [None])
+    y = mix(x, tf.gather(x, order))
+    f = gf.function([x, order], gf.batch_jacobian(y, x), session=self.session)
+    random = np.random.RandomState(0)
+    at = random.normal(size=[count, 2])
+    rows = np.arange(count)
+    f(at, rows)  # Each row its own: independent after all.
+    for _ in range(20):
+      a, b = random.choice(count, 2, replace=False)
+      swapped = rows.copy()
+      swapped[[a, b]] = b, a
+      with self.assertRaisesRegex(gf.CoupledRowsError, "Gather"):
+        f(at, swapped)
+    for a, b in ((0, 1), (0, count - 1), (count - 2, count - 1)):
+      swapped = rows.copy()
+      swapped[[a, b]] = b, a
+      with self.assertRaisesRegex(gf.CoupledRowsError, "Gather"):
+        f(at, swapped)
+
   def test_s4_the_probe_of_one_number_for_each_row(self):
     x = tf.placeholder(tf.float64, [3, 2])
     y = tf.foldl(lambda a, b: a * b + 1.0, tf.transpose(x))
