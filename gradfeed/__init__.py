@@ -11,7 +11,7 @@ Verbs turn tensors into tensors; `function` turns tensors into a callable:
 """
 
 from gradfeed.batches import batch_jacobian
-from gradfeed.batches import class_gradient
+from gradfeed.classes import class_gradient
 from gradfeed.curvatures import hessian
 from gradfeed.curvatures import hvp
 from gradfeed.derivatives import gradient

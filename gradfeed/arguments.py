@@ -4,6 +4,7 @@ from gradfeed import _tf
 from gradfeed import errors
 from gradfeed import memos
 from gradfeed import products
+from gradfeed import seeds
 from gradfeed import tensors
 from gradfeed._tf import tf
 
@@ -67,7 +68,7 @@ def _leaves(structure, graph, role):
 
 
 def cotangents(values, structure, ys, graph, role="grad_ys"):
-  """The `products.Cotangent` of each y, None where there is no value.
+  """The `seeds.Cotangent` of each y, None where there is no value.
 
   Args:
     values: what the caller passed, in the structure of `structure`.
@@ -79,13 +80,13 @@ def cotangents(values, structure, ys, graph, role="grad_ys"):
   if values is None:
     return [None] * len(ys)
   values = _values(values, structure, role, errors.CotangentError, "y")
-  return [None if value is None else products.Cotangent(
+  return [None if value is None else seeds.Cotangent(
       _tf.dereference(value), y, graph, role)
           for value, y in zip(values, ys)]
 
 
 def tangents(values, structure, xs, graph):
-  """The `products.Cotangent` of each part of each x.
+  """The `seeds.Cotangent` of each part of each x.
 
   Args:
     values: what the caller passed, in the structure of `structure`.
@@ -107,10 +108,10 @@ def _tangents(value, x, graph):
   if isinstance(x, tensors.Sparse):
     value = getattr(value, "values", value)  # Of a SparseTensor or its value.
   elif isinstance(x, tensors.Partitioned):
-    return [products.Cotangent(part, point, graph, products.TANGENT)
+    return [seeds.Cotangent(part, point, graph, seeds.TANGENT)
             for part, point in zip(_split(value, x, graph), x.parts)]
-  return [products.Cotangent(
-      value, x.differentiable()[0], graph, products.TANGENT)]
+  return [seeds.Cotangent(
+      value, x.differentiable()[0], graph, seeds.TANGENT)]
 
 
 def _split(value, x, graph):
@@ -119,14 +120,14 @@ def _split(value, x, graph):
   if isinstance(value, (tf.Tensor, str)) or _tf.is_variable(value):
     point = tensors.resolve(value, graph, "v")
     if not point.shape.is_compatible_with(x.shape):
-      raise products.unfit(products.TANGENT, point.dtype, point.shape, x)
+      raise seeds.unfit(seeds.TANGENT, point.dtype, point.shape, x)
 
     def build():
       with _tf.building(graph):
         return tf.split(tensors.read_of(point), x.sizes, x.axis)
 
     return memos.once(graph, ("split", point.name, x.name), build)
-  return x.split(products.as_array(value, x, products.TANGENT))
+  return x.split(seeds.as_array(value, x, seeds.TANGENT))
 
 
 def _values(values, structure, role, error_class, letter):

@@ -76,7 +76,7 @@ def per_example_gradient(y, x, coupled=False, stop_gradients=None,
   if stacked is None:
     y, = linear.ys
     stacked = linear.stacked(
-        ("examples",), lambda: batches.numbers(y)[0],
+        ("examples",), lambda: stacks.numbers(y)[0],
         lambda scratch: _rows_of_ones(scratch, y), chunk)
     linear.remember(stacked)
   else:
@@ -88,7 +88,7 @@ def per_example_gradient(y, x, coupled=False, stop_gradients=None,
 
 def _rows_of_ones(scratch, y):
   """Ones in row i, zeros in all others."""
-  count, width, shape = batches.held_numbers(scratch, y)
+  count, width, shape = stacks.held_numbers(scratch, y)
   return lambda i: [tf.reshape(tf.tile(
       tf.one_hot(i, count, dtype=y.dtype)[:, tf.newaxis], [1, width]), shape)]
 
@@ -240,7 +240,7 @@ class _Alone:
     scratch = vectorising.Scratch(self._graph)
     with scratch.building():
       values = [scratch.holder(tensors.read_of(x)) for x in self._xs]
-      count = batches.held_numbers(scratch, self._y)[0]
+      count = stacks.held_numbers(scratch, self._y)[0]
       pickers = {name: scratch.picker(
           self._graph.get_tensor_by_name(name), axis)
                  for name, axis in sliced.items()}

@@ -5,127 +5,17 @@ that calls `tf.gradients`.
 """
 
 import contextlib
-import hashlib
-
-import numpy as np
 
 from gradfeed import _tf
 from gradfeed import copies
 from gradfeed import errors
 from gradfeed import memos
-from gradfeed import orders
 from gradfeed import parts
 from gradfeed import paths
-from gradfeed import reasons
+from gradfeed import refusals
 from gradfeed import tensors
 from gradfeed import twins
-from gradfeed import wrongs
 from gradfeed._tf import tf
-
-
-#: What a cotangent of x, the direction that x moves in, is called in errors.
-TANGENT = "tangent v"
-
-
-def as_array(value, y, role):
-  """`value` as an array; numbers of another kind in the dtype of `y`."""
-  array = array_of(value, errors.SHAPE_ERRORS[role], role)
-  if array.dtype.kind in "iufb" and y.dtype.is_floating or (
-      array.dtype.kind in "iufbc" and y.dtype.is_complex):
-    return array.astype(y.dtype.as_numpy_dtype)
-  if array.dtype.kind not in "cfVb":
-    raise unfit(role, array.dtype, array.shape, y)
-  return array
-
-
-def array_of(value, error_class, role):
-  """`value` as an array, or an `error_class` that says what cannot be one."""
-  try:
-    return np.asarray(value)
-  except (NotImplementedError, TypeError, ValueError) as error:
-    raise error_class(
-        "{} is a {} that is no array.".format(role, type(value).__name__),
-        "{}: {}".format(type(error).__name__, str(error).split("\n")[0]),
-        "Pass one tensor (tf.stack makes one of a list) or an array of "
-        "numbers.") from None
-
-
-def unfit(role, dtype, shape, y):
-  """The error for a `grad_ys` or `v` that is not for this `y`."""
-  return errors.SHAPE_ERRORS[role](
-      "{} ({}, {}) does not fit {} = {}.".format(
-          role, getattr(dtype, "name", dtype), tensors.format_shape(shape),
-          "x" if role == TANGENT else "y", tensors.describe(y)),
-      "TensorFlow broadcasts a cotangent of another shape without a word, "
-      "and the result is the gradient of something else.",
-      "Pass a value with the shape and dtype of {0}; a single weight is "
-      "`weight * tf.ones_like({0})`.".format("x" if role == TANGENT else "y"))
-
-
-class Cotangent:
-  """One checked value of `grad_ys` or `v`, with a key that names its content.
-  """
-
-  def __init__(self, value, y, graph, role="grad_ys"):
-    self._given = value
-    self._y = y
-    self._role = role
-    if isinstance(value, (tf.Tensor, str)) or _tf.is_variable(value):
-      self._given = tensors.read_of(tensors.resolve(value, graph, role))
-      self.key = self._given.name
-      dtype, shape = self._given.dtype.base_dtype, self._given.shape
-    else:
-      self._given = as_array(value, y, role)
-      self.key = (self._given.dtype.str, self._given.shape, hashlib.sha256(
-          np.ascontiguousarray(self._given).tobytes()).hexdigest())
-      dtype = tf.as_dtype(self._given.dtype)
-      shape = tf.TensorShape(self._given.shape)
-    self._is_sure = shape.is_fully_defined() and y.shape.is_fully_defined()
-    if dtype != y.dtype or not shape.is_compatible_with(y.shape):
-      raise unfit(role, dtype, shape, y)
-
-  def of(self, unused_copy):
-    """The cotangent of a copy of y."""
-    return self
-
-  def tensor(self):
-    """The cotangent as a tensor, held against the shape of y at run time."""
-    given = tf.convert_to_tensor(self._given, dtype=self._y.dtype)
-    if self._is_sure:
-      return given
-    y = tensors.read_of(self._y)
-    told = errors.SHAPE_OF_COTANGENT.format(self._role, given.name, y.name)
-    rank = tf.assert_equal(tf.rank(given), tf.rank(y), message=told)
-    with tf.control_dependencies([rank]):
-      shape = tf.assert_equal(tf.shape(given), tf.shape(y), message=told)
-    with tf.control_dependencies([shape]):
-      return tf.identity(given)
-
-
-class Seed:
-  """A cotangent that stands for any: all that depends on it is linear in it.
-
-  It is one, for some gradients of TensorFlow divide by it or take its
-  logarithm. It is no constant: those they fold.
-  """
-
-  key = "seed"
-
-  def __init__(self, y):
-    self._y = y
-
-  def of(self, copy):
-    """The cotangent of a copy of y."""
-    return Seed(copy)
-
-  def tensor(self):
-    y = tensors.read_of(self._y)
-
-    def build():
-      return tf.placeholder_with_default(
-          tf.ones_like(y), y.shape, name="seed")
-
-    return memos.once(y.graph, ("seed", y.name), build)
 
 
 class Built:
@@ -188,8 +78,9 @@ class Product:
       with memos.memo_of(self.graph).lock:
         built = self._build_once(strict)
     if strict and any(g is None for g in built.gradients):
-      self._refuse([x for x, g in zip(self.xs, built.gradients) if g is None],
-                   self._trace())
+      refusals.refuse(
+          self, [x for x, g in zip(self.xs, built.gradients) if g is None],
+          self._trace())
     return built
 
   def _build_once(self, strict):
@@ -225,7 +116,7 @@ class Product:
     """
     if order > 1:
       memos.once(self.graph, ("has a second",) + self.key(),
-                 self._check_second)
+                 lambda: refusals.check_second(self, self._trace()))
     known = memos.memo_of(self.graph)
     free_means = free_means or order > 1
     key = ("functional", strict, free_means) + self.key()
@@ -252,7 +143,7 @@ class Product:
     if not trace.second_order and not any(
         op.type == "StopGradient" for op in trace.blocked.values()):
       return None
-    memos.require_open(self.graph, self._purpose())
+    memos.require_open(self.graph, self.purpose())
     found = paths.ancestors([y.tensor for y in self.ys])
     replaced = {}
     for name, derivative in list(
@@ -303,100 +194,17 @@ class Product:
                        [x.tensor for x in self.xs],
                        [stop.tensor for stop in self.stops])
 
-  def _purpose(self):
-    return "The gradient of {} by {}".format(
-        tensors.describe_all(self.ys), tensors.describe_all(self.leaves))
+  def purpose(self, kind="The gradient"):
+    """The `kind` of derivative that this is, of what by what, in words."""
+    return "{} of {} by {}".format(kind, tensors.describe_all(self.ys),
+                                   tensors.describe_all(self.leaves))
 
   def checked_trace(self, strict):
     """The `paths.Trace` of this product, after everything was checked."""
-    memos.require_open(self.graph, self._purpose())
+    memos.require_open(self.graph, self.purpose())
     trace = self._trace()
-    numbers = [y for y in self.ys if not (
-        y.dtype.is_floating or y.dtype.is_complex)]
-    if numbers and (strict or len(numbers) < len(self.ys)):
-      self._refuse(self.xs, trace)
-    if trace.second_order:
-      raise errors.UnsupportedGraphError(
-          "No second-order gradient of {} by {}.".format(
-              tensors.describe_all(self.ys),
-              tensors.describe_all(self.leaves)),
-          "TensorFlow has none for a while loop of control flow v1: what its "
-          "gradient remembers of each turn ('{}') passes no gradient on, and "
-          "a part of the result would be lost without a word.".format(
-              trace.second_order[0].name),
-          "Build the loop with control flow v2 "
-          "(tf.enable_control_flow_v2() before it is built), or unroll it.")
-    if strict:
-      self._refuse_lost(trace)
-    self._check_stops(trace)
-    if trace.missing:
-      op = trace.missing[0]
-      raise errors.MissingGradientError(
-          "No gradient of {} by {}.".format(
-              tensors.describe_all(self.ys),
-              tensors.describe_all(self.leaves)),
-          "TensorFlow has no gradient for {} '{}', which lies between "
-          "them.".format(op.type, op.name),
-          "Hold its output constant (stop_gradients=[{}]) or register a "
-          "gradient with tf.RegisterGradient.".format(
-              ", ".join(repr(t.name) for t in op.outputs)))
-    self._refuse_wrong(trace)
+    refusals.check(self, trace, strict)
     return trace
-
-  def _refuse_wrong(self, trace):
-    found = wrongs.wrong_gradient(trace)
-    if found is not None:
-      op, why, fix = found
-      raise errors.UnsupportedGraphError(
-          "No right gradient of {} by {}.".format(
-              tensors.describe_all(self.ys),
-              tensors.describe_all(self.leaves)),
-          "TensorFlow {} has a wrong one for {} '{}': {}".format(
-              _tf.VERSION, op.type, op.name, why), fix)
-
-  def _refuse_lost(self, trace):
-    lost = [x for x in self.xs if x.name not in trace.tensors]
-    if lost:
-      self._refuse(lost, trace)
-
-  def _check_second(self):
-    """Refuses what has a first derivative and no second one."""
-    found = orders.without_second(self._trace())
-    if found is None:
-      return True
-    op, why, fix = found
-    raise errors.MissingGradientError(
-        "No second derivative of {} by {}.".format(
-            tensors.describe_all(self.ys), tensors.describe_all(self.leaves)),
-        "TensorFlow has a first but no second derivative for {} '{}': "
-        "{}".format(op.type, op.name, why), fix)
-
-  def _check_stops(self, trace):
-    """TensorFlow stops at whole ops; another output must not be lost."""
-    stops = {stop.name for stop in self.stops}
-    for stop in self.stops:
-      for other in stop.op.outputs:
-        if other.name in trace.tensors and other.name not in stops:
-          raise errors.UnsupportedGraphError(
-              "{} cannot be held constant alone.".format(
-                  tensors.describe(stop)),
-              "tf.gradients stops at the whole op {}, and {} would be held "
-              "constant as well.".format(
-                  tensors.describe(stop.op), tensors.describe(other)),
-              "Use tf.stop_gradient({}) where the model reads it.".format(
-                  stop.name))
-
-  def _refuse(self, lost, trace):
-    what, why, fix = [], [], []
-    for x in lost:
-      reason, advice = reasons.why_disconnected(self.ys, x, trace)
-      what.append("No gradient of {} by {}.".format(
-          tensors.describe_all(self.ys), tensors.describe(x)))
-      why.append(reason)
-      fix.append(advice)
-    raise errors.DisconnectedError(
-        " ".join(what), " ".join(dict.fromkeys(why)),
-        " ".join(dict.fromkeys(fix)))
 
   def _build(self, trace):
     with _tf.without_runs(self.graph):
@@ -528,7 +336,7 @@ class Product:
     lost = [x for x in lost if hidden & paths.descendants(
         found, {x.name}, control=False)]
     if lost:
-      self._refuse(lost, trace)
+      refusals.refuse(self, lost, trace)
 
 
 def _arrays_of(trace):

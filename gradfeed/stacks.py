@@ -1,9 +1,11 @@
 """Products of one Jacobian with a stack of cotangents, built once.
 
-One product is built with cotangents that stand for any (`products.Seed`). What
+One product is built with cotangents that stand for any (`seeds.Seed`). What
 depends on them is linear in them; it is repeated for each cotangent of a
 stack, which `vectorising` does by a number of ops that does not grow.
 """
+
+import numpy as np
 
 from gradfeed import _tf
 from gradfeed import errors
@@ -12,6 +14,7 @@ from gradfeed import parts
 from gradfeed import paths
 from gradfeed import products
 from gradfeed import rows
+from gradfeed import seeds
 from gradfeed import tensors
 from gradfeed import vectorising
 from gradfeed._tf import tf
@@ -40,7 +43,7 @@ class Transposed:
       strict: bool; whether an x that no y depends on is refused.
     """
     original = products.Product(
-        graph, ys, xs, [products.Seed(leaf) for leaf in _points(ys)], stops,
+        graph, ys, xs, [seeds.Seed(leaf) for leaf in _points(ys)], stops,
         {})
     product = original.functional(strict)
     built = product.build(strict=False)
@@ -136,6 +139,27 @@ class Transposed:
 
 def _points(leaves):
   return [point for leaf in leaves for point in leaf.differentiable()]
+
+
+def numbers(y):
+  """(rows, elements of a row, shape) of y, as ints where they are known."""
+  def build():
+    if y.shape.is_fully_defined():
+      shape = y.shape.as_list()
+      return shape[0], int(np.prod(shape[1:], dtype=np.int64)), shape
+    with _tf.building(y.graph):
+      shape = tf.shape(tensors.read_of(y))
+      known = y.shape[1:].num_elements() if y.shape.ndims else None
+      width = tf.reduce_prod(shape[1:]) if known is None else known
+      return shape[0], width, shape
+
+  return memos.once(y.graph, ("numbers", y.name), build)
+
+
+def held_numbers(scratch, y):
+  """What `numbers` gives, as it can be read in a scratch graph."""
+  return [scratch.holder(value) if isinstance(value, tf.Tensor) else value
+          for value in numbers(y)]
 
 
 def dense(graph, result, x):

@@ -32,11 +32,12 @@ FLOORS = [
     ("graphs: what is copied", [
         "copies", "reasons", "snapshots", "specialising"]),
     ("graphs: what is copied in another form", ["vectorising"]),
-    ("graphs: without control flow of v1", ["twins"]),
-    ("one product, one plan", ["plans", "products"]),
+    ("graphs: without control flow of v1; what is refused", [
+        "refusals", "twins"]),
+    ("one product, one plan", ["plans", "products", "seeds"]),
     ("symbols: what goes in and comes out", ["arguments", "stacks"]),
-    ("symbols: of a whole", ["derivatives", "jacobians"]),
-    ("symbols: of second order, of rows", ["batches", "curvatures"]),
+    ("symbols: of a whole", ["derivatives", "jacobians", "probes"]),
+    ("symbols: of second order, of rows", ["batches", "classes", "curvatures"]),
     ("symbols: of examples", ["examples"]),
     ("values: once", ["evaluations"]),
     ("values, a few at a time", ["chunks"]),
