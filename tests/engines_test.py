@@ -48,8 +48,9 @@ _FUNCTIONS = (
     ("inverse", lambda x: tf.linalg.inv(
         tf.matmul(x, x, transpose_a=True) + 3.0 * tf.eye(4, dtype=x.dtype)),
      lambda x: anp.linalg.inv(anp.dot(x.T, x) + 3.0 * anp.eye(4))),
-    ("determinant", lambda x: tf.linalg.det(
-        tf.matmul(x, x, transpose_b=True) + tf.eye(3, dtype=x.dtype)),
+    ("determinant", lambda x: tf.reduce_prod(tf.linalg.diag_part(
+        tf.linalg.cholesky(tf.matmul(x, x, transpose_b=True) + tf.eye(
+            3, dtype=x.dtype)))) ** 2,
      lambda x: anp.linalg.det(anp.dot(x, x.T) + anp.eye(3))),
     ("norms", lambda x: tf.norm(x, axis=1), lambda x: anp.sqrt(
         anp.sum(x * x, axis=1))),
