@@ -87,6 +87,8 @@ class Product:
     known = memos.memo_of(self.graph).built
     if self.key() not in known:
       other = self._in_another_way()
+      if other is None and twins.has_bare_loops(self._trace()):
+        other = self.functional(strict)
       if other is not None:
         built = known[self.key()] = other.build(strict)
         self.remember(built.ys, built.gradients)

@@ -26,6 +26,17 @@ def is_primitive(op):
   return op.type in _PRIMITIVES or op.type.startswith(_ARRAYS)
 
 
+def has_bare_loops(trace):
+  """Whether a while loop of v1 is on the path of which only ops are left.
+
+  A graph that was read from a GraphDef, such as a frozen one, has the ops of
+  its loops and not what TensorFlow has to know about them in Python.
+  """
+  return any(op.type in ("Enter", "RefEnter") and
+             _tf.control_flow_context(op) is None
+             for op in trace.path.values())
+
+
 def held_means(trace):
   """The ops that hold the mean of a variance constant, as `tf.nn.moments` does.
 

@@ -468,6 +468,10 @@ def _models_that_are_there():
        ["keep_prob:0=1.0"], 18.270214080810547),
       ("cifar", "mlnet_cifar_model/frozen_model.pb", "Output:0", 3, "Input:0",
        [4, 32, 32, 3], 0, [], 0.10459457337856293),
+      ("gru", "kws_gru_s/GRU_S.pb", "labels_softmax:0", 3, "Mfcc:0",
+       [1, 25, 10], -1, [], 0.047132495790719986),
+      ("both_ways", "dl4j_bidir64/frozen_model.pb", "concat:0", 0, "in_0:0",
+       [1, 4, 5], -1, [], 1.4521462408239485),
   ]
   return [case for case in cases
           if os.path.exists(os.path.join(_MODELS, case[1]))]
@@ -479,9 +483,9 @@ class RealModelsTest(parameterized.TestCase):
   def test_norms_of_gradients(self):
     for (name, path, y, index, x, shape, low, feeds,
          norm) in _models_that_are_there():
-      value = np.random.RandomState(0).uniform(low, 1, shape).astype(
-          np.float32)
       graph = graphs.load_frozen(os.path.join(_MODELS, path))
+      value = np.random.RandomState(0).uniform(low, 1, shape).astype(
+          graph.get_tensor_by_name(x).dtype.as_numpy_dtype)
       with tf.Session(graph=graph) as session:
         element = at.element(graph.get_tensor_by_name(y), index)
         tensor = graph.get_tensor_by_name(x)
