@@ -46,6 +46,8 @@ from gradfeed.functions import function
 from gradfeed.functions import run
 from gradfeed.jacobians import jacobian
 from gradfeed.jacobians import jvp
+from gradfeed.models import Model
+from gradfeed.models import load
 from gradfeed.snapshots import Snapshot
 from gradfeed.snapshots import snapshot
 

@@ -24,6 +24,7 @@ except ImportError as _error:
 # pylint: disable=protected-access
 from tensorflow.core.framework import op_def_pb2
 from tensorflow.core.protobuf import config_pb2
+from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.client import session as session_lib
 from tensorflow.python.framework import func_graph
 from tensorflow.python.framework import function_def_to_graph
@@ -34,6 +35,7 @@ from tensorflow.python.ops import variables
 from tensorflow.python.ops.parallel_for import control_flow_ops as parallel_for
 
 IndexedSlicesValue = indexed_slices.IndexedSlicesValue
+SavedModel = saved_model_pb2.SavedModel
 VERSION = tf.__version__
 HAS_HANDLE_DATA = "handle_data" in (
     op_def_pb2.OpDef.ArgDef.DESCRIPTOR.fields_by_name)
@@ -130,6 +132,11 @@ def is_trainable_dtype(dtype):
   dtype = dtype.base_dtype
   return (dtype.is_floating or dtype.is_complex or
           dtype in (tf.resource, tf.variant))
+
+
+def is_number(dtype):
+  """Whether `dtype` is floating or complex, a reference or not."""
+  return dtype.base_dtype.is_floating or dtype.base_dtype.is_complex
 
 
 def control_flow_context(op):

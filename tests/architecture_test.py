@@ -42,10 +42,10 @@ FLOORS = [
     ("values: once", ["evaluations"]),
     ("values, a few at a time", ["chunks"]),
     ("values", ["functions"]),
+    ("uses", ["models"]),
     ("the package", ["__init__"]),
     ("commands: their parts", [
-        "commands.__init__", "commands.apps", "commands.classifier",
-        "commands.graphs"]),
+        "commands.__init__", "commands.apps", "commands.classifier"]),
     ("commands", ["commands.at", "commands.demo"]),
     ("processes", ["__main__"]),
 ]

@@ -19,7 +19,7 @@ _FULL_HELP = ("--helpfull", "-helpfull")
 
 #: The module of each command beside this one, and what it does.
 COMMANDS = {
-    "at": "the gradient of a frozen graph at every point of a file",
+    "at": "the gradient of a model at every point of a file",
     "demo": "trains a small classifier and shows its gradients, checked",
 }
 

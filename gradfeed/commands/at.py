@@ -1,7 +1,8 @@
-"""Evaluates a gradient of a frozen graph at every point of a file.
+"""Evaluates a gradient of a model at every point of a file.
 
-Reads a frozen GraphDef (.pb) and a NumPy file (.npy) of points, one in each
-row, and writes a .npy file of the shape of the points with dy/dx at each.
+Reads a model (a frozen graph, a checkpoint with its graph, or a SavedModel) and
+a NumPy file (.npy) of points, one in each row, and writes a .npy file of the
+shape of the points with dy/dx at each.
 
 A row is a value of x as it stands: points of shape [N] + x.shape. Where x has
 a leading batch dimension of 1, or of unknown size, a row may also be a value
@@ -20,9 +21,9 @@ from absl import flags
 import numpy as np
 
 from gradfeed import errors
+from gradfeed import models
 from gradfeed import tensors
 from gradfeed._tf import tf
-from gradfeed.commands import graphs
 from gradfeed.derivatives import gradient
 from gradfeed.functions import function
 
@@ -31,7 +32,11 @@ REQUIRED = ("graph", "y", "x", "points", "output")
 
 FLAGS = flags.FlagValues()
 _GRAPH = flags.DEFINE_string(
-    "graph", None, "The frozen graph: a binary GraphDef.",
+    "graph", None, "The model: a frozen graph (.pb, .pbtxt), a checkpoint "
+    "(.meta, or its directory), or the directory of a SavedModel.",
+    flag_values=FLAGS)
+_TAGS = flags.DEFINE_list(
+    "tags", None, "The tags of the graph in a SavedModel that has several.",
     flag_values=FLAGS)
 _Y = flags.DEFINE_string(
     "y", None, "The tensor that is differentiated, such as logits:0. All its "
@@ -62,20 +67,23 @@ def main():
   """Writes the gradients; says on stderr what they are."""
   points = load_points(_POINTS.value)
   _check_output(_OUTPUT.value, _POINTS.value)
-  graph = graphs.load_frozen(_GRAPH.value)
+  with models.load(_GRAPH.value, _TAGS.value) as model:
+    _write_gradients(model, points)
+
+
+def _write_gradients(model, points):
+  graph = model.graph
   x = tensors.resolve(_X.value, graph, "--x").tensor
   y = tensors.resolve(_Y.value, graph, "--y").tensor
   add_batch = wants_batch(points.shape, x)
   dx = gradient(element(y, _Y_INDEX.value), x)
-  with tf.Session(graph=graph) as session:
-    f = function(x, dx, session,
-                 feed_dict=parse_feeds(_FEED.value or [], graph))
-    require_all_fed(f)
-    start = time.perf_counter()
-    rows = at_rows(f, points, add_batch)
-    not_finite = write(_OUTPUT.value, rows, points.shape,
-                       x.dtype.as_numpy_dtype)
-    seconds = time.perf_counter() - start
+  f = function(x, dx, model.session,
+               feed_dict=parse_feeds(_FEED.value or [], graph))
+  require_all_fed(f)
+  start = time.perf_counter()
+  rows = at_rows(f, points, add_batch)
+  not_finite = write(_OUTPUT.value, rows, points.shape, x.dtype.as_numpy_dtype)
+  seconds = time.perf_counter() - start
   _report(y, x, points, seconds, not_finite)
 
 
