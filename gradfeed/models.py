@@ -102,7 +102,7 @@ class Model:
     self._defaults = contextlib.ExitStack()
     operations = graph.get_operations()
     self.inputs = {t.name: t for t in paths.placeholders(
-        {op.name: op for op in operations}) if not _BESIDE.search(t.name)}
+        {op.name: op for op in operations}) if not BESIDE.search(t.name)}
     self.outputs = {t.name: t for op in operations if _is_end(op)
                     for t in op.outputs if _tf.is_number(t.dtype)}
 
@@ -146,7 +146,7 @@ class Model:
 
 
 #: Scopes of ops that are in a graph for its training, and to save it.
-_BESIDE = re.compile(
+BESIDE = re.compile(
     r"(^|/)(gradients|save|report_uninitialized\w*)(_\d+)?/|^saver_filename:")
 
 
@@ -155,9 +155,9 @@ def _is_end(op):
   is_computed = any(
       source.op.inputs or source.op.type.startswith("Placeholder")
       for source in op.inputs)
-  return is_computed and not paths.assigning({op.name: op}) and not (
-      _BESIDE.search(op.name)) and all(
-          _BESIDE.search(user.name) for t in op.outputs
+  return is_computed and not _tf.is_inside(op) and not (
+      paths.assigning({op.name: op}) or BESIDE.search(op.name)) and all(
+          BESIDE.search(user.name) for t in op.outputs
           for user in t.consumers())
 
 

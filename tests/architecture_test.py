@@ -43,10 +43,12 @@ FLOORS = [
     ("values, a few at a time", ["chunks"]),
     ("values", ["functions"]),
     ("uses", ["models"]),
+    ("uses: of models", ["inventories"]),
     ("the package", ["__init__"]),
     ("commands: their parts", [
-        "commands.__init__", "commands.apps", "commands.classifier"]),
-    ("commands", ["commands.at", "commands.demo"]),
+        "commands.__init__", "commands.apps", "commands.classifier",
+        "commands.tables"]),
+    ("commands", ["commands.at", "commands.demo", "commands.inspect"]),
     ("processes", ["__main__"]),
 ]
 

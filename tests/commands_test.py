@@ -1,5 +1,6 @@
 """The commands: as processes where it is about processes, else in parts."""
 
+import json
 import os
 import re
 import subprocess
@@ -16,6 +17,7 @@ from gradfeed.commands import at
 from gradfeed.commands import apps
 from gradfeed.commands import classifier
 from gradfeed.commands import demo
+from gradfeed.commands import inspect
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _MODELS = os.path.join(os.path.dirname(_ROOT), "shared", "models")
@@ -242,6 +244,46 @@ class AtTest(_FolderTest):
     self.assertEqual((done.returncode, done.stdout), (1, ""))
     self.assertTrue(done.stderr.startswith(
         "gradfeed at: There is no '{}'.\n".format(self.path("none.pb"))))
+
+
+class InspectTest(_FolderTest):
+
+  def test_text(self):
+    done = _gradfeed("inspect", "--graph=" + self.write_graph(_cubes))
+    self.assertEqual((done.returncode, done.stderr), (0, ""))
+    self.assertRegex(done.stdout, r"model.pb: frozen graph, \d+ ops")
+    self.assertRegex(done.stdout, r"x:0 +float32 +\[\?, 2\]")
+    self.assertRegex(done.stdout, r"chances:0 +float32 +\[\?, 2\]")
+
+  def test_json(self):
+    done = _gradfeed("inspect", "--format=json",
+                     "--graph=" + self.write_graph(_cubes))
+    self.assertEqual((done.returncode, done.stderr), (0, ""))
+    found = json.loads(done.stdout)
+    self.assertEqual(found["kind"], "frozen graph")
+    self.assertIn("y:0", [y["name"] for y in found["y"]])
+
+  @parameterized.named_parameters(
+      ("no_file", ["--graph=none.pb"], 1, "There is no 'none.pb'"),
+      ("no_graph", [], 2, "--graph"),
+      ("format", ["--graph=none.pb", "--format=xml"], 2, "xml"))
+  def test_mistakes(self, arguments, status, told):
+    done = _gradfeed("inspect", *arguments)
+    self.assertEqual((done.returncode, done.stdout), (status, ""))
+    self.assertIn(told, done.stderr)
+    self.assertNotIn("Traceback", done.stderr)
+
+  def test_names_and_conditions_that_are_many(self):
+    lines = inspect.as_lines(dict(
+        path="p", kind="k", ops=3, variables=[
+            dict(name="v:0", has_value=False)], x=[], y=[], feeds=[],
+        signatures={"s": dict(inputs={"a": "x:0"}, outputs={"b": "y:0"})},
+        loops=list("abcdefg"), branches=[], random=[], waiting=[],
+        assigning=[]), None)
+    self.assertIn("While loops (7): a, b, c, d, e, ...", lines)
+    self.assertIn("s: a = x:0 -> b = y:0", lines)
+    self.assertIn("Variables without a value (1): v:0", lines)
+    self.assertIn("none", lines)
 
 
 class PointsTest(_FolderTest):

@@ -20,6 +20,7 @@ _FULL_HELP = ("--helpfull", "-helpfull")
 #: The module of each command beside this one, and what it does.
 COMMANDS = {
     "at": "the gradient of a model at every point of a file",
+    "inspect": "what is in a model: candidates for x and y, signatures, loops",
     "demo": "trains a small classifier and shows its gradients, checked",
 }
 
@@ -33,7 +34,7 @@ Commands:
 
 `gradfeed COMMAND --help` tells the flags of a command.
 `gradfeed --version` tells the versions of gradfeed and TensorFlow.""".format(
-    "\n".join("  {:<6} {}".format(*item) for item in sorted(COMMANDS.items())))
+    "\n".join("  {:<8} {}".format(*item) for item in sorted(COMMANDS.items())))
 
 
 def main(argv):

@@ -21,6 +21,7 @@ import numpy as np
 from gradfeed import errors
 from gradfeed._tf import tf
 from gradfeed.commands import classifier
+from gradfeed.commands import tables
 from gradfeed.derivatives import gradient
 from gradfeed.functions import function
 
@@ -67,7 +68,7 @@ def _are_numbers(texts):
 
 def main():
   """Prints the tables; 1 if a derivative is apart from the differences."""
-  tabulate = _import_tabulate()
+  tabulate = tables.tabulate()
   with tempfile.TemporaryDirectory() as folder:
     path = os.path.join(folder, "model.ckpt")
     loss, accuracy = classifier.train(_SEED.value, _STEPS.value, path)
@@ -91,17 +92,6 @@ def main():
       by_h = by_layer(model, session, path)
       print(_compared_table(tabulate, "h_t", by_h))
   return _conclude(by_x + by_width + by_h, by_width + by_h)
-
-
-def _import_tabulate():
-  try:
-    import tabulate  # pylint: disable=g-import-not-at-top
-  except ImportError:
-    raise errors.DependencyError(
-        "The tables need the package tabulate, which is not installed.",
-        "gradfeed itself does without it.",
-        "pip install 'gradfeed[cli]' (or: pip install tabulate)") from None
-  return tabulate.tabulate
 
 
 def _values(texts, first, last):
