@@ -35,6 +35,7 @@ from gradfeed.errors import MissingFeedError
 from gradfeed.errors import MissingGradientError
 from gradfeed.errors import ModelFileError
 from gradfeed.errors import SessionError
+from gradfeed.errors import StreamError
 from gradfeed.errors import TangentError
 from gradfeed.errors import TensorNotFoundError
 from gradfeed.errors import TimeLimitError
@@ -50,5 +51,7 @@ from gradfeed.models import Model
 from gradfeed.models import load
 from gradfeed.snapshots import Snapshot
 from gradfeed.snapshots import snapshot
+from gradfeed.streaming import Report
+from gradfeed.streaming import stream
 
 __version__ = "0.1.0"

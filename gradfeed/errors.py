@@ -98,6 +98,10 @@ class SessionError(GradfeedError, RuntimeError):
   """There is no session, it is closed, or it belongs to another graph."""
 
 
+class StreamError(GradfeedError, OSError):
+  """Results cannot be written, or belong to another stream."""
+
+
 class TensorNotFoundError(GradfeedError, KeyError, ValueError):
   """No tensor of the graph has the given name."""
 

@@ -14,6 +14,7 @@ from gradfeed import evaluations
 from gradfeed import feeds
 from gradfeed import memos
 from gradfeed import outputs as outputs_lib
+from gradfeed import paths
 from gradfeed import sessions
 from gradfeed import tensors
 from gradfeed._tf import tf
@@ -79,6 +80,9 @@ class Function:
     needs: list of the placeholders that have no value yet, as `tf.Tensor`;
       pass them in the `feed_dict` of a call.
     graph: `tf.Graph`.
+    inputs: list of what is fed, flat, each with a name, dtype and shape.
+    outputs: list of `tf.Tensor`, flat; of what is put together from several
+      tensors, the first.
   """
 
   def __init__(self, inputs, outputs, session, feed_dict, points, timeout,
@@ -98,6 +102,8 @@ class Function:
           "Pass at least one tensor.")
     self._outputs = [outputs_lib.resolve(leaf, self.graph) for leaf in flat]
     self._is_single = not tensors.is_container(outputs)
+    self.inputs = list(self._inputs)
+    self.outputs = [output.tensors()[0] for output in self._outputs]
     self._session = session
     _check_timeout(timeout)
     self._timeout = timeout
@@ -179,8 +185,56 @@ class Function:
     return results[0] if self._is_single else tensors.pack(
         self._output_structure, results)
 
+  def require_rows(self, *values):
+    """Refuses outputs whose rows depend on other rows of the inputs.
+
+    Args:
+      *values: two rows for each input, which are evaluated together and apart.
+
+    Raises:
+      CoupledRowsError: they differ; names the op that may be the reason.
+      ArgumentError: an input or an output has no rows.
+      The errors of a call.
+    """
+    evaluation, arrays, session = self._prepared(values, None)
+    slots = evaluation.slots[:self._input_count()]
+    chunks.check(1, slots, self._outputs)
+    chunks.Chunks(1, slots, self._outputs)(
+        arrays, lambda part: evaluation.evaluate(session, part))
+
+  def constants(self):
+    """What all calls share, at this moment.
+
+    Returns:
+      list of arrays: held feeds, then the variables that the outputs read.
+
+    Raises:
+      UninitializedError, SessionError.
+    """
+    found = paths.ancestors(self.outputs, {leaf.name for leaf in self._inputs})
+    session = self._session or sessions.default_session()
+    variables, reads = paths.variables_read(found, self.outputs), []
+    sessions.check_initialized(session, variables)
+    for op in variables:
+      try:
+        reads.append(tensors.read_of(tensors.Point(op.outputs[0])))
+      except errors.ArgumentError:
+        continue  # Nothing in the graph can tell its value.
+    return list(self._held_arrays) + session.run(reads)
+
   def _call(self, values, feed_dict):
     """Any call: nested inputs, other feeds, values that are refused."""
+    evaluation, arrays, session = self._prepared(values, feed_dict)
+    if self._chunk is None:
+      results = evaluation.evaluate(session, arrays)
+    else:
+      results = self._in_chunks(evaluation)(
+          arrays, lambda part: evaluation.evaluate(session, part))
+    return results[0] if self._is_single else tensors.pack(
+        self._output_structure, results)
+
+  def _prepared(self, values, feed_dict):
+    """(evaluation, its arrays, session) of one call."""
     if len(values) != len(self._structures):
       raise errors.FeedError(
           "{} values for {} inputs.".format(
@@ -196,14 +250,7 @@ class Function:
     evaluation = self._evaluation(fed)
     evaluation.require_all_fed()
     arrays = evaluation.fit(values + [value for _, value in fed.values()])
-    session = self._session or sessions.default_session()
-    if self._chunk is None:
-      results = evaluation.evaluate(session, arrays)
-    else:
-      results = self._in_chunks(evaluation)(
-          arrays, lambda part: evaluation.evaluate(session, part))
-    return results[0] if self._is_single else tensors.pack(
-        self._output_structure, results)
+    return evaluation, arrays, self._session or sessions.default_session()
 
   def _in_chunks(self, evaluation):
     known = self._chunks.get(evaluation)

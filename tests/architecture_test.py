@@ -42,7 +42,7 @@ FLOORS = [
     ("values: once", ["evaluations"]),
     ("values, a few at a time", ["chunks"]),
     ("values", ["functions"]),
-    ("uses", ["models"]),
+    ("uses", ["models", "streaming"]),
     ("uses: of models", ["inventories"]),
     ("the package", ["__init__"]),
     ("commands: their parts", [

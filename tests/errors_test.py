@@ -30,6 +30,7 @@ _BUILTINS = {
     "ModelFileError": (OSError,),
     "SessionError": (RuntimeError,),
     "TangentError": (ValueError,),
+    "StreamError": (OSError,),
     "TensorNotFoundError": (KeyError, ValueError),
     "TimeLimitError": (TimeoutError,),
     "UninitializedError": (RuntimeError,),

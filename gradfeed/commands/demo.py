@@ -18,7 +18,6 @@ import time
 from absl import flags
 import numpy as np
 
-from gradfeed import errors
 from gradfeed._tf import tf
 from gradfeed.commands import classifier
 from gradfeed.commands import tables
