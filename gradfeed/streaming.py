@@ -2,17 +2,17 @@
 
 import concurrent.futures
 import hashlib
-import json
-import os
 
 import numpy as np
 
 from gradfeed import errors
 from gradfeed import paths
+from gradfeed import points as points_lib
+from gradfeed import sinks
 from gradfeed import tensors
 
-_SAMPLED_ROWS = 64
 _AHEAD = 2
+_MOST_TRIED = 1000
 
 
 def stream(f, points, out, chunk=256, on_error="stop", coupled=False,
@@ -71,11 +71,11 @@ def stream(f, points, out, chunk=256, on_error="stop", coupled=False,
         "chunk={!r} is no number of rows.".format(chunk),
         "It is how many points are evaluated at a time.",
         "Pass a positive int.")
-  source = _Points(points, f)
+  source = points_lib.Points(points, f)
   rows = _Rows(f, source, chunk, on_error)
   if not coupled:
     rows.prove()
-  sink = _Sink(out, f, len(source))
+  sink = sinks.Sink(out, f, len(source))
   try:
     done = sink.resume(_fingerprint(f, source, coupled and chunk))
     report = Report(len(source), done)
@@ -94,17 +94,39 @@ class Report:
   Attributes:
     rows: int, how many rows there are in the file.
     resumed: int, how many of them an earlier call had done.
-    skipped: list of the numbers of the rows that this call left NaN.
+    skipped: list of the numbers of the points that this call did not evaluate.
+    not_finite: int, how many rows that this call wrote have a NaN or infinity.
+    first_not_finite: int, the number of the first of them, or None.
   """
 
   def __init__(self, rows, resumed):
     self.rows = rows
     self.resumed = resumed
     self.skipped = []
+    self.not_finite = 0
+    self.first_not_finite = None
 
   def __repr__(self):
     return "<gradfeed.Report: {} rows, {} from before, {} skipped>".format(
         self.rows, self.resumed, len(self.skipped))
+
+
+def _look_at(report, results, start):
+  """Counts the rows of results that are not finite, the first of `start`."""
+  bad = np.zeros(len(results[0]), bool)
+  for result in results:
+    bad |= ~_finite(result)
+  if bad.any():
+    report.not_finite += int(bad.sum())
+    if report.first_not_finite is None:
+      report.first_not_finite = start + int(np.argmax(bad))
+
+
+def _finite(array):
+  """Which rows are finite."""
+  if array.dtype.kind not in "fc":
+    return np.ones(len(array), bool)
+  return np.isfinite(array.reshape(len(array), -1)).all(axis=1)
 
 
 def _run(rows, source, sink, chunk, report, progress):
@@ -122,6 +144,7 @@ def _run(rows, source, sink, chunk, report, progress):
           ahead.append(reader.submit(
               source.read, following, following + chunk))
         results = rows.evaluate(values, start, report.skipped)
+        _look_at(report, results, start)
         if writing is not None:
           writing.result()
         end = min(start + chunk, len(source))
@@ -141,92 +164,6 @@ def _run(rows, source, sink, chunk, report, progress):
         future.cancel()
 
 
-class _Points:
-  """The arrays of points, one for each input."""
-
-  def __init__(self, points, f):
-    given = points if isinstance(points, (list, tuple)) else [points]
-    self.inputs = f.inputs
-    if len(given) != len(self.inputs):
-      raise errors.FeedError(
-          "{} arrays of points for {} inputs.".format(
-              len(given), len(self.inputs)),
-          "The inputs are {}.".format(tensors.describe_all(self.inputs)),
-          "Pass one array or file for each, in this order.")
-    self.arrays = [_opened(one) for one in given]
-    if len({len(array) for array in self.arrays}) > 1:
-      raise errors.FeedError(
-          "The points have different numbers of rows: {}.".format(
-              ", ".join(str(len(array)) for array in self.arrays)),
-          "Row i of each belongs to point i.", "Pass arrays of one length.")
-    self.is_batch = self._is_batch()
-
-  def __len__(self):
-    return len(self.arrays[0])
-
-  def _is_batch(self):
-    """Whether rows are fed many at a time; else each with the axis that is."""
-    ways = []
-    for leaf, array in zip(self.inputs, self.arrays):
-      row = array.shape[1:]
-      if leaf.shape.is_compatible_with((None,) + row) and (
-          leaf.shape.ndims is None or leaf.shape.as_list()[0] is None):
-        ways.append("many")
-      elif leaf.shape.is_compatible_with((1,) + row):
-        ways.append("one")
-      elif leaf.shape.is_compatible_with(row):
-        ways.append("bare")
-      else:
-        raise errors.FeedError(
-            "The points have the shape {}, of which no row is a value of "
-            "{}.".format(tensors.format_shape(array.shape),
-                         tensors.describe(leaf)),
-            "A row is a value, or one row of a value.",
-            "Pass points of shape [N] + {}.".format(
-                tensors.format_shape(leaf.shape[1:])))
-    self.ways = ways
-    return all(way == "many" for way in ways)
-
-  def read(self, start, end):
-    return [_copied(array, start, end) for array in self.arrays]
-
-
-def _copied(array, start, end):
-  """The rows of an array. Mapped pages would stay in memory when read."""
-  if not isinstance(array, np.memmap) or not array.flags.c_contiguous:
-    return np.array(array[start:end])
-  shape = (max(0, min(end, len(array)) - start),) + array.shape[1:]
-  row = array.dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
-  with open(array.filename, "rb") as source:
-    source.seek(array.offset + start * row)
-    return np.fromfile(source, array.dtype, int(np.prod(
-        shape, dtype=np.int64))).reshape(shape)
-
-
-def _opened(points):
-  if not isinstance(points, (str, os.PathLike)):
-    array = np.asarray(points)
-  else:
-    try:
-      array = np.load(os.fspath(points), mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-      if isinstance(error, FileNotFoundError):
-        raise
-      raise errors.ModelFileError(
-          "'{}' is not a NumPy file of numbers.".format(points),
-          "{}.".format(str(error).split("\n")[0].rstrip(".")),
-          "Write it with numpy.save('points.npy', points).") from None
-    if not isinstance(array, np.ndarray):
-      raise errors.ModelFileError(
-          "'{}' holds several arrays.".format(points),
-          "It is an .npz file.", "Save one array in each .npy file.")
-  if array.ndim == 0:
-    raise errors.FeedError(
-        "The points are one number.", "There are no rows in it.",
-        "Pass an array of shape [N, ...].")
-  return array
-
-
 class _Rows:
   """Evaluates a chunk of points."""
 
@@ -237,16 +174,23 @@ class _Rows:
     self._skips = on_error == "skip"
 
   def prove(self):
-    """Refuses rows that depend on each other."""
-    if self._source.is_batch and len(self._source) > 1 and self._chunk > 1:
-      self._f.require_rows(*self._source.read(0, 2))
+    """Refuses rows that depend on each other, as two that are finite tell."""
+    if not self._source.is_batch or self._chunk == 1:
+      return
+    found = []
+    for i in range(min(len(self._source), _MOST_TRIED)):
+      fed = self._source.read(i, i + 1)
+      if all(_finite(array).all() for array in fed) and self._fits(fed, i):
+        found.append(fed)
+      if len(found) == 2:
+        self._f.require_rows(*map(np.concatenate, zip(*found)))
+        return
 
   def evaluate(self, values, start, skipped):
     """The results of each output for the rows of `values`."""
     count = len(values[0])
-    bad = sorted({int(i) for array in values if array.dtype.kind in "fc"
-                  for i in np.flatnonzero(~np.isfinite(
-                      array.reshape(count, -1)).all(axis=1))})
+    bad = sorted({int(i) for array in values
+                  for i in np.flatnonzero(~_finite(array))})
     if bad and not self._skips:
       raise errors.FeedError(
           "Point {} is not finite.".format(start + bad[0]),
@@ -255,7 +199,7 @@ class _Rows:
     for array in values:
       array[bad] = 0  # Evaluated all the same, and then not taken.
     if self._source.is_batch:
-      results = self._checked(self._many(values, start), count)
+      results = self._checked(self._many(values, start, bad), count)
     else:
       results = self._one_by_one(values, start, bad)
     skipped.extend(start + i for i in bad)
@@ -264,12 +208,27 @@ class _Rows:
         result[bad] = np.nan
     return results
 
-  def _many(self, values, start):
+  def _many(self, values, start, bad):
     try:
       return _flat(self._f(*values))
+    except errors.FeedError:
+      for i in range(len(values[0])):  # One of them it is.
+        if not self._fits([array[i:i + 1] for array in values], start + i):
+          bad.append(i)
+          for array in values:
+            array[i] = 0
+      return _flat(self._f(*values))
+
+  def _fits(self, fed, number):
+    """Whether one point can be fed; raises if it has to be."""
+    try:
+      self._f(*fed)
     except errors.FeedError as error:
-      error.what = "Rows from {}: {}".format(start, error.what)
+      if self._skips:
+        return False
+      error.what = "Point {}: {}".format(number, error.what)
       raise
+    return True
 
   def _checked(self, results, count):
     for output, result in zip(self._f.outputs, results):
@@ -286,11 +245,10 @@ class _Rows:
     for i in range(len(values[0])):
       fed = [array[i:i + 1] if way == "one" else array[i]
              for array, way in zip(values, self._source.ways)]
-      try:
-        row = _flat(self._f(*fed))
-      except errors.FeedError as error:
-        error.what = "Point {}: {}".format(start + i, error.what)
-        raise
+      if not self._fits(fed, start + i):
+        bad.append(i)
+        fed = [np.zeros_like(array) for array in fed]
+      row = _flat(self._f(*fed))
       rows.append([np.asarray(part)[0] if output.shape.ndims and (
           output.shape.as_list()[0] == 1) else np.asarray(part)
                    for output, part in zip(self._f.outputs, row)])
@@ -301,97 +259,9 @@ def _flat(results):
   return [np.asarray(part) for part in tensors.flatten(results)]
 
 
-class _Sink:
-  """The files of the results: partial ones, until all rows are there."""
-
-  def __init__(self, out, f, count):
-    given = out if isinstance(out, (list, tuple)) else [out]
-    self.paths = [os.fspath(path) for path in given]
-    if len(self.paths) != len(f.outputs):
-      raise errors.ArgumentError(
-          "{} files for {} outputs.".format(
-              len(self.paths), len(f.outputs)),
-          "The outputs are {}.".format(tensors.describe_all(f.outputs)),
-          "Pass a path for each, in this order.")
-    self._count = count
-    self._state = self.paths[0] + ".state"
-    self._files = []
-    self._known = None
-
-  def resume(self, fingerprint):
-    """The number of rows that an earlier call has done."""
-    self._known = {"fingerprint": fingerprint, "done": 0, "headers": None}
-    if not os.path.exists(self._state):
-      return 0
-    with open(self._state) as source:
-      known = json.load(source)
-    other = sorted(key for key in fingerprint
-                   if known["fingerprint"].get(key) != fingerprint[key])
-    if other:
-      raise errors.StreamError(
-          "'{}' was begun with {}.".format(
-              self.paths[0], " and ".join("other " + key for key in other)),
-          "{} of its rows are done, and the rest would not belong to "
-          "them.".format(known["done"]),
-          "Go on with what it was begun with; or delete '{}' to begin "
-          "anew.".format(self._state))
-    self._known = known
-    if known["headers"] is not None:
-      for path, header in zip(self.paths, known["headers"]):
-        partial = open(path + ".partial", "r+b")
-        self._files.append(partial)
-        # What a chunk left that was not finished is overwritten.
-        partial.truncate(header["begin"] + known["done"] * header["row"])
-        partial.seek(0, os.SEEK_END)
-    return known["done"]
-
-  def write(self, results, done):
-    """Appends the rows up to `done`, and notes that they are there."""
-    if not self._files:
-      self._begin(results)
-    for partial, result in zip(self._files, results):
-      partial.write(np.ascontiguousarray(result).tobytes())
-      partial.flush()
-    self._note(done)
-
-  def _begin(self, results):
-    headers = []
-    for path, result in zip(self.paths, results):
-      partial = open(path + ".partial", "wb")
-      self._files.append(partial)
-      np.lib.format.write_array_header_1_0(partial, {
-          "descr": np.lib.format.dtype_to_descr(result.dtype),
-          "fortran_order": False,
-          "shape": (self._count,) + result.shape[1:]})
-      headers.append({"begin": partial.tell(), "row": int(
-          result.dtype.itemsize * np.prod(result.shape[1:], dtype=np.int64))})
-    self._known["headers"] = headers
-
-  def _note(self, done):
-    self._known["done"] = done
-    with open(self._state + ".new", "w") as output:
-      json.dump(self._known, output)
-    os.replace(self._state + ".new", self._state)
-
-  def close(self):
-    for partial in self._files:
-      partial.close()
-
-  def finish(self):
-    """Gives the files their names; the state is of no use any more."""
-    if not self._files:  # No rows at all.
-      for path in self.paths:
-        with open(path + ".partial", "wb") as output:
-          np.save(output, np.zeros([0]))
-    for path in self.paths:
-      os.replace(path + ".partial", path)
-    if os.path.exists(self._state):
-      os.remove(self._state)
-
-
 def _fingerprint(f, source, chunk):
   """What the results depend on, in a form that JSON can hold."""
-  return {"points": _of_points(source), "model": _of_model(f),
+  return {"points": _hashed(source.samples()), "model": _of_model(f),
           "tensors": _hashed(
               [t.name.encode() for t in list(source.inputs) + f.outputs]),
           "chunks": chunk}
@@ -403,17 +273,6 @@ def _hashed(parts):
     digest.update(str(len(part)).encode() + b":")
     digest.update(part)
   return digest.hexdigest()
-
-
-def _of_points(source):
-  parts = []
-  for array in source.arrays:
-    parts.append(repr((array.shape, array.dtype.str)).encode())
-    places = np.unique(np.linspace(
-        0, max(len(array) - 1, 0), _SAMPLED_ROWS).astype(np.int64))
-    parts.extend(np.ascontiguousarray(array[i]).tobytes() for i in places
-                 if len(array))
-  return _hashed(parts)
 
 
 def _of_model(f):

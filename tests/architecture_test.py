@@ -42,8 +42,8 @@ FLOORS = [
     ("values: once", ["evaluations"]),
     ("values, a few at a time", ["chunks"]),
     ("values", ["functions"]),
-    ("uses", ["models", "streaming"]),
-    ("uses: of models", ["inventories"]),
+    ("uses: what is read and written", ["models", "points", "sinks"]),
+    ("uses", ["inventories", "streaming"]),
     ("the package", ["__init__"]),
     ("commands: their parts", [
         "commands.__init__", "commands.apps", "commands.classifier",

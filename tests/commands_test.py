@@ -228,11 +228,29 @@ class AtTest(_FolderTest):
     done = self.run_at(self.write_graph(_cubes), self.save("p.npy", bad))
     self.assertEqual((done.returncode, done.stdout), (1, ""))
     self.assertRegex(done.stderr,
-                     r"^gradfeed at: Row 1: .*'x:0'(.|\n)*Why: (.|\n)*Fix: ")
+                     r"^gradfeed at: Point 1: .*'x:0'(.|\n)*Why: (.|\n)*Fix: ")
     self.assertNotIn("Traceback", done.stderr)
     self.assertCountEqual(os.listdir(self.folder),
                           ["model.pb", "p.npy", "out.npy"])
     self.assertEqual(np.load(self.path("out.npy")).shape, (1,))
+
+  def test_goes_on_and_skips(self):
+    points = np.random.RandomState(0).normal(size=[40, 2])
+    points[7] = np.nan
+    graph, points_path = self.write_graph(_cubes), self.save("p.npy", points)
+    done = self.run_at(graph, points_path, "--chunk=5")
+    self.assertEqual(done.returncode, 1)
+    self.assertIn("Point 7 is not finite", done.stderr)
+    self.assertFalse(os.path.exists(self.path("out.npy")))
+    done = self.run_at(graph, points_path, "--chunk=5", "--on_error=skip")
+    self.assertEqual((done.returncode, done.stdout), (0, ""), done.stderr)
+    going_on, wrote, skipped = done.stderr.rstrip("\n").split("\n")
+    self.assertIn("going on after 5 of 40 points", going_on)
+    self.assertIn("wrote", wrote)
+    self.assertIn("1 point was skipped, the first is row 7", skipped)
+    got = np.load(self.path("out.npy"))
+    np.testing.assert_allclose(np.delete(got, 7, 0), np.delete(
+        3.0 * points ** 2, 7, 0), rtol=1e-5)
 
   def test_missing_flags_are_named(self):
     done = _gradfeed("at", "--graph=model.pb", "--y=y:0")
@@ -284,97 +302,6 @@ class InspectTest(_FolderTest):
     self.assertIn("s: a = x:0 -> b = y:0", lines)
     self.assertIn("Variables without a value (1): v:0", lines)
     self.assertIn("none", lines)
-
-
-class PointsTest(_FolderTest):
-
-  @parameterized.parameters(
-      ([7, 2], [None, 2], True), ([7, 3, 2], [None, 2], False),
-      ([7, 2], [1, 2], True), ([7, 1, 2], [1, 2], False),
-      ([7, 4, 2], [4, 2], False), ([7], [], False), ([7], [None], True),
-      ([7, 3], [None], False), ([7, 3], None, False), ([0, 2], [2], False),
-      ([7], [1], True), ([7, 5, 6], [None, None, None], True))
-  def test_rows_that_are_values(self, shape, x_shape, add_batch):
-    with tf.Graph().as_default():
-      x = tf.placeholder(tf.float32, x_shape)
-      self.assertEqual(at.wants_batch(tuple(shape), x), add_batch)
-
-  @parameterized.parameters(
-      ([], [None, 2], r"\[N\] \+ \[\?, 2\] or \[N\] \+ \[2\]"),
-      ([7], [None, 2], r"\[N\] \+ \[\?, 2\] or \[N\] \+ \[2\]"),
-      ([7, 3], [1, 2], r"\[N\] \+ \[1, 2\] or \[N\] \+ \[2\]"),
-      ([7, 2], [4, 2], r"\[N\] \+ \[4, 2\]\.$"),
-      ([7, 1, 2], [2], r"\[N\] \+ \[2\]\.$"))
-  def test_rows_that_are_not(self, shape, x_shape, fix):
-    with tf.Graph().as_default():
-      x = tf.placeholder(tf.float32, x_shape, name="x")
-      with self.assertRaisesRegex(errors.FeedError, "'x:0' ") as caught:
-        at.wants_batch(tuple(shape), x)
-    self.assertRegex(str(caught.exception), fix)
-
-  def test_points_are_mapped_and_not_read(self):
-    points = at.load_points(self.save("p.npy", np.ones([3, 2])))
-    self.assertIsInstance(points, np.memmap)
-    self.assertFalse(points.flags.writeable)
-
-  @parameterized.named_parameters(
-      ("other", b"node { name: 'x' }", "does not begin as"),
-      ("empty", b"", "does not begin as"),
-      ("zip", b"PK\x03\x04", "npz"),
-      ("cut_off", b"\x93NUMPY\x01\x00v", "."))
-  def test_files_that_are_no_points(self, content, why):
-    with open(self.path("p.npy"), "wb") as output:
-      output.write(content)
-    with self.assertRaisesRegex(errors.ModelFileError, "p.npy'") as caught:
-      at.load_points(self.path("p.npy"))
-    self.assertRegex(caught.exception.why, why)
-    self.assertIn("numpy.save", caught.exception.fix)
-
-  @parameterized.parameters((np.array(["a"]), "U1"),
-                            (np.array([None]), "Python objects"))
-  def test_points_that_are_no_numbers(self, array, why):
-    path = self.save("p.npy", array)
-    with self.assertRaisesRegex(errors.ModelFileError, why):
-      at.load_points(path)
-
-
-class WriteTest(_FolderTest):
-
-  @parameterized.parameters(
-      (np.float32, [3, 2]), (np.float64, [0, 2]), (np.float16, [3]),
-      (np.complex64, [3, 1, 2]))
-  def test_reads_back(self, dtype, shape):
-    values = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
-    self.assertEqual(
-        at.write(self.path("o.npy"), iter(values), shape, dtype), [])
-    read = np.load(self.path("o.npy"))
-    self.assertEqual(read.dtype, dtype)
-    np.testing.assert_array_equal(read, values)
-    self.assertEqual(os.listdir(self.folder), ["o.npy"])
-
-  def test_is_not_there_until_it_is_complete(self):
-    def rows():
-      yield np.ones(2)
-      self.assertEqual(os.listdir(self.folder), ["o.npy.partial"])
-      yield np.ones(2)
-
-    at.write(self.path("o.npy"), rows(), [2, 2], np.float64)
-    self.assertEqual(os.listdir(self.folder), ["o.npy"])
-
-  @parameterized.parameters(ValueError, KeyboardInterrupt)
-  def test_leaves_nothing_when_a_row_fails(self, kind):
-    def rows():
-      yield np.ones(2)
-      raise kind()
-
-    with self.assertRaises(kind):
-      at.write(self.path("o.npy"), rows(), [2, 2], np.float64)
-    self.assertEqual(os.listdir(self.folder), [])
-
-  def test_tells_which_rows_are_not_finite(self):
-    rows = np.array([[0.0, 1.0], [np.nan, 1.0], [1.0, 1.0], [np.inf, 0.0]])
-    self.assertEqual(
-        at.write(self.path("o.npy"), rows, rows.shape, np.float64), [1, 3])
 
 
 class FeedTest(_FolderTest):
@@ -480,10 +407,8 @@ class RealModelsTest(parameterized.TestCase):
       with tf.Session(graph=graph) as session:
         element = at.element(graph.get_tensor_by_name(y), index)
         tensor = graph.get_tensor_by_name(x)
-        add_batch = at.wants_batch((1,) + value.shape, tensor)
-        self.assertFalse(add_batch)
         f = at.function(tensor, at.gradient(element, tensor), session,
                         feed_dict=at.parse_feeds(feeds, graph))
-        gradient, = at.at_rows(f, value[np.newaxis], add_batch)
+        gradient = f(value)
       self.assertAlmostEqual(
           np.linalg.norm(gradient) / norm, 1.0, places=5, msg=name)

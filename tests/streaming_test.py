@@ -14,6 +14,8 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
+from gradfeed import points as points_lib
+from gradfeed import sinks
 from gradfeed import streaming
 from tests import graphs
 
@@ -97,14 +99,14 @@ class StreamTest(graphs.GraphTest):
 
   def _interrupt(self, f, points=None):
     """Leaves a stream of which 50 rows are done."""
-    read = streaming._Points.read  # pylint: disable=protected-access
+    read = points_lib.Points.read
 
     def interrupted(source, start, end):
       if start == 50:
         raise KeyboardInterrupt
       return read(source, start, end)
 
-    with unittest.mock.patch.object(streaming._Points, "read", interrupted):
+    with unittest.mock.patch.object(points_lib.Points, "read", interrupted):
       with self.assertRaises(KeyboardInterrupt):
         gf.stream(f, self.points if points is None else points, self.path(),
                   chunk=10)
@@ -153,6 +155,24 @@ class StreamTest(graphs.GraphTest):
         np.delete(got, [17, 40], 0),
         3.0 * np.delete(self.points, [17, 40], 0) ** 2)
 
+  def test_a_point_that_does_not_fit(self):
+    x = tf.placeholder(tf.float32, [None, 3])
+    f = gf.function(x, gf.gradient(x ** 3, x), session=self.session)
+    for number in (0, 50):
+      points = self.points.copy()
+      points[number, 1] = 1e300
+      with self.assertRaisesRegex(
+          gf.FeedError, "Point {}: (.|\n)*overflows".format(number)):
+        gf.stream(f, points, self.path("stopped.npy"), chunk=10)
+      report = gf.stream(f, points, self.path(), chunk=20, on_error="skip")
+      self.assertEqual(report.skipped, [number])
+      self.assertEqual((report.not_finite, report.first_not_finite),
+                       (1, number))
+      got = np.load(self.path())
+      np.testing.assert_allclose(
+          np.delete(got, number, 0),
+          3.0 * np.delete(self.points, number, 0) ** 2, rtol=1e-5)
+
   def test_s4_coupled_rows_are_refused_unless_it_is_stated(self):
     x = tf.placeholder(tf.float64, [None, 3])
     y = tf.reduce_sum((x - tf.reduce_mean(x, 0)) ** 3, 1)
@@ -166,14 +186,14 @@ class StreamTest(graphs.GraphTest):
 
   def test_a_full_disk(self):
     f = self.cube()
-    write = streaming._Sink.write  # pylint: disable=protected-access
+    write = sinks.Sink.write
 
     def full(sink, results, done):
       if done > 50:
         raise OSError(28, "No space left on device")
       write(sink, results, done)
 
-    with unittest.mock.patch.object(streaming._Sink, "write", full):
+    with unittest.mock.patch.object(sinks.Sink, "write", full):
       with self.assertRaisesRegex(gf.StreamError, "No space left.*\n.*go on"):
         gf.stream(f, self.points, self.path(), chunk=10)
     self.assertFalse(os.path.exists(self.path()))
@@ -198,7 +218,7 @@ class StreamTest(graphs.GraphTest):
         (lambda: gf.stream(f, self.points, [self.path()] * 2),
          gf.ArgumentError, "2 files for 1 outputs"),
         (lambda: gf.stream(f, np.float64(1.0), self.path()),
-         gf.FeedError, "no rows"),
+         gf.FeedError, "no row is a value"),
         (lambda: gf.stream(f, self.path("p.npz"), self.path()),
          gf.ModelFileError, "several arrays"),
         (lambda: gf.stream(f, self.points, self.path(), chunk=0),

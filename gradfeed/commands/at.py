@@ -18,7 +18,6 @@ import sys
 import time
 
 from absl import flags
-import numpy as np
 
 from gradfeed import errors
 from gradfeed import models
@@ -26,6 +25,8 @@ from gradfeed import tensors
 from gradfeed._tf import tf
 from gradfeed.derivatives import gradient
 from gradfeed.functions import function
+from gradfeed.points import load_points
+from gradfeed.streaming import stream
 
 #: The flags that have to be given.
 REQUIRED = ("graph", "y", "x", "points", "output")
@@ -53,13 +54,27 @@ _POINTS = flags.DEFINE_string(
     flag_values=FLAGS)
 _OUTPUT = flags.DEFINE_string(
     "output", None, "The .npy file to write. It is there when it is complete "
-    "(OUTPUT.partial until then), and replaces one that is there.",
+    "(OUTPUT.partial until then), and replaces one that is there. Interrupted, "
+    "the same command goes on where it was.",
     flag_values=FLAGS)
 _FEED = flags.DEFINE_multi_string(
     "feed", None, "NAME=VALUE: the value of another tensor, for every point, "
     "such as keep_prob:0=1.0 or labels:0=[0,1] or mask:0=mask.npy",
     flag_values=FLAGS)
 
+_CHUNK = flags.DEFINE_integer(
+    "chunk", 256, "How many points are evaluated at a time, where x is a batch "
+    "of any size.", lower_bound=1, flag_values=FLAGS)
+_ON_ERROR = flags.DEFINE_enum(
+    "on_error", "stop", ["stop", "skip"], "What to do at a point that is not "
+    "finite or does not fit: stop with its number, or leave its row NaN.",
+    flag_values=FLAGS)
+_COUPLED = flags.DEFINE_bool(
+    "coupled", False, "Points depend on each other in the model (batch "
+    "normalization in training), and a chunk is the batch that is meant.",
+    flag_values=FLAGS)
+
+_SECONDS_BETWEEN = 30.0
 _WROTE = "wrote {} ({}, {}): d '{}'{} / d '{}' at {} point{} in {:.2f} s."
 
 
@@ -75,16 +90,15 @@ def _write_gradients(model, points):
   graph = model.graph
   x = tensors.resolve(_X.value, graph, "--x").tensor
   y = tensors.resolve(_Y.value, graph, "--y").tensor
-  add_batch = wants_batch(points.shape, x)
   dx = gradient(element(y, _Y_INDEX.value), x)
   f = function(x, dx, model.session,
                feed_dict=parse_feeds(_FEED.value or [], graph))
   require_all_fed(f)
   start = time.perf_counter()
-  rows = at_rows(f, points, add_batch)
-  not_finite = write(_OUTPUT.value, rows, points.shape, x.dtype.as_numpy_dtype)
+  report = stream(f, points, _OUTPUT.value, _CHUNK.value, _ON_ERROR.value,
+                  _COUPLED.value, _Progress())
   seconds = time.perf_counter() - start
-  _report(y, x, points, seconds, not_finite)
+  _report(y, x, points, seconds, report)
 
 
 def _check_output(output, points):
@@ -92,34 +106,6 @@ def _check_output(output, points):
     raise errors.ArgumentError(
         "--output and --points are the same file, '{}'.".format(output),
         "The points would be lost.", "Give another name to the output.")
-
-
-def load_points(path):
-  """The array in the file, mapped and not read.
-
-  Raises:
-    ModelFileError: the file is not a .npy file of numbers.
-  """
-  with open(path, "rb") as source:
-    begin = source.read(len(np.lib.format.MAGIC_PREFIX))
-  if begin != np.lib.format.MAGIC_PREFIX:
-    raise _not_points(
-        path, "It is an .npz file, of several arrays." if begin[:2] == b"PK"
-        else "It does not begin as a .npy file does.")
-  try:
-    points = np.load(path, mmap_mode="r", allow_pickle=False)
-  except (ValueError, EOFError) as error:
-    raise _not_points(path, "{}.".format(
-        str(error).split("\n")[0].rstrip("."))) from None
-  if points.dtype.kind not in "iufcb":
-    raise _not_points(path, "It holds {}.".format(points.dtype))
-  return points
-
-
-def _not_points(path, why):
-  return errors.ModelFileError(
-      "'{}' is not a NumPy file of numbers.".format(path), why,
-      "Write it with numpy.save('points.npy', points).")
 
 
 def element(y, index):
@@ -143,32 +129,6 @@ def element(y, index):
         "Use --y_index=0 to --y_index={}.".format(size - 1))
   with y.graph.as_default():
     return y[..., index]
-
-
-def wants_batch(shape, x):
-  """Whether each row of points lacks the batch dimension that `x` has.
-
-  Args:
-    shape: tuple, of all the points.
-    x: `tf.Tensor`.
-
-  Raises:
-    FeedError: a row is no value of x, with or without a batch dimension.
-  """
-  row = tuple(shape[1:])
-  if shape:
-    if x.shape.is_compatible_with(row):
-      return False
-    if x.shape.ndims and x.shape.is_compatible_with((1,) + row):
-      return True
-  allowed = ["[N] + {}".format(tensors.format_shape(x.shape))]
-  if x.shape.ndims and x.shape[:1].is_compatible_with([1]):
-    allowed.append("[N] + {}".format(tensors.format_shape(x.shape[1:])))
-  raise errors.FeedError(
-      "The points have the shape {}, of which no row is a value of {}.".format(
-          tensors.format_shape(shape), tensors.describe(x)),
-      "A row is fed as it stands, or as a batch of one.",
-      "Save the points with the shape {}.".format(" or ".join(allowed)))
 
 
 def parse_feeds(texts, graph):
@@ -222,61 +182,44 @@ def require_all_fed(f):
             "--feed={}=VALUE".format(tensor.name) for tensor in f.needs)))
 
 
-def at_rows(f, points, add_batch):
-  """Yields `f` at each row.
+class _Progress:
+  """Says on stderr how far it is, now and then."""
 
-  Raises:
-    FeedError: a value does not fit; says in which row.
-  """
-  for i, row in enumerate(points):
-    try:
-      yield f(row[np.newaxis] if add_batch else row)
-    except errors.FeedError as error:
-      error.what = "Row {}: {}".format(i, error.what)
-      raise
+  def __init__(self):
+    self._start = self._last = time.perf_counter()
+    self._first = None
 
-
-def write(path, rows, shape, dtype):
-  """Writes `rows`, one after the other, into a .npy file.
-
-  Args:
-    path: str; under `path` + ".partial" until the last row is written.
-    rows: iterable of arrays of `shape[1:]`, with or without axes of size 1.
-    shape: tuple, of all.
-    dtype: NumPy dtype.
-
-  Returns:
-    list of the numbers of the rows with NaN or infinity.
-  """
-  partial = path + ".partial"
-  not_finite = []
-  try:
-    with open(partial, "wb") as output:
-      np.lib.format.write_array_header_1_0(output, {
-          "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
-          "fortran_order": False, "shape": tuple(shape)})
-      for i, row in enumerate(rows):
-        output.write(np.ascontiguousarray(row, dtype).tobytes())
-        if not np.all(np.isfinite(row)):
-          not_finite.append(i)
-    os.replace(partial, path)
-  except BaseException:
-    if os.path.exists(partial):
-      os.remove(partial)
-    raise
-  return not_finite
+  def __call__(self, done, count):
+    now = time.perf_counter()
+    if self._first is None:
+      self._first = done
+      if done:
+        print("gradfeed at: going on after {} of {} points.".format(
+            done, count), file=sys.stderr)
+    if now - self._last > _SECONDS_BETWEEN and done < count:
+      self._last = now
+      rate = (done - self._first) / (now - self._start)
+      print("gradfeed at: {} of {} points, {:.0f} in a second, {:.0f} s "
+            "left.".format(done, count, rate, (count - done) / rate),
+            file=sys.stderr, flush=True)
 
 
-def _report(y, x, points, seconds, not_finite):
+def _report(y, x, points, seconds, report):
   index = "" if _Y_INDEX.value is None else "[..., {}]".format(_Y_INDEX.value)
   lines = [_WROTE.format(
       _OUTPUT.value, x.dtype.base_dtype.name,
       tensors.format_shape(points.shape), y.name, index, x.name, len(points),
       "" if len(points) == 1 else "s", seconds)]
-  if not_finite:
+  if report.skipped:
+    lines.append(
+        "warning: {} point{} skipped, the first is row {}.".format(
+            len(report.skipped), " was" if len(report.skipped) == 1 else
+            "s were", report.skipped[0]))
+  if report.not_finite > len(report.skipped):
     lines.append(
         "warning: {} of {} gradients have a NaN or an infinity, the first in "
-        "row {}.".format(len(not_finite), len(points), not_finite[0]))
+        "row {}.".format(report.not_finite, len(points),
+                         report.first_not_finite))
   if y.op.type == "Softmax" and not index:
     lines.append(
         "warning: '{}' is a softmax, whose elements sum to 1: the gradient of "
