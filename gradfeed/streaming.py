@@ -124,8 +124,9 @@ def _look_at(report, results, start):
 
 def _finite(array):
   """Which rows are finite."""
-  if array.dtype.kind not in "fc":
-    return np.ones(len(array), bool)
+  with np.errstate(all="ignore"):  # A sum is sooner there than all tests.
+    if array.dtype.kind not in "fc" or np.isfinite(array.sum()):
+      return np.ones(len(array), bool)
   return np.isfinite(array.reshape(len(array), -1)).all(axis=1)
 
 

@@ -4,6 +4,7 @@
   python scripts/benchmark.py growth building      # what many calls leave
   python scripts/benchmark.py calls --only=tiny,session_run --rounds=5
   python scripts/benchmark.py derivatives --only=hessian,parallel_for
+  python scripts/benchmark.py streaming --points=1000000
 
 `calls` and `derivatives` run each library in a process of its own and visit
 them in random order, round after round, so that a busy moment of the machine
@@ -32,6 +33,8 @@ import benchmark_workers
 
 _ROUNDS = flags.DEFINE_integer(
     "rounds", 12, "Visits to each library, in random order.", lower_bound=1)
+_POINTS = flags.DEFINE_integer(
+    "points", 100000, "Rows of the file in `streaming`.", lower_bound=1000)
 _SECONDS = flags.DEFINE_float(
     "seconds", 1.2, "Time for each library and each thing that is timed, all "
     "rounds together.", lower_bound=0.0)
@@ -324,10 +327,18 @@ def building():
       _MODE.value, _LAYERS.value, min(_ROUNDS.value, 5)))]
 
 
+def streaming():
+  """Points from a file to a file; [(title, rows)]."""
+  import benchmark_streams  # pylint: disable=g-import-not-at-top
+  return [("Streaming {} x 784 float32".format(_POINTS.value),
+           benchmark_streams.streaming(
+               _MODE.value, _POINTS.value, min(_ROUNDS.value, 3)))]
+
+
 #: The benchmarks by name. Each gives titles with rows; a row whose "agrees" or
 #: "constant" says NO is a failure.
 BENCHMARKS = {"calls": calls, "growth": growth, "building": building,
-              "derivatives": derivatives}
+              "derivatives": derivatives, "streaming": streaming}
 
 
 def _print(title, rows):

@@ -29,7 +29,7 @@ _WIDTH = 8
 _TOP = 10  # Layers above the cut, whatever the size of the graph.
 
 
-def _set_mode(mode):
+def set_mode(mode):
   if mode == "v1":
     tf.disable_v2_behavior()
   else:
@@ -47,7 +47,7 @@ def growth(mode, calls):
     list of dict, a row for each kind; "constant" is "NO" where ops, memos or
     memory grew.
   """
-  _set_mode(mode)
+  set_mode(mode)
   with tf.Graph().as_default() as graph, tf.Session() as session:
     x = tf.placeholder(tf.float32, [None, 3])
     labels = tf.placeholder(tf.float32, [None, 3])
@@ -113,7 +113,7 @@ def building(mode, layers, rounds):
   Returns:
     list of dict, a row for each size and place of the cut.
   """
-  _set_mode(mode)
+  set_mode(mode)
   sizes = [max(_TOP, layers * i // 10) for i in (1, 2, 5, 10)]
   _built(_TOP, _TOP)  # What TensorFlow does once in a process is not counted.
   return [_row("{} layers from the top".format(_TOP), size, _TOP, rounds)

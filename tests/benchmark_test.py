@@ -217,6 +217,15 @@ class GrowthTest(parameterized.TestCase):
     self.assertIn("FAILED", run.stderr)
 
 
+class StreamingTest(parameterized.TestCase):
+
+  def test_each_way_has_a_rate(self):
+    run = _benchmark("streaming", "--points=2000", "--rounds=1", _MODE)
+    self.assertEqual(run.returncode, 0, run.stderr)
+    for way in ("gradfeed.stream, chunk=1024", "Session.run, 32 points"):
+      self.assertRegex(run.stdout, way + r" +\d+ ")
+
+
 class RefusalTest(parameterized.TestCase):
 
   @parameterized.named_parameters(
