@@ -178,6 +178,8 @@ def _kind(path):
             os.path.join(path, _likely(path) or "model.pb")))
   if os.path.basename(path) in _SAVED_MODEL and os.path.exists(path):
     return "SavedModel", os.path.dirname(path) or "."
+  if os.path.basename(path) == "checkpoint" and os.path.exists(path):
+    return _kind(os.path.dirname(path) or ".")
   for end in (".meta", ".index"):
     if path.endswith(end) and os.path.exists(path):
       return "checkpoint", path[:-len(end)]

@@ -83,7 +83,8 @@ class LoadTest(_ModelTest):
       tf.gradients(loss, x)
     saver.export_meta_graph(self.path("model-7.meta"))
     for path in (self.path("model-7"), self.path("model-7.meta"),
-                 self.path("model-7.index"), self.folder):
+                 self.path("model-7.index"), self.path("checkpoint"),
+                 self.folder):
       model = self.check(path)
     self.assertEqual(model.kind, "checkpoint")
     self.assertEqual(sorted(model.outputs), ["loss:0"])
