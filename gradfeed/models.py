@@ -55,7 +55,7 @@ def load(path, tags=None):
     >>> with tf.Graph().as_default() as graph:
     ...   x = tf.placeholder(tf.float64, [], name="x")
     ...   y = tf.multiply(x, x, name="y")
-    >>> path = tf.train.write_graph(graph, "/tmp", "square.pb", as_text=False)
+    >>> path = tf.train.write_graph(graph, ".", "square.pb", as_text=False)
     >>> with gf.load(path) as model:
     ...   f = gf.function("x:0", gf.gradient("y:0", "x:0"))
     ...   print(f(3.0))

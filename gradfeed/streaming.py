@@ -57,8 +57,8 @@ def stream(f, points, out, chunk=256, on_error="stop", coupled=False,
     >>> with tf.Graph().as_default(), tf.Session():
     ...   x = tf.placeholder(tf.float64, [None, 2])
     ...   f = gf.function(x, gf.gradient(x ** 3, x))
-    ...   report = gf.stream(f, np.ones([1000, 2]), "/tmp/gradients.npy")
-    >>> print(report.rows, np.load("/tmp/gradients.npy")[-1])
+    ...   report = gf.stream(f, np.ones([1000, 2]), "gradients.npy")
+    >>> print(report.rows, np.load("gradients.npy")[-1])
     1000 [3. 3.]
   """
   if on_error not in ("stop", "skip"):

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import os
 import re
+import tempfile
 
 from absl.testing import parameterized
 
@@ -200,6 +201,9 @@ class DocstringTest(parameterized.TestCase):
 
   def test_examples_run(self):
     attempted = 0
+    folder = self.enter_context(tempfile.TemporaryDirectory())
+    self.addCleanup(os.chdir, os.getcwd())
+    os.chdir(folder)  # Some write files.
     for module in sorted(_modules()):
       if module == "__main__" or module.startswith("commands."):
         continue
