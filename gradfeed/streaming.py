@@ -146,23 +146,28 @@ def _run(rows, source, sink, chunk, report, progress):
               source.read, following, following + chunk))
         results = rows.evaluate(values, start, report.skipped)
         _look_at(report, results, start)
-        if writing is not None:
-          writing.result()
+        _finish(writing, sink)
         end = min(start + chunk, len(source))
         writing = writer.submit(sink.write, results, end)
         if progress is not None:
           progress(end, len(source))
-      if writing is not None:
-        writing.result()
-    except OSError as error:
-      raise errors.StreamError(
-          "The results cannot be written to '{}'.".format(sink.paths[0]),
-          "{}.".format(error.strerror or error),
-          "What is done is kept beside it, in files that end in .partial and "
-          ".state: make room, and call this again to go on.") from error
+      _finish(writing, sink)
     finally:
       for future in ahead:
         future.cancel()
+
+
+def _finish(writing, sink):
+  """Waits for the chunk that is being written, if there is one."""
+  try:
+    if writing is not None:
+      writing.result()
+  except OSError as error:
+    raise errors.StreamError(
+        "The results cannot be written to '{}'.".format(sink.paths[0]),
+        "{}.".format(error.strerror or error),
+        "What is done is kept beside it, in files that end in .partial and "
+        ".state: make room, and call this again to go on.") from error
 
 
 class _Rows:

@@ -201,6 +201,29 @@ class StreamTest(graphs.GraphTest):
         gf.stream(f, self.points, self.path(), chunk=10).resumed, 50)
     self.assert_is_all_there()
 
+  def test_what_is_wrong_elsewhere_is_not_told_of_the_disk(self):
+    f, read = self.cube(), points_lib.Points.read
+
+    def late(*unused):
+      raise gf.TimeLimitError("No result.", "It took too long.", "Wait.")
+
+    with unittest.mock.patch.object(streaming._Rows, "evaluate", late):
+      with self.assertRaises(gf.TimeLimitError):
+        gf.stream(f, self.points, self.path(), chunk=10)
+
+    def unplugged(source, start, end):
+      if start == 50:
+        raise OSError(5, "Input/output error")
+      return read(source, start, end)
+
+    with unittest.mock.patch.object(points_lib.Points, "read", unplugged):
+      with self.assertRaises(OSError) as caught:
+        gf.stream(f, self.points, self.path(), chunk=10)
+    self.assertNotIsInstance(caught.exception, gf.StreamError)
+    self.assertEqual(
+        gf.stream(f, self.points, self.path(), chunk=10).resumed, 50)
+    self.assert_is_all_there()
+
   def test_a_variable_without_a_value(self):
     f = self.cube(scale=graphs.variable("v", [1.0], True))
     with self.assertRaisesRegex(gf.UninitializedError, "'v'|v:0"):
