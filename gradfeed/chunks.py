@@ -20,11 +20,9 @@ def check(chunk, slots, outputs):
     slots: list of `feeds.Slot` of the inputs.
     outputs: list of `outputs.Output`.
   """
-  if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
-    raise errors.ArgumentError(
-        "chunk={!r} is no number of rows.".format(chunk),
-        "It is how many rows of a batch are evaluated at a time.",
-        "Pass a positive int, or None for all at once.")
+  errors.check_chunk(
+      chunk, "rows", "It is how many rows of a batch are evaluated at a time.",
+      "Pass a positive int, or None for all at once.")
   if not _batches(slots):
     raise errors.ArgumentError(
         "There is no batch to divide among the inputs {}.".format(
@@ -40,6 +38,23 @@ def check(chunk, slots, outputs):
           "It has no rows.",
           "Take an output of shape [B, ...] (losses before their mean), or "
           "leave out chunk=.")
+
+
+def check_rows(outputs, results, count, why, fix):
+  """Refuses results that do not have `count` rows.
+
+  Args:
+    outputs: list of `tf.Tensor`.
+    results: list of the array of each.
+    count: int, how many rows were fed.
+    why: str, of the error.
+    fix: str, of the error.
+  """
+  for tensor, result in zip(outputs, results):
+    if np.shape(result)[:1] != (count,):
+      raise errors.ArgumentError(
+          "{} is {} for {} rows.".format(
+              tensors.describe(tensor), np.shape(result), count), why, fix)
 
 
 def _batches(slots):
@@ -109,15 +124,11 @@ class Chunks:
     for i in self._places:
       values[i] = values[i][start:end]
     results = evaluate(values)
-    for tensor, result in zip(self._outputs, results):
-      if np.shape(result)[:1] != (end - start,):
-        raise errors.ArgumentError(
-            "{} is {} for {} rows.".format(
-                tensors.describe(tensor), np.shape(result), end - start),
-            "Only what has a row for each row can be put together from "
-            "chunks.",
-            "Take an output with rows (losses before their mean), or leave out "
-            "chunk=.")
+    check_rows(
+        self._outputs, results, end - start,
+        "Only what has a row for each row can be put together from chunks.",
+        "Take an output with rows (losses before their mean), or leave out "
+        "chunk=.")
     return results
 
   def _prove(self, values, evaluate):

@@ -131,6 +131,13 @@ SHAPE_ERRORS = {"grad_ys": CotangentError, "cotangent v": CotangentError,
                 "tangent v": TangentError}
 
 
+def check_chunk(chunk, what, why, fix):
+  """Refuses a `chunk` that is no positive int, as a number of `what`."""
+  if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
+    raise ArgumentError(
+        "chunk={!r} is no number of {}.".format(chunk, what), why, fix)
+
+
 def coupled_rows(y, x, op, why="This op reads all rows for one:"):
   """The `CoupledRowsError` for a y and an x, told with the op to blame."""
   return CoupledRowsError(

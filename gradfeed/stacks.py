@@ -181,9 +181,8 @@ def dense(graph, result, x):
 
 
 def check_chunk(chunk):
-  if chunk is not None and (
-      isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
-    raise errors.ArgumentError(
-        "chunk={!r} is no number of products.".format(chunk),
+  if chunk is not None:
+    errors.check_chunk(
+        chunk, "products",
         "It is how many are computed at a time; memory grows with it.",
         "Pass a positive int, or None for all at once.")

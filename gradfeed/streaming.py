@@ -5,6 +5,8 @@ import hashlib
 
 import numpy as np
 
+from gradfeed import _tf
+from gradfeed import chunks
 from gradfeed import errors
 from gradfeed import paths
 from gradfeed import points as points_lib
@@ -66,11 +68,9 @@ def stream(f, points, out, chunk=256, on_error="stop", coupled=False,
         "on_error={!r} is not known.".format(on_error),
         "It says what happens at a point that cannot be evaluated.",
         "Use 'stop' or 'skip'.")
-  if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
-    raise errors.ArgumentError(
-        "chunk={!r} is no number of rows.".format(chunk),
-        "It is how many points are evaluated at a time.",
-        "Pass a positive int.")
+  errors.check_chunk(
+      chunk, "rows", "It is how many points are evaluated at a time.",
+      "Pass a positive int.")
   source = points_lib.Points(points, f)
   rows = _Rows(f, source, chunk, on_error)
   if not coupled:
@@ -186,7 +186,8 @@ class _Rows:
     found = []
     for i in range(min(len(self._source), _MOST_TRIED)):
       fed = self._source.read(i, i + 1)
-      if all(_finite(array).all() for array in fed) and self._fits(fed, i):
+      if all(_finite(array).all() for array in fed) and (
+          self._tried(fed, i) is not None):
         found.append(fed)
       if len(found) == 2:
         self._f.require_rows(*map(np.concatenate, zip(*found)))
@@ -205,7 +206,11 @@ class _Rows:
     for array in values:
       array[bad] = 0  # Evaluated all the same, and then not taken.
     if self._source.is_batch:
-      results = self._checked(self._many(values, start, bad), count)
+      results = self._many(values, start, bad)
+      chunks.check_rows(
+          self._f.outputs, results, count,
+          "A result has to have a row for each point.",
+          "Take an output with rows (losses before their mean).")
     else:
       results = self._one_by_one(values, start, bad)
     skipped.extend(start + i for i in bad)
@@ -216,60 +221,49 @@ class _Rows:
 
   def _many(self, values, start, bad):
     try:
-      return _flat(self._f(*values))
+      return self._results(values)
     except errors.FeedError:
       for i in range(len(values[0])):  # One of them it is.
-        if not self._fits([array[i:i + 1] for array in values], start + i):
+        if self._tried([array[i:i + 1] for array in values], start + i) is None:
           bad.append(i)
           for array in values:
             array[i] = 0
-      return _flat(self._f(*values))
+      return self._results(values)
 
-  def _fits(self, fed, number):
-    """Whether one point can be fed; raises if it has to be."""
+  def _results(self, fed):
+    """The array of each output."""
+    return [np.asarray(part) for part in tensors.flatten(self._f(*fed))]
+
+  def _tried(self, fed, number):
+    """The results at one point; None if it cannot be fed and may be skipped."""
     try:
-      self._f(*fed)
+      return self._results(fed)
     except errors.FeedError as error:
       if self._skips:
-        return False
+        return None
       error.what = "Point {}: {}".format(number, error.what)
       raise
-    return True
-
-  def _checked(self, results, count):
-    for output, result in zip(self._f.outputs, results):
-      if np.shape(result)[:1] != (count,):
-        raise errors.ArgumentError(
-            "{} is {} for {} rows.".format(
-                tensors.describe(output), np.shape(result), count),
-            "A result has to have a row for each point.",
-            "Take an output with rows (losses before their mean).")
-    return results
 
   def _one_by_one(self, values, start, bad):
     rows = []
     for i in range(len(values[0])):
       fed = [array[i:i + 1] if way == "one" else array[i]
              for array, way in zip(values, self._source.ways)]
-      if not self._fits(fed, start + i):
+      row = self._tried(fed, start + i)
+      if row is None:
         bad.append(i)
-        fed = [np.zeros_like(array) for array in fed]
-      row = _flat(self._f(*fed))
-      rows.append([np.asarray(part)[0] if output.shape.ndims and (
-          output.shape.as_list()[0] == 1) else np.asarray(part)
+        row = self._results([np.zeros_like(array) for array in fed])
+      rows.append([part[0] if output.shape.ndims and (
+          output.shape.as_list()[0] == 1) else part
                    for output, part in zip(self._f.outputs, row)])
     return [np.stack(parts) for parts in zip(*rows)]
-
-
-def _flat(results):
-  return [np.asarray(part) for part in tensors.flatten(results)]
 
 
 def _fingerprint(f, source, chunk):
   """What the results depend on, in a form that JSON can hold."""
   return {"points": _hashed(source.samples()), "model": _of_model(f),
           "tensors": _hashed(
-              [t.name.encode() for t in list(source.inputs) + f.outputs]),
+              [t.name.encode() for t in source.inputs + f.outputs]),
           "chunks": chunk}
 
 
@@ -283,14 +277,12 @@ def _hashed(parts):
 
 def _of_model(f):
   """The ops of the model that run, the values of variables and held feeds."""
-  found = paths.ancestors([t for t in f.outputs])
-  parts = [name.encode() + b" " + op.type.encode() + b" " + " ".join(
-      t.name for t in op.inputs).encode()
-           for name, op in sorted(found.items())
-           if not name.startswith("gradfeed/")]
+  own = [op for name, op in sorted(paths.ancestors(f.outputs).items())
+         if not name.startswith(_tf.SCOPE)]
+  parts = [" ".join([op.name, op.type] + [t.name for t in op.inputs]).encode()
+           for op in own]
   parts.extend(op.get_attr("value").SerializeToString()
-               for name, op in sorted(found.items())
-               if op.type == "Const" and not name.startswith("gradfeed/"))
+               for op in own if op.type == "Const")
   parts.extend(np.ascontiguousarray(value).tobytes()
                for value in f.constants())
   return _hashed(parts)
