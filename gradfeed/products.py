@@ -86,14 +86,15 @@ class Product:
   def _build_once(self, strict):
     known = memos.memo_of(self.graph).built
     if self.key() not in known:
-      other = self._in_another_way()
-      if other is None and twins.has_bare_loops(self._trace()):
+      trace = self._trace()
+      other = self._in_another_way(trace)
+      if other is None and twins.has_bare_loops(trace):
         other = self.functional(strict)
       if other is not None:
         built = known[self.key()] = other.build(strict)
         self.remember(built.ys, built.gradients)
         return built
-      trace = self.checked_trace(strict)
+      self._check(trace, strict)
       try:
         known[self.key()] = self._build(trace)
       except errors.UnsupportedGraphError as error:  # Found while building.
@@ -124,24 +125,26 @@ class Product:
     key = ("functional", strict, free_means) + self.key()
     with known.lock:
       if key not in known.built:
-        base = self._in_another_way() or self
+        base = self._in_another_way(self._trace()) or self
         trace = base.checked_trace(strict)
         known.built[key] = base.on(twins.functional(
             self.graph, [tensors.read_of(y) for y in base.ys], trace,
             free_means))
       return known.built[key]
 
-  def _in_another_way(self):
+  def _in_another_way(self, trace):
     """This product with gradients that have no derivative built anew.
 
     What the gradient of a loop of v1 remembers of each turn lies on a stack,
     where no gradient passes. That of the functional form of the loop has none.
     So it is with the mean that `tf.nn.moments` holds constant.
 
+    Args:
+      trace: the `paths.Trace` of this product.
+
     Returns:
       `Product`, or None where there is nothing to replace.
     """
-    trace = self._trace()
     if not trace.second_order and not any(
         op.type == "StopGradient" for op in trace.blocked.values()):
       return None
@@ -203,10 +206,13 @@ class Product:
 
   def checked_trace(self, strict):
     """The `paths.Trace` of this product, after everything was checked."""
-    memos.require_open(self.graph, self.purpose())
     trace = self._trace()
-    refusals.check(self, trace, strict)
+    self._check(trace, strict)
     return trace
+
+  def _check(self, trace, strict):
+    memos.require_open(self.graph, self.purpose())
+    refusals.check(self, trace, strict)
 
   def _build(self, trace):
     with _tf.without_runs(self.graph):
