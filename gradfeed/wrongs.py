@@ -52,9 +52,10 @@ def _stitch(op, unused_trace):
   indices = [_tf.static_value(t) for t in op.inputs[:half]]
   if any(index is None for index in indices):
     return None
-  flat = np.concatenate([np.ravel(index) for index in indices])
-  repeated = [int(i) for i in np.unique(flat) if np.sum(flat == i) > 1]
-  if not repeated:
+  places, counts = np.unique(np.concatenate(
+      [np.ravel(index) for index in indices]), return_counts=True)
+  repeated = places[counts > 1]
+  if not repeated.size:
     return None
   return ("index {} is there more than once: the last value takes the place, "
           "and the gradient goes to all of them.".format(repeated[0]),
