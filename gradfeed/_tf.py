@@ -129,9 +129,7 @@ def is_reference(tensor):
 
 def is_trainable_dtype(dtype):
   """Whether TensorFlow lets gradients flow through a tensor of `dtype`."""
-  dtype = dtype.base_dtype
-  return (dtype.is_floating or dtype.is_complex or
-          dtype in (tf.resource, tf.variant))
+  return is_number(dtype) or dtype.base_dtype in (tf.resource, tf.variant)
 
 
 def is_number(dtype):

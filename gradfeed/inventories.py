@@ -5,9 +5,11 @@ import re
 from gradfeed import _tf
 from gradfeed import memos
 from gradfeed import models
+from gradfeed import parts
 from gradfeed import paths
 from gradfeed import sessions
 from gradfeed import tensors
+from gradfeed._tf import tf
 
 _LOOPS = frozenset(["While", "StatelessWhile"])
 _BRANCHES = frozenset(["Case", "If", "StatelessCase", "StatelessIf"])
@@ -54,7 +56,7 @@ def inventory(model):
       "ops": len(operations),
       "x": _told(x),
       "y": _told(y),
-      "feeds": _told(t for name, t in model.inputs.items()
+      "feeds": _told(t for t in model.inputs.values()
                      if not any(t is start for start in x)),
       "signatures": {
           name: {"method": signature.method,
@@ -77,34 +79,37 @@ def _told(found):
 
 
 def _names(found):
-  """{key: name of the tensor}; a sparse one by the name of its values."""
-  return {key: getattr(tensor, "values", tensor).name
-          for key, tensor in found.items()}
+  """{key: name of the tensor}, of the inputs or outputs of a signature."""
+  return {key: _dense(tensor).name for key, tensor in found.items()}
+
+
+def _dense(tensor):
+  """The values of a sparse tensor; a dense one as it is."""
+  return getattr(tensor, "values", tensor)
 
 
 def _starts(model):
   """The floating placeholders, or what comes of those that are none."""
-  named = [getattr(t, "values", t) for signature in model.signatures.values()
+  named = [_dense(t) for signature in model.signatures.values()
            for t in signature.inputs.values()]
-  floating = _numbers(named + list(model.inputs.values()))
-  others = [t for t in model.inputs.values() if not _tf.is_number(t.dtype)]
   found, seen = [], set()
-  queue = [t for t in others if not t.dtype.is_integer and (
-      t.dtype.name != "bool")]
+  queue = [t for t in model.inputs.values() if not (
+      _tf.is_number(t.dtype) or t.dtype.is_integer or t.dtype == tf.bool)]
   while queue:
     for op in memos.consumers(queue.pop()):
       for tensor in op.outputs:
         if tensor.name not in seen:
           seen.add(tensor.name)
           (found if _tf.is_number(tensor.dtype) else queue).append(tensor)
-  return _numbers(floating + sorted(found, key=lambda t: t.name)) or _numbers(
-      op.outputs[0] for op in model.graph.get_operations()
-      if op.type == "Const" and _AS_INPUT.match(op.name))
+  return _numbers(named + list(model.inputs.values()) + sorted(
+      found, key=lambda t: t.name)) or _numbers(
+          op.outputs[0] for op in model.graph.get_operations()
+          if op.type == "Const" and _AS_INPUT.match(op.name))
 
 
 def _results(model):
   """Outputs of signatures, what nothing reads, and logits."""
-  outputs = [getattr(t, "values", t) for signature in model.signatures.values()
+  outputs = [_dense(t) for signature in model.signatures.values()
              for t in signature.outputs.values()]
   return _numbers(outputs + list(model.outputs.values()) + _logits(model))
 
@@ -137,12 +142,12 @@ def _variables(model, operations):
 
 def _loops(types):
   """Frames of loops of v1, and the ops that are loops of v2."""
-  names = {}
+  names = set()
   for op, kind in types:
-    if kind in ("Enter", "RefEnter") and op.type == kind:
-      names[op.get_attr("frame_name").decode()] = True
+    if kind in parts.ENTERS and op.type == kind:
+      names.add(op.get_attr("frame_name").decode())
     elif kind in _LOOPS:
-      names[op.name] = True
+      names.add(op.name)
   return sorted(names)
 
 

@@ -17,6 +17,10 @@ from gradfeed._tf import tf
 Signature = collections.namedtuple(
     "Signature", ["inputs", "outputs", "method"])
 
+#: Scopes of ops that are in a graph for its training, and to save it.
+BESIDE = re.compile(
+    r"(^|/)(gradients|save|report_uninitialized\w*)(_\d+)?/|^saver_filename:")
+
 _SAVED_MODEL = ("saved_model.pb", "saved_model.pbtxt")
 _TEXT_BEGINS = (b"node {", b"node{", b"versions {", b"library {")
 
@@ -100,11 +104,14 @@ class Model:
     self.session = session
     self.signatures = signatures
     self._defaults = contextlib.ExitStack()
-    operations = graph.get_operations()
-    self.inputs = {t.name: t for t in paths.placeholders(
-        {op.name: op for op in operations}) if not BESIDE.search(t.name)}
-    self.outputs = {t.name: t for op in operations if _is_end(op)
-                    for t in op.outputs if _tf.is_number(t.dtype)}
+    found = {op.name: op for op in graph.get_operations()}
+    assigning = {op.name for op in paths.assigning(found)}
+    self.inputs = {t.name: t for t in paths.placeholders(found)
+                   if not BESIDE.search(t.name)}
+    self.outputs = {
+        t.name: t for name, op in found.items()
+        if name not in assigning and _is_end(op)
+        for t in op.outputs if _tf.is_number(t.dtype)}
 
   def tensor(self, name):
     """The tensor, or variable, called `name`.
@@ -145,18 +152,13 @@ class Model:
         self.path, self.kind, len(self.graph.get_operations()))
 
 
-#: Scopes of ops that are in a graph for its training, and to save it.
-BESIDE = re.compile(
-    r"(^|/)(gradients|save|report_uninitialized\w*)(_\d+)?/|^saver_filename:")
-
-
 def _is_end(op):
   """Whether nothing that belongs to the model reads `op`."""
   is_computed = any(
       source.op.inputs or source.op.type.startswith("Placeholder")
       for source in op.inputs)
   return is_computed and not _tf.is_inside(op) and not (
-      paths.assigning({op.name: op}) or BESIDE.search(op.name)) and all(
+      BESIDE.search(op.name)) and all(
           BESIDE.search(user.name) for t in op.outputs
           for user in t.consumers())
 
@@ -348,30 +350,25 @@ def _chosen(directory, found, tags):
       "Pass the tags of one of them, as in tags={!r}.".format(found[0]))
 
 
-class _told:  # pylint: disable=invalid-name
+@contextlib.contextmanager
+def _told(path):
   """What TensorFlow raises while it reads `path` is told as gradfeed does."""
-
-  def __init__(self, path):
-    self._path = path
-
-  def __enter__(self):
-    return self
-
-  def __exit__(self, kind, error, unused_trace):
-    if error is None or isinstance(error, errors.GradfeedError) or not (
-        isinstance(error, (ValueError, KeyError, OSError, RuntimeError,
-                           tf.errors.OpError))):
-      return False
+  try:
+    yield
+  except errors.GradfeedError:
+    raise
+  except (ValueError, KeyError, OSError, RuntimeError,
+          tf.errors.OpError) as error:
     first = str(error).split("\n")[0].rstrip(".")
     if "Op type not registered" in first or "NodeDef" in first or (
         "No op named" in first):
       raise errors.UnsupportedGraphError(
-          "TensorFlow {} cannot import '{}'.".format(_tf.VERSION, self._path),
+          "TensorFlow {} cannot import '{}'.".format(_tf.VERSION, path),
           first + ".",
           "Use a version of TensorFlow that knows every op in it; ops of "
           "tf.contrib are in 1.15 alone.") from error
     raise errors.ModelFileError(
-        "'{}' cannot be read.".format(self._path),
+        "'{}' cannot be read.".format(path),
         "{}: {}.".format(type(error).__name__, first),
         "See whether all of its files are there and whole.") from error
 

@@ -30,7 +30,9 @@ class Points:
           "The inputs are {}.".format(tensors.describe_all(self.inputs)),
           "Pass one array or file for each, in this order.")
     self.arrays = [_array(one) for one in given]
-    self.is_batch = self._is_batch()
+    self.ways = [way_of(array.shape, leaf)
+                 for leaf, array in zip(self.inputs, self.arrays)]
+    self.is_batch = all(way == "many" for way in self.ways)
     if len({len(array) for array in self.arrays}) > 1:
       raise errors.FeedError(
           "The points have different numbers of rows: {}.".format(
@@ -39,12 +41,6 @@ class Points:
 
   def __len__(self):
     return len(self.arrays[0])
-
-  def _is_batch(self):
-    """Whether rows are fed many at a time."""
-    self.ways = [way_of(array.shape, leaf)
-                 for leaf, array in zip(self.inputs, self.arrays)]
-    return all(way == "many" for way in self.ways)
 
   def samples(self):
     """list of bytes that tell these points from others, most probably."""

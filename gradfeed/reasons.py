@@ -67,15 +67,11 @@ def _told(op):
 
 def _advise_above(y, found):
   floating = [op.outputs[0] for op in found.values() if op.outputs and
-              _is_number(op.outputs[0])]
+              _tf.is_number(op.outputs[0].dtype)]
   if not floating:
     return "Pass a floating point y."
   return "Differentiate {}, the last floating tensor before it.".format(
       describe(floating[-1]))
-
-
-def _is_number(tensor):
-  return tensor.dtype.is_floating or tensor.dtype.is_complex
 
 
 def _advise_below(x, users, found, trace):
@@ -83,7 +79,7 @@ def _advise_below(x, users, found, trace):
   for name, op in found.items():
     if name in users:
       for tensor in op.outputs:
-        if tensor.name in trace.tensors and _is_number(tensor):
+        if tensor.name in trace.tensors and _tf.is_number(tensor.dtype):
           return ("Differentiate by {}, the first floating tensor after it "
                   "that a gradient reaches.".format(describe(tensor)))
   return ("No tensor after {} has a gradient; for a number all the same, take "
@@ -127,7 +123,7 @@ def _upstream_read(x, found):
         read.append(tensor)
       else:
         queue.append(tensor.op)
-  return [t for t in read if t.dtype.is_floating or t.dtype.is_complex or
+  return [t for t in read if _tf.is_number(t.dtype) or
           tensors.Point(t).is_variable]
 
 

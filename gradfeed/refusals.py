@@ -22,8 +22,7 @@ def check(product, trace, strict):
   Raises:
     DisconnectedError, MissingGradientError, UnsupportedGraphError.
   """
-  numbers = [y for y in product.ys if not (
-      y.dtype.is_floating or y.dtype.is_complex)]
+  numbers = [y for y in product.ys if not _tf.is_number(y.dtype)]
   if numbers and (strict or len(numbers) < len(product.ys)):
     refuse(product, product.xs, trace)
   if trace.second_order:

@@ -32,7 +32,7 @@ def has_bare_loops(trace):
   A graph that was read from a GraphDef, such as a frozen one, has the ops of
   its loops and not what TensorFlow has to know about them in Python.
   """
-  return any(op.type in ("Enter", "RefEnter") and
+  return any(op.type in parts.ENTERS and
              _tf.control_flow_context(op) is None
              for op in trace.path.values())
 
