@@ -48,7 +48,7 @@ FLOORS = [
     ("the package", ["__init__"]),
     ("commands: their parts", [
         "commands.__init__", "commands.apps", "commands.classifier",
-        "commands.tables"]),
+        "commands.sources", "commands.tables"]),
     ("commands", ["commands.at", "commands.demo", "commands.inspect"]),
     ("processes", ["__main__"]),
 ]

@@ -20,8 +20,8 @@ _FULL_HELP = ("--helpfull", "-helpfull")
 #: The module of each command beside this one, and what it does.
 COMMANDS = {
     "at": "the gradient of a model at every point of a file",
-    "inspect": "what is in a model: candidates for x and y, signatures, loops",
     "demo": "trains a small classifier and shows its gradients, checked",
+    "inspect": "what is in a model: candidates for x and y, signatures, loops",
 }
 
 USAGE = """\

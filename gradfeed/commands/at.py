@@ -20,9 +20,9 @@ import time
 from absl import flags
 
 from gradfeed import errors
-from gradfeed import models
 from gradfeed import tensors
 from gradfeed._tf import tf
+from gradfeed.commands import sources
 from gradfeed.derivatives import gradient
 from gradfeed.functions import function
 from gradfeed.points import load_points
@@ -32,13 +32,7 @@ from gradfeed.streaming import stream
 REQUIRED = ("graph", "y", "x", "points", "output")
 
 FLAGS = flags.FlagValues()
-_GRAPH = flags.DEFINE_string(
-    "graph", None, "The model: a frozen graph (.pb, .pbtxt), a checkpoint "
-    "(.meta, or its directory), or the directory of a SavedModel.",
-    flag_values=FLAGS)
-_TAGS = flags.DEFINE_list(
-    "tags", None, "The tags of the graph in a SavedModel that has several.",
-    flag_values=FLAGS)
+_load = sources.define(FLAGS)
 _Y = flags.DEFINE_string(
     "y", None, "The tensor that is differentiated, such as logits:0. All its "
     "elements are summed, unless --y_index chooses one.",
@@ -61,7 +55,6 @@ _FEED = flags.DEFINE_multi_string(
     "feed", None, "NAME=VALUE: the value of another tensor, for every point, "
     "such as keep_prob:0=1.0 or labels:0=[0,1] or mask:0=mask.npy",
     flag_values=FLAGS)
-
 _CHUNK = flags.DEFINE_integer(
     "chunk", 256, "How many points are evaluated at a time, where x is a batch "
     "of any size.", lower_bound=1, flag_values=FLAGS)
@@ -82,7 +75,7 @@ def main():
   """Writes the gradients; says on stderr what they are."""
   points = load_points(_POINTS.value)
   _check_output(_OUTPUT.value, _POINTS.value)
-  with models.load(_GRAPH.value, _TAGS.value) as model:
+  with _load() as model:
     _write_gradients(model, points)
 
 

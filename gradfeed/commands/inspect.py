@@ -13,20 +13,14 @@ import json
 from absl import flags
 
 from gradfeed import inventories
-from gradfeed import models
+from gradfeed.commands import sources
 from gradfeed.commands import tables
 
 #: The flags that have to be given.
 REQUIRED = ("graph",)
 
 FLAGS = flags.FlagValues()
-_GRAPH = flags.DEFINE_string(
-    "graph", None, "The model: a frozen graph (.pb, .pbtxt), a checkpoint "
-    "(.meta, or its directory), or the directory of a SavedModel.",
-    flag_values=FLAGS)
-_TAGS = flags.DEFINE_list(
-    "tags", None, "The tags of the graph in a SavedModel that has several.",
-    flag_values=FLAGS)
+_load = sources.define(FLAGS)
 _FORMAT = flags.DEFINE_enum(
     "format", "text", ["text", "json"], "How to print it.", flag_values=FLAGS)
 
@@ -37,7 +31,7 @@ def main():
   """Prints the inventory of the model."""
   as_text = _FORMAT.value == "text"
   tabulate = tables.tabulate() if as_text else None
-  with models.load(_GRAPH.value, _TAGS.value) as model:
+  with _load() as model:
     found = inventories.inventory(model)
   print(as_lines(found, tabulate) if as_text else json.dumps(found, indent=2))
 

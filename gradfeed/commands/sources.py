@@ -1,0 +1,27 @@
+"""The flags that name a model, which commands have in common."""
+
+from absl import flags
+
+from gradfeed import models
+
+# They are listed in the help of the command that has them.
+flags.disclaim_key_flags()
+
+
+def define(flag_values):
+  """Defines --graph and --tags.
+
+  Args:
+    flag_values: `flags.FlagValues` of the command.
+
+  Returns:
+    function without arguments that loads the model, a `models.Model`.
+  """
+  graph = flags.DEFINE_string(
+      "graph", None, "The model: a frozen graph (.pb, .pbtxt), a checkpoint "
+      "(.meta, or its directory), or the directory of a SavedModel.",
+      flag_values=flag_values)
+  tags = flags.DEFINE_list(
+      "tags", None, "The tags of the graph in a SavedModel that has several.",
+      flag_values=flag_values)
+  return lambda: models.load(graph.value, tags.value)
