@@ -34,6 +34,13 @@ from tensorflow.python.ops import resource_variable_ops
 from tensorflow.python.ops import variables
 from tensorflow.python.ops.parallel_for import control_flow_ops as parallel_for
 
+# TF 1 registers the gradients of If and While where it first builds one, which
+# is too late for a model that was read from a file.
+# pylint: disable=unused-import
+from tensorflow.python.ops import cond_v2 as _cond_v2
+from tensorflow.python.ops import while_v2 as _while_v2
+# pylint: enable=unused-import
+
 IndexedSlicesValue = indexed_slices.IndexedSlicesValue
 SavedModel = saved_model_pb2.SavedModel
 VERSION = tf.__version__

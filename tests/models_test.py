@@ -10,6 +10,7 @@ import tensorflow.compat.v1 as tf
 import gradfeed as gf
 from tests import graphs
 from tests import numbers
+from tests import saved_models
 
 _AT = np.array([[0.5, 1.5, 0.3], [0.7, 0.2, -0.4]])
 _MODELS = os.path.join(
@@ -124,9 +125,6 @@ class LoadTest(_ModelTest):
     self.assertEqual(model.tensor("classify/in").name, "x:0")
 
   def test_saved_model_of_tf2(self):
-    if not tf.__version__.startswith("2."):
-      self.skipTest("TF 1 cannot write one.")
-    from tests import saved_models  # pylint: disable=g-import-not-at-top
     saved_models.save(self.path("tf2"))
     with gf.load(self.path("tf2")) as model:
       x, y = (model.tensor("serving_default/" + key) for key in ("x", "y"))

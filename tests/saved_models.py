@@ -16,6 +16,7 @@ def save(directory):
 
 def _save(directory):
   import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  tf.compat.v1.enable_v2_behavior()
 
   class Model(tf.Module):
     """Calls a function, with a loop and a branch in it."""
