@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 
 from absl.testing import parameterized
 import numpy as np
@@ -18,6 +17,7 @@ from gradfeed.commands import apps
 from gradfeed.commands import classifier
 from gradfeed.commands import demo
 from gradfeed.commands import inspect
+from tests import folders
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _MODELS = os.path.join(os.path.dirname(_ROOT), "shared", "models")
@@ -35,20 +35,7 @@ def _gradfeed(*arguments, **options):
       **options)
 
 
-class _FolderTest(parameterized.TestCase):
-
-  def setUp(self):
-    super().setUp()
-    folder = tempfile.TemporaryDirectory()
-    self.addCleanup(folder.cleanup)
-    self.folder = folder.name
-
-  def path(self, name):
-    return os.path.join(self.folder, name)
-
-  def save(self, name, array):
-    np.save(self.path(name), array)
-    return self.path(name)
+class _FolderTest(folders.FolderTest):
 
   def write_graph(self, build):
     """Saves the graph that `build` makes, frozen, under its path."""

@@ -1,13 +1,13 @@
 """load: models of every kind, from files that are made here."""
 
 import os
-import tempfile
 
 from absl.testing import parameterized
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
+from tests import folders
 from tests import graphs
 from tests import numbers
 from tests import saved_models
@@ -28,14 +28,7 @@ def _network(use_resource, partitioner=None):
   return x, y, loss
 
 
-class _ModelTest(graphs.GraphTest):
-
-  def setUp(self):
-    super().setUp()
-    self.folder = self.enter_context(tempfile.TemporaryDirectory())
-
-  def path(self, *names):
-    return os.path.join(self.folder, *names)
+class _ModelTest(folders.FolderTest, graphs.GraphTest):
 
   def check(self, path, **settings):
     """Loads a model of `_network` with w halved; holds its gradient."""
@@ -79,7 +72,7 @@ class LoadTest(_ModelTest):
   @parameterized.named_parameters(*graphs.KINDS)
   def test_checkpoint(self, use_resource):
     x, _, loss = _network(use_resource)
-    saver = self.save()
+    saver = self.save_checkpoint()
     with tf.device("/job:worker/task:7"):
       tf.gradients(loss, x)
     saver.export_meta_graph(self.path("model-7.meta"))
@@ -90,7 +83,7 @@ class LoadTest(_ModelTest):
     self.assertEqual(model.kind, "checkpoint")
     self.assertEqual(sorted(model.outputs), ["loss:0"])
 
-  def save(self):
+  def save_checkpoint(self):
     self.halve()
     saver = tf.train.Saver()
     saver.save(self.session, self.path("model"), 7)
@@ -99,7 +92,7 @@ class LoadTest(_ModelTest):
   @parameterized.named_parameters(*graphs.KINDS)
   def test_checkpoint_of_a_partitioned_variable(self, use_resource):
     _network(use_resource, tf.fixed_size_partitioner(2))
-    self.save()
+    self.save_checkpoint()
     self.check(self.path("model-7"))
 
   @parameterized.named_parameters(
@@ -147,7 +140,7 @@ class LoadTest(_ModelTest):
 
   def test_closes_and_leaves_the_defaults(self):
     _network(True)
-    self.save()
+    self.save_checkpoint()
     with gf.load(self.path("model-7")) as model:
       self.assertIs(tf.get_default_graph(), model.graph)
       self.assertIs(tf.get_default_session(), model.session)

@@ -1,28 +1,15 @@
 """Points from files, and how a row of them becomes a value of an input."""
 
-import os
-import tempfile
-
 from absl.testing import parameterized
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 from gradfeed import errors
 from gradfeed import points
+from tests import folders
 
 
-class PointsTest(parameterized.TestCase):
-
-  def setUp(self):
-    super().setUp()
-    self.folder = self.enter_context(tempfile.TemporaryDirectory())
-
-  def path(self, name):
-    return os.path.join(self.folder, name)
-
-  def save(self, name, array):
-    np.save(self.path(name), array)
-    return self.path(name)
+class PointsTest(folders.FolderTest):
 
   @parameterized.parameters(
       ([7, 2], [None, 2], "many"), ([7, 3, 2], [None, 2], "bare"),

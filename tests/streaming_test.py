@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import unittest.mock
 
@@ -17,20 +16,20 @@ import gradfeed as gf
 from gradfeed import points as points_lib
 from gradfeed import sinks
 from gradfeed import streaming
+from tests import folders
 from tests import graphs
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
-class StreamTest(graphs.GraphTest):
+class StreamTest(folders.FolderTest, graphs.GraphTest):
 
   def setUp(self):
     super().setUp()
-    self.folder = self.enter_context(tempfile.TemporaryDirectory())
     self.points = np.random.RandomState(0).normal(size=[103, 3])
 
   def path(self, name="out.npy"):
-    return os.path.join(self.folder, name)
+    return super().path(name)
 
   def cube(self, shape=(None, 3), scale=1.0):
     """The gradient of scale * sum(x^3)."""
@@ -270,34 +269,31 @@ print("resumed", report.resumed)
 """
 
 
-class KilledTest(parameterized.TestCase):
+class KilledTest(folders.FolderTest):
   """A process that is killed at any moment."""
 
   def test_each_row_is_there_exactly_once(self):
     points = np.random.RandomState(1).normal(size=[600, 3])
-    with tempfile.TemporaryDirectory() as folder:
-      out = os.path.join(folder, "out.npy")
-      np.save(os.path.join(folder, "p.npy"), points)
-      command = [sys.executable, "-c", _SLOW, os.path.join(folder, "p.npy"),
-                 out]
-      done = []
-      for delay in (0.05, 0.2, 0.31):
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            env=dict(os.environ, PYTHONPATH=_ROOT), universal_newlines=True)
-        process.stdout.readline()  # It has begun.
-        time.sleep(delay)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        self.assertFalse(os.path.exists(out))
-        if os.path.exists(out + ".state"):
-          with open(out + ".state") as source:
-            done.append(json.load(source)["done"])
-      self.assertNotEmpty(done)
-      self.assertEqual(done, sorted(done))
-      finished = subprocess.run(
-          command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    out = self.path("out.npy")
+    command = [sys.executable, "-c", _SLOW, self.save("p.npy", points), out]
+    done = []
+    for delay in (0.05, 0.2, 0.31):
+      process = subprocess.Popen(
+          command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
           env=dict(os.environ, PYTHONPATH=_ROOT), universal_newlines=True)
-      self.assertEqual(finished.returncode, 0, finished.stderr[-500:])
-      self.assertIn("resumed {}".format(done[-1]), finished.stdout)
-      np.testing.assert_allclose(np.load(out), 3.0 * points ** 2)
+      process.stdout.readline()  # It has begun.
+      time.sleep(delay)
+      process.send_signal(signal.SIGKILL)
+      process.communicate()
+      self.assertFalse(os.path.exists(out))
+      if os.path.exists(out + ".state"):
+        with open(out + ".state") as source:
+          done.append(json.load(source)["done"])
+    self.assertNotEmpty(done)
+    self.assertEqual(done, sorted(done))
+    finished = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=dict(os.environ, PYTHONPATH=_ROOT), universal_newlines=True)
+    self.assertEqual(finished.returncode, 0, finished.stderr[-500:])
+    self.assertIn("resumed {}".format(done[-1]), finished.stdout)
+    np.testing.assert_allclose(np.load(out), 3.0 * points ** 2)
