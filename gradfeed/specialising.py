@@ -168,9 +168,22 @@ def _folded(found, wanted, shaped):
       shaped.shape(name).num_elements() <= _LARGEST_CONSTANT}
   with tf.Session(graph=shaped.graph, config=tf.ConfigProto(
       device_count={"GPU": 0})) as session:
-    return session.run(fetched, {
+    given = {
         twin: np.zeros(twin.shape.as_list(), _tf.numpy_dtype(twin.dtype))
-        for twin in shaped.feeds.values() if _is_number(twin)})
+        for twin in shaped.feeds.values() if _is_number(twin)}
+    # What the shapes are of is not computed: it may not bear zeros.
+    given.update((shaped.twins[t.name], _shape_of(op, t, shaped))
+                 for op in found.values() if op.type in _SHAPE_OPS
+                 for t in op.outputs if t.name in folded)
+    return session.run(fetched, given)
+
+
+def _shape_of(op, tensor, shaped):
+  """The value of an output of an op on shapes."""
+  shape = shaped.shape(op.inputs[tensor.value_index].name).as_list()
+  value = {"Size": np.prod(shape, dtype=np.int64),
+           "Rank": len(shape)}.get(op.type, shape)
+  return np.asarray(value, _tf.numpy_dtype(tensor.dtype))
 
 
 def _idle(found, shaped, constants):
