@@ -22,7 +22,7 @@ setuptools.setup(
     long_description=_read("README.md"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=["gradfeed", "gradfeed.commands"],
+    packages=["gradfeed", "gradfeed.commands", "gradfeed.formats"],
     scripts=["scripts/gradfeed"],
     python_requires=">=3.7",
     # TensorFlow is an extra: a legacy project has its own, which may be called
@@ -30,8 +30,9 @@ setuptools.setup(
     install_requires=["absl-py>=0.10", "numpy"],
     extras_require={
         "tf": ["tensorflow>=1.15,<3"],
-        "cli": ["tabulate"],
-        "test": ["autograd", "pytest>=6", "pytest-xdist", "scipy", "tabulate"],
+        "cli": ["tabulate", "tqdm"],
+        "test": ["autograd", "pytest>=6", "pytest-xdist", "scipy", "tabulate",
+                 "tqdm"],
     },
     classifiers=[
         "Development Status :: 4 - Beta",

@@ -23,6 +23,7 @@ except ImportError as _error:
 # pylint: disable=g-direct-tensorflow-import, wrong-import-position
 # pylint: disable=protected-access
 from tensorflow.core.framework import op_def_pb2
+from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import config_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.client import session as session_lib
@@ -43,6 +44,7 @@ from tensorflow.python.ops import while_v2 as _while_v2
 
 IndexedSlicesValue = indexed_slices.IndexedSlicesValue
 SavedModel = saved_model_pb2.SavedModel
+TensorProto = tensor_pb2.TensorProto
 VERSION = tf.__version__
 HAS_HANDLE_DATA = "handle_data" in (
     op_def_pb2.OpDef.ArgDef.DESCRIPTOR.fields_by_name)
@@ -547,3 +549,16 @@ def captured(tensor):
   with tensor.graph.as_default():
     number = tf.cast(tensor, tf.int32)
   return tf.cast(graph.capture(number), tf.bool)
+
+
+def records(path):
+  """Iterates over the records of a TFRecord file, bytes each.
+
+  Raises:
+    tf.errors.DataLossError: the file is damaged.
+  """
+  options = tf.io.TFRecordOptions(
+      tf.io.TFRecordCompressionType.GZIP if path.endswith(".gz") else
+      tf.io.TFRecordCompressionType.NONE)
+  # The iterator itself, without its advice to use eager execution.
+  return tf.io.tf_record_iterator.__wrapped__(path, options)

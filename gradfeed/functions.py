@@ -83,6 +83,7 @@ class Function:
     inputs: list of what is fed, flat, each with a name, dtype and shape.
     outputs: list of `tf.Tensor`, flat; of what is put together from several
       tensors, the first.
+    structure: the outputs as they were given.
   """
 
   def __init__(self, inputs, outputs, session, feed_dict, points, timeout,
@@ -94,7 +95,7 @@ class Function:
                         else [inputs])
     self._inputs = [tensors.resolve(leaf, self.graph, "input")
                     for leaf in tensors.flatten(self._structures)]
-    self._output_structure = outputs
+    self.structure = outputs
     flat = tensors.flatten(outputs)
     if not flat:
       raise errors.ArgumentError(
@@ -168,7 +169,7 @@ class Function:
               error, self._session or session_reference()) or error
         if results is not None:
           return results[0] if self._is_single else tensors.pack(
-              self._output_structure, results)
+              self.structure, results)
       if len(values) == len(self._slots):
         return self._call_flat(values)
     return self._call(values, feed_dict)
@@ -183,7 +184,7 @@ class Function:
     results = self._base.evaluate(session, values + self._held_arrays)
     self._direct = self._base.direct(session), weakref.ref(session)
     return results[0] if self._is_single else tensors.pack(
-        self._output_structure, results)
+        self.structure, results)
 
   def require_rows(self, *values):
     """Refuses outputs whose rows depend on other rows of the inputs.
@@ -231,7 +232,7 @@ class Function:
       results = self._in_chunks(evaluation)(
           arrays, lambda part: evaluation.evaluate(session, part))
     return results[0] if self._is_single else tensors.pack(
-        self._output_structure, results)
+        self.structure, results)
 
   def _prepared(self, values, feed_dict):
     """(evaluation, its arrays, session) of one call."""

@@ -192,6 +192,19 @@ def flatten(structure):
   return [leaf for _, child in _children(structure) for leaf in flatten(child)]
 
 
+def names_of(structure):
+  """What leads to each leaf, as in "losses/0"; "result" for one alone."""
+  if not is_container(structure):
+    return ["result"]
+  fields = getattr(structure, "_fields", None)
+  found = []
+  for key, child in _children(structure):
+    name = str(fields[key] if fields else key)
+    found += [name + "/" + below for below in names_of(child)] if (
+        is_container(child)) else [name]
+  return found
+
+
 def flatten_as(structure, value, label="value"):
   """The parts of `value` that stand at the leaves of `structure`.
 

@@ -43,12 +43,19 @@ FLOORS = [
     ("values: once", ["evaluations"]),
     ("values, a few at a time", ["chunks"]),
     ("values", ["functions"]),
-    ("uses: what is read and written", ["models", "points", "sinks"]),
+    ("uses: formats", [
+        "formats.__init__", "formats.files", "formats.ways", "progress"]),
+    ("uses: formats of arrays", ["formats.arrays"]),
+    ("uses: formats of rows", [
+        "formats.archives", "formats.columns", "formats.records"]),
+    ("uses: what is read and written", [
+        "blocks", "models", "points", "sinks"]),
     ("uses", ["inventories", "streaming"]),
     ("the package", ["__init__"]),
     ("commands: their parts", [
         "commands.__init__", "commands.apps", "commands.classifier",
-        "commands.sources", "commands.tables"]),
+        "commands.choices", "commands.sources", "commands.tables",
+        "commands.values"]),
     ("commands", ["commands.at", "commands.demo", "commands.inspect"]),
     ("processes", ["__main__"]),
 ]
@@ -129,7 +136,7 @@ class FloorsTest(parameterized.TestCase):
 
   def test_third_parties_are_those_that_are_required(self):
     allowed = {"absl", "numpy", "tensorflow", "gradfeed",
-               "tabulate"}
+               "tabulate", "tqdm"}
     required = {"absl", "numpy"}
     found = {name.split(".")[0] for tree in _modules().values()
              for name in _imports(tree)}

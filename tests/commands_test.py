@@ -10,13 +10,15 @@ from absl.testing import parameterized
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+import gradfeed as gf
 from gradfeed import errors
 from gradfeed import models
-from gradfeed.commands import at
 from gradfeed.commands import apps
+from gradfeed.commands import choices
 from gradfeed.commands import classifier
 from gradfeed.commands import demo
 from gradfeed.commands import inspect
+from gradfeed.commands import values
 from tests import folders
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -185,7 +187,7 @@ class AtTest(_FolderTest):
   def test_writes_the_gradient_at_every_row(self):
     points = np.random.RandomState(0).normal(size=[40, 2])
     done = self.run_at(self.write_graph(_cubes), self.save("p.npy", points),
-                       "--feed=scale:0=2", "--y_index=1")
+                       "--feed=scale:0=2", "--class_index=1")
     self.assertEqual((done.returncode, done.stdout), (0, ""), done.stderr)
     self.assertRegex(
         done.stderr, r"^gradfeed at: wrote \S+out.npy \(float32, \[40, 2\]\): "
@@ -203,9 +205,10 @@ class AtTest(_FolderTest):
     self.assertEqual((done.returncode, done.stdout), (0, ""), done.stderr)
     wrote, not_finite, softmax = done.stderr.rstrip("\n").split("\n")
     self.assertIn("wrote", wrote)
-    self.assertIn("warning: 2 of 3 gradients", not_finite)
+    self.assertIn("warning: 2 of 3 results", not_finite)
     self.assertIn("row 1.", not_finite)
-    self.assertRegex(softmax, "warning: 'chances:0' is a softmax.*--y_index")
+    self.assertRegex(
+        softmax, "warning: 'chances:0' is a softmax.*--class_index")
     self.assertFalse(np.isfinite(np.load(self.path("out.npy"))[1]).all())
 
   def test_refuses_with_one_message_and_writes_nothing(self):
@@ -231,13 +234,62 @@ class AtTest(_FolderTest):
     self.assertFalse(os.path.exists(self.path("out.npy")))
     done = self.run_at(graph, points_path, "--chunk=5", "--on_error=skip")
     self.assertEqual((done.returncode, done.stdout), (0, ""), done.stderr)
-    going_on, wrote, skipped = done.stderr.rstrip("\n").split("\n")
+    going_on, wrote, skipped, row = done.stderr.rstrip("\n").split("\n")
     self.assertIn("going on after 5 of 40 points", going_on)
     self.assertIn("wrote", wrote)
-    self.assertIn("1 point was skipped, the first is row 7", skipped)
+    self.assertIn("1 point was skipped", skipped)
+    self.assertIn("point 7 is not finite", row)
     got = np.load(self.path("out.npy"))
     np.testing.assert_allclose(np.delete(got, 7, 0), np.delete(
         3.0 * points ** 2, 7, 0), rtol=1e-5)
+
+  def test_another_class_at_each_point_from_a_csv_to_a_csv(self):
+    graph = self.write_graph(_cubes)
+    points = np.random.RandomState(0).normal(size=[6, 2])
+    labels = np.arange(6) % 2
+    with open(self.path("p.csv"), "w") as output:
+      output.write("label,a0,a1\n")
+      for label, row in zip(labels, points):
+        output.write("{},{},{}\n".format(label, *map(repr, row.tolist())))
+      output.write("5,1.0,1.0\n0,what,1.0\n")
+    done = _gradfeed(
+        "at", "--graph=" + graph, "--y=y:0", "--x=x:0",
+        "--of=value_and_gradient", "--points=" + self.path("p.csv"),
+        "--key=a*", "--class_index=label", "--output=" + self.path("out.csv"),
+        "--on_error=skip", "--chunk=3",
+        "--report=" + self.path("report.json"))
+    self.assertEqual((done.returncode, done.stdout), (0, ""), done.stderr)
+    self.assertIn("2 points were skipped", done.stderr)
+    out = np.loadtxt(self.path("out.csv"), delimiter=",", skiprows=1)
+    picked = points[np.arange(6), labels]
+    np.testing.assert_allclose(out[:6, 0], picked ** 3, rtol=1e-5)
+    np.testing.assert_allclose(
+        out[:6, 1:], 3.0 * points ** 2 * np.eye(2)[labels], rtol=1e-5)
+    self.assertTrue(np.isnan(out[6:]).all())
+    with open(self.path("report.json")) as source:
+      report = json.load(source)
+    self.assertEqual(report["rows"], 8)
+    self.assertIn("'what'", report["reasons"]["7"])
+    self.assertIn("5", report["reasons"]["6"])
+
+  def test_jacobian_and_two_files(self):
+    graph = self.write_graph(_cubes)
+    points = np.random.RandomState(0).normal(size=[6, 2])
+    path = self.save("p.npy", points)
+    done = self.run_at(graph, path, "--of=jacobian")
+    self.assertEqual((done.returncode, done.stdout), (0, ""), done.stderr)
+    np.testing.assert_allclose(
+        np.load(self.path("out.npy")),
+        3.0 * points[:, :, np.newaxis] ** 2 * np.eye(2), rtol=1e-5)
+    done = self.run_at(
+        graph, path, "--of=value_and_gradient", "--class_index=top",
+        "--output={},{}".format(self.path("y.npy"), self.path("dy.npy")))
+    self.assertEqual((done.returncode, done.stdout), (0, ""), done.stderr)
+    np.testing.assert_allclose(
+        np.load(self.path("y.npy")), (points ** 3).max(1), rtol=1e-5)
+    np.testing.assert_allclose(
+        np.load(self.path("dy.npy")),
+        3.0 * points ** 2 * np.eye(2)[points.argmax(1)], rtol=1e-5)
 
   def test_missing_flags_are_named(self):
     done = _gradfeed("at", "--graph=model.pb", "--y=y:0")
@@ -304,7 +356,7 @@ class FeedTest(_FolderTest):
 
   def test_values(self):
     mask = self.save("mask.npy", np.arange(3))
-    feeds = at.parse_feeds(
+    feeds = values.parse_feeds(
         ["keep_prob:0=0.5", "training:0=false", "text:0=a=[b]",
          "labels=" + mask], self.graph())
     self.assertEqual(feeds["keep_prob:0"], 0.5)
@@ -316,21 +368,56 @@ class FeedTest(_FolderTest):
                             "keep_prob:0=high", "keep_prob:0=__import__('os')")
   def test_what_is_no_feed(self, text):
     with self.assertRaisesRegex(errors.ArgumentError, "--feed=") as caught:
-      at.parse_feeds([text], self.graph())
+      values.parse_feeds([text], self.graph())
     self.assertIn(text, caught.exception.what)
     self.assertIn("=1.0", caught.exception.fix)
 
   def test_one_value_for_each(self):
     with self.assertRaisesRegex(errors.ArgumentError, "keep_prob:0.*twice"):
-      at.parse_feeds(["keep_prob:0=1", "keep_prob:0=2"], self.graph())
+      values.parse_feeds(["keep_prob:0=1", "keep_prob:0=2"], self.graph())
 
   def test_needs_become_flags(self):
     with tf.Graph().as_default(), tf.Session() as session:
       _cubes()
-      f = at.function("x:0", at.gradient("z:0", "x:0"), session)
+      f = gf.function("x:0", gf.gradient("z:0", "x:0"), session)
       with self.assertRaisesRegex(errors.MissingFeedError,
                                   "--feed=needed:0=VALUE"):
-        at.require_all_fed(f)
+        values.require_all_fed(f)
+
+
+class DerivativeTest(parameterized.TestCase):
+
+  @parameterized.named_parameters(
+      ("batch", [None, 2]), ("batch_of_one", [1, 2]), ("bare", [2]))
+  def test_of_each_kind(self, shape):
+    with tf.Graph().as_default(), tf.Session() as session:
+      x = tf.placeholder(tf.float64, shape)
+      y = x * tf.reduce_sum(x ** 2, -1, keepdims=True)
+      x_t = np.array([1.0, 3.0])
+      fed = x_t if shape == [2] else x_t[np.newaxis]
+      # y_i = x_i |x|^2
+      expected = {
+          "value": 10.0 * x_t, "gradient": 10.0 + 2.0 * x_t * x_t.sum(),
+          "jacobian": 10.0 * np.eye(2) + 2.0 * np.outer(x_t, x_t),
+          "hessian": 2.0 * (x_t.sum() * np.eye(2) + x_t + x_t[:, np.newaxis])}
+      for of, value in expected.items():
+        found = gf.function(x, choices.derivative(of, y, x), session)(fed)
+        np.testing.assert_allclose(
+            found if shape == [2] else found[0], value, err_msg=of)
+      both = gf.function(
+          x, choices.derivative("value_and_gradient", y, x), session)(fed)
+      np.testing.assert_allclose(np.ravel(both.value), expected["value"])
+      np.testing.assert_allclose(np.ravel(both.gradient), expected["gradient"])
+
+  def test_picked(self):
+    with tf.Graph().as_default(), tf.Session() as session:
+      y = tf.constant([[1.0, 5.0], [4.0, 3.0]])
+      self.assertEqual(session.run(choices.picked(y)).tolist(), [5.0, 4.0])
+      self.assertEqual(session.run(choices.picked(
+          y, tf.constant([0, 1], tf.int64))).tolist(), [1.0, 3.0])
+      self.assertEqual(session.run(choices.picked(y[1])), 4.0)
+      with self.assertRaisesRegex(errors.ArgumentError, "for each point"):
+        choices.picked(y[tf.newaxis])
 
 
 class ElementTest(parameterized.TestCase):
@@ -338,19 +425,19 @@ class ElementTest(parameterized.TestCase):
   def test_takes_one_element_of_the_last_axis(self):
     with tf.Graph().as_default(), tf.Session() as session:
       y = tf.constant([[1.0, 2.0], [3.0, 4.0]])
-      self.assertIs(at.element(y, None), y)
-      self.assertEqual(list(session.run(at.element(y, 1))), [2.0, 4.0])
-      self.assertEqual(list(session.run(at.element(y, -2))), [1.0, 3.0])
+      self.assertIs(choices.element(y, None), y)
+      self.assertEqual(list(session.run(choices.element(y, 1))), [2.0, 4.0])
+      self.assertEqual(list(session.run(choices.element(y, -2))), [1.0, 3.0])
 
-  @parameterized.parameters(([3, 2], 2, "--y_index=1"),
-                            ([3, 2], -3, "--y_index=1"),
-                            ([], 0, "Leave --y_index out"))
+  @parameterized.parameters(([3, 2], 2, "--class_index=1"),
+                            ([3, 2], -3, "--class_index=1"),
+                            ([], 0, "Leave --class_index out"))
   def test_refuses_what_is_not_there(self, shape, index, fix):
     with tf.Graph().as_default():
       y = tf.placeholder(tf.float32, shape, name="y")
       before = len(y.graph.get_operations())
       with self.assertRaisesRegex(errors.ArgumentError, "'y:0'") as caught:
-        at.element(y, index)
+        choices.element(y, index)
       self.assertIn(fix, caught.exception.fix)
       self.assertLen(y.graph.get_operations(), before)
 
@@ -392,10 +479,10 @@ class RealModelsTest(parameterized.TestCase):
       value = np.random.RandomState(0).uniform(low, 1, shape).astype(
           graph.get_tensor_by_name(x).dtype.as_numpy_dtype)
       with tf.Session(graph=graph) as session:
-        element = at.element(graph.get_tensor_by_name(y), index)
+        element = choices.element(graph.get_tensor_by_name(y), index)
         tensor = graph.get_tensor_by_name(x)
-        f = at.function(tensor, at.gradient(element, tensor), session,
-                        feed_dict=at.parse_feeds(feeds, graph))
+        f = gf.function(tensor, gf.gradient(element, tensor), session,
+                        feed_dict=values.parse_feeds(feeds, graph))
         gradient = f(value)
       self.assertAlmostEqual(
           np.linalg.norm(gradient) / norm, 1.0, places=5, msg=name)

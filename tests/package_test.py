@@ -114,7 +114,8 @@ class SetupTest(parameterized.TestCase):
         ["absl-py", "numpy"])
     self.assertEqual(arguments["extras_require"]["tf"],
                      ["tensorflow>=1.15,<3"])
-    self.assertEqual(arguments["extras_require"]["cli"], ["tabulate"])
+    self.assertEqual(arguments["extras_require"]["cli"],
+                     ["tabulate", "tqdm"])
 
   def test_version_is_that_of_the_package(self):
     self.assertEqual(_setup_arguments()["version"], gradfeed.__version__)

@@ -13,9 +13,9 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
+from gradfeed import blocks
 from gradfeed import points as points_lib
 from gradfeed import sinks
-from gradfeed import streaming
 from tests import folders
 from tests import graphs
 
@@ -79,15 +79,15 @@ class StreamTest(folders.FolderTest, graphs.GraphTest):
       *[("at_{}".format(i), i) for i in range(0, 11, 3)])
   def test_goes_on_after_an_interruption(self, chunks):
     f, seen = self.cube(), []
-    evaluate = streaming._Rows.evaluate  # pylint: disable=protected-access
+    evaluate = blocks.Rows.evaluate
 
-    def interrupted(rows, values, start, skipped):
+    def interrupted(rows, block, start):
       if len(seen) == chunks:
         raise KeyboardInterrupt
       seen.append(start)
-      return evaluate(rows, values, start, skipped)
+      return evaluate(rows, block, start)
 
-    with unittest.mock.patch.object(streaming._Rows, "evaluate", interrupted):
+    with unittest.mock.patch.object(blocks.Rows, "evaluate", interrupted):
       with self.assertRaises(KeyboardInterrupt):
         gf.stream(f, self.points, self.path(), chunk=10)
     self.assertFalse(os.path.exists(self.path()))
@@ -187,10 +187,10 @@ class StreamTest(folders.FolderTest, graphs.GraphTest):
     f = self.cube()
     write = sinks.Sink.write
 
-    def full(sink, results, done):
+    def full(sink, results, done, more):
       if done > 50:
         raise OSError(28, "No space left on device")
-      write(sink, results, done)
+      write(sink, results, done, more)
 
     with unittest.mock.patch.object(sinks.Sink, "write", full):
       with self.assertRaisesRegex(gf.StreamError, "No space left.*\n.*go on"):
@@ -206,7 +206,7 @@ class StreamTest(folders.FolderTest, graphs.GraphTest):
     def late(*unused):
       raise gf.TimeLimitError("No result.", "It took too long.", "Wait.")
 
-    with unittest.mock.patch.object(streaming._Rows, "evaluate", late):
+    with unittest.mock.patch.object(blocks.Rows, "evaluate", late):
       with self.assertRaises(gf.TimeLimitError):
         gf.stream(f, self.points, self.path(), chunk=10)
 
@@ -241,8 +241,18 @@ class StreamTest(folders.FolderTest, graphs.GraphTest):
          gf.ArgumentError, "2 files for 1 outputs"),
         (lambda: gf.stream(f, np.float64(1.0), self.path()),
          gf.FeedError, "no row is a value"),
-        (lambda: gf.stream(f, self.path("p.npz"), self.path()),
-         gf.ModelFileError, "several arrays"),
+        (lambda: gf.stream(f, self.points, self.path("out.txt")),
+         gf.ArgumentError, "out.txt.*no file of results"),
+        (lambda: gf.stream(f, {"z": self.points}, self.path()),
+         gf.FeedError, "no points for 'x:0'"),
+        (lambda: gf.stream(f, {"x": self.points, "z": 1}, self.path()),
+         gf.FeedError, "no input 'z'"),
+        (lambda: gf.stream(f, self.points, self.path(), keys=["a", "b"]),
+         gf.ArgumentError, "2 keys for 1 inputs"),
+        (lambda: gf.stream(f, self.path("p.npz"), self.path(), keys="z"),
+         gf.FeedError, "no array 'z'.*\n.*'arr_0'"),
+        (lambda: gf.stream(f, self.path("*.tfrecord"), self.path()),
+         gf.ModelFileError, "No file is called"),
         (lambda: gf.stream(f, self.points, self.path(), chunk=0),
          gf.ArgumentError, "chunk=0"),
         (lambda: gf.stream(f, self.points, self.path(), on_error="go on"),
@@ -288,7 +298,8 @@ class KilledTest(folders.FolderTest):
       self.assertFalse(os.path.exists(out))
       if os.path.exists(out + ".state"):
         with open(out + ".state") as source:
-          done.append(json.load(source)["done"])
+          done.append(json.loads(
+              source.read().split("\n")[-2]).get("done", 0))
     self.assertNotEmpty(done)
     self.assertEqual(done, sorted(done))
     finished = subprocess.run(
