@@ -136,7 +136,7 @@ class Chunks:
     together = self._rows(values, 0, 2, evaluate)
     apart = [self._rows(values, i, i + 1, evaluate) for i in range(2)]
     for tensor, pair, one, other in zip(self._outputs, together, *apart):
-      if not _is_close(pair, np.concatenate([one, other])):
+      if not is_close(pair, np.concatenate([one, other])):
         raise errors.coupled_rows(
             tensors.describe(tensor),
             tensors.describe(self._points[self._places[0]]),
@@ -153,7 +153,7 @@ class Chunks:
     return "what is random on the way"
 
 
-def _is_close(one, other):
+def is_close(one, other):
   """Equal but for rounding, infinities and NaN in the same places."""
   if one.dtype.kind not in "fcV":
     return np.array_equal(one, other)

@@ -30,7 +30,8 @@ Nodes = collections.namedtuple(
     "Nodes", ["nodes", "functions", "external", "waits", "renamed"])
 
 
-def copy(graph, part, found, replaced, label, pivots=None, renew=None):
+def copy(graph, part, found, replaced, label, pivots=None, renew=None,
+         change=None):
   """Copies the ops of `part` into `graph` with some inputs replaced.
 
   Args:
@@ -44,6 +45,8 @@ def copy(graph, part, found, replaced, label, pivots=None, renew=None):
       the branch runs that the tensor is computed in; see `pivot_of`.
     renew: None, or the names of the handles that the copy will be
       differentiated by: the functions that it calls get names of their own.
+    change: function from the `Nodes` of the copy to those to import, which may
+      read other tensors; or None.
 
   Returns:
     dict from the name of each tensor and op that was copied to its copy.
@@ -53,6 +56,8 @@ def copy(graph, part, found, replaced, label, pivots=None, renew=None):
   """
   made = nodes_of(graph, part, found, replaced, pivots, renew)
   with _tf.building(graph):
+    if change is not None:
+      made = change(made)
     _rename_frames(made.nodes, graph.unique_name(label, mark_as_used=False))
     new = place(graph, made, made.external, label)
     for name, before in made.waits:

@@ -64,6 +64,10 @@ class Evaluation:
     self._is_plain = (sources == list(range(len(sources))) and all(
         output.is_plain for output in self._outputs))
 
+  def ends(self):
+    """See `plans.Plan.ends`; the wanted tensors are those of all outputs."""
+    return self._plan.ends()
+
   def require_all_fed(self):
     """Raises MissingFeedError if a placeholder has no value."""
     if not self.needs:

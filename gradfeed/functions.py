@@ -223,6 +223,43 @@ class Function:
         continue  # Nothing in the graph can tell its value.
     return list(self._held_arrays) + session.run(reads)
 
+  def ends(self):
+    """Between which tensors this computes, with placeholders for what is cut.
+
+    Returns:
+      (list with the tensor that is fed for each input, None where nothing that
+      is computed reads it; list with the tensor of each output), or None where
+      an input or an output is put together from several tensors.
+    """
+    if not all(output.is_plain for output in self._outputs) or not all(
+        isinstance(leaf, tensors.Point) for leaf in self._inputs):
+      return None
+    targets, results = self._base.ends()
+    return targets[:len(self._inputs)], results
+
+  def arguments(self, values):
+    """What to call this with for a flat list with the value of each input."""
+    return tensors.pack(self._structures, values)
+
+  def between(self, inputs, outputs):
+    """The function with other tensors of the graph in the places of its own.
+
+    Args:
+      inputs: list of `tf.Tensor`, one for each input.
+      outputs: list of `tf.Tensor`, one for each output.
+
+    Returns:
+      `Function` with the same structures, session and time limit, and the same
+      values held.
+    """
+    targets, _ = self._base.ends()
+    held = zip(targets[self._input_count():], self._held_arrays)
+    return Function(
+        tensors.pack(self._structures, inputs),
+        tensors.pack(self.structure, outputs), self._session,
+        {target: value for target, value in held if target is not None}, (),
+        self._timeout, None)
+
   def _call(self, values, feed_dict):
     """Any call: nested inputs, other feeds, values that are refused."""
     evaluation, arrays, session = self._prepared(values, feed_dict)

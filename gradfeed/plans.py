@@ -254,6 +254,19 @@ class Plan:
         [item.name for item in wanted if isinstance(item, tf.Operation)],
         found)
 
+  def ends(self):
+    """Between which tensors TensorFlow computes, once this is prepared.
+
+    Returns:
+      (list with the tensor that is fed for each slot, None where none is; list
+      with the tensor that has the value of each wanted one).
+    """
+    active = set(self.active)
+    return ([slot.target if i in active else None
+             for i, slot in enumerate(self.slots)],
+            [self._fetched[source] if source >= 0 else
+             self.slots[~source].target for source in self.sources])
+
   def _recipe(self, targets, fetched, operations, found):
     fetches = [_fetchable(tensor) for tensor in fetched]
     return callables.Recipe(

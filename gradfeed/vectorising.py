@@ -81,7 +81,7 @@ class Scratch:
 
     return pick
 
-  def mapped(self, body, count, chunk=None):
+  def mapped(self, body, count, chunk=None, one_by_one=True):
     """`body(i)` for all i below `count`, stacked; inside of `building()`.
 
     Args:
@@ -90,9 +90,13 @@ class Scratch:
         below `count`.
       count: int or int32 scalar tensor, how many.
       chunk: int, how many at a time, or None for all: memory grows with it.
+      one_by_one: bool; whether a loop will do where there is no other way.
 
     Returns:
       list of tensors, each with `count` as its first axis.
+
+    Raises:
+      UnsupportedGraphError: there is no way.
     """
     # Of nothing at all, few ops know the shape.
     at_least_one = (max(count, 1) if isinstance(count, int)
@@ -105,6 +109,8 @@ class Scratch:
     except Exception:  # pylint: disable=broad-except
       # The vectoriser raises whatever its converters stumble over.
       with _told(self.graph):
+        if not one_by_one:
+          raise
         stacked = _tf.looped(body, _dtypes(body), at_least_one)
     if chunk is None and isinstance(count, int) and count:
       return stacked

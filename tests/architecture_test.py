@@ -35,7 +35,8 @@ FLOORS = [
     ("graphs: what is copied in another form", ["vectorising"]),
     ("graphs: without control flow of v1; what is refused", [
         "refusals", "twins"]),
-    ("one product, one plan", ["plans", "products", "seeds"]),
+    ("one product, one plan", [
+        "enlarging", "plans", "products", "seeds"]),
     ("symbols: what goes in and comes out", ["arguments", "stacks"]),
     ("symbols: of a whole", ["derivatives", "jacobians", "probes"]),
     ("symbols: of second order, of rows", ["batches", "classes", "curvatures"]),
@@ -44,7 +45,8 @@ FLOORS = [
     ("values, a few at a time", ["chunks"]),
     ("values", ["functions"]),
     ("uses: formats", [
-        "formats.__init__", "formats.files", "formats.ways", "progress"]),
+        "formats.__init__", "formats.files", "formats.ways", "progress",
+        "rebatching"]),
     ("uses: formats of arrays", ["formats.arrays"]),
     ("uses: formats of rows", [
         "formats.archives", "formats.columns", "formats.records"]),

@@ -1,0 +1,240 @@
+"""A part of a graph whose batch is fixed to one row, for any number of rows.
+
+Two ways. `enlarge` copies the part with larger batches in the places of those
+of one; the numbers of rows that are written into the graph as constants are
+made to follow. `repeat` leaves every row the only one of its batch, and has
+TensorFlow compute the copies for all rows at once. The first takes a tenth of
+the time to build. Neither promises that rows do not mix: that is for the
+numbers to show.
+"""
+
+from gradfeed import _tf
+from gradfeed import copies
+from gradfeed import known
+from gradfeed import memos
+from gradfeed import parts
+from gradfeed import paths
+from gradfeed import twins
+from gradfeed import vectorising
+from gradfeed._tf import tf
+
+#: The input that is the shape of the result, or of another tensor with rows.
+_SHAPES = {
+    "AvgPool3DGrad": 0, "AvgPoolGrad": 0, "BroadcastTo": 1,
+    "Conv2DBackpropInput": 0, "Conv3DBackpropInputV2": 0,
+    "DepthwiseConv2dNativeBackpropInput": 0, "Fill": 0, "Reshape": 1,
+    "Slice": 2, "StridedSliceGrad": 0}
+
+#: The inputs that have to have a row for each row of the others: such ops do
+#: not broadcast. None: all of them that have an axis for it.
+_ALIGNED = {
+    "AddN": None, "AvgPool3DGrad": (1,), "AvgPoolGrad": (1,), "BatchMatMul": None,
+    "BiasAdd": (0,), "ConcatV2": None, "Conv2D": (0,),
+    "Conv2DBackpropInput": (2,), "Conv3DBackpropInputV2": (2,),
+    "DepthwiseConv2dNativeBackpropInput": (2,), "EluGrad": None,
+    "FusedBatchNormGrad": (0, 1), "FusedBatchNormGradV2": (0, 1),
+    "FusedBatchNormGradV3": (0, 1), "InvGrad": None, "LRNGrad": None,
+    "LeakyReluGrad": None, "MaxPoolGrad": None, "MaxPoolGradGrad": None,
+    "Pack": None, "ReciprocalGrad": None, "Relu6Grad": None, "ReluGrad": None,
+    "RsqrtGrad": None, "Select": None, "SeluGrad": None, "SigmoidGrad": None,
+    "SoftmaxCrossEntropyWithLogits": None, "SoftplusGrad": None,
+    "SoftsignGrad": None, "SparseSoftmaxCrossEntropyWithLogits": None,
+    "SqrtGrad": None, "TanhGrad": None}
+
+_REDUCTIONS = frozenset(["All", "Any", "Max", "Mean", "Min", "Prod", "Sum"])
+
+
+class Source:
+  """The rows that take the place of a tensor that is fed.
+
+  Attributes:
+    tensor: `tf.Tensor` that was fed, for one row at a time.
+    rows: placeholder, shape [None, ...], for all rows.
+    has_axis: bool; whether the tensor has an axis for rows, of length 1, which
+      is that of the placeholder. Else the placeholder has one more.
+  """
+
+  def __init__(self, tensor, has_axis):
+    self.tensor = tensor
+    self.has_axis = has_axis
+    shape = tensor.shape[1:] if has_axis else tensor.shape
+    self.rows = tf.placeholder(
+        tensor.dtype, tf.TensorShape([None]).concatenate(shape), name="rows")
+
+
+def has_axis(tensor):
+  """Whether the first axis of a tensor is, for all that is known, 1."""
+  return bool(tensor.shape.ndims) and tensor.shape.as_list()[0] == 1
+
+
+def enlarge(graph, wanted, sources):
+  """Copies what `wanted` needs, with all rows of `sources` in one batch.
+
+  Args:
+    graph: `tf.Graph`, not finalized.
+    wanted: list of `tf.Tensor`.
+    sources: list of `Source`.
+
+  Returns:
+    list of `tf.Tensor` in the places of `wanted`, whose first axis is that of
+    the rows; None where one of them or of the sources has no such axis.
+
+  Raises:
+    Whatever TensorFlow raises for a graph that does not fit together.
+  """
+  if not all(map(has_axis, wanted)):
+    return None
+  fed = {}
+  for source in sources:
+    if source.has_axis:
+      fed[source.tensor.name] = source.rows
+    elif has_axis(source.tensor):
+      fed[source.tensor.name] = tf.squeeze(source.rows, 1)
+    else:
+      return None
+  found = paths.ancestors(wanted, fed)
+  part = parts.part_to_copy(found, set(fed))
+  growing = _Growing(found, part, fed)
+  copied = copies.copy(graph, part, found, fed, "rows", change=growing.change)
+  copied.update(fed)
+  return [copied[t.name] if t.name in copied else growing.repeated(t)
+          for t in wanted]
+
+
+class _Growing:
+  """Gives the copy of a part the number of rows that its inputs have."""
+
+  def __init__(self, found, part, fed):
+    self._found = found
+    self._part = part
+    self._fed = fed
+    self._count = tf.shape(next(iter(fed.values())))[0]
+    self._made = {}
+
+  def change(self, made):
+    """`copies.Nodes` that read what has rows; see `copies.copy`."""
+    external = dict(made.external)
+    for node in made.nodes:
+      op = self._found[node.name]
+      for place, tensor in self._changes(op):
+        node.input[place] = "grown_{}:0".format(tensor.op.name)
+        external[node.input[place]] = tensor
+    read = {name for node in made.nodes for name in node.input}
+    return made._replace(external={
+        name: tensor for name, tensor in external.items() if name in read})
+
+  def repeated(self, tensor):
+    """A tensor with one row, as often as there are rows."""
+    return self._once(tensor.name, lambda: tf.tile(tensor, self._with_count(
+        [1] * tensor.shape.ndims)))
+
+  def _once(self, key, build):
+    if key not in self._made:
+      self._made[key] = build()
+    return self._made[key]
+
+  def _with_count(self, shape, dtype=tf.int32):
+    """`shape`, its first number replaced by that of the rows."""
+    return tf.concat([tf.cast(self._count, dtype)[tf.newaxis],
+                      tf.constant(shape[1:], dtype, [len(shape) - 1])], 0)
+
+  def _changes(self, op):
+    """(place, tensor to read there) of each input that has to follow."""
+    for place, tensor in enumerate(op.inputs):
+      if tensor.op.name in self._part or tensor.name in self._fed:
+        continue
+      if _SHAPES.get(op.type) == place:
+        shape = _shape_of_one(tensor)
+        if shape is not None and not _is_first_of_many(op):
+          yield place, self._once((tensor.name, "shape"), lambda: (
+              self._with_count(shape, tensor.dtype)))  # pylint: disable=cell-var-from-loop
+      elif _is_aligned(op, place) and has_axis(tensor):
+        yield place, self.repeated(tensor)
+      elif op.type in _REDUCTIONS and place == 1 and self._is_idle_at_0(op):
+        axes = known.axes_of(tensor, op.inputs[0].shape.ndims) - {0}
+        yield place, tf.constant(sorted(axes), tensor.dtype, [len(axes)])
+
+  def _is_idle_at_0(self, op):
+    """Whether reducing along the first axis does nothing that stays.
+
+    That axis is 1, and the result has it again: at once, or when it is given
+    the shape that it had, as the gradient of an op that broadcasts is.
+    """
+    return has_axis(op.inputs[0]) and (op.get_attr("keep_dims") or all(
+        user.type == "Reshape" and _shape_of_one(user.inputs[1]) is not None
+        for user in memos.consumers(op.outputs[0])
+        if user.name in self._part))
+
+
+def _shape_of_one(tensor):
+  """The shape, a list that begins with 1, that a constant tells; or None."""
+  if tensor.dtype not in (tf.int32, tf.int64) or tensor.shape.ndims != 1:
+    return None
+  value = _tf.static_value(tensor)
+  return value.tolist() if value is not None and value[:1] == [1] else None
+
+
+def _is_first_of_many(op):
+  """Whether `op` takes one of the rows that its input has."""
+  return op.type == "Slice" and not has_axis(op.inputs[0])
+
+
+def _is_aligned(op, place):
+  places = _ALIGNED.get(op.type, ())
+  return places is None or place in places
+
+
+def repeat(graph, wanted, sources):
+  """Computes `wanted` for each row of `sources` by itself, all at once.
+
+  Args:
+    graph: `tf.Graph`, not finalized.
+    wanted: list of `tf.Tensor`.
+    sources: list of `Source`.
+
+  Returns:
+    list of `tf.Tensor`, of shape [rows] + the shape of each of `wanted` without
+    the first axis, if that is 1; None where there is control flow of v1.
+
+  Raises:
+    UnsupportedGraphError: TensorFlow cannot compute an op for many rows.
+  """
+  fed = {source.tensor.name for source in sources}
+  found = paths.ancestors(wanted, fed)
+  part = parts.part_to_copy(found, fed)
+  if any(twins.is_primitive(found[name]) for name in part):
+    return None
+  scratch = vectorising.Scratch(graph)
+  with scratch.building():
+    pickers = {source.tensor.name: _picker(scratch, source)
+               for source in sources}
+    count = tf.shape(scratch.holder(sources[0].rows))[0]
+
+    def body(i):
+      at = scratch.copy(part, found, {
+          name: pick(i) for name, pick in pickers.items()}, "row",
+                        same_shapes=True)
+      return [at(tensor.name) for tensor in wanted]
+
+    stacked = scratch.mapped(body, count, one_by_one=False)
+    stacked = [tf.squeeze(result, 1) if has_axis(tensor) else result
+               for result, tensor in zip(stacked, wanted)]
+  results = scratch.export(stacked, "rows")
+  for result, tensor in zip(results, wanted):
+    result.set_shape(tf.TensorShape([None]).concatenate(
+        tensor.shape[1:] if has_axis(tensor) else tensor.shape))
+  return results
+
+
+def _picker(scratch, source):
+  """function from an index to that row, in the form of what was fed."""
+  pick = scratch.picker(source.rows, 0)
+
+  def own(i):
+    row = pick(i)
+    if not source.has_axis:
+      row = tf.squeeze(row, 0)
+    row.set_shape(source.tensor.shape)
+    return row
+
+  return own

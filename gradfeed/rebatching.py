@@ -1,0 +1,260 @@
+"""Functions of one row, for many: in one batch, or from several threads.
+
+In a graph whose batch is fixed to 1 a function is evaluated row by row, though
+TensorFlow could do hundreds at once for little more than the price of one.
+`rebatched` makes a function of many rows of it, where two ways to do that
+(`enlarging`) lead to one, and where the numbers show that it gives what the
+function gives row by row. Where it does not, `one_by_one` makes use of more
+than one processor.
+"""
+
+import concurrent.futures
+import contextlib
+import os
+
+import numpy as np
+
+from gradfeed import _tf
+from gradfeed import chunks
+from gradfeed import enlarging
+from gradfeed import memos
+from gradfeed import paths
+from gradfeed import tensors
+from gradfeed._tf import tf
+
+#: How a value is made of one row of many: it is the row; the row in a batch of
+#: one; the same for all rows.
+BARE, ONE, SHARED = "bare", "one", "shared"
+
+_WAYS = (enlarging.enlarge, enlarging.repeat)
+_MOST_THREADS = 8
+#: Parts of the rows for each thread, so that none ends long after the others.
+_PARTS = 8
+
+
+def rebatched(f, values, forms=None):
+  """A function of many rows that gives what `f` gives for each of them.
+
+  It is in the graph and the session of `f`, shares the variables with it, holds
+  the same values, and adds ops the first time only. It was tried at `values`,
+  and gave what `f` gives row by row; see `prove`.
+
+  Args:
+    f: `functions.Function`.
+    values: list with an array for each input, as the result takes them, of some
+      rows that differ: two at least, better are some from all over the data.
+    forms: list with `BARE`, `ONE` or `SHARED` for each input, or None: those
+      whose first axis is 1 (or of any size) have rows along it, the value of
+      any other is shared by all rows.
+
+  Returns:
+    `Rebatched`, or None: there are random numbers on the way, or no way leads
+    to one that gives the same. It never raises an error of its own: `f` says
+    better what is wrong with a row.
+  """
+  forms = forms or [_form(leaf) for leaf in f.inputs]
+  for way in _WAYS:
+    try:
+      batched = _built(f, forms, way)
+      if batched is not None and prove(batched, f, values):
+        return batched
+    except Exception:  # pylint: disable=broad-except
+      # A graph that does not fit together fails anywhere in TensorFlow.
+      continue
+  return None
+
+
+def _form(leaf):
+  dims = leaf.shape.as_list() if leaf.shape.ndims else [0]
+  return ONE if dims[0] in (1, None) else SHARED
+
+
+class Rebatched:
+  """A function of one row as a function of many.
+
+  Attributes:
+    f: `functions.Function` of one row.
+    function: `functions.Function` of many rows: each input that has rows is of
+      shape [None, ...], and so is each output. A result of `f` whose static
+      shape begins with 1 has its rows in the place of that axis, any other has
+      one more, before its own.
+    forms: list of str, for each input.
+    depends: list of bool, for each output: whether it depends on a row.
+  """
+
+  def __init__(self, f, function, forms, depends):
+    self.f = f
+    self.function = function
+    self.forms = forms
+    self.depends = depends
+
+  def __call__(self, *values):
+    """Evaluates `function`, which takes the structure of the inputs of `f`."""
+    return self.function(*values)
+
+  def row(self, values, i):
+    """The arguments of `f` for row `i` of `values`, arrays for all inputs."""
+    return self.f.arguments([
+        value if form is SHARED else value[i] if form is BARE else
+        value[i:i + 1] for value, form in zip(values, self.forms)])
+
+
+def stacked(f, results):
+  """The results of `f` for some rows, as those of one call for all of them.
+
+  Args:
+    f: `functions.Function` of one row.
+    results: list with what `f` returned for each row, one at least.
+
+  Returns:
+    list with an array for each output.
+  """
+  rows = zip(*map(tensors.flatten, results))
+  return [np.stack([np.asarray(part)[0] if enlarging.has_axis(output) else part
+                    for part in parts])
+          for output, parts in zip(f.outputs, rows)]
+
+
+def _built(f, forms, way):
+  """`Rebatched` that one way leads to, the same ops on every call; or None."""
+  ends = f.ends()
+  if ends is None:
+    return None
+  targets, results = ends
+  if targets.count(None) == len(targets):  # A constant, for each row.
+    targets = [f.inputs[0].tensor] + targets[1:]
+  fed = [target for target, form in zip(targets, forms)
+         if target is not None and form is not SHARED]
+  found = paths.ancestors(results, {target.name for target in fed})
+  if not fed or any(paths.RANDOM.search(op_type)
+                    for _, op_type in paths.types_run(found)):
+    return None
+  axes = [form is ONE for target, form in zip(targets, forms)
+          if target is not None and form is not SHARED]
+  sources = _sources(f.graph, fed, axes)
+  made = _made(f.graph, way, results, sources)
+  if made is None:
+    return None
+  rows = {source.tensor.name: source.rows for source in sources}
+  inputs = [leaf.tensor if target is None else rows.get(
+      target.name, target) for leaf, target in zip(f.inputs, targets)]
+  return Rebatched(f, f.between(inputs, made), forms, [
+      _depends(result, fed) for result in results])
+
+
+def _sources(graph, fed, axes):
+  """The `enlarging.Source` of each tensor that is fed; the same on every call.
+  """
+
+  def build():
+    memos.require_open(graph, "A larger batch")
+    with _tf.building(graph):
+      return [enlarging.Source(*pair) for pair in zip(fed, axes)]
+
+  return memos.once(graph, (
+      "rows", tuple(t.name for t in fed), tuple(axes)), build)
+
+
+def _made(graph, way, results, sources):
+  """What one way makes of `results`, once; None where it leads nowhere."""
+
+  def build():
+    memos.require_open(graph, "A larger batch")
+    with _tf.building(graph):
+      try:
+        return way(graph, results, sources),
+      except Exception as e:  # pylint: disable=broad-except
+        if os.environ.get("WHY"): print("   ", type(e), str(e)[:200], getattr(e,"why",""))
+        return None,  # Not tried again.
+
+  made, = memos.once(graph, (
+      way.__name__, tuple(t.name for t in results),
+      tuple(source.rows.name for source in sources)), build)
+  return made
+
+
+def _depends(result, fed):
+  """Whether `result` is computed from one of the tensors that are fed."""
+  found = paths.ancestors([result])
+  return any(t.op.name in found for t in fed)
+
+
+def prove(batched, f, values):
+  """Whether rows in one batch give what they give by themselves.
+
+  All rows are evaluated by `f` one by one; then together, and the first two
+  once more, in the other order: numbers that are right for one size of the
+  batch, or for one place in it, are not for both. Rounding is allowed for. Rows
+  of which all give the same prove nothing, as then every mistake gives it too.
+
+  Args:
+    batched: `Rebatched`.
+    f: `functions.Function` of one row.
+    values: list with an array for each input, of two rows at least, which
+      differ.
+
+  Returns:
+    bool; False as well where an evaluation fails.
+  """
+  try:
+    counts = {len(value) for value, form in zip(values, batched.forms)
+              if form is not SHARED}
+    if len(counts) != 1 or min(counts) < 2:
+      return False
+    count, = counts
+    apart = stacked(f, [f(*batched.row(values, i)) for i in range(count)])
+    return (_tells_rows_apart(apart, batched.depends) and
+            _agrees(batched, values, np.arange(count), apart) and
+            _agrees(batched, values, np.array([1, 0]), apart))
+  except Exception:  # pylint: disable=broad-except
+    return False  # The caller meets it again, if it is in a row.
+
+
+def _tells_rows_apart(apart, depends):
+  """Whether results that depend on a row differ from row to row."""
+  return not any(
+      depending and all(np.array_equal(row, result[0]) for row in result[1:])
+      for result, depending in zip(apart, depends))
+
+
+def _agrees(batched, values, order, apart):
+  together = tensors.flatten(batched(*batched.f.arguments([
+      value if form is SHARED else np.asarray(value)[order]
+      for value, form in zip(values, batched.forms)])))
+  return all(
+      np.shape(one) == np.shape(other[order]) and
+      one.dtype == other.dtype and chunks.is_close(one, other[order])
+      for one, other in zip(together, apart))
+
+
+def one_by_one(f, calls, threads=None):
+  """Evaluates `f` at one row after the other, from several threads.
+
+  Args:
+    f: `functions.Function`.
+    calls: list with the tuple of the arguments of each call.
+    threads: int, how many; None for one for each processor, up to 8.
+
+  Returns:
+    list of what `f` returns, in the order of `calls`.
+
+  Raises:
+    The error of the first of `calls` that has one, in their order.
+  """
+  threads = threads or min(os.cpu_count() or 1, _MOST_THREADS)
+  session = tf.get_default_session()  # A thread has none of its own.
+
+  def evaluate(part):
+    with (contextlib.ExitStack() if session is None
+          else session.as_default()):
+      return [f(*call) for call in part]
+
+  size = max(1, -(-len(calls) // (threads * _PARTS)))
+  if threads == 1 or len(calls) <= size:
+    return evaluate(calls)
+  pool = concurrent.futures.ThreadPoolExecutor(threads)
+  try:
+    parts = [calls[i:i + size] for i in range(0, len(calls), size)]
+    return [result for part in pool.map(evaluate, parts) for result in part]
+  finally:
+    pool.shutdown()
