@@ -2,10 +2,10 @@
 
 Two ways. `enlarge` copies the part with larger batches in the places of those
 of one; the numbers of rows that are written into the graph as constants are
-made to follow. `repeat` leaves every row the only one of its batch, and has
-TensorFlow compute the copies for all rows at once. The first takes a tenth of
-the time to build. Neither promises that rows do not mix: that is for the
-numbers to show.
+made to follow, and the ops are asked whether one of them mixes rows. `repeat`
+leaves every row the only one of its batch, and has TensorFlow compute the
+copies for all rows at once: it knows no coupling, and takes ten times as long
+to build.
 """
 
 from gradfeed import _tf
@@ -14,6 +14,7 @@ from gradfeed import known
 from gradfeed import memos
 from gradfeed import parts
 from gradfeed import paths
+from gradfeed import rows
 from gradfeed import twins
 from gradfeed import vectorising
 from gradfeed._tf import tf
@@ -28,8 +29,8 @@ _SHAPES = {
 #: The inputs that have to have a row for each row of the others: such ops do
 #: not broadcast. None: all of them that have an axis for it.
 _ALIGNED = {
-    "AddN": None, "AvgPool3DGrad": (1,), "AvgPoolGrad": (1,), "BatchMatMul": None,
-    "BiasAdd": (0,), "ConcatV2": None, "Conv2D": (0,),
+    "AddN": None, "AvgPool3DGrad": (1,), "AvgPoolGrad": (1,),
+    "BatchMatMul": None, "BiasAdd": (0,), "ConcatV2": None, "Conv2D": (0,),
     "Conv2DBackpropInput": (2,), "Conv3DBackpropInputV2": (2,),
     "DepthwiseConv2dNativeBackpropInput": (2,), "EluGrad": None,
     "FusedBatchNormGrad": (0, 1), "FusedBatchNormGradV2": (0, 1),
@@ -40,6 +41,9 @@ _ALIGNED = {
     "SoftmaxCrossEntropyWithLogits": None, "SoftplusGrad": None,
     "SoftsignGrad": None, "SparseSoftmaxCrossEntropyWithLogits": None,
     "SqrtGrad": None, "TanhGrad": None}
+
+#: Those that find out a size of -1 themselves.
+_INFERRING = frozenset(["Reshape", "Slice"])
 
 _REDUCTIONS = frozenset(["All", "Any", "Max", "Mean", "Min", "Prod", "Sum"])
 
@@ -62,8 +66,8 @@ class Source:
         tensor.dtype, tf.TensorShape([None]).concatenate(shape), name="rows")
 
 
-def has_axis(tensor):
-  """Whether the first axis of a tensor is, for all that is known, 1."""
+def is_one_row(tensor):
+  """Whether the first axis of a tensor, statically, is 1."""
   return bool(tensor.shape.ndims) and tensor.shape.as_list()[0] == 1
 
 
@@ -77,18 +81,19 @@ def enlarge(graph, wanted, sources):
 
   Returns:
     list of `tf.Tensor` in the places of `wanted`, whose first axis is that of
-    the rows; None where one of them or of the sources has no such axis.
+    the rows; None where one of them or of the sources has no such axis, or
+    where an op may mix the rows.
 
   Raises:
     Whatever TensorFlow raises for a graph that does not fit together.
   """
-  if not all(map(has_axis, wanted)):
+  if not all(map(is_one_row, wanted)):
     return None
   fed = {}
   for source in sources:
     if source.has_axis:
       fed[source.tensor.name] = source.rows
-    elif has_axis(source.tensor):
+    elif is_one_row(source.tensor):
       fed[source.tensor.name] = tf.squeeze(source.rows, 1)
     else:
       return None
@@ -97,8 +102,29 @@ def enlarge(graph, wanted, sources):
   growing = _Growing(found, part, fed)
   copied = copies.copy(graph, part, found, fed, "rows", change=growing.change)
   copied.update(fed)
-  return [copied[t.name] if t.name in copied else growing.repeated(t)
-          for t in wanted]
+  results = [copied[t.name] if t.name in copied else growing.repeated(t)
+             for t in wanted]
+  for result, tensor in zip(results, wanted):
+    result.set_shape(tf.TensorShape([None]).concatenate(tensor.shape[1:]))
+  return results if _are_apart(
+      results, [source.rows.name for source in sources]) else None
+
+
+def _are_apart(results, names):
+  """Whether each row of `results` reads the same row of some tensors alone.
+
+  Args:
+    results: list of `tf.Tensor`.
+    names: list of the names of the tensors.
+  """
+  found = paths.ancestors(results, names)
+  within = parts.part_to_copy(found, set(names))
+  part = {name: op for name, op in found.items() if name in within}
+  seen = rows.Rows(results, part)
+  computed = {t.name for op in part.values() if op.inputs for t in op.outputs}
+  return not seen.unknown and computed.isdisjoint(seen.whole) and all(
+      name not in seen.whole and name not in seen.shapes and
+      name not in seen.blocks and not seen.axes.get(name) for name in names)
 
 
 class _Growing:
@@ -144,15 +170,25 @@ class _Growing:
       if tensor.op.name in self._part or tensor.name in self._fed:
         continue
       if _SHAPES.get(op.type) == place:
-        shape = _shape_of_one(tensor)
-        if shape is not None and not _is_first_of_many(op):
-          yield place, self._once((tensor.name, "shape"), lambda: (
-              self._with_count(shape, tensor.dtype)))  # pylint: disable=cell-var-from-loop
-      elif _is_aligned(op, place) and has_axis(tensor):
+        if _shape_of_one(tensor) is not None and not _is_first_of_many(op):
+          yield place, self._shape(op, tensor)
+      elif _is_aligned(op, place) and is_one_row(tensor):
         yield place, self.repeated(tensor)
       elif op.type in _REDUCTIONS and place == 1 and self._is_idle_at_0(op):
-        axes = known.axes_of(tensor, op.inputs[0].shape.ndims) - {0}
-        yield place, tf.constant(sorted(axes), tensor.dtype, [len(axes)])
+        axes = _other_axes(op)
+        if axes is not None:
+          yield place, tf.constant(axes, tensor.dtype, [len(axes)])
+
+  def _shape(self, op, tensor):
+    """What tells the shape that `tensor` tells, for so many rows."""
+    shape = _shape_of_one(tensor)
+    if op.type in _INFERRING and op.outputs[0].shape.is_fully_defined():
+      # A size that is left open is one that can be reasoned about.
+      shape = [-1] + op.outputs[0].shape.as_list()[1:]
+      return self._once((tensor.dtype, tuple(shape)), lambda: tf.constant(
+          shape, tensor.dtype))
+    return self._once((tensor.name, "shape"), lambda: self._with_count(
+        shape, tensor.dtype))
 
   def _is_idle_at_0(self, op):
     """Whether reducing along the first axis does nothing that stays.
@@ -160,7 +196,7 @@ class _Growing:
     That axis is 1, and the result has it again: at once, or when it is given
     the shape that it had, as the gradient of an op that broadcasts is.
     """
-    return has_axis(op.inputs[0]) and (op.get_attr("keep_dims") or all(
+    return is_one_row(op.inputs[0]) and (op.get_attr("keep_dims") or all(
         user.type == "Reshape" and _shape_of_one(user.inputs[1]) is not None
         for user in memos.consumers(op.outputs[0])
         if user.name in self._part))
@@ -174,12 +210,23 @@ def _shape_of_one(tensor):
   return value.tolist() if value is not None and value[:1] == [1] else None
 
 
+def _other_axes(op):
+  """The axes but for the first that a reduction is along; None if unclear."""
+  try:
+    return sorted(
+        known.axes_of(op.inputs[1], op.inputs[0].shape.ndims) - {0})
+  except known.Unclear:
+    return None
+
+
 def _is_first_of_many(op):
   """Whether `op` takes one of the rows that its input has."""
-  return op.type == "Slice" and not has_axis(op.inputs[0])
+  return op.type == "Slice" and not is_one_row(op.inputs[0])
 
 
 def _is_aligned(op, place):
+  if op.type == "ConcatV2" and not _tf.static_value(op.inputs[-1]):
+    return False  # Along the first axis: shapes are put together so.
   places = _ALIGNED.get(op.type, ())
   return places is None or place in places
 
@@ -217,12 +264,12 @@ def repeat(graph, wanted, sources):
       return [at(tensor.name) for tensor in wanted]
 
     stacked = scratch.mapped(body, count, one_by_one=False)
-    stacked = [tf.squeeze(result, 1) if has_axis(tensor) else result
+    stacked = [tf.squeeze(result, 1) if is_one_row(tensor) else result
                for result, tensor in zip(stacked, wanted)]
   results = scratch.export(stacked, "rows")
   for result, tensor in zip(results, wanted):
     result.set_shape(tf.TensorShape([None]).concatenate(
-        tensor.shape[1:] if has_axis(tensor) else tensor.shape))
+        tensor.shape[1:] if is_one_row(tensor) else tensor.shape))
   return results
 
 

@@ -11,6 +11,7 @@ than one processor.
 import concurrent.futures
 import contextlib
 import os
+import re
 
 import numpy as np
 
@@ -22,9 +23,14 @@ from gradfeed import paths
 from gradfeed import tensors
 from gradfeed._tf import tf
 
-#: How a value is made of one row of many: it is the row; the row in a batch of
-#: one; the same for all rows.
+#: How one value is made of the values for all rows. It is the row itself; or it
+#: is the same for all. With anything else (the "one" and "many" of `points`) it
+#: is the row with the axis of the batch.
 BARE, ONE, SHARED = "bare", "one", "shared"
+
+#: Ops that may give another value at each run.
+_DIFFERING = re.compile("|".join(
+    [paths.RANDOM.pattern, paths.WAITING.pattern, "PyFunc"]))
 
 _WAYS = (enlarging.enlarge, enlarging.repeat)
 _MOST_THREADS = 8
@@ -43,24 +49,22 @@ def rebatched(f, values, forms=None):
     f: `functions.Function`.
     values: list with an array for each input, as the result takes them, of some
       rows that differ: two at least, better are some from all over the data.
-    forms: list with `BARE`, `ONE` or `SHARED` for each input, or None: those
-      whose first axis is 1 (or of any size) have rows along it, the value of
-      any other is shared by all rows.
+    forms: list with "bare", "one", "many" or "shared" for each input, as
+      `points.way_of` tells them, or None: those whose first axis is 1 (or of
+      any size) have rows along it, and the value of any other is shared.
 
   Returns:
-    `Rebatched`, or None: there are random numbers on the way, or no way leads
-    to one that gives the same. It never raises an error of its own: `f` says
-    better what is wrong with a row.
+    `Rebatched`, or None: no way leads to one that gives the same, or there are
+    ops on the way that give another value at each run. It never raises an
+    error: `f` says better what is wrong with a row.
   """
-  forms = forms or [_form(leaf) for leaf in f.inputs]
   for way in _WAYS:
     try:
-      batched = _built(f, forms, way)
-      if batched is not None and prove(batched, f, values):
-        return batched
+      batched = _built(f, forms or list(map(_form, f.inputs)), way)
     except Exception:  # pylint: disable=broad-except
-      # A graph that does not fit together fails anywhere in TensorFlow.
-      continue
+      continue  # A closed graph, say, or an input that has no effect.
+    if batched is not None and prove(batched, f, values):
+      return batched
   return None
 
 
@@ -95,7 +99,7 @@ class Rebatched:
   def row(self, values, i):
     """The arguments of `f` for row `i` of `values`, arrays for all inputs."""
     return self.f.arguments([
-        value if form is SHARED else value[i] if form is BARE else
+        value if form == SHARED else value[i] if form == BARE else
         value[i:i + 1] for value, form in zip(values, self.forms)])
 
 
@@ -110,7 +114,7 @@ def stacked(f, results):
     list with an array for each output.
   """
   rows = zip(*map(tensors.flatten, results))
-  return [np.stack([np.asarray(part)[0] if enlarging.has_axis(output) else part
+  return [np.stack([part[0] if enlarging.is_one_row(output) else part
                     for part in parts])
           for output, parts in zip(f.outputs, rows)]
 
@@ -121,17 +125,16 @@ def _built(f, forms, way):
   if ends is None:
     return None
   targets, results = ends
-  if targets.count(None) == len(targets):  # A constant, for each row.
+  if targets.count(None) == len(targets):  # The same for each row.
     targets = [f.inputs[0].tensor] + targets[1:]
-  fed = [target for target, form in zip(targets, forms)
-         if target is not None and form is not SHARED]
+  given = [(target, form != BARE) for target, form in zip(targets, forms)
+           if target is not None and form != SHARED]
+  fed = [target for target, _ in given]
   found = paths.ancestors(results, {target.name for target in fed})
-  if not fed or any(paths.RANDOM.search(op_type)
-                    for _, op_type in paths.types_run(found)):
+  if not fed or f.needs or any(
+      _DIFFERING.search(op_type) for _, op_type in paths.types_run(found)):
     return None
-  axes = [form is ONE for target, form in zip(targets, forms)
-          if target is not None and form is not SHARED]
-  sources = _sources(f.graph, fed, axes)
+  sources = _sources(f.graph, given)
   made = _made(f.graph, way, results, sources)
   if made is None:
     return None
@@ -142,17 +145,18 @@ def _built(f, forms, way):
       _depends(result, fed) for result in results])
 
 
-def _sources(graph, fed, axes):
-  """The `enlarging.Source` of each tensor that is fed; the same on every call.
+def _sources(graph, given):
+  """The `enlarging.Source` of each (tensor that is fed, whether it has an axis
+  for rows); the same on every call.
   """
 
   def build():
     memos.require_open(graph, "A larger batch")
     with _tf.building(graph):
-      return [enlarging.Source(*pair) for pair in zip(fed, axes)]
+      return [enlarging.Source(*pair) for pair in given]
 
-  return memos.once(graph, (
-      "rows", tuple(t.name for t in fed), tuple(axes)), build)
+  return memos.once(graph, ("rows",) + tuple(
+      (tensor.name, has_axis) for tensor, has_axis in given), build)
 
 
 def _made(graph, way, results, sources):
@@ -163,12 +167,11 @@ def _made(graph, way, results, sources):
     with _tf.building(graph):
       try:
         return way(graph, results, sources),
-      except Exception as e:  # pylint: disable=broad-except
-        if os.environ.get("WHY"): print("   ", type(e), str(e)[:200], getattr(e,"why",""))
+      except Exception:  # pylint: disable=broad-except
         return None,  # Not tried again.
 
   made, = memos.once(graph, (
-      way.__name__, tuple(t.name for t in results),
+      "rows", way.__name__, tuple(t.name for t in results),
       tuple(source.rows.name for source in sources)), build)
   return made
 
@@ -198,7 +201,7 @@ def prove(batched, f, values):
   """
   try:
     counts = {len(value) for value, form in zip(values, batched.forms)
-              if form is not SHARED}
+              if form != SHARED}
     if len(counts) != 1 or min(counts) < 2:
       return False
     count, = counts
@@ -219,7 +222,7 @@ def _tells_rows_apart(apart, depends):
 
 def _agrees(batched, values, order, apart):
   together = tensors.flatten(batched(*batched.f.arguments([
-      value if form is SHARED else np.asarray(value)[order]
+      value if form == SHARED else np.asarray(value)[order]
       for value, form in zip(values, batched.forms)])))
   return all(
       np.shape(one) == np.shape(other[order]) and

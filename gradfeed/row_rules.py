@@ -94,7 +94,9 @@ def _batch_norm(op, index, rows):
   if op.get_attr("is_training"):
     return _all(op, index, rows)
   images = 2 if "Grad" in op.type else 1
-  return [rows] * images + [known.WHOLE] * (len(op.inputs) - images)
+  # The last, of version 3, only matters in training, and then on a GPU.
+  return [rows] * images + [known.WHOLE] * (5 - images) + [None] * (
+      len(op.inputs) - 5)
 
 
 def _bias(op, unused_index, rows):

@@ -194,11 +194,16 @@ class Scratch:
     part = set(found)
     originals = {holder: self.graph.get_tensor_by_name(name)
                  for holder, name in held.items()}
-    made = copies.nodes_of(self._scratch, part, found, originals)
+    # A handle goes on as it is, where `nodes_of` would ask for its value.
+    made = copies.nodes_of(self._scratch, part, found, {
+        holder: tensor for holder, tensor in originals.items()
+        if tensor.dtype != tf.resource})
     functions = _library(self._scratch, made.nodes, self.graph)
     with _told(self.graph):
-      new = copies.place(self._scratch, made._replace(functions=functions),
-                         made.external, label)
+      new = copies.place(
+          self._scratch, made._replace(functions=functions),
+          {name: originals.get(name, tensor)
+           for name, tensor in made.external.items()}, label)
     self._order(new, part, found)
     return [originals[result.name] if result.name in held
             else copies.output_of(made, new, result.name)

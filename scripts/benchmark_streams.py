@@ -13,11 +13,15 @@ import benchmark_graphs
 import benchmark_workers
 from benchmark_graphs import gf
 from benchmark_graphs import tf
+from gradfeed import rebatching
 
 _WIDTH = 784
 _AT_ONCE = 4096
 #: By hand is so slow that a part of the points has to do.
 _PART = 10
+#: Row by row a hundredth of the points has to do.
+_FEW = 100
+_CHUNK = 256
 
 
 def streaming(mode, points, rounds):
@@ -121,3 +125,86 @@ def _evaluated(x, dx, chunk, points):
   for _ in range(0, points, chunk):
     f(part)
   return time.perf_counter() - start
+
+
+def batches_of_one(mode, points, rounds):
+  """Points through networks whose batch is fixed to 1, in four ways.
+
+  Args:
+    mode: str, "v1" or "v2".
+    points: int, as for `streaming`.
+    rounds: int, how often each way is timed; the median counts.
+
+  Returns:
+    list of dict, a row for each network: points in a second by a loop over
+    `Session.run`, by a loop over the function, by the function from several
+    threads, and by a function of many rows that is made of it.
+  """
+  benchmark_graphs.set_mode(mode)
+  points = max(_CHUNK, points // _FEW // _CHUNK * _CHUNK)
+  rows = np.random.RandomState(3).random_sample(
+      [points, _WIDTH]).astype(np.float32)
+  return [_of_one(name, network, rows, rounds) for name, network in (
+      ("softmax regression", _regression), ("MLP 512, 512", _perceptron),
+      ("CNN", _convolutions))]
+
+
+def _of_one(name, network, rows, rounds):
+  with tf.Graph().as_default(), tf.Session() as session:
+    x = tf.placeholder(tf.float32, [1, _WIDTH])
+    dx = gf.gradient(network(x), x)
+    session.run(tf.global_variables_initializer())
+    f = gf.function(x, dx)
+    many = rebatching.rebatched(f, [rows[:8]])
+    alone = [rows[i:i + 1] for i in range(len(rows))]
+    chunks = [rows[i:i + _CHUNK] for i in range(0, len(rows), _CHUNK)]
+    ways = {
+        "Session.run": lambda: [session.run(dx, {x: row}) for row in alone],
+        "function": lambda: [f(row) for row in alone],
+        "threads": lambda: rebatching.one_by_one(
+            f, [(row,) for row in alone]),
+        "rows at once": lambda: [many(chunk) for chunk in chunks],
+    }
+    results = {way: np.concatenate(run()) for way, run in ways.items()}
+    for way, result in results.items():
+      # Rounding may tip the scales of a relu or of a maximum, once in a while.
+      close = np.isclose(result, results["Session.run"], 1e-3, 1e-5)
+      assert close.mean() > 0.99, way
+    rates = {way: [] for way in ways}
+    for _ in range(rounds):
+      for way, run in ways.items():
+        start = time.perf_counter()
+        run()
+        rates[way].append(len(rows) / (time.perf_counter() - start))
+  row = {"network": name}
+  row.update((way + ", points/s", float(np.median(measured)))
+             for way, measured in rates.items())
+  return row
+
+
+def _weights(*shape):
+  scale = np.prod(shape[:-1]) ** -0.5
+  return tf.Variable(np.random.RandomState(4).normal(
+      scale=scale, size=shape).astype(np.float32))
+
+
+def _regression(x):
+  return tf.nn.sparse_softmax_cross_entropy_with_logits(
+      labels=[3], logits=tf.matmul(x, _weights(_WIDTH, 10)))
+
+
+def _perceptron(x):
+  hidden = tf.nn.relu(tf.matmul(x, _weights(_WIDTH, 512)))
+  hidden = tf.nn.relu(tf.matmul(hidden, _weights(512, 512)))
+  return tf.nn.sparse_softmax_cross_entropy_with_logits(
+      labels=[3], logits=tf.matmul(hidden, _weights(512, 10)))
+
+
+def _convolutions(x):
+  image = tf.reshape(x, [1, 28, 28, 1])
+  for filters in (_weights(5, 5, 1, 16), _weights(5, 5, 16, 32)):
+    image = tf.nn.relu(tf.nn.conv2d(image, filters, [1, 1, 1, 1], "SAME"))
+    image = tf.nn.max_pool(image, [1, 2, 2, 1], [1, 2, 2, 1], "SAME")
+  logits = tf.matmul(tf.reshape(image, [1, -1]), _weights(7 * 7 * 32, 10))
+  return tf.nn.sparse_softmax_cross_entropy_with_logits(
+      labels=[3], logits=logits)
