@@ -1,16 +1,13 @@
 """Blocks of points through a function, a result for each row."""
 
-import concurrent.futures
-import os
-
 import numpy as np
 
 from gradfeed import chunks
 from gradfeed import errors
+from gradfeed import rebatching
 from gradfeed import tensors
 from gradfeed._tf import tf
 
-_MOST_THREADS = 8
 _MEND = "Mend it, or pass on_error='skip' to leave such rows NaN."
 
 
@@ -30,6 +27,7 @@ class Rows:
     self._source = source
     self._skips = skips
     self._is_proven = coupled
+    self._batched = None
     self._rows = None
 
   def evaluate(self, block, start):
@@ -169,24 +167,44 @@ class Rows:
 
   def _one_by_one(self, values, numbers):
     """As `_evaluated`, for values that are no rows of a batch of any size."""
-
-    def one(i):
-      return self._tried([
-          array[i] if way == "bare" else array[i:i + 1]
-          for array, way in zip(values, self._ways)], numbers[i])
-
-    rows, unfit = [], {}
-    with concurrent.futures.ThreadPoolExecutor(
-        min(os.cpu_count() or 1, _MOST_THREADS)) as threads:
-      # The first alone: what is found out once is found out by it.
-      found = [one(0)] + list(threads.map(one, range(1, len(numbers))))
-    for i, (row, why) in enumerate(found):
-      if why is not None:
-        unfit[i] = why
-      else:
-        rows.append([self._without_axis(output, part)
-                     for output, part in zip(self._f.outputs, row)])
+    if self._batched is None and len(numbers) > 1:
+      self._batched = self._rebatched(values, numbers) or False
+    if self._batched:
+      try:
+        return self._in_one_batch(values), {}
+      except (errors.FeedError, tf.errors.InvalidArgumentError):
+        pass  # One of the rows it is.
+    found = rebatching.one_by_one(self._tried, self._calls(values, numbers))
+    rows = [self._row(row) for row, why in found if why is None]
+    unfit = {i: why for i, (_, why) in enumerate(found) if why is not None}
     return [_stacked(parts) for parts in zip(*rows)] or None, unfit
+
+  def _calls(self, values, numbers):
+    """The arguments of `_tried` for each row."""
+    return [([array[i] if way == "bare" else array[i:i + 1]
+              for array, way in zip(values, self._ways)], number)
+            for i, number in enumerate(numbers)]
+
+  def _rebatched(self, values, numbers):
+    """The function for many rows, proven at some of them; or None."""
+    tried = [i for i in _spread(values)
+             if self._tried(*self._calls(values, numbers)[i])[1] is None]
+    if len(tried) < 2:
+      return None
+    return rebatching.rebatched(
+        self._f, [array[tried] for array in values], self._ways)
+
+  def _in_one_batch(self, values):
+    if self._rows is None:
+      row = self._row(self._results(self._calls(values, [0])[0][0]))
+      self._rows = [(part.shape, part.dtype) for part in row]
+    results = tensors.flatten(self._batched(*self._f.arguments(values)))
+    return [np.reshape(result, (len(values[0]),) + tuple(shape))
+            for result, (shape, _) in zip(results, self._rows)]
+
+  def _row(self, results):
+    return [self._without_axis(output, part)
+            for output, part in zip(self._f.outputs, results)]
 
   def _without_axis(self, output, part):
     if not self._has_axis or np.shape(part)[:1] != (1,):
@@ -214,10 +232,20 @@ def different(values):
   Returns:
     list of arrays of two rows.
   """
+  return [array[[0, _farthest(values)]] for array in values]
+
+
+def _farthest(values):
+  """The number of the row that differs most from the first one."""
   far = np.zeros(len(values[0]))
   for array in values:
-    if array.dtype.kind in "biuf":
+    if array.dtype.kind in "biuf" and array.size:
       apart = np.abs(np.subtract(array, array[:1], dtype=np.float64))
-      far += apart.reshape(len(array), -1).max(axis=1) if apart.size else 0
-  other = int(np.argmax(far)) or 1
-  return [array[[0, other]] for array in values]
+      far += apart.reshape(len(array), -1).max(axis=1)
+  return int(np.argmax(far)) or 1
+
+
+def _spread(values):
+  """The numbers of some rows that differ: two at least, from all over."""
+  count = len(values[0])
+  return sorted({0, _farthest(values), count // 2, count - 1})

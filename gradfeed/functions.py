@@ -238,7 +238,14 @@ class Function:
     return targets[:len(self._inputs)], results
 
   def arguments(self, values):
-    """What to call this with for a flat list with the value of each input."""
+    """What to call this with.
+
+    Args:
+      values: list with the value of each of `inputs`, flat.
+
+    Returns:
+      tuple or list of the arguments, nested as the inputs are.
+    """
     return tensors.pack(self._structures, values)
 
   def between(self, inputs, outputs):

@@ -234,7 +234,7 @@ def one_by_one(f, calls, threads=None):
   """Evaluates `f` at one row after the other, from several threads.
 
   Args:
-    f: `functions.Function`.
+    f: `functions.Function`, or what calls one.
     calls: list with the tuple of the arguments of each call.
     threads: int, how many; None for one for each processor, up to 8.
 
@@ -248,8 +248,9 @@ def one_by_one(f, calls, threads=None):
   session = tf.get_default_session()  # A thread has none of its own.
 
   def evaluate(part):
-    with (contextlib.ExitStack() if session is None
-          else session.as_default()):
+    scope = (contextlib.ExitStack() if session is None
+             else session.as_default())
+    with scope:
       return [f(*call) for call in part]
 
   size = max(1, -(-len(calls) // (threads * _PARTS)))
