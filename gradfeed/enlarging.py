@@ -170,8 +170,9 @@ class _Growing:
       if tensor.op.name in self._part or tensor.name in self._fed:
         continue
       if _SHAPES.get(op.type) == place:
-        if _shape_of_one(tensor) is not None and not _is_first_of_many(op):
-          yield place, self._shape(op, tensor)
+        shape = self._shape(op, tensor)
+        if shape is not None:
+          yield place, shape
       elif _is_aligned(op, place) and is_one_row(tensor):
         yield place, self.repeated(tensor)
       elif op.type in _REDUCTIONS and place == 1 and self._is_idle_at_0(op):
@@ -180,15 +181,18 @@ class _Growing:
           yield place, tf.constant(axes, tensor.dtype, [len(axes)])
 
   def _shape(self, op, tensor):
-    """What tells the shape that `tensor` tells, for so many rows."""
-    shape = _shape_of_one(tensor)
-    if op.type in _INFERRING and op.outputs[0].shape.is_fully_defined():
+    """What tells the shape that `tensor` tells, for so many rows; or None."""
+    own = op.outputs[0]
+    if op.type == "Slice" and not is_one_row(op.inputs[0]):
+      return None  # It takes one of the rows that there are.
+    if op.type in _INFERRING and own.shape.is_fully_defined():
       # A size that is left open is one that can be reasoned about.
-      shape = [-1] + op.outputs[0].shape.as_list()[1:]
+      shape = [-1] + own.shape.as_list()[1:]
       return self._once((tensor.dtype, tuple(shape)), lambda: tf.constant(
-          shape, tensor.dtype))
-    return self._once((tensor.name, "shape"), lambda: self._with_count(
-        shape, tensor.dtype))
+          shape, tensor.dtype)) if is_one_row(own) else None
+    shape = _shape_of_one(tensor)
+    return None if shape is None else self._once(
+        (tensor.name, "shape"), lambda: self._with_count(shape, tensor.dtype))
 
   def _is_idle_at_0(self, op):
     """Whether reducing along the first axis does nothing that stays.
@@ -197,7 +201,7 @@ class _Growing:
     the shape that it had, as the gradient of an op that broadcasts is.
     """
     return is_one_row(op.inputs[0]) and (op.get_attr("keep_dims") or all(
-        user.type == "Reshape" and _shape_of_one(user.inputs[1]) is not None
+        user.type == "Reshape" and is_one_row(user.outputs[0])
         for user in memos.consumers(op.outputs[0])
         if user.name in self._part))
 
@@ -217,11 +221,6 @@ def _other_axes(op):
         known.axes_of(op.inputs[1], op.inputs[0].shape.ndims) - {0})
   except known.Unclear:
     return None
-
-
-def _is_first_of_many(op):
-  """Whether `op` takes one of the rows that its input has."""
-  return op.type == "Slice" and not is_one_row(op.inputs[0])
 
 
 def _is_aligned(op, place):
