@@ -83,7 +83,6 @@ class Function:
     inputs: list of what is fed, flat, each with a name, dtype and shape.
     outputs: list of `tf.Tensor`, flat; of what is put together from several
       tensors, the first.
-    structure: the outputs as they were given.
   """
 
   def __init__(self, inputs, outputs, session, feed_dict, points, timeout,
@@ -238,13 +237,13 @@ class Function:
     return targets[:len(self._inputs)], results
 
   def arguments(self, values):
-    """What to call this with.
+    """What to call this with, where values are not in the inputs' structure.
 
     Args:
-      values: list with the value of each of `inputs`, flat.
+      values: list with the value of each input, flat.
 
     Returns:
-      tuple or list of the arguments, nested as the inputs are.
+      list with the value of each argument of a call.
     """
     return tensors.pack(self._structures, values)
 

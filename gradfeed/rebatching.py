@@ -234,7 +234,7 @@ def one_by_one(f, calls, threads=None):
   """Evaluates `f` at one row after the other, from several threads.
 
   Args:
-    f: `functions.Function`, or what calls one.
+    f: `functions.Function`.
     calls: list with the tuple of the arguments of each call.
     threads: int, how many; None for one for each processor, up to 8.
 
@@ -248,9 +248,9 @@ def one_by_one(f, calls, threads=None):
   session = tf.get_default_session()  # A thread has none of its own.
 
   def evaluate(part):
-    scope = (contextlib.ExitStack() if session is None
-             else session.as_default())
-    with scope:
+    with contextlib.ExitStack() as stack:
+      if session is not None:
+        stack.enter_context(session.as_default())
       return [f(*call) for call in part]
 
   size = max(1, -(-len(calls) // (threads * _PARTS)))

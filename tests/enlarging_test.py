@@ -160,6 +160,13 @@ def _without_batch():
   return [x], list(gf.value_and_gradient(y, x))
 
 
+def _as_long_as_the_first():
+  """The value of one row settles a shape."""
+  x = _input(4)
+  length = 1 + tf.cast(x[0, 0] > 0, tf.int32)
+  return [x], [tf.reduce_sum(tf.tile(x, tf.stack([1, length])), 1)]
+
+
 def _above_zero(x):
   """All rows of a batch together decide for each."""
   return x ** 2 * tf.cast(tf.reduce_sum(x) > 0, tf.float64)
@@ -222,6 +229,7 @@ _NOT_ENLARGED = [
         tf.transpose(x, [1, 0, 2]), [4, 3])), 1) ** 2)),
     ("divided_by_the_number", _of([4], lambda x: x ** 2 / tf.cast(
         tf.raw_ops.Shape(input=x)[0], tf.float64))),
+    ("as_long_as_the_first", _as_long_as_the_first),
     ("without_batch", _without_batch)]
 #: It depends on TensorFlow's version.
 _EITHER = [
