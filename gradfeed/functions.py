@@ -83,6 +83,7 @@ class Function:
     inputs: list of what is fed, flat, each with a name, dtype and shape.
     outputs: list of `tf.Tensor`, flat; of what is put together from several
       tensors, the first.
+    structure: the outputs as they were given.
   """
 
   def __init__(self, inputs, outputs, session, feed_dict, points, timeout,

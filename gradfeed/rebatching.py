@@ -234,7 +234,7 @@ def one_by_one(f, calls, threads=None):
   """Evaluates `f` at one row after the other, from several threads.
 
   Args:
-    f: `functions.Function`.
+    f: `functions.Function`, or what calls one.
     calls: list with the tuple of the arguments of each call.
     threads: int, how many; None for one for each processor, up to 8.
 

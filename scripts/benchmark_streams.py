@@ -56,20 +56,29 @@ def streaming(mode, points, rounds):
       for _ in range(rounds):
         for name, way in ways.items():
           measured[name].append(way())
-      inside = {chunk: np.median([_evaluated(x, dx, chunk, points)
-                                  for _ in range(rounds)])
-                for chunk in (256, 1024)}
-  return [_row(name, runs, points, inside) for name, runs in measured.items()]
+  return [_row(name, runs) for name, runs in measured.items()]
 
 
-def _row(name, runs, points, inside):
-  rates, growths = zip(*runs)
-  rate = float(np.median(rates))
-  chunk = int(name.rpartition("=")[2]) if "=" in name else None
-  return {"way": name, "points/s": rate,
+def _row(name, runs):
+  rates, growths, outside = zip(*runs)
+  return {"way": name, "points/s": float(np.median(rates)),
           "memory MB": float(np.median(growths)) / 2 ** 20,
-          "outside of TensorFlow": None if chunk is None else
-          "{:.0%}".format(1.0 - inside[chunk] * rate / points)}
+          "outside of TensorFlow": "{:.0%}".format(np.median(outside))}
+
+
+class _Timed(gf.Function):
+  """Counts the seconds in which it is evaluated."""
+
+  def __init__(self, x, dx):
+    super().__init__(x, dx, None, None, (), None, None)
+    self.seconds = 0.0
+
+  def __call__(self, *values, feed_dict=None):
+    start = time.perf_counter()
+    try:
+      return super().__call__(*values, feed_dict=feed_dict)
+    finally:
+      self.seconds += time.perf_counter() - start
 
 
 def _write(path, points):
@@ -92,16 +101,20 @@ def _network(x):
 
 
 def _streamed(x, dx, folder, chunk):
-  """(points in a second, bytes that the process grew by meanwhile)."""
-  f = gf.function(x, dx)
+  """(points in a second, bytes that the process grew by, share of the time in
+  which nothing was evaluated).
+  """
+  f, out = _Timed(x, dx), os.path.join(folder, "out.npy")
+  if os.path.exists(out):  # To delete gigabytes takes its time as well.
+    os.remove(out)
   before, start = benchmark_workers.memory()[0], time.perf_counter()
   largest = [before or 0]
   report = gf.stream(
-      f, os.path.join(folder, "points.npy"), os.path.join(folder, "out.npy"),
-      chunk=chunk, progress=lambda *unused: largest.append(
+      f, os.path.join(folder, "points.npy"), out, chunk=chunk, progress=lambda *unused: largest.append(
           benchmark_workers.memory()[0] or 0))
   seconds = time.perf_counter() - start
-  return report.rows / seconds, max(largest) - (before or 0)
+  return (report.rows / seconds, max(largest) - (before or 0),
+          1.0 - f.seconds / seconds)
 
 
 def _looped(session, x, dx, folder, size, points):
@@ -110,21 +123,12 @@ def _looped(session, x, dx, folder, size, points):
   before, start = benchmark_workers.memory()[0], time.perf_counter()
   results = [session.run(dx, {x: mapped[i:i + size]})
              for i in range(0, points, size)]
+  evaluated = time.perf_counter() - start
   np.save(os.path.join(folder, "looped.npy"), np.concatenate(results))
   seconds = time.perf_counter() - start
-  return points / seconds, (benchmark_workers.memory()[0] or 0) - (before or 0)
-
-
-def _evaluated(x, dx, chunk, points):
-  """Seconds for so many points that are in memory, by the callable alone."""
-  f = gf.function(x, dx)
-  part = np.random.RandomState(2).random_sample(
-      [chunk, _WIDTH]).astype(np.float32)
-  f(part)
-  start = time.perf_counter()
-  for _ in range(0, points, chunk):
-    f(part)
-  return time.perf_counter() - start
+  return (points / seconds,
+          (benchmark_workers.memory()[0] or 0) - (before or 0),
+          1.0 - evaluated / seconds)
 
 
 def batches_of_one(mode, points, rounds):
