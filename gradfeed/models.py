@@ -17,9 +17,11 @@ from gradfeed._tf import tf
 Signature = collections.namedtuple(
     "Signature", ["inputs", "outputs", "method"])
 
-#: Scopes of ops that are in a graph for its training, and to save it.
+#: Scopes of ops that are in a graph for its training, to save it, and of
+#: derivatives that were built in it.
 BESIDE = re.compile(
-    r"(^|/)(gradients|save|report_uninitialized\w*)(_\d+)?/|^saver_filename:")
+    r"(^|/)(gradients|save|report_uninitialized\w*)(_\d+)?/|^saver_filename:"
+    r"|^gradfeed/")
 
 _SAVED_MODEL = ("saved_model.pb", "saved_model.pbtxt")
 _TEXT_BEGINS = (b"node {", b"node{", b"versions {", b"library {")
