@@ -259,11 +259,11 @@ class ProveTest(RebatchingTest):
     self.f = self.function(self.x, gf.gradient(self.x ** 3, self.x))
     self.many = tf.placeholder(tf.float64, [None, 4])
 
-  def proves(self, result, values=None, f=None):
+  def proves(self, result, values=None, f=None, depends=True):
     """Whether `result`, a function of the batch, passes for that of `f`."""
     f = f or self.f
     batched = rebatching.Rebatched(
-        f, self.function(self.many, result(self.many)), ["one"], [True])
+        f, self.function(self.many, result(self.many)), ["one"], [depends])
     return rebatching.prove(
         batched, f, [self.at if values is None else values])
 
@@ -304,6 +304,13 @@ class ProveTest(RebatchingTest):
     flat = self.function(self.x, gf.gradient(tf.nn.relu(self.x), self.x))
     self.assertFalse(self.proves(
         lambda x: tf.zeros_like(x) * tf.reduce_sum(x), -np.abs(self.at), flat))
+
+  def test_one_result_for_all_rows(self):
+    f = self.function(self.x, gf.gradient(self.x, self.x))
+    self.assertTrue(self.proves(
+        lambda x: tf.ones_like(x), f=f, depends=False))
+    self.assertFalse(self.proves(
+        lambda x: tf.ones_like(x[:1]), f=f, depends=False))
 
   def test_rows_that_the_function_refuses(self):
     self.assertFalse(self.proves(lambda x: 3 * x ** 2, np.ones([6, 5])))
