@@ -240,7 +240,8 @@ class ModelsTest(folders.FolderTest, RebatchingTest):
       return
     with gf.load(path) as model:
       x = model.tensor(x)
-      f = gf.function(x, gf.gradient(model.tensor(y)[..., 1], x))
+      f = gf.function(x, gf.gradient(
+          model.graph.get_tensor_by_name(y)[..., 1], x))
       at = self.random.uniform(-1, 1, [4] + x.shape.as_list()[1:]).astype(
           x.dtype.as_numpy_dtype)
       batched = rebatching.rebatched(f, [at])
