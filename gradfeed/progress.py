@@ -1,5 +1,6 @@
 """How far a stream is: a bar on a terminal, a line now and then in a log."""
 
+import os
 import sys
 import time
 
@@ -54,9 +55,13 @@ class _Bar:
 
   def __call__(self, done, count):
     if self._bar is None:
+      # A terminal that does not tell its size is not one of size zero.
+      has_size = os.get_terminal_size(sys.stderr.fileno()).columns > 0
+      size = {"dynamic_ncols": True} if has_size else {
+          "ncols": 79, "nrows": 24}
       self._bar = self._tqdm(
           total=count, initial=done, unit=" points", unit_scale=True,
-          dynamic_ncols=True, file=sys.stderr)
+          file=sys.stderr, **size)
     self._bar.total = count
     self._bar.update(done - self._bar.n)
 
