@@ -30,10 +30,12 @@ from tensorflow.python.client import session as session_lib
 from tensorflow.python.framework import func_graph
 from tensorflow.python.framework import function_def_to_graph
 from tensorflow.python.framework import indexed_slices
+from tensorflow.python.framework import meta_graph
 from tensorflow.python.framework import ops
 from tensorflow.python.ops import resource_variable_ops
 from tensorflow.python.ops import variables
 from tensorflow.python.ops.parallel_for import control_flow_ops as parallel_for
+from tensorflow.python.saved_model import loader_impl
 
 # TF 1 registers the gradients of If and While where it first builds one, which
 # is too late for a model that was read from a file.
@@ -45,6 +47,8 @@ from tensorflow.python.ops import while_v2 as _while_v2
 IndexedSlicesValue = indexed_slices.IndexedSlicesValue
 SavedModel = saved_model_pb2.SavedModel
 TensorProto = tensor_pb2.TensorProto
+SavedModelLoader = loader_impl.SavedModelLoader
+read_meta_graph = meta_graph.read_meta_graph_file
 VERSION = tf.__version__
 HAS_HANDLE_DATA = "handle_data" in (
     op_def_pb2.OpDef.ArgDef.DESCRIPTOR.fields_by_name)
@@ -130,6 +134,46 @@ def has_own_gradient(node):
   """Whether a NodeDef names a gradient function, as of `tf.custom_gradient`.
   """
   return "_gradient_op_type" in node.attr
+
+
+def is_restored_gradient(name):
+  """Whether the gradient `name` came with a model, by `tf.saved_model.load`.
+
+  It numbers them anew in this process, and has the functions of some.
+  """
+  return getattr(registered_gradient(name), "__module__", "").endswith(
+      "function_deserialization")
+
+
+def was_imported(op):
+  """Whether `op` was read from a GraphDef, and not made in Python.
+
+  TF 2 keeps no stack of such an op, and TF 1 that of the import.
+  """
+  for frame in reversed(op.traceback or ()):
+    if frame[0].endswith("importer.py"):
+      return True
+    if frame[0].endswith("custom_gradient.py"):
+      return False
+  return op.traceback is None
+
+
+def was_node_imported(graph, function, name):
+  """`was_imported` of the op that is the node `name` of a function.
+
+  Args:
+    graph: `tf.Graph` whose library holds the function.
+    function: str, its name.
+    name: str.
+  """
+  made = graph._get_function(function)
+  body = getattr(made, "graph", None)
+  if body is None:  # `tf.Defun` keeps what it was made from.
+    return getattr(made, "_func", None) is None
+  try:
+    return was_imported(body.get_operation_by_name(name))
+  except KeyError:
+    return True
 
 
 def is_reference(tensor):

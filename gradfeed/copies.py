@@ -13,10 +13,12 @@ from gradfeed import _tf
 from gradfeed import errors
 from gradfeed import inlining
 from gradfeed import lifting
+from gradfeed import memos
 from gradfeed import own_gradients
 from gradfeed import parts
 from gradfeed import paths
 from gradfeed import tensors
+from gradfeed import unknown_gradients
 from gradfeed._tf import tf
 
 _JOINS = parts.EXITS + ("Merge", "RefMerge")
@@ -111,6 +113,8 @@ def place(graph, made, external, label):
   graph_def.node.extend(made.nodes)
   graph_def.library.function.extend(made.functions)
   names = [node.name for node in made.nodes]
+  memos.memo_of(tf.get_default_graph()).functions.update(
+      function.signature.name for function in made.functions)
   imported = tf.import_graph_def(
       graph_def, input_map=external, return_elements=names, name=label)
   return dict(zip(names, imported))
@@ -151,7 +155,8 @@ def _inline_calls(graph, order, nodes):
     the nodes that have to wait as it did).
   """
   calls = {op.name for op in order
-           if op.type in inlining.CALLS and not _tf.has_gradient(op)}
+           if op.type in inlining.CALLS and (
+               not _tf.has_gradient(op) or unknown_gradients.is_foreign(op))}
   result, renamed, first = [], {}, {}
   for node in nodes:
     inlined = (inlining.inline_in_graph(graph, node)
@@ -246,6 +251,7 @@ def _guard(name, pivot, value, part, external, waits):
 def _node(op, part, replaced, guarded, external, waits):
   """The NodeDef of `op`, its inputs named as the import will find them."""
   node = op.node_def
+  unknown_gradients.mark(op, node)
   del node.input[:]
   for tensor in op.inputs:
     if tensor.name in replaced and tensor.name not in guarded:
@@ -347,6 +353,7 @@ def _renew_functions(graph, handles, nodes, differentiated):
           if callee.name not in made:
             made[callee.name] = type(source)()
             made[callee.name].CopyFrom(source)
+            unknown_gradients.mark_nodes(graph, made[callee.name])
             renew_body(made[callee.name], callee.name, handles)
 
   def renew_body(function, name, handles):

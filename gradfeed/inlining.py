@@ -7,6 +7,7 @@ custom gradients. With the nodes in its place there is no call.
 """
 
 from gradfeed import _tf
+from gradfeed import unknown_gradients
 
 CALLS = frozenset(["PartitionedCall", "StatefulPartitionedCall"])
 
@@ -19,6 +20,7 @@ def callee_of(graph, node):
     return None
   function = type(source)()
   function.CopyFrom(source)
+  unknown_gradients.mark_nodes(graph, function)
   inline_calls(graph, function)
   return function
 

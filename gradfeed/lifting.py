@@ -10,6 +10,7 @@ variable keeps its value and many threads can evaluate at once.
 
 from gradfeed import _tf
 from gradfeed import errors
+from gradfeed import unknown_gradients
 from gradfeed._tf import tf
 
 #: Ops that hand a value on as they did a handle: the names of their outputs.
@@ -93,6 +94,7 @@ class Lifting:
       raise _cannot("the function '{}'".format(name), "its body is not known")
     function = type(source)()
     function.CopyFrom(source)
+    unknown_gradients.mark_nodes(self.graph, function)
     new_name = "{}_gradfeed_values_{}".format(
         name, "_".join(str(i) for i in sorted(lifted)))
     function.signature.name = new_name

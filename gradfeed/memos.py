@@ -31,6 +31,7 @@ class Memo:
     derivatives: dict from the name of a tensor to the `Derivative` it is of.
     twins: dict from the name of a tensor to those of its copies, which have
       the same value and were made to differentiate them.
+    functions: set of the names of functions that gradfeed made there.
   """
 
   def __init__(self):
@@ -38,6 +39,7 @@ class Memo:
     self.built = {}
     self.derivatives = {}
     self.twins = collections.defaultdict(list)
+    self.functions = set()
 
 
 def memo_of(graph):

@@ -8,6 +8,7 @@ from gradfeed import errors
 from gradfeed import orders
 from gradfeed import reasons
 from gradfeed import tensors
+from gradfeed import unknown_gradients
 from gradfeed import wrongs
 
 
@@ -38,6 +39,7 @@ def check(product, trace, strict):
   if strict and lost:
     refuse(product, lost, trace)
   _check_stops(product, trace)
+  unknown_gradients.check(trace.path.values())
   if trace.missing:
     op = trace.missing[0]
     raise errors.MissingGradientError(

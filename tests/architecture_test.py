@@ -19,6 +19,7 @@ _PACKAGE = os.path.join(_ROOT, "gradfeed")
 FLOORS = [
     ("ground: what, why, fix", ["errors"]),
     ("ground: TensorFlow, memory", ["_tf", "memos"]),
+    ("nodes: what no process but one knows", ["unknown_gradients"]),
     ("names and nodes", [
         "tensors", "lifting", "inlining", "lists", "own_gradients",
         "callables"]),

@@ -1,0 +1,205 @@
+"""Gradients whose names count: right where they were made, refused elsewhere.
+"""
+
+from absl.testing import parameterized
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+import gradfeed as gf
+from tests import graphs
+
+_ATTRIBUTE = "_gradient_op_type"
+
+
+@tf.custom_gradient
+def _hundredfold(a):
+  return tf.sin(a), lambda g: g * 100.0
+
+
+@tf.custom_gradient
+def _minus_seven(a):
+  return a * 1.0, lambda g: g * -7.0
+
+
+def _while(op, x):
+  return tf.while_loop(lambda i, a: i < 2, lambda i, a: (i + 1, op(a)),
+                       [0, x])[1]
+
+
+def _called(op, x):
+  return tf.function(op, autograph=False)(x)
+
+
+#: Where the op with a gradient of its own is, and how often.
+_PLACES = (
+    ("plain", lambda op, x: op(x), 1),
+    ("while", _while, 2),
+    ("cond", lambda op, x: tf.cond(x > 0.0, lambda: op(x), lambda: x), 1),
+    ("call", _called, 1),
+    ("call_in_call", lambda op, x: _called(lambda a: _called(op, a), x), 1))
+
+def _model(build):
+  """Makes y of x; and z, in which there is the same beside x."""
+  x = tf.placeholder(tf.float64, [], name="x")
+  tf.identity(build(_hundredfold, x), name="y")
+  one = tf.placeholder_with_default(np.float64(1.0), [], name="one")
+  tf.multiply(x, build(_hundredfold, one), name="z")
+
+
+def _nodes(graph_def):
+  for nodes in [graph_def.node] + [
+      function.node_def for function in graph_def.library.function]:
+    for node in nodes:
+      if _ATTRIBUTE in node.attr:
+        yield node
+
+
+def _from_elsewhere(build, model=_model):
+  """GraphDef of a model from a process that counted as this one did.
+
+  The names of its gradients are those of `_minus_seven` here.
+  """
+  with tf.Graph().as_default() as graph:
+    model(build)
+  graph_def = graph.as_graph_def()
+  name = _taken()
+  for node in _nodes(graph_def):
+    if node.op == "IdentityN":
+      node.attr[_ATTRIBUTE].s = name
+  return graph_def
+
+
+def _taken():
+  """The name of a gradient that is registered in this process."""
+  with tf.Graph().as_default() as graph:
+    _minus_seven(tf.placeholder(tf.float64, [], name="taken"))
+    return next(_nodes(graph.as_graph_def())).attr[_ATTRIBUTE].s
+
+
+def _turns(function, times, at):
+  for _ in range(times):
+    at = function(at)
+  return at
+
+
+class _UnknownTest(graphs.GraphTest):
+
+  def refused(self, name="IdentityN"):
+    return self.assertRaisesRegex(
+        gf.UnsupportedGraphError,
+        r"(?s)'[^']*{}[^']*' is not known.*no file holds.*"
+        r"custom_gradients=".format(name))
+
+  def check_refused(self, times, session):
+    """The values are right, z has a derivative, and y is refused."""
+    x, y, z = (session.graph.get_tensor_by_name(name + ":0")
+               for name in "xyz")
+    expected = _turns(np.sin, times, 1.0)
+    f = gf.function(x, [y, gf.gradient(z, x)], session)
+    np.testing.assert_allclose(f(1.0), [expected, expected])
+    for differentiate in (gf.gradient, gf.hessian, gf.jacobian):
+      with self.refused():
+        differentiate(y, x)
+    np.testing.assert_allclose(gf.run(session, y, {x: 1.0}), expected)
+
+
+class ImportedByHandTest(_UnknownTest):
+
+  def test_s10_tensorflow_takes_the_gradient_of_another_function(self):
+    tf.import_graph_def(_from_elsewhere(lambda op, x: op(x)), name="")
+    dx, = tf.gradients(self.graph.get_tensor_by_name("y:0"),
+                       self.graph.get_tensor_by_name("x:0"))
+    self.assertEqual(self.session.run(dx, {"x:0": 1.0}), -7.0)
+
+  @parameterized.named_parameters(*_PLACES)
+  def test_s10_is_refused(self, build, times):
+    tf.import_graph_def(_from_elsewhere(build), name="")
+    self.check_refused(times, self.session)
+
+  @parameterized.named_parameters(*_PLACES)
+  def test_s10_is_refused_beside_the_function_of_that_name(self, build, times):
+    graph_def = _from_elsewhere(build)
+    with tf.Graph().as_default() as graph, tf.Session() as session:
+      x = tf.placeholder(tf.float64, [], name="own")
+      with tf.name_scope("own"):  # Loops of one name cannot run together.
+        y = build(_minus_seven, x)
+      name, = {node.attr[_ATTRIBUTE].s for node in _nodes(graph.as_graph_def())
+               if node.op == "IdentityN"}
+      for node in _nodes(graph_def):
+        if node.op == "IdentityN":
+          node.attr[_ATTRIBUTE].s = name
+      tf.import_graph_def(graph_def, name="")
+      self.check_refused(times, session)
+      dx = gf.gradient(y, x)
+      self.assertEqual(session.run(dx, {x: 1.0}), (-7.0) ** times)
+
+  def test_s10_a_copy_is_refused_as_well(self):
+    def model(op):
+      looped = _while(tf.sin, tf.placeholder(tf.float64, [], name="x"))
+      held = tf.identity(op(looped), name="held")
+      tf.multiply(looped, held, name="y")
+
+    tf.import_graph_def(_from_elsewhere(_hundredfold, model), name="")
+    held = self.graph.get_tensor_by_name("held:0")
+    dx = gf.gradient("y:0", "x:0", stop_gradients=[held])
+    np.testing.assert_allclose(
+        gf.run(self.session, dx, {"x:0": 3.0}),
+        np.cos(np.sin(3.0)) * np.cos(3.0) * _turns(np.sin, 3, 3.0))
+    with self.refused():
+      gf.gradient(dx, "x:0")
+
+  def test_s10_no_function_of_that_name(self):
+    graph_def = _from_elsewhere(lambda op, x: op(x))
+    for node in _nodes(graph_def):
+      node.attr[_ATTRIBUTE].s = b"CustomGradient-987654321"
+    tf.import_graph_def(graph_def, name="")
+    with self.refused():
+      gf.gradient("y:0", "x:0")
+
+  def test_names_that_do_not_count_are_the_callers(self):
+    if not hasattr(ImportedByHandTest, "registered"):
+      ImportedByHandTest.registered = True
+      tf.RegisterGradient("OfTheCaller")(lambda op, *g: [3.0 * g[0], None])
+    graph_def = _from_elsewhere(lambda op, x: op(x))
+    for node in _nodes(graph_def):
+      node.attr[_ATTRIBUTE].s = b"OfTheCaller"
+    tf.import_graph_def(graph_def, name="")
+    f = gf.function("x:0", gf.gradient("y:0", "x:0"), self.session)
+    np.testing.assert_allclose(f(1.0), 3.0 * np.cos(1.0))
+
+  def test_s10_forward_values_stay(self):
+    """A call's own gradient of TF 1 rewrites the call as it is built."""
+    with tf.Graph().as_default() as graph:
+      x = tf.placeholder(tf.float64, [], name="x")
+      tf.identity(_called(lambda a: a * a, x), name="y")
+      other = tf.placeholder(tf.float64, [], name="other")
+      _called(lambda a: a * -7.0, other)
+      graph_def = graph.as_graph_def()
+    calls = [node for node in graph_def.node if "PartitionedCall" in node.op]
+    self.assertLen(calls, 2)
+    if _ATTRIBUTE in calls[1].attr:  # TF 1.
+      calls[0].attr[_ATTRIBUTE].s = calls[1].attr[_ATTRIBUTE].s
+    tf.import_graph_def(graph_def, name="")
+    f = gf.function("x:0", ["y:0", gf.gradient("y:0", "x:0")], self.session)
+    np.testing.assert_allclose(f(3.0), [9.0, 6.0])
+
+
+class MadeHereTest(graphs.GraphTest):
+  """What tf.custom_gradient made in this process is taken as ever."""
+
+  @parameterized.named_parameters(*_PLACES)
+  def test_in_its_graph(self, build, times):
+    x = tf.placeholder(tf.float64, [])
+    dx = gf.gradient(build(_hundredfold, x), x)
+    self.assertEqual(self.session.run(dx, {x: 1.0}), 100.0 ** times)
+
+  @parameterized.named_parameters(*_PLACES)
+  def test_in_a_function_of_autograph_and_a_copy(self, build, times):
+    x = tf.placeholder(tf.float64, [])
+    y = tf.function(lambda a: build(_hundredfold, a))(x)
+    h = tf.sin(x)
+    z = gf.gradient(tf.while_loop(
+        lambda i, a: i < 1, lambda i, a: (i + 1, a * _hundredfold(h)),
+        [0, x])[1], h)
+    f = gf.function([x, h], [gf.gradient(y, x), z], self.session)
+    np.testing.assert_allclose(f(1.0, 0.5), [100.0 ** times, 100.0])
