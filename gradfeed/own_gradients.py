@@ -7,6 +7,7 @@ loop or of a branch, a copy of the body has tensors of its own in their places.
 
 from gradfeed import _tf
 from gradfeed import errors
+from gradfeed import unknown_gradients
 from gradfeed._tf import tf
 
 _ATTRIBUTE = "_gradient_op_type"
@@ -31,6 +32,24 @@ def keep(node):
       return _rebound(name, op, cotangents)
 
     tf.RegisterGradient(_PREFIX + name)(gradient)
+
+
+def keep_all(graph, graph_def):
+  """Does so for all ops of a graph whose gradients a counting name tells.
+
+  Args:
+    graph: `tf.Graph`.
+    graph_def: GraphDef of it, changed.
+  """
+  nodes = list(graph_def.node)
+  for node in nodes:
+    unknown_gradients.mark(graph.get_operation_by_name(node.name), node)
+  for function in graph_def.library.function:
+    unknown_gradients.mark_nodes(graph, function)
+    nodes.extend(function.node_def)
+  for node in nodes:
+    if node.op == "IdentityN":
+      keep(node)
 
 
 def _rebound(name, op, cotangents):
@@ -62,7 +81,7 @@ def _rebound(name, op, cotangents):
 def _counterpart(name, op, tensor):
   """What `op` has in its graph where the gradient `name` reads `tensor`."""
   written_in = tensor.graph
-  if written_in is op.graph or not (
+  if written_in is op.graph or _tf.is_function(op.graph) and not (
       _tf.is_function(written_in) or _tf.is_inside(tensor.op)):
     return tensor
   original = _original(name, op, written_in)

@@ -5,6 +5,7 @@ import numpy as np
 from gradfeed import _tf
 from gradfeed import errors
 from gradfeed import memos
+from gradfeed import own_gradients
 from gradfeed import paths
 from gradfeed import sessions
 from gradfeed import tensors
@@ -116,6 +117,7 @@ def _clone_graph(source):
         "The graph cannot be cloned: it is over 2 GB.",
         "Large constants are part of a graph, and its serialised form can "
         "hold 2 GB.", "Put them into variables, or feed them.")
+  own_gradients.keep_all(source, meta.graph_def)
   graph = tf.Graph()
   with graph.as_default():
     # Its devices may be those of a cluster; the clone runs here.

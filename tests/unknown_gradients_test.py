@@ -203,3 +203,22 @@ class MadeHereTest(graphs.GraphTest):
         [0, x])[1], h)
     f = gf.function([x, h], [gf.gradient(y, x), z], self.session)
     np.testing.assert_allclose(f(1.0, 0.5), [100.0 ** times, 100.0])
+
+  @parameterized.named_parameters(
+      ("cotangent_alone", _hundredfold, 100.0),
+      ("more", tf.custom_gradient(
+          lambda a: (a ** 3, lambda g: g * 5.0 * a)), 10.0))
+  def test_in_a_snapshot(self, op, expected):
+    x = tf.placeholder(tf.float64, [], name="x")
+    tf.identity(op(x), name="y")
+    with gf.snapshot(self.session) as clone:
+      with clone.graph.as_default():
+        dx = gf.gradient("y:0", "x:0")
+      self.assertEqual(gf.run(clone.session, dx, {"x:0": 2.0}), expected)
+
+  @parameterized.named_parameters(*_PLACES)
+  def test_s10_a_snapshot_of_what_was_imported(self, build, times):
+    tf.import_graph_def(_from_elsewhere(build), name="")
+    with gf.snapshot(self.session) as clone, clone.graph.as_default():
+      with self.assertRaisesRegex(gf.UnsupportedGraphError, "not known"):
+        gf.gradient("y:0", "x:0")
