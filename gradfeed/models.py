@@ -9,6 +9,7 @@ from gradfeed import _tf
 from gradfeed import errors
 from gradfeed import paths
 from gradfeed import tensors
+from gradfeed import unknown_gradients
 from gradfeed._tf import tf
 
 #: A signature of a SavedModel: dicts from the key of each input and output to
@@ -27,7 +28,7 @@ _SAVED_MODEL = ("saved_model.pb", "saved_model.pbtxt")
 _TEXT_BEGINS = (b"node {", b"node{", b"versions {", b"library {")
 
 
-def load(path, tags=None):
+def load(path, tags=None, custom_gradients=None):
   """Reads a model from disk into a graph and a session of its own.
 
   What it is is found from the path:
@@ -41,10 +42,19 @@ def load(path, tags=None):
   one that the file does not hold has none. Devices are forgotten: the model
   runs here. Loops of a frozen graph can be differentiated.
 
+  An op with a gradient of its own (`tf.custom_gradient`) is loaded without: a
+  file has its name alone, "CustomGradient-7", which in another process may be
+  that of another function. A derivative through it is refused, unless
+  `custom_gradients` says what it is.
+
   Args:
     path: str or os.PathLike.
     tags: the tags of a graph in a SavedModel, str or list of str; None for the
       only graph, or the one for "serve".
+    custom_gradients: dict from the name of an op, or of its gradient, or a
+      pattern of either ("*/swish_*"), to a function `(op, *grads)`, as for
+      `tf.RegisterGradient`; or to None, where what the op computes is to be
+      differentiated (what a gradient of its own says otherwise is ignored).
 
   Returns:
     `Model`; in a `with` block as a `tf.Session` is.
@@ -53,7 +63,7 @@ def load(path, tags=None):
     ModelFileError: there is no model, or it is damaged or incomplete; says what
       was expected and what was found.
     ArgumentError: no graph of the SavedModel has these tags, or several could
-      be meant; lists them.
+      be meant; lists them. Or `custom_gradients` names what is not there.
     UnsupportedGraphError: an op in it is not known to this TensorFlow.
 
   Example:
@@ -75,7 +85,7 @@ def load(path, tags=None):
   session = tf.Session(graph=graph)
   try:
     with graph.as_default(), _tf.arrays_of_v1():
-      signatures = _READERS[kind](place, session, tags)
+      signatures = _READERS[kind](place, session, tags, custom_gradients)
   except Exception:
     session.close()
     raise
@@ -269,14 +279,15 @@ def _looks_like(content):
   return "It is not a binary GraphDef."
 
 
-def _read_frozen(path, unused_session, unused_tags):
+def _read_frozen(path, unused_session, unused_tags, custom_gradients):
   graph_def = read_graph_def(path)
+  unknown_gradients.settle(graph_def, custom_gradients)
   with _told(path):
     tf.import_graph_def(graph_def, name="")
   return {}
 
 
-def _read_checkpoint(prefix, session, unused_tags):
+def _read_checkpoint(prefix, session, unused_tags, custom_gradients):
   meta = prefix + ".meta"
   if not os.path.exists(meta):
     raise errors.ModelFileError(
@@ -290,7 +301,9 @@ def _read_checkpoint(prefix, session, unused_tags):
         "There is no checkpoint '{}' (.index and .data files).".format(prefix),
         "Put the files of the checkpoint in the same directory.")
   with _told(meta):
-    saver = tf.train.import_meta_graph(meta, clear_devices=True)
+    meta_graph = _tf.read_meta_graph(meta)
+    unknown_gradients.settle(meta_graph.graph_def, custom_gradients)
+    saver = tf.train.import_meta_graph(meta_graph, clear_devices=True)
   if saver is None and tf.global_variables():
     saver = tf.train.Saver()
   if saver is not None:
@@ -299,10 +312,13 @@ def _read_checkpoint(prefix, session, unused_tags):
   return {}
 
 
-def _read_saved_model(directory, session, tags):
+def _read_saved_model(directory, session, tags, custom_gradients):
   chosen = _chosen(directory, _graphs_of(directory), tags)
   with _told(directory):
-    meta_graph = tf.saved_model.loader.load(session, chosen, directory)
+    loader = _tf.SavedModelLoader(directory)
+    meta_graph = loader.get_meta_graph_def_from_tags(chosen)
+    unknown_gradients.settle(meta_graph.graph_def, custom_gradients)
+    loader.load(session, chosen)  # The meta graph that it holds.
 
   def tensors_of(infos):
     return {key: tf.saved_model.get_tensor_from_tensor_info(

@@ -1,22 +1,44 @@
 """Writes a SavedModel of TF2, in a process of its own.
 
-  python -m tests.saved_models DIRECTORY
+  python -m tests.saved_models DIRECTORY KIND
 """
 
 import subprocess
 import sys
 
 
-def save(directory):
-  """Runs this file: the process of the tests is one of graphs."""
-  subprocess.run([sys.executable, "-m", "tests.saved_models", directory],
+def save(directory, kind="calls"):
+  """Runs this file: the process of the tests is one of graphs.
+
+  Args:
+    directory: str, where to save it.
+    kind: "calls" or "custom_gradient", what is in it.
+  """
+  subprocess.run([sys.executable, "-m", "tests.saved_models", directory, kind],
                  check=True, stdout=subprocess.DEVNULL,
                  stderr=subprocess.DEVNULL)
 
 
-def _save(directory):
+def _save(directory, kind):
   import tensorflow as tf  # pylint: disable=g-import-not-at-top
   tf.compat.v1.enable_v2_behavior()
+  model = {"calls": _calls, "custom_gradient": _custom_gradient}[kind](tf)
+  tf.saved_model.save(model, directory, signatures=model.__call__)
+
+
+def _custom_gradient(tf):
+  class Model(tf.Module):
+    """Has a gradient of its own."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float64, "x")])
+    def __call__(self, x):
+      return {"y": tf.custom_gradient(
+          lambda a: (tf.sin(a), lambda g: g * 100.0))(x)}
+
+  return Model()
+
+
+def _calls(tf):
 
   class Model(tf.Module):
     """Calls a function, with a loop and a branch in it."""
@@ -37,9 +59,8 @@ def _save(directory):
     def scaled(self, h):
       return h * h
 
-  model = Model()
-  tf.saved_model.save(model, directory, signatures=model.__call__)
+  return Model()
 
 
 if __name__ == "__main__":
-  _save(sys.argv[1])
+  _save(*sys.argv[1:])

@@ -1,12 +1,16 @@
 """Gradients whose names count: right where they were made, refused elsewhere.
 """
 
+import itertools
+
 from absl.testing import parameterized
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
+from tests import folders
 from tests import graphs
+from tests import saved_models
 
 _ATTRIBUTE = "_gradient_op_type"
 
@@ -37,6 +41,11 @@ _PLACES = (
     ("cond", lambda op, x: tf.cond(x > 0.0, lambda: op(x), lambda: x), 1),
     ("call", _called, 1),
     ("call_in_call", lambda op, x: _called(lambda a: _called(op, a), x), 1))
+
+#: The same, with what has a derivative only where it was read from a file.
+_IN_FILES = _PLACES + (
+    ("call_in_while", lambda op, x: _while(lambda a: _called(op, a), x), 2),)
+
 
 def _model(build):
   """Makes y of x; and z, in which there is the same beside x."""
@@ -82,7 +91,7 @@ def _turns(function, times, at):
   return at
 
 
-class _UnknownTest(graphs.GraphTest):
+class _UnknownTest(folders.FolderTest, graphs.GraphTest):
 
   def refused(self, name="IdentityN"):
     return self.assertRaisesRegex(
@@ -222,3 +231,112 @@ class MadeHereTest(graphs.GraphTest):
     with gf.snapshot(self.session) as clone, clone.graph.as_default():
       with self.assertRaisesRegex(gf.UnsupportedGraphError, "not known"):
         gf.gradient("y:0", "x:0")
+
+
+class LoadTest(_UnknownTest):
+
+  def write(self, build, kind="frozen"):
+    """Writes a model from elsewhere; returns its path and a counting name."""
+    graph_def = _from_elsewhere(build)
+    counter = next(node.attr[_ATTRIBUTE].s.decode()
+                   for node in _nodes(graph_def) if node.op == "IdentityN")
+    if kind == "frozen":
+      return tf.train.write_graph(
+          graph_def, self.folder, "m.pb", as_text=False), counter
+    with tf.Graph().as_default() as graph, tf.Session() as session:
+      tf.import_graph_def(graph_def, name="")
+      x, y = (graph.get_tensor_by_name(name + ":0") for name in "xy")
+      v = tf.get_variable("v", initializer=1.0)
+      session.run(v.initializer)
+      if kind == "checkpoint":
+        tf.train.Saver().save(session, self.path("model"))
+        return self.path("model"), counter
+      tf.saved_model.simple_save(session, self.path("saved"), {"x": x},
+                                 {"y": y})
+      return self.path("saved"), counter
+
+  @parameterized.named_parameters(*_IN_FILES)
+  def test_s10_is_refused(self, build, times):
+    path, _ = self.write(build)
+    with gf.load(path) as model:
+      self.check_refused(times, model.session)
+
+  @parameterized.parameters(*itertools.product(
+      ("checkpoint", "SavedModel"), range(len(_IN_FILES))))
+  def test_s10_is_refused_in_other_files(self, kind, place):
+    _, build, times = _IN_FILES[place]
+    path, _ = self.write(build, kind)
+    with gf.load(path) as model:
+      self.assertEqual(model.kind, kind)
+      self.check_refused(times, model.session)
+
+  @parameterized.named_parameters(*_IN_FILES)
+  def test_with_the_function_given(self, build, times):
+    path, counter = self.write(build)
+
+    def fivefold(op, *grads):
+      self.assertLen(op.inputs, len(grads))
+      return [None, grads[0] * 5.0 * op.inputs[1]]
+
+    given = {counter: fivefold}
+    with gf.load(path, custom_gradients=given) as model:
+      f = gf.function("x:0", gf.gradient("y:0", "x:0"))
+      expected = _turns(lambda b: b * 5.0, times, 1.0) * np.prod(
+          [_turns(np.sin, i, 0.7) for i in range(times)])
+      np.testing.assert_allclose(f(0.7), expected)
+      self.assertEqual(model.graph.get_operations()[0].name, "x")
+    self.assertEqual(given, {counter: fivefold})
+
+  @parameterized.named_parameters(*_IN_FILES)
+  def test_with_what_is_computed(self, build, times):
+    path, counter = self.write(build)
+    for key in (counter, "CustomGradient-*"):
+      with gf.load(path, custom_gradients={key: None}):
+        f = gf.function("x:0", gf.gradient("y:0", "x:0"))
+        np.testing.assert_allclose(f(0.7), np.prod(
+            [np.cos(_turns(np.sin, i, 0.7)) for i in range(times)]))
+
+  def test_by_the_name_of_an_op(self):
+    path, _ = self.write(lambda op, x: op(x))
+    with gf.load(path, custom_gradients={"IdentityN": None}):
+      f = gf.function("x:0", gf.gradient("y:0", "x:0"))
+      np.testing.assert_allclose(f(0.7), np.cos(0.7))
+
+  @parameterized.named_parameters(
+      ("lost", {"nothing": None}, "'nothing'.*'IdentityN' .CustomGradient-"),
+      ("no_function", {"IdentityN": 3.0}, "cannot be used"),
+      ("no_dict", [1], "cannot be used"))
+  def test_refuses_what_cannot_be_meant(self, given, message):
+    path, _ = self.write(lambda op, x: op(x))
+    with self.assertRaisesRegex(gf.ArgumentError, "(?s)" + message):
+      gf.load(path, custom_gradients=given)
+
+  def test_written_again_it_is_still_refused(self):
+    path, counter = self.write(lambda op, x: op(x))
+    with gf.load(path) as model:
+      again = tf.train.write_graph(
+          model.graph, self.folder, "again.pb", as_text=False)
+    with gf.load(again):
+      with self.refused():
+        gf.gradient("y:0", "x:0")
+    with gf.load(again, custom_gradients={counter: None}):
+      gf.gradient("y:0", "x:0")
+
+  def test_calls_lose_their_counting_names(self):
+    with tf.Graph().as_default() as graph:
+      x = tf.placeholder(tf.float64, [], name="x")
+      tf.identity(_called(lambda a: a * a, x), name="y")
+      path = tf.train.write_graph(graph, self.folder, "m.pb", as_text=False)
+    with gf.load(path) as model:
+      self.assertEmpty(list(_nodes(model.graph.as_graph_def())))
+      f = gf.function("x:0", ["y:0", gf.gradient("y:0", "x:0")])
+      np.testing.assert_allclose(f(3.0), [9.0, 6.0])
+
+  def test_saved_model_of_tf2(self):
+    saved_models.save(self.path("tf2"), "custom_gradient")
+    with gf.load(self.path("tf2")) as model:
+      x, y = (model.tensor("serving_default/" + key) for key in ("x", "y"))
+      np.testing.assert_allclose(gf.run(model.session, y, {x: [[1.0] * 3]}),
+                                 np.sin([[1.0] * 3]))
+      with self.refused():
+        gf.gradient(y, x)
