@@ -224,6 +224,8 @@ class StreamingTest(parameterized.TestCase):
     self.assertEqual(run.returncode, 0, run.stderr)
     for way in ("gradfeed.stream, chunk=1024", "Session.run, 32 points"):
       self.assertRegex(run.stdout, way + r" +\d+ ")
+    for network in ("softmax regression", "MLP 512, 512", "CNN"):
+      self.assertRegex(run.stdout, network + r"( +\d+){4}\n")
 
 
 class RefusalTest(parameterized.TestCase):
