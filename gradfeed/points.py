@@ -252,11 +252,8 @@ class _SeveralReader:
       start += len(part.arrays[0])
       if start == end or self._current + 1 == len(self._readers):
         return _joined(parts)
-      if reader.count is not None:
-        self._begin += reader.count
-        start = max(start, self._begin) if parts else start
-      else:
-        self._begin = start
+      self._begin += (
+          reader.position if reader.count is None else reader.count)
       self._current += 1
 
   def close(self):

@@ -212,8 +212,16 @@ class PointsTest(_StreamTest):
     self._write_csv("", [self.points])
     self.write_records([_example(x=row) for row in self.points])
     f, evaluate = self.cubes(), blocks.Rows.evaluate
+    for i, part in enumerate((self.points[:7], self.points[7:8],
+                              self.points[8:])):
+      np.savez(self.path("p_{}.npz".format(i)), x=part)
+      self._write_csv("", [part], "p_{}.csv".format(i))
+      self.write_records([_example(x=row) for row in part],
+                         "p_{}.tfrecord".format(i))
     for make in (lambda: self.path("p.npz"), lambda: self.path("p.csv"),
-                 lambda: self.path("p.tfrecord"), lambda: iter(self.points)):
+                 lambda: self.path("p.tfrecord"), lambda: iter(self.points),
+                 lambda: self.path("p_*.npz"), lambda: self.path("p_*.csv"),
+                 lambda: self.path("p_*.tfrecord")):
 
       def interrupted(rows, block, start):
         if start >= 10:

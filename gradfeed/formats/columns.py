@@ -30,7 +30,7 @@ class ColumnReader:
     self._keys = keys
     self._lines = _Lines(path)
     self._rows = csv.reader(self._lines)
-    self._next = 0
+    self.position = 0
     self._gathered = ways.Gathered(inputs)
     try:
       self._begin()
@@ -59,9 +59,9 @@ class ColumnReader:
     return self._gathered.ways
 
   def about(self):
-    if not self._next or self._path.endswith(".gz"):
+    if not self.position or self._path.endswith(".gz"):
       return None
-    return int(round(os.path.getsize(self._path) * self._next /
+    return int(round(os.path.getsize(self._path) * self.position /
                      self._lines.bytes))
 
   def fingerprint(self):
@@ -81,10 +81,10 @@ class ColumnReader:
           "Write it as UTF-8 text, with a line for each point.") from None
 
   def read(self, start, end):
-    while self._next < start and self._taken() is not None:
+    while self.position < start and self._taken() is not None:
       pass
     lines = []
-    while self._next < end:
+    while self.position < end:
       line = self._taken()
       if line is None:
         break
@@ -96,7 +96,7 @@ class ColumnReader:
     if line is None:
       line = self._line()
     if line is not None:
-      self._next += 1
+      self.position += 1
     return line
 
   def _block(self, lines):

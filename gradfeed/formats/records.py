@@ -30,7 +30,7 @@ class RecordReader:
         ways.dtype_of(inputs[0]) == object)
     self._gathered = ways.Gathered(inputs)
     os.stat(path)  # TensorFlow tells later, and not as Python does.
-    self._records, self._next, self._bytes = _tf.records(path), 0, 0
+    self._records, self.position, self._bytes = _tf.records(path), 0, 0
 
   @property
   def ways(self):
@@ -40,17 +40,17 @@ class RecordReader:
   def about(self):
     if not self._bytes or self._path.endswith(".gz"):
       return None
-    return int(round(os.path.getsize(self._path) * self._next / self._bytes))
+    return int(round(os.path.getsize(self._path) * self.position / self._bytes))
 
   def fingerprint(self):
     return files.fingerprint(self._path) + [
         str(key).encode() for key in self._keys]
 
   def read(self, start, end):
-    while self._next < start and self._record() is not None:
+    while self.position < start and self._record() is not None:
       pass
     rows, bad = [], {}
-    while self._next < end:
+    while self.position < end:
       record = self._record()
       if record is None:
         break
@@ -67,13 +67,13 @@ class RecordReader:
       record = next(self._records, None)
     except tf.errors.OpError as error:
       raise files.not_rows(
-          self._path, "a whole TFRecord file" if self._next else
+          self._path, "a whole TFRecord file" if self.position else
           "a TFRecord file", "Record {} cannot be read: {}.".format(
-              self._next, error.message.split("\n")[0].split(";")[0]),
+              self.position, error.message.split("\n")[0].split(";")[0]),
           "Write it again; rows before it that are done are kept." if
-          self._next else "Write it with tf.io.TFRecordWriter.") from None
+          self.position else "Write it with tf.io.TFRecordWriter.") from None
     if record is not None:
-      self._next += 1
+      self.position += 1
       self._bytes += len(record) + _FRAME
     return record
 
