@@ -185,9 +185,9 @@ def _depends(result, fed):
 def prove(batched, f, values):
   """Whether rows in one batch give what they give by themselves.
 
-  All rows are evaluated by `f` one by one; then together, and the first two
-  once more, in the other order: numbers that are right for one size of the
-  batch, or for one place in it, are not for both. Rounding is allowed for. Rows
+  All rows are evaluated by `f` one by one; then together; and the first two once
+  more in the other order, in a batch of another size: numbers that are right
+  for one size, or for one place in the batch, are not for both. Rounding is allowed for. Rows
   of which all give the same prove nothing, as then every mistake gives it too.
 
   Args:
@@ -208,16 +208,22 @@ def prove(batched, f, values):
     apart = stacked(f, [f(*batched.row(values, i)) for i in range(count)])
     return (_tells_rows_apart(apart, batched.depends) and
             _agrees(batched, values, np.arange(count), apart) and
-            _agrees(batched, values, np.array([1, 0]), apart))
+            _agrees(batched, values, np.array(
+                [1, 0] if count > 2 else [1, 0, 1]), apart))
   except Exception:  # pylint: disable=broad-except
     return False  # The caller meets it again, if it is in a row.
 
 
 def _tells_rows_apart(apart, depends):
   """Whether results that depend on a row differ from row to row."""
-  return not any(
-      depending and all(np.array_equal(row, result[0]) for row in result[1:])
-      for result, depending in zip(apart, depends))
+  return all(_differ(result) for result, depending in zip(apart, depends)
+             if depending)
+
+
+def _differ(rows):
+  if rows.dtype.kind in "fc":  # NaN differs from NaN, and tells nothing.
+    rows = np.where(np.isfinite(rows), rows, 0)
+  return not all(np.array_equal(row, rows[0]) for row in rows[1:])
 
 
 def _agrees(batched, values, order, apart):
