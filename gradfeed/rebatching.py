@@ -185,10 +185,11 @@ def _depends(result, fed):
 def prove(batched, f, values):
   """Whether rows in one batch give what they give by themselves.
 
-  All rows are evaluated by `f` one by one; then together; and the first two once
-  more in the other order, in a batch of another size: numbers that are right
-  for one size, or for one place in the batch, are not for both. Rounding is allowed for. Rows
-  of which all give the same prove nothing, as then every mistake gives it too.
+  All rows are evaluated by `f` one by one; then together; and the first two
+  once more in the other order, in a batch of another size: numbers that are
+  right for one size, or for one place in the batch, are not for both. Rounding
+  is allowed for. Rows of which all give the same prove nothing, as then every
+  mistake gives it too.
 
   Args:
     batched: `Rebatched`.
