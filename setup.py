@@ -13,6 +13,10 @@ def _read(*path):
     return source.read()
 
 
+# TensorFlow had Keras 2 in it until 2.15, where tf_keras begins; its versions
+# are those of TensorFlow.
+_KERAS = ["h5py", "tf_keras; python_version >= '3.9'"]
+
 setuptools.setup(
     name="gradfeed",
     version=re.search(r'^__version__ = "(.+)"$',
@@ -31,8 +35,9 @@ setuptools.setup(
     extras_require={
         "tf": ["tensorflow>=1.15,<3"],
         "cli": ["tabulate", "tqdm"],
+        "keras": _KERAS,
         "test": ["autograd", "pytest>=6", "pytest-xdist", "scipy", "tabulate",
-                 "tqdm"],
+                 "tqdm"] + _KERAS,
     },
     classifiers=[
         "Development Status :: 4 - Beta",

@@ -7,6 +7,7 @@ import re
 
 from gradfeed import _tf
 from gradfeed import errors
+from gradfeed import keras_models
 from gradfeed import paths
 from gradfeed import tensors
 from gradfeed import unknown_gradients
@@ -24,6 +25,8 @@ BESIDE = re.compile(
     r"(^|/)(gradients|save|report_uninitialized\w*)(_\d+)?/|^saver_filename:"
     r"|^gradfeed/")
 
+_KERAS = "Keras model"
+_SERVING = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
 _SAVED_MODEL = ("saved_model.pb", "saved_model.pbtxt")
 _TEXT_BEGINS = (b"node {", b"node{", b"versions {", b"library {")
 
@@ -36,7 +39,10 @@ def load(path, tags=None, custom_gradients=None):
   - a frozen graph: a GraphDef, binary or in text (`.pb`, `.pbtxt`);
   - a checkpoint with its graph: `model.ckpt-100.meta`, or the name without
     `.meta`, or a directory, whose latest checkpoint is taken;
-  - a SavedModel: its directory, or the `saved_model.pb` in it.
+  - a SavedModel: its directory, or the `saved_model.pb` in it;
+  - a whole model of Keras 2 in HDF5 (`model.save("model.h5")`), as it is in
+    inference; its inputs and outputs are the signature "serving_default". With
+    TensorFlow 2.16 or later this needs the package tf_keras.
 
   Variables have the values of the file, and are never initialised otherwise:
   one that the file does not hold has none. Devices are forgotten: the model
@@ -84,7 +90,7 @@ def load(path, tags=None, custom_gradients=None):
   graph = tf.Graph()
   session = tf.Session(graph=graph)
   try:
-    with graph.as_default(), _tf.arrays_of_v1():
+    with graph.as_default():
       signatures = _READERS[kind](place, session, tags, custom_gradients)
   except Exception:
     session.close()
@@ -100,7 +106,7 @@ class Model:
 
   Attributes:
     path: str, as it was given.
-    kind: "frozen graph", "checkpoint" or "SavedModel".
+    kind: "frozen graph", "checkpoint", "SavedModel" or "Keras model".
     graph: `tf.Graph`, not finalized.
     session: `tf.Session` on it, with the values of the variables.
     inputs: dict from name to `tf.Tensor`, the placeholders of the model.
@@ -116,6 +122,11 @@ class Model:
     self.session = session
     self.signatures = signatures
     self._defaults = contextlib.ExitStack()
+    if kind == _KERAS:  # It knows: layers leave more behind.
+      self.inputs, self.outputs = [
+          {t.name: t for t in named.values()}
+          for named in signatures[_SERVING][:2]]
+      return
     found = {op.name: op for op in graph.get_operations()}
     assigning = {op.name for op in paths.assigning(found)}
     self.inputs = {t.name: t for t in paths.placeholders(found)
@@ -204,7 +215,9 @@ def _kind(path):
         "There is no '{}'.".format(path),
         "It is neither a file, nor a directory, nor the name of a checkpoint.",
         "Look at the path; a relative one begins at '{}'.".format(os.getcwd()))
-  return "frozen graph", path
+  with open(path, "rb") as source:
+    is_hdf5 = source.read(len(keras_models.BEGINS)) == keras_models.BEGINS
+  return _KERAS if is_hdf5 else "frozen graph", path
 
 
 def _listed(names, most=5):
@@ -269,8 +282,8 @@ def _parsed_text(path, content, message_class):
 def _looks_like(content):
   if not content:
     return "It is empty."
-  if content.startswith(b"\x89HDF"):
-    return "It is an HDF5 file, such as Keras writes."
+  if content.startswith(b"PK"):
+    return "It is a zip archive, as a '.keras' file of Keras is."
   if content.startswith(b"\x93NUMPY"):
     return "It is a NumPy array."
   meta_graph = _parsed(tf.MetaGraphDef, content)
@@ -282,7 +295,7 @@ def _looks_like(content):
 def _read_frozen(path, unused_session, unused_tags, custom_gradients):
   graph_def = read_graph_def(path)
   unknown_gradients.settle(graph_def, custom_gradients)
-  with _told(path):
+  with _told(path), _tf.arrays_of_v1():
     tf.import_graph_def(graph_def, name="")
   return {}
 
@@ -300,7 +313,7 @@ def _read_checkpoint(prefix, session, unused_tags, custom_gradients):
         "There are no values beside the graph '{}'.".format(meta),
         "There is no checkpoint '{}' (.index and .data files).".format(prefix),
         "Put the files of the checkpoint in the same directory.")
-  with _told(meta):
+  with _told(meta), _tf.arrays_of_v1():
     meta_graph = _tf.read_meta_graph(meta)
     unknown_gradients.settle(meta_graph.graph_def, custom_gradients)
     saver = tf.train.import_meta_graph(meta_graph, clear_devices=True)
@@ -314,7 +327,7 @@ def _read_checkpoint(prefix, session, unused_tags, custom_gradients):
 
 def _read_saved_model(directory, session, tags, custom_gradients):
   chosen = _chosen(directory, _graphs_of(directory), tags)
-  with _told(directory):
+  with _told(directory), _tf.arrays_of_v1():
     loader = _tf.SavedModelLoader(directory)
     meta_graph = loader.get_meta_graph_def_from_tags(chosen)
     unknown_gradients.settle(meta_graph.graph_def, custom_gradients)
@@ -329,6 +342,13 @@ def _read_saved_model(directory, session, tags, custom_gradients):
                       tensors_of(signature.outputs), signature.method_name)
       for name, signature in sorted(meta_graph.signature_def.items())
       if not name.startswith("__saved_model_")}
+
+
+def _read_keras(path, session, unused_tags, custom_gradients):
+  unknown_gradients.settle(tf.GraphDef(), custom_gradients)
+  inputs, outputs = keras_models.read(path, session)
+  return {_SERVING: Signature(
+      inputs, outputs, tf.saved_model.PREDICT_METHOD_NAME)}
 
 
 def _graphs_of(directory):
@@ -392,4 +412,4 @@ def _told(path):
 
 
 _READERS = {"frozen graph": _read_frozen, "checkpoint": _read_checkpoint,
-            "SavedModel": _read_saved_model}
+            "SavedModel": _read_saved_model, _KERAS: _read_keras}

@@ -171,7 +171,7 @@ class NoModelTest(_ModelTest):
 
   @parameterized.named_parameters(
       ("empty", b"", "empty"), ("noise", b"\x00\x01\x02" * 50, "not a binary"),
-      ("keras", b"\x89HDF\r\n\x1a\n", "Keras"), ("text", b"node {", "text"))
+      ("keras", b"\x89HDF\r\n\x1a\n", "HDF5"), ("text", b"node {", "text"))
   def test_files_of_another_kind(self, content, found):
     with open(self.path("m.pb"), "wb") as output:
       output.write(content)

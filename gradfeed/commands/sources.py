@@ -19,7 +19,8 @@ def define(flag_values):
   """
   graph = flags.DEFINE_string(
       "graph", None, "The model: a frozen graph (.pb, .pbtxt), a checkpoint "
-      "(.meta, or its directory), or the directory of a SavedModel.",
+      "(.meta, or its directory), the directory of a SavedModel, or a model of "
+      "Keras 2 (.h5).",
       flag_values=flag_values)
   tags = flags.DEFINE_list(
       "tags", None, "The tags of the graph in a SavedModel that has several.",
