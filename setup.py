@@ -36,8 +36,8 @@ setuptools.setup(
         "tf": ["tensorflow>=1.15,<3"],
         "cli": ["tabulate", "tqdm"],
         "keras": _KERAS,
-        "test": ["autograd", "pytest>=6", "pytest-xdist", "scipy", "tabulate",
-                 "tqdm"] + _KERAS,
+        "test": ["autograd", "h5py", "pytest>=6", "pytest-xdist", "scipy",
+                 "tabulate", "tqdm"],
     },
     classifiers=[
         "Development Status :: 4 - Beta",
