@@ -17,7 +17,7 @@ _PACKAGE = os.path.join(_ROOT, "gradfeed")
 
 #: From the ground up. A module imports only from floors below its own.
 FLOORS = [
-    ("ground: what, why, fix", ["errors"]),
+    ("ground: what, why, fix", ["errors", "findings"]),
     ("ground: TensorFlow, memory", ["_tf", "memos"]),
     ("nodes: what no process but one knows", ["unknown_gradients"]),
     ("names and nodes", [

@@ -1,0 +1,88 @@
+"""What is found out about a derivative: sentences for people, data for tools."""
+
+import json
+import textwrap
+
+#: How much a finding weighs: it makes the number wrong or missing; it may not
+#: be what was meant; it is good to know.
+BAD, WARNING, NOTE = "bad", "warning", "note"
+
+_MARKS = {BAD: "!!", WARNING: "! ", NOTE: "- "}
+_WIDTH = 79
+
+
+class Finding:
+  """One thing that was found.
+
+  Attributes:
+    kind: str, which it is, for programs: "blocked", "coupled", ...
+    severity: "bad", "warning" or "note".
+    what: str, a sentence that names the op or tensor.
+    why: str, a sentence; or "".
+    fix: str, a sentence with the next step; or "".
+    names: list of the names of the ops and tensors that it is about.
+    details: dict of more that JSON can hold.
+  """
+
+  def __init__(self, kind, severity, what, why="", fix="", names=(), **details):
+    self.kind = kind
+    self.severity = severity
+    self.what = what
+    self.why = why
+    self.fix = fix
+    self.names = list(names)
+    self.details = details
+
+  def to_dict(self):
+    """dict of what JSON can hold."""
+    return dict(self.details, kind=self.kind, severity=self.severity,
+                what=self.what, why=self.why, fix=self.fix, names=self.names)
+
+  def __repr__(self):
+    return "<gradfeed.Finding {}: {}>".format(self.kind, self.what)
+
+
+class Page:
+  """A report of one screen: a verdict, and the findings behind it.
+
+  Attributes:
+    verdict: str, one word or two.
+    summary: str, the sentence that goes with it.
+    findings: list of `Finding`, the worst first.
+  """
+
+  def __init__(self, verdict, summary, findings):
+    self.verdict = verdict
+    self.summary = summary
+    order = [BAD, WARNING, NOTE]
+    self.findings = sorted(findings, key=lambda f: order.index(f.severity))
+
+  @property
+  def is_bad(self):
+    """bool, whether the number is wrong, or there is none."""
+    return any(finding.severity == BAD for finding in self.findings)
+
+  def to_dict(self):
+    """dict of what JSON can hold."""
+    return {"verdict": self.verdict, "summary": self.summary,
+            "findings": [finding.to_dict() for finding in self.findings]}
+
+  def to_json(self):
+    """str."""
+    return json.dumps(self.to_dict(), indent=2, sort_keys=True)
+
+  def __str__(self):
+    lines = _wrapped("{}: {}".format(self.verdict, self.summary), "", "  ")
+    for finding in self.findings:
+      lines += _wrapped(" ".join(filter(None, [
+          finding.what, finding.why, finding.fix])),
+                        _MARKS[finding.severity] + " ", "   ")
+    return "\n".join(lines)
+
+  __repr__ = __str__
+
+
+def _wrapped(text, first, rest):
+  return textwrap.wrap(text, _WIDTH, initial_indent=first,
+                       subsequent_indent=rest, break_long_words=False,
+                       break_on_hyphens=False)
