@@ -341,6 +341,20 @@ def function_graph(graph, definition):
     return function_def_to_graph.function_def_to_graph(definition)
 
 
+def traced_graph(graph, name, definition):
+  """The graph that a function was traced from, or None: one read from a file.
+
+  Its ops know the lines of code that made them.
+  """
+  traced = getattr(graph._get_function(name), "graph", None)
+  signature = definition.signature
+  if is_function(traced) and (
+      len(traced.inputs) == len(signature.input_arg) and
+      len(traced.outputs) == len(signature.output_arg)):
+    return traced
+  return None
+
+
 def keep_gradient_function(copy, original):
   """Calls of a `tf.function` know their gradient in Python, not in the graph.
   """

@@ -39,33 +39,21 @@ _MOST_KNOWN = 4096
 _known = {}
 
 
-def without_second(trace):
-  """The first op between x and y that has no second derivative.
+def without_second(flow):
+  """The ops between x and y that have no second derivative.
 
   Args:
-    trace: `paths.Trace` of the first derivative.
+    flow: `bodies.Flow` of the first derivative.
 
-  Returns:
-    (op, str why, str fix), or None.
+  Yields:
+    (op, str why, str fix); for an op inside a function the op that calls it.
   """
-  for op in trace.path.values():
-    found = _gap(op, [i for i, tensor in enumerate(op.inputs)
-                      if trace.is_on_path(tensor)])
-    if found is not None:
-      return (op,) + found
-    if op.type in paths.FUNCTIONAL:
-      for inner in _inner(op):
-        found = _gap(inner, [i for i, tensor in enumerate(inner.inputs)
-                             if tensor.op.type != "Const"])
-        if found is not None:
-          return (op,) + found
-  return None
-
-
-def _inner(op):
-  """The ops in the functions that `op` calls."""
-  for definition in paths.functions_called(op.graph, [op.node_def]):
-    yield from _tf.function_graph(op.graph, definition).get_operations()
+  for outer, trace in flow.traces:
+    for op in trace.path.values():
+      found = _gap(op, [i for i, tensor in enumerate(op.inputs)
+                        if trace.is_on_path(tensor)])
+      if found is not None:
+        yield (outer or op,) + found
 
 
 def _gap(op, indices):
@@ -116,7 +104,7 @@ def _tried(node, inputs, indices):
         blocked for blocked in trace.blocked.values() if paths.hides(blocked)]
     if gaps:
       return _told(node.op, gaps[0])
-    wrong = wrongs.wrong_gradient(trace)
+    wrong = next(wrongs.wrong_gradients(trace), None)
     if wrong is None:
       return None
     within, why, fix = wrong

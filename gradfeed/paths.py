@@ -44,9 +44,15 @@ _KEEPING = re.compile(r"Enqueue|^PyFunc|^EagerPyFunc|^Stage|^MapStage|"
                       r"^TensorList|^EmptyTensorList|Import|Iterator|Dataset")
 
 
+#: Ops that look at the shape of what they read and not at its value.
+MEASURING = frozenset(["Rank", "Shape", "ShapeN", "Size"])
+
+#: Ops whose result is the same whatever the value of what they read.
+_NOT_CARRYING = MEASURING | frozenset(["OnesLike", "ZerosLike"])
+
 #: Ops whose registered gradient is None for some inputs, though others of
 #: their kind have one: the inputs it is None for (math_grad.py, array_grad.py).
-_DEAD_INPUTS = {
+DEAD_INPUTS = {
     "Floor": (0,), "Ceil": (0,), "Round": (0,), "Rint": (0,),
     "FloorDiv": (0, 1), "Betainc": (0, 1), "Zeta": (0,), "Polygamma": (0,),
     "LinSpace": (0, 1, 2), "Range": (0, 1, 2), "Sign": (),
@@ -223,13 +229,18 @@ def variables_read(found, targets):
           not users[op.name] & _NOT_READING]
 
 
-def _users(sources):
-  """The names of all ops whose values depend on the tensors `sources`."""
+def users(sources, skipped=frozenset()):
+  """The names of all ops whose values depend on the tensors `sources`.
+
+  Args:
+    sources: list of `tf.Tensor`.
+    skipped: container of op types that make nothing dependent.
+  """
   found, queue = set(), list(sources)
   while queue:
     for op in memos.consumers(queue.pop()):
       for user in [op] + (_pops_of(op) if op.type in _PUSHES else []):
-        if user.name not in found:
+        if user.name not in found and user.type not in skipped:
           found.add(user.name)
           queue.extend(user.outputs)
   return found
@@ -271,9 +282,10 @@ class Trace:
     self.second_order = []
     self._stops = {stop.op.name for stop in stops}
     self._xs = {x.name for x in xs}
-    self._on_path = None
+    self._sources = list(xs)
+    self._on_path = self._carrying = None
     # From x on, as TensorFlow does: what lies above x does not matter.
-    self._dependent = _users(xs)
+    self._dependent = users(xs)
     self.missing = self._walk(ys)
     self.path = collections.OrderedDict(
         (name, op) for name, op in self.reached.items()
@@ -285,18 +297,31 @@ class Trace:
       self._on_path = self._forward()
     return tensor.name in self._on_path
 
+  def depends(self, tensor):
+    """Whether `tensor` is an x, or is computed from one in some way."""
+    return tensor.name in self._xs or tensor.op.name in self._dependent
+
+  def carries(self, tensor):
+    """Whether the value of `tensor` depends on that of an x.
+
+    What depends on the shape of an x alone does not.
+    """
+    if self._carrying is None:
+      self._carrying = users(self._sources, _NOT_CARRYING)
+    return tensor.name in self._xs or tensor.op.name in self._carrying
+
   def _forward(self):
     """The names of the tensors that lead from an x along the path."""
-    users = collections.defaultdict(list)
+    readers = collections.defaultdict(list)
     for op in self.path.values():
-      for tensor in _passed_to(op):
-        users[tensor.name].append(op)
+      for tensor in passed_to(op):
+        readers[tensor.name].append(op)
     found, queue = set(), [name for name in self._xs if name in self.tensors]
     while queue:
       name = queue.pop()
       if name not in found:
         found.add(name)
-        queue.extend(t.name for op in users[name] for t in op.outputs
+        queue.extend(t.name for op in readers[name] for t in op.outputs
                      if t.name in self.tensors)
     return found
 
@@ -321,7 +346,7 @@ class Trace:
       elif not passes:
         self.blocked[op.name] = op
         continue
-      for tensor in _passed_to(op):
+      for tensor in passed_to(op):
         self.tensors.add(tensor.name)
         queue.append(tensor.op)
     return missing
@@ -329,20 +354,20 @@ class Trace:
 
 #: Ops that no gradient passes because their derivative is zero, almost
 #: everywhere or because the model says so.
-_FLAT = frozenset([
+FLAT = frozenset([
     "Ceil", "Floor", "OnesLike", "Rint", "Round", "Sign", "StopGradient",
     "ZerosLike"])
 
 
 def hides(op):
   """Whether `op`, which no gradient passes, may depend on its inputs."""
-  return op.type not in _FLAT and any(
+  return op.type not in FLAT and any(
       _tf.is_trainable_dtype(tensor.dtype) for tensor in op.inputs)
 
 
-def _passed_to(op):
+def passed_to(op):
   """The inputs of `op` that its gradient goes to."""
-  dead = _DEAD_INPUTS.get(op.type, ())
+  dead = DEAD_INPUTS.get(op.type, ())
   return [tensor for index, tensor in enumerate(op.inputs)
           if index not in dead and _tf.is_trainable_dtype(tensor.dtype)]
 
@@ -351,7 +376,7 @@ def _passes_gradient(op):
   """True, False where it is declared to be zero, None where undefined."""
   if not op.inputs:
     return True
-  if not _passed_to(op):
+  if not passed_to(op):
     return False
   if op.type == "Exit":
     context = _tf.control_flow_context(op.inputs[0].op)

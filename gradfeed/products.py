@@ -7,6 +7,7 @@ that calls `tf.gradients`.
 import contextlib
 
 from gradfeed import _tf
+from gradfeed import blockers
 from gradfeed import copies
 from gradfeed import errors
 from gradfeed import memos
@@ -171,7 +172,7 @@ class Product:
   def needs_another_way(self):
     """Whether the derivative of this product, as it is built, lacks a part."""
     trace = self._trace()
-    return bool(twins.held_means(trace)) or any(
+    return bool(blockers.held_means(trace)) or any(
         twins.is_primitive(op) for op in trace.path.values())
 
   def on(self, copied):

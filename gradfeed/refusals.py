@@ -1,15 +1,31 @@
 """What is refused before an op is built: checks of one `products.Product`.
 
-Each takes the product and its `paths.Trace`.
+What is wrong is found as `findings.Finding`s, which `explain` shows; a verb
+raises the first as the error of its kind.
 """
 
+import itertools
+
 from gradfeed import _tf
+from gradfeed import bodies
 from gradfeed import errors
+from gradfeed import findings
 from gradfeed import orders
 from gradfeed import reasons
 from gradfeed import tensors
 from gradfeed import unknown_gradients
 from gradfeed import wrongs
+
+#: The error for each kind of finding.
+_ERRORS = {
+    "disconnected": errors.DisconnectedError,
+    "missing_gradient": errors.MissingGradientError,
+    "no_second_derivative": errors.MissingGradientError,
+    "second_order_loop": errors.UnsupportedGraphError,
+    "stops_too_much": errors.UnsupportedGraphError,
+    "unknown_gradient": errors.UnsupportedGraphError,
+    "wrong_gradient": errors.UnsupportedGraphError,
+}
 
 
 def check(product, trace, strict):
@@ -23,11 +39,32 @@ def check(product, trace, strict):
   Raises:
     DisconnectedError, MissingGradientError, UnsupportedGraphError.
   """
+  _raise(list(found(product, flow_of(product, trace), strict)))
+
+
+def flow_of(product, trace):
+  """The `bodies.Flow` of a product and its `paths.Trace`."""
+  return bodies.Flow(trace, [y.tensor for y in product.ys])
+
+
+def found(product, flow, strict=True):
+  """What is wrong with a derivative, the reason not to build it first.
+
+  Args:
+    product: `products.Product`.
+    flow: its `bodies.Flow`.
+    strict: as in `check`.
+
+  Yields:
+    `findings.Finding`, all of them bad.
+  """
+  trace = flow.trace
   numbers = [y for y in product.ys if not _tf.is_number(y.dtype)]
-  if numbers and (strict or len(numbers) < len(product.ys)):
-    refuse(product, product.xs, trace)
-  if trace.second_order:
-    raise errors.UnsupportedGraphError(
+  lost = [x for x in product.xs if x.name not in flow.tensors]
+  no_ys = numbers and (strict or len(numbers) < len(product.ys))
+  if trace.second_order and not no_ys:
+    yield _bad(
+        "second_order_loop", trace.second_order[0],
         product.purpose("No second-order gradient") + ".",
         "TensorFlow has none for a while loop of control flow v1: what its "
         "gradient remembers of each turn ('{}') passes no gradient on, and a "
@@ -35,48 +72,45 @@ def check(product, trace, strict):
             trace.second_order[0].name),
         "Build the loop with control flow v2 (tf.enable_control_flow_v2() "
         "before it is built), or unroll it.")
-  lost = [x for x in product.xs if x.name not in trace.tensors]
-  if strict and lost:
-    refuse(product, lost, trace)
-  _check_stops(product, trace)
-  unknown_gradients.check(trace.path.values())
-  if trace.missing:
-    op = trace.missing[0]
-    raise errors.MissingGradientError(
-        product.purpose("No gradient") + ".",
-        "TensorFlow has no gradient for {} '{}', which lies between "
-        "them.".format(op.type, op.name),
-        "Hold its output constant (stop_gradients=[{}]) or register a "
-        "gradient with tf.RegisterGradient.".format(
-            ", ".join(repr(t.name) for t in op.outputs)))
-  wrong = wrongs.wrong_gradient(trace)
-  if wrong is not None:
-    op, why, fix = wrong
-    raise errors.UnsupportedGraphError(
-        product.purpose("No right gradient") + ".",
-        "TensorFlow {} has a wrong one for {} '{}': {}".format(
-            _tf.VERSION, op.type, op.name, why), fix)
+  for x in product.xs if no_ys else lost if strict else ():
+    yield reasons.disconnected(product.ys, x, flow)
+  yield from _stops(product, trace)
+  for op, error in unknown_gradients.refusals(trace.path.values()):
+    yield _bad("unknown_gradient", op, error.what, error.why, error.fix)
+  for outer, inner in flow.traces:
+    for op in inner.missing:
+      yield _bad(
+          "missing_gradient", op, product.purpose("No gradient") + ".",
+          "TensorFlow has no gradient for {} '{}'{}, which lies between "
+          "them.".format(op.type, op.name, _inside(outer)),
+          "Hold its output constant (stop_gradients=[{}]) or register a "
+          "gradient with tf.RegisterGradient.".format(", ".join(
+              repr(t.name) for t in (outer or op).outputs)))
+  for outer, inner in flow.traces:
+    for op, why, fix in wrongs.wrong_gradients(inner):
+      yield _bad(
+          "wrong_gradient", op, product.purpose("No right gradient") + ".",
+          "TensorFlow {} has a wrong one for {} '{}'{}: {}".format(
+              _tf.VERSION, op.type, op.name, _inside(outer), why), fix)
 
 
-def check_second(product, trace):
-  """Refuses what has a first derivative and no second one."""
-  found = orders.without_second(trace)
-  if found is None:
-    return True
-  op, why, fix = found
-  raise errors.MissingGradientError(
-      product.purpose("No second derivative") + ".",
-      "TensorFlow has a first but no second derivative for {} '{}': "
-      "{}".format(op.type, op.name, why), fix)
+def _bad(kind, op, what, why, fix):
+  return findings.Finding(kind, findings.BAD, what, why, fix, [op.name],
+                          op=op.name, type=op.type)
 
 
-def _check_stops(product, trace):
+def _inside(outer):
+  return "" if outer is None else " in {} '{}'".format(outer.type, outer.name)
+
+
+def _stops(product, trace):
   """TensorFlow stops at whole ops; another output must not be lost."""
   stops = {stop.name for stop in product.stops}
   for stop in product.stops:
     for other in stop.op.outputs:
       if other.name in trace.tensors and other.name not in stops:
-        raise errors.UnsupportedGraphError(
+        yield _bad(
+            "stops_too_much", stop.op,
             "{} cannot be held constant alone.".format(
                 tensors.describe(stop)),
             "tf.gradients stops at the whole op {}, and {} would be held "
@@ -86,15 +120,40 @@ def _check_stops(product, trace):
                 stop.name))
 
 
+def check_second(product, trace):
+  """Refuses what has a first derivative and no second one."""
+  _raise(list(itertools.islice(
+      without_second(product, flow_of(product, trace)), 1)))
+  return True
+
+
+def without_second(product, flow):
+  """What has a first derivative between the xs and the ys and no second one.
+
+  Yields:
+    `findings.Finding`; a note, for who wants the first derivative alone.
+  """
+  for op, why, fix in orders.without_second(flow):
+    yield findings.Finding(
+        "no_second_derivative", findings.NOTE,
+        product.purpose("No second derivative") + ".",
+        "TensorFlow has a first but no second derivative for {} '{}': "
+        "{}".format(op.type, op.name, why), fix, [op.name],
+        op=op.name, type=op.type)
+
+
 def refuse(product, lost, trace):
   """Raises the error for the xs in `lost`, of which no y has a gradient."""
-  what, why, fix = [], [], []
-  for x in lost:
-    reason, advice = reasons.why_disconnected(product.ys, x, trace)
-    what.append("No gradient of {} by {}.".format(
-        tensors.describe_all(product.ys), tensors.describe(x)))
-    why.append(reason)
-    fix.append(advice)
-  raise errors.DisconnectedError(
-      " ".join(what), " ".join(dict.fromkeys(why)),
-      " ".join(dict.fromkeys(fix)))
+  flow = flow_of(product, trace)
+  _raise([reasons.disconnected(product.ys, x, flow) for x in lost])
+
+
+def _raise(problems):
+  """Raises the error that the first of `problems` is, if there is one."""
+  if problems:
+    kind = problems[0].kind
+    alike = [problem for problem in problems if problem.kind == kind] if (
+        kind == "disconnected") else problems[:1]
+    raise _ERRORS[kind](*[" ".join(dict.fromkeys(
+        getattr(problem, part) for problem in alike))
+                          for part in ("what", "why", "fix")])

@@ -8,6 +8,7 @@ inputs for that. What it says of inputs in `_SETTLING` does not count.
 import numpy as np
 
 from gradfeed import known
+from gradfeed import paths
 
 
 def demands(op, index, demand, sizes):
@@ -23,7 +24,7 @@ def demands(op, index, demand, sizes):
     List of demands, one for each input (none for those left over, or where it
     says None); None if no rule is sure.
   """
-  if op.type in _MEASURING or not op.inputs:
+  if op.type in paths.MEASURING or not op.inputs:
     return []
   if op.type == "IdentityN":
     return [demand if i == index else None for i in range(len(op.inputs))]
@@ -406,9 +407,6 @@ def _by_type(*groups):
   """dict from each op type in a group's text to what the group says of it."""
   return {name: value for names, value in groups for name in names.split()}
 
-
-#: Ops that look at the shape of what they read and not at its value.
-_MEASURING = frozenset(["Rank", "Shape", "ShapeN", "Size"])
 
 #: Ops with state that have what they return from what they take.
 _READING = frozenset(["ReadVariableOp", "ResourceGather"])

@@ -8,6 +8,7 @@ original; random ops in it draw numbers of their own.
 """
 
 from gradfeed import _tf
+from gradfeed import blockers
 from gradfeed import errors
 from gradfeed import memos
 from gradfeed import parts
@@ -37,49 +38,6 @@ def has_bare_loops(trace):
              for op in trace.path.values())
 
 
-def held_means(trace):
-  """The ops that hold the mean of a variance constant, as `tf.nn.moments` does.
-
-  Args:
-    trace: `paths.Trace`.
-
-  Returns:
-    set of names.
-  """
-  return {name for name, op in trace.blocked.items()
-          if op.type == "StopGradient" and _is_held_mean(op, trace)}
-
-
-def _is_held_mean(op, trace):
-  """Whether `op` is `held` in mean((a - held) ** 2) with held = mean(a).
-
-  The derivative by it is the mean of a - held, which is zero.
-  """
-  mean, users = op.inputs[0].op, _users(op, trace)
-  if mean.type != "Mean" or [user.type for user in users] != [
-      "SquaredDifference"]:
-    return False
-  variances = _users(users[0], trace)
-  # What a model holds constant on its own account stays so: the names tell.
-  scope = op.name.rpartition("/")[0]
-  return (mean.inputs[0].name in [t.name for t in users[0].inputs] and
-          mean.name == scope + "/mean" and mean.get_attr("keep_dims") and
-          [variance.name for variance in variances] == [scope + "/variance"]
-          and variances[0].type == "Mean" and _same_axes(mean, variances[0]))
-
-
-def _users(op, trace):
-  """The ops of the model that read `op`; its gradients read it too."""
-  return [user for user in memos.consumers(op.outputs[0])
-          if user.name in trace.reached]
-
-
-def _same_axes(*means):
-  one, other = [_tf.constant_value(mean.inputs[1]) for mean in means]
-  return one is not None and other is not None and (
-      sorted(one.ravel().tolist()) == sorted(other.ravel().tolist()))
-
-
 def functional(graph, ys, trace, free_means=False):
   """Copies a path without control flow of v1, once.
 
@@ -87,7 +45,7 @@ def functional(graph, ys, trace, free_means=False):
     graph: `tf.Graph`, not finalized.
     ys: list of `tf.Tensor`.
     trace: `paths.Trace` of them.
-    free_means: bool; whether `held_means` are let go.
+    free_means: bool; whether `blockers.held_means` are let go.
 
   Returns:
     dict from the names of the tensors that were copied to their copies; empty
@@ -96,7 +54,7 @@ def functional(graph, ys, trace, free_means=False):
   Raises:
     UnsupportedGraphError: an op has no functional form.
   """
-  freed = held_means(trace) if free_means else set()
+  freed = blockers.held_means(trace) if free_means else set()
   start = freed | {
       name for name, op in trace.path.items() if is_primitive(op)}
   if not start:

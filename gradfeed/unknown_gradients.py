@@ -33,20 +33,20 @@ _OF_COPY = re.compile("^{}[^/]+/".format(re.escape(_tf.SCOPE)))
 _REFUSING = _tf.SCOPE + "unknown/"
 
 
-def check(ops):
-  """Refuses the first of `ops` that has a gradient which is not known here.
+def refusals(ops):
+  """Those of `ops` that have a gradient which is not known here.
 
   Args:
     ops: iterable of `tf.Operation`, the path of a derivative.
 
-  Raises:
-    UnsupportedGraphError: names the op.
+  Yields:
+    (op, the `UnsupportedGraphError` that names it).
   """
   for op in ops:
     if op.type in TYPES and op.type not in _CALL_TYPES:
       name = _own(op)
       if name.startswith(_REFUSING) or is_foreign(op):
-        raise _refusal(op.name, name)
+        yield op, _refusal(op.name, name)
 
 
 def is_foreign(op):

@@ -9,21 +9,20 @@ import numpy as np
 from gradfeed import _tf
 
 
-def wrong_gradient(trace):
-  """The first op whose gradient would be wrong on its way from ys to xs.
+def wrong_gradients(trace):
+  """The ops whose gradient would be wrong on its way from ys to xs.
 
   Args:
     trace: `paths.Trace` of the derivative.
 
-  Returns:
-    (op, str why, str fix), or None.
+  Yields:
+    (op, str why, str fix).
   """
   for op in trace.path.values():
     judge = _JUDGES.get(op.type)
     found = judge and judge(op, trace)
     if found:
-      return (op,) + found
-  return None
+      yield (op,) + found
 
 
 def _inverse(op, unused_trace):

@@ -22,12 +22,13 @@ FLOORS = [
     ("nodes: what no process but one knows", ["unknown_gradients"]),
     ("names and nodes", [
         "tensors", "lifting", "inlining", "lists", "own_gradients",
-        "callables"]),
+        "callables", "origins"]),
     ("nodes: loops and branches", ["primitives"]),
     ("nodes: loops and branches in another form", ["functionalising"]),
     ("graphs: what is there", [
         "feeds", "outputs", "paths", "sessions"]),
-    ("graphs: what is found out", ["known", "parts", "wrongs"]),
+    ("graphs: what is found out", [
+        "blockers", "bodies", "known", "parts", "wrongs"]),
     ("graphs: orders, rules for rows", [
         "orders", "row_rules"]),
     ("graphs: rows", ["rows"]),

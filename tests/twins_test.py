@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
+from gradfeed import blockers
 from gradfeed import paths
 from gradfeed import twins
 from tests import flows
@@ -75,7 +76,7 @@ class FunctionalTest(graphs.GraphTest):
 class HeldMeansTest(graphs.GraphTest):
 
   def _held(self, y, x):
-    return twins.held_means(paths.Trace([y], [x]))
+    return blockers.held_means(paths.Trace([y], [x]))
 
   def test_of_moments(self):
     x = tf.placeholder(tf.float64, [None, 3])
