@@ -18,6 +18,8 @@ from gradfeed.derivatives import gradient
 from gradfeed.derivatives import gradients
 from gradfeed.derivatives import value_and_gradient
 from gradfeed.derivatives import vjp
+from gradfeed.diagnosis import Explanation
+from gradfeed.diagnosis import explain
 from gradfeed.errors import ArgumentError
 from gradfeed.errors import AssignmentError
 from gradfeed.errors import CotangentError
@@ -42,6 +44,7 @@ from gradfeed.errors import TimeLimitError
 from gradfeed.errors import UninitializedError
 from gradfeed.errors import UnsupportedGraphError
 from gradfeed.examples import per_example_gradient
+from gradfeed.findings import Finding
 from gradfeed.functions import Function
 from gradfeed.functions import function
 from gradfeed.functions import run

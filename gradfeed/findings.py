@@ -1,5 +1,6 @@
 """What is found out about a derivative: sentences for people, data for tools."""
 
+import collections
 import json
 import textwrap
 
@@ -9,6 +10,9 @@ BAD, WARNING, NOTE = "bad", "warning", "note"
 
 _MARKS = {BAD: "!!", WARNING: "! ", NOTE: "- "}
 _WIDTH = 79
+
+#: A page is one screen: how many lines it has, how many findings of one kind.
+_MOST_LINES, _MOST_ALIKE = 40, 3
 
 
 class Finding:
@@ -72,14 +76,41 @@ class Page:
     return json.dumps(self.to_dict(), indent=2, sort_keys=True)
 
   def __str__(self):
-    lines = _wrapped("{}: {}".format(self.verdict, self.summary), "", "  ")
-    for finding in self.findings:
-      lines += _wrapped(" ".join(filter(None, [
-          finding.what, finding.why, finding.fix])),
-                        _MARKS[finding.severity] + " ", "   ")
+    head = _wrapped("{}: {}".format(self.verdict, self.summary), "", "  ")
+    blocks, left = [], []
+    for finding, more in self._shortened():
+      blocks.append(_block(finding, more))
+      if len(head) + 1 + sum(map(len, blocks)) > _MOST_LINES - 2:
+        blocks.pop()
+        left.append(finding.kind)
+    lines = head + ([""] if blocks else []) + sum(blocks, [])
+    if left:
+      lines += _wrapped("and more, which is in `.findings`: {}.".format(
+          ", ".join(dict.fromkeys(left))), "   ", "   ")
     return "\n".join(lines)
 
+  def _shortened(self):
+    """(finding, those that are left out for its sake), a few of each kind."""
+    shown = collections.OrderedDict()
+    for finding in self.findings:
+      shown.setdefault((finding.kind, finding.severity), []).append(finding)
+    for alike in shown.values():
+      most = _MOST_ALIKE if len(alike) > _MOST_ALIKE + 1 else len(alike)
+      for finding in alike[:most]:
+        yield finding, alike[most:] if finding is alike[most - 1] else []
+
   __repr__ = __str__
+
+
+def _block(finding, more):
+  """The lines of one finding."""
+  text = " ".join(filter(None, [finding.what, finding.why, finding.fix]))
+  if more:
+    text += " And {} more of this kind: {}{}.".format(
+        len(more), ", ".join(repr(other.names[0]) for other in more[:3]
+                             if other.names),
+        ", ..." if len(more) > 3 else "")
+  return _wrapped(text, _MARKS[finding.severity] + " ", "   ")
 
 
 def _wrapped(text, first, rest):

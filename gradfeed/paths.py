@@ -48,7 +48,9 @@ _KEEPING = re.compile(r"Enqueue|^PyFunc|^EagerPyFunc|^Stage|^MapStage|"
 MEASURING = frozenset(["Rank", "Shape", "ShapeN", "Size"])
 
 #: Ops whose result is the same whatever the value of what they read.
-_NOT_CARRYING = MEASURING | frozenset(["OnesLike", "ZerosLike"])
+_NOT_CARRYING = MEASURING | frozenset([
+    "OnesLike", "TensorArraySizeV3", "TensorListElementShape",
+    "TensorListLength", "ZerosLike"])
 
 #: Ops whose registered gradient is None for some inputs, though others of
 #: their kind have one: the inputs it is None for (math_grad.py, array_grad.py).
@@ -177,6 +179,14 @@ def placeholders(found):
       (op.outputs[0] for op in found.values()
        if op.type in ("Placeholder", "PlaceholderV2") and op.outputs),
       key=lambda tensor: tensor.name)
+
+
+def user_of(tensor, found):
+  """str: an op of `found` that reads `tensor`."""
+  readers = [op for op in memos.consumers(tensor) if op.name in found]
+  for op in sorted(readers, key=lambda op: op.type in MEASURING):
+    return "{} '{}'".format(op.type, op.name)
+  return "the outputs"
 
 
 def assigning(found):

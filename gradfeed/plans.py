@@ -102,7 +102,7 @@ class Plan:
     self.active = [i for i, slot in enumerate(self.slots) if any(
         name in self._read for name, j in self._fed.items() if i == j)]
     fed = {self.slots[i].point.name for i in self.active}
-    self.needs = {t: _user_of(t, self._found)
+    self.needs = {t: paths.user_of(t, self._found)
                   for t in paths.placeholders(self._found)
                   if t.name not in fed}
     self.variables = paths.variables_read(self._found, self._wanted)
@@ -380,13 +380,6 @@ def _fetchable(tensor):
       return tf.raw_ops.Snapshot(input=tensor)
 
   return memos.once(tensor.graph, key, build), True
-
-
-def _user_of(tensor, found):
-  for consumer in memos.consumers(tensor):
-    if consumer.name in found:
-      return "{} '{}'".format(consumer.type, consumer.name)
-  return "the outputs"
 
 
 def _check_fetch(item):

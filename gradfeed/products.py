@@ -81,13 +81,13 @@ class Product:
     if strict and any(g is None for g in built.gradients):
       refusals.refuse(
           self, [x for x, g in zip(self.xs, built.gradients) if g is None],
-          self._trace())
+          self.trace())
     return built
 
   def _build_once(self, strict):
     known = memos.memo_of(self.graph).built
     if self.key() not in known:
-      trace = self._trace()
+      trace = self.trace()
       other = self._in_another_way(trace)
       if other is None and twins.has_bare_loops(trace):
         other = self.functional(strict)
@@ -120,13 +120,13 @@ class Product:
     """
     if order > 1:
       memos.once(self.graph, ("has a second",) + self.key(),
-                 lambda: refusals.check_second(self, self._trace()))
+                 lambda: refusals.check_second(self, self.trace()))
     known = memos.memo_of(self.graph)
     free_means = free_means or order > 1
     key = ("functional", strict, free_means) + self.key()
     with known.lock:
       if key not in known.built:
-        base = self._in_another_way(self._trace()) or self
+        base = self._in_another_way(self.trace()) or self
         trace = base.checked_trace(strict)
         known.built[key] = base.on(twins.functional(
             self.graph, [tensors.read_of(y) for y in base.ys], trace,
@@ -171,7 +171,7 @@ class Product:
 
   def needs_another_way(self):
     """Whether the derivative of this product, as it is built, lacks a part."""
-    trace = self._trace()
+    trace = self.trace()
     return bool(blockers.held_means(trace)) or any(
         twins.is_primitive(op) for op in trace.path.values())
 
@@ -195,7 +195,8 @@ class Product:
     return paths.Trace([y.tensor for y in self.ys], [x.tensor],
                        [stop.tensor for stop in self.stops]).path
 
-  def _trace(self):
+  def trace(self):
+    """The `paths.Trace` of this product, which nothing has checked."""
     return paths.Trace([y.tensor for y in self.ys],
                        [x.tensor for x in self.xs],
                        [stop.tensor for stop in self.stops])
@@ -207,7 +208,7 @@ class Product:
 
   def checked_trace(self, strict):
     """The `paths.Trace` of this product, after everything was checked."""
-    trace = self._trace()
+    trace = self.trace()
     self._check(trace, strict)
     return trace
 
@@ -325,7 +326,7 @@ class Product:
 
   def hides_something(self):
     """Whether an op that no gradient passes hides a part of the result."""
-    return any(paths.hides(op) for op in self._trace().blocked.values())
+    return any(paths.hides(op) for op in self.trace().blocked.values())
 
   def refuse_hidden(self, built):
     """Refuses a product that is zero only because an op hides the dependence.
@@ -339,7 +340,7 @@ class Product:
     lost = [x for x, g in zip(self.xs, built.gradients) if g is None]
     if not lost:
       return
-    trace = self._trace()
+    trace = self.trace()
     hidden = {name for name, op in trace.blocked.items() if paths.hides(op)}
     found = paths.ancestors([y.tensor for y in self.ys])
     lost = [x for x in lost if hidden & paths.descendants(

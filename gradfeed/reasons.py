@@ -53,7 +53,7 @@ def _why(ys, x, flow, found, users, blocking):
     why = "It depends on the shape of {} alone.".format(describe(x))
   else:
     why = "Every path between them goes through a tensor held constant."
-  return (why,) + _advise_below(x, users, found, flow)
+  return (why,) + _advise_below(ys, x, users, found, flow)
 
 
 def _between(flow, users):
@@ -76,10 +76,11 @@ def _advise_above(found):
       describe(floating[-1])), floating[-1]
 
 
-def _advise_below(x, users, found, flow):
+def _advise_below(ys, x, users, found, flow):
   """Advises the first floating tensor after `x` that a gradient reaches."""
+  ends = {y.op.name for y in ys}
   for name, op in found.items():
-    if name in users:
+    if name in users - ends:
       for tensor in op.outputs:
         if tensor.name in flow.tensors and _tf.is_number(tensor.dtype):
           return ("Differentiate by {}, the first floating tensor after it "

@@ -28,10 +28,12 @@ FLOORS = [
     ("graphs: what is there", [
         "feeds", "outputs", "paths", "sessions"]),
     ("graphs: what is found out", [
-        "blockers", "bodies", "known", "parts", "wrongs"]),
+        "blockers", "bodies", "known", "parts", "requirements", "wrongs"]),
     ("graphs: orders, rules for rows", [
-        "orders", "row_rules"]),
-    ("graphs: rows", ["rows"]),
+        "orders", "row_rules", "ways"]),
+    ("graphs: rows", ["reductions", "rows"]),
+    ("graphs: what is suspicious, what it looks like", [
+        "drawing", "suspicions"]),
     ("graphs: what is copied", [
         "copies", "reasons", "snapshots", "specialising"]),
     ("graphs: what is copied in another form", ["vectorising"]),
@@ -54,13 +56,14 @@ FLOORS = [
         "formats.archives", "formats.columns", "formats.records"]),
     ("uses: what is read and written", [
         "blocks", "models", "points", "sinks"]),
-    ("uses", ["inventories", "streaming"]),
+    ("uses", ["diagnosis", "inventories", "streaming"]),
     ("the package", ["__init__"]),
     ("commands: their parts", [
         "commands.__init__", "commands.apps", "commands.classifier",
         "commands.choices", "commands.sources", "commands.tables",
         "commands.values"]),
-    ("commands", ["commands.at", "commands.demo", "commands.inspect"]),
+    ("commands", ["commands.at", "commands.demo", "commands.explain",
+                  "commands.inspect"]),
     ("processes", ["__main__"]),
 ]
 
