@@ -59,8 +59,9 @@ class Blocker:
         list(dict.fromkeys([self.culprit.name, self.op.name])),
         op=self.culprit.name, type=self.culprit.type, reason=self.reason,
         reads=_dtypes(self.culprit.inputs), gives=_dtypes(self.culprit.outputs),
-        line=origins.made_at(self.outer or self.culprit) or
-        origins.made_at(self.culprit), nearest=after,
+        line=origins.made_at(self.culprit) or (
+            "" if self.outer is None else origins.made_at(self.outer)),
+        nearest=after,
         inside=self.outer.name if self.outer is not None else "")
 
 

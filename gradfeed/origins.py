@@ -1,12 +1,15 @@
-"""Where the ops of a graph come from: lines of code, and code that ran twice."""
+"""Where the ops of a graph come from: the lines of code that made them."""
 
+import os
 import re
 
+_OWN = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _LIBRARIES = re.compile(
-    r"[/\\](tensorflow|tensorflow_core|gradfeed|tf_keras|keras)[/\\]")
+    r"[/\\](tensorflow|tensorflow_core|tf_keras|keras)[/\\]")
 
 #: Functions that make ops which some other program wrote.
-_READING = ("import_graph_def", "import_scoped_meta_graph",
+_READING = ("function_def_to_graph", "import_graph_def",
+            "import_scoped_meta_graph",
             "import_scoped_meta_graph_with_return_elements")
 
 
@@ -23,7 +26,7 @@ def made_at(op):
         enumerate(("filename", "lineno", "name"))]
     if name in _READING:
       return ""
-    if not _LIBRARIES.search(filename):
+    if not (filename.startswith(_OWN) or _LIBRARIES.search(filename)):
       line = "{}:{}".format(filename.replace("\\", "/").split("/")[-1], number)
   return line
 

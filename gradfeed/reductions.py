@@ -58,20 +58,26 @@ class Sized:
   def __init__(self):
     self._sizes = known.Sizes(row_rules.demands)
 
-  def is_batch(self, tensor, x):
-    """Whether the first axis of `tensor` counts the rows of `x`, a Point."""
-    if x.is_variable or not x.shape.ndims or not tensor.shape.ndims:
+  def is_batch(self, tensor, x, trace):
+    """Whether the first axis of `tensor` counts the rows of `x`, a Point.
+
+    A size that cannot be followed back is taken for it, if it is that of
+    something that is computed from x: an op that mixes rows ends the search.
+    A number that is known, of a vector say, may count anything.
+    """
+    if _is_of_known_size(x) or not tensor.shape.ndims:
       return False
     try:
       own, rows = self._sizes.of(tensor)[0], self._sizes.of(x.tensor)[0]
     except known.Unclear:
       return False
-    return own == rows and own != known.ONE
+    return own == rows or (
+        own.number == len(own.symbols) == 1 and trace.carries(
+            tensor.graph.get_tensor_by_name(own.symbols[0][0])))
 
   def is_averaged(self, reduction, x):
     """Whether a mean is over a number of rows of `x` that is not known."""
-    if x.is_variable or not x.shape.ndims or (
-        x.shape.as_list()[0] is not None):
+    if _is_of_known_size(x):
       return False
     source = reduction.tensor
     try:
@@ -84,6 +90,10 @@ class Sized:
                  for axis, symbols in sizes.items())
     except known.Unclear:
       return source.shape.ndims is None
+
+
+def _is_of_known_size(x):
+  return x.is_variable or not x.shape.ndims or x.shape.as_list()[0] is not None
 
 
 def told(y, xs, trace):

@@ -144,7 +144,7 @@ def _coupled(y, x, trace):
   batches = [y.tensor] if y.shape.ndims else [
       reduction.tensor for reduction in reductions.reductions(y, trace)]
   for batch in batches:
-    if not sized.is_batch(batch, x):
+    if not sized.is_batch(batch, x, trace):
       continue
     part = paths.Trace([batch], [x.tensor]).path
     verdict, op = rows.coupling([batch], x.tensor, part)
