@@ -56,7 +56,12 @@ class Explanation(findings.Page):
     return drawing.html(self, drawing.Drawing(self._way))
 
   def to_dict(self):
-    """dict of what JSON can hold, with all ops between x and y."""
+    """All of the page, for programs.
+
+    Returns:
+      dict of what JSON can hold: that of every page, the names of x and y, and
+      "way", all ops between them with what becomes of the gradient there.
+    """
     return dict(super().to_dict(), x=self.x, y=self.y, way=self._way.to_dict())
 
 
@@ -147,6 +152,7 @@ def _facts(product, flow, way):
   trace, ys = flow.trace, [y.tensor for y in product.ys]
   cut = {x.name for x in product.xs if not x.is_variable}
   found = paths.ancestors(ys, cut)
+  yield from refusals.wrong_at_values(flow)
   yield from suspicions.found(flow, product.ys, product.xs)
   for y in product.ys:
     yield from reductions.told(y, product.xs, trace)

@@ -1,4 +1,4 @@
-"""What is found out about a derivative: sentences for people, data for tools."""
+"""What is found out about a derivative: sentences, and data for programs."""
 
 import collections
 import json
@@ -38,7 +38,11 @@ class Finding:
     self.details = details
 
   def to_dict(self):
-    """dict of what JSON can hold."""
+    """What is known of it, for programs.
+
+    Returns:
+      dict of what JSON can hold: the attributes, and all `details`.
+    """
     return dict(self.details, kind=self.kind, severity=self.severity,
                 what=self.what, why=self.why, fix=self.fix, names=self.names)
 
@@ -67,12 +71,20 @@ class Page:
     return any(finding.severity == BAD for finding in self.findings)
 
   def to_dict(self):
-    """dict of what JSON can hold."""
+    """All of the page, for programs.
+
+    Returns:
+      dict of what JSON can hold: verdict, summary and the list of findings.
+    """
     return {"verdict": self.verdict, "summary": self.summary,
             "findings": [finding.to_dict() for finding in self.findings]}
 
   def to_json(self):
-    """str."""
+    """All of the page as text, for programs.
+
+    Returns:
+      str, the JSON of `to_dict`.
+    """
     return json.dumps(self.to_dict(), indent=2, sort_keys=True)
 
   def __str__(self):

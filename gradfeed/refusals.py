@@ -142,6 +142,24 @@ def without_second(product, flow):
         op=op.name, type=op.type)
 
 
+def wrong_at_values(flow):
+  """What is differentiated wrongly at some values of x.
+
+  Yields:
+    `findings.Finding`; a note where the first derivative is right.
+  """
+  for outer, trace in flow.traces:
+    for op, order, why, fix in wrongs.wrong_at_values(trace):
+      yield findings.Finding(
+          "wrong_at_values",
+          findings.WARNING if order == 1 else findings.NOTE,
+          "{} '{}'{} has a {} derivative that is wrong at some values.".format(
+              op.type, op.name, _inside(outer),
+              "first" if order == 1 else "second"),
+          "In TensorFlow {} {}".format(_tf.VERSION, why), fix, [op.name],
+          op=op.name, type=op.type, order=order)
+
+
 def refuse(product, lost, trace):
   """Raises the error for the xs in `lost`, of which no y has a gradient."""
   flow = flow_of(product, trace)

@@ -1,7 +1,7 @@
 """Ops of which a gradient that TensorFlow registers is known to be wrong.
 
 Each was found by central differences, and leaves the caller with a number that
-looks right. What only a value can tell (a product over a zero) is not here.
+looks right. Where only a value can tell, nothing is refused.
 """
 
 import numpy as np
@@ -23,6 +23,32 @@ def wrong_gradients(trace):
     found = judge and judge(op, trace)
     if found:
       yield (op,) + found
+
+
+def wrong_at_values(trace):
+  """The ops whose gradient is right at most values and wrong at some.
+
+  Args:
+    trace: `paths.Trace` of the derivative.
+
+  Yields:
+    (op, int order of the first derivative that is wrong, str why, str fix).
+  """
+  for op in trace.path.values():
+    if op.type in _AT_VALUES:
+      yield (op,) + _AT_VALUES[op.type]
+
+
+#: Held against 2 * 3 at the first factor of 0 * 2 * 3.
+_AT_VALUES = {
+    "Cumprod": (
+        1, "where a factor is 0 the derivative by it comes out as 0 or NaN.",
+        "Multiply the factors one by one if one of them may be 0."),
+    "Prod": (
+        2, "where a factor is 0 the second derivative by the others and it "
+        "comes out as 0 or NaN.",
+        "Multiply the factors one by one if one of them may be 0."),
+}
 
 
 def _inverse(op, unused_trace):

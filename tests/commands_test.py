@@ -58,6 +58,15 @@ def _cubes():
   tf.nn.softmax(tf.log(x), name="chances")
 
 
+def _ways():
+  """An x with a way to y, with one that is blocked, and with both."""
+  x = tf.placeholder(tf.float32, [None, 2], name="x")
+  tf.multiply(x, x, name="good")
+  steps = tf.floor(x, name="floor")
+  tf.multiply(steps, 2.0, name="bad")
+  tf.multiply(steps, x, name="partly")
+
+
 class MainTest(parameterized.TestCase):
 
   @parameterized.parameters([], ["--help"], ["help"])
@@ -341,6 +350,77 @@ class InspectTest(_FolderTest):
     self.assertIn("s: a = x:0 -> b = y:0", lines)
     self.assertIn("Variables without a value (1): v:0", lines)
     self.assertIn("none", lines)
+
+
+class ExplainTest(_FolderTest):
+
+  def run_explain(self, *arguments, **options):
+    return _gradfeed("explain", "--graph=" + self.write_graph(_ways),
+                     *arguments, **options)
+
+  def test_a_page_and_status_0(self):
+    done = self.run_explain("--y=good:0", "--x=x:0")
+    self.assertEqual((done.returncode, done.stderr), (0, ""))
+    self.assertTrue(done.stdout.startswith(
+        "differentiable: 'good:0' (float32, [?, 2]) by 'x:0' "), done.stdout)
+
+  def test_what_is_bad_is_status_1(self):
+    done = self.run_explain("--y=bad:0", "--x=x:0")
+    self.assertEqual((done.returncode, done.stderr), (1, ""))
+    self.assertIn("Floor 'floor'", done.stdout)
+    partly = self.run_explain("--y=partly,good", "--x=x")
+    self.assertEqual((partly.returncode, partly.stderr), (0, ""))
+    self.assertTrue(partly.stdout.startswith("partly differentiable: "))
+
+  def test_json_without_x(self):
+    done = self.run_explain("--y=good:0", "--format=json")
+    self.assertEqual((done.returncode, done.stderr), (0, ""))
+    page = json.loads(done.stdout)
+    self.assertEqual((page["verdict"], page["x"], page["y"]),
+                     ("differentiable", ["x:0"], ["good:0"]))
+
+  def test_files(self):
+    done = self.run_explain(
+        "--y=partly:0", "--x=x:0", "--dot=" + self.path("way.dot"),
+        "--html=" + self.path("way.html"))
+    self.assertEqual((done.returncode, done.stderr), (0, ""))
+    with open(self.path("way.dot")) as dot:
+      self.assertIn("Floor", dot.read())
+    with open(self.path("way.html")) as html:
+      self.assertIn("<svg", html.read())
+    self.assertCountEqual(
+        os.listdir(self.folder), ["model.pb", "way.dot", "way.html"])
+
+  def test_png(self):
+    # A program of that name that gives back what it is given.
+    program = self.path("dot")
+    with open(program, "w") as script:
+      script.write("#!/bin/sh\necho $1; exec cat\n")
+    os.chmod(program, 0o755)
+    done = self.run_explain(
+        "--y=good:0", "--x=x:0", "--png=" + self.path("way.png"),
+        environment={"PATH": self.folder + os.pathsep + os.environ["PATH"]})
+    self.assertEqual((done.returncode, done.stderr), (0, ""))
+    with open(self.path("way.png")) as png:
+      self.assertTrue(png.read().startswith("-Tpng\ndigraph gradfeed {"))
+    os.remove(program)
+    lacking = self.run_explain(
+        "--y=good:0", "--x=x:0", "--png=" + self.path("other.png"),
+        environment={"PATH": self.folder})
+    self.assertEqual((lacking.returncode, lacking.stdout), (1, ""))
+    self.assertIn("needs the program dot", lacking.stderr)
+    self.assertIn("--html", lacking.stderr)
+
+  @parameterized.parameters(
+      (["--y=nothing:0", "--x=x:0"], 1, "no tensor 'nothing:0'"),
+      (["--x=x:0"], 2, "missing: --y"),
+      (["--y=good:0", "--format=xml"], 2, "format"),
+      (["--y=good:0", "--html=none/there.html"], 1, "No such file"))
+  def test_mistakes(self, arguments, status, told):
+    done = self.run_explain(*arguments, cwd=self.folder)
+    self.assertEqual(done.returncode, status, done.stderr)
+    self.assertIn(told, done.stderr)
+    self.assertNotIn("Traceback", done.stderr)
 
 
 class FeedTest(_FolderTest):

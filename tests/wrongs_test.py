@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
+from tests import flows
 from tests import graphs
 from tests import numbers
 
@@ -81,3 +82,36 @@ class KnownWrongTest(graphs.GraphTest):
           self.session.run(gf.hessian(tf.linalg.det(x), x), {x: _AT}),
           np.array([[[[0, 0], [0, 1]], [[0, 0], [-1, 0]]],
                     [[[0, -1], [0, 0]], [[1, 0], [0, 0]]]]), atol=1e-12)
+
+  def test_s9_products_with_a_zero(self):
+    x = tf.placeholder(tf.float64, [3], name="x")
+    at = {x: [0.0, 2.0, 3.0]}
+    cumulated = tf.cumprod(x, name="cumulated")[-1]
+    found, = [f for f in gf.explain(cumulated, x).findings
+              if f.kind == "wrong_at_values"]
+    self.assertEqual((found.severity, found.names), ("warning", ["cumulated"]))
+    self.assertFalse(np.allclose(
+        self.session.run(gf.gradient(cumulated, x), at), [6.0, 0.0, 0.0]))
+    product = tf.reduce_prod(x, name="product")
+    found, = [f for f in gf.explain(product, x).findings
+              if f.kind == "wrong_at_values"]
+    self.assertEqual((found.severity, found.names), ("note", ["product"]))
+    np.testing.assert_allclose(
+        self.session.run(gf.gradient(product, x), at), [6.0, 0.0, 0.0])
+    self.assertFalse(np.allclose(
+        self.session.run(gf.hessian(product, x), at),
+        [[0.0, 3.0, 2.0], [3.0, 0.0, 0.0], [2.0, 0.0, 0.0]]))
+
+  def test_s9_wrong_inside_of_a_branch(self):
+    x = tf.placeholder(tf.float64, [2, 2], name="x")
+    for indices in ([[0, 1], [1, 2]], [[0, 1], [2, 3]]):
+      with flows.control_flow(2):
+        y = tf.cond(x[0, 0] > 0.0, lambda indices=indices: tf.reduce_sum(
+            tf.dynamic_stitch(indices, [x * x, x], name="stitched")),
+                    lambda: tf.reduce_sum(x))
+      if indices[1][0] == 1:
+        with self.assertRaisesRegex(
+            gf.UnsupportedGraphError, "(?s)stitched.*in .*If.*index 1"):
+          gf.gradient(y, x)
+      else:
+        self._assert_right(gf.gradient(y, x), y, x)
