@@ -1,5 +1,7 @@
 """The commands: as processes where it is about processes, else in parts."""
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -17,6 +19,7 @@ from gradfeed.commands import apps
 from gradfeed.commands import choices
 from gradfeed.commands import classifier
 from gradfeed.commands import demo
+from gradfeed.commands import explain
 from gradfeed.commands import inspect
 from gradfeed.commands import values
 from tests import folders
@@ -354,36 +357,43 @@ class InspectTest(_FolderTest):
 
 class ExplainTest(_FolderTest):
 
-  def run_explain(self, *arguments, **options):
-    return _gradfeed("explain", "--graph=" + self.write_graph(_ways),
-                     *arguments, **options)
+  def run_main(self, *arguments):
+    """(what the command prints, its status), without a process of its own."""
+    explain.FLAGS.unparse_flags()
+    for flag in explain.FLAGS:
+      explain.FLAGS[flag].unparse()
+    explain.FLAGS(["explain", "--graph=" + self.write_graph(_ways)] +
+                  list(arguments))
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+      status = explain.main()
+    return printed.getvalue(), status
 
   def test_a_page_and_status_0(self):
-    done = self.run_explain("--y=good:0", "--x=x:0")
-    self.assertEqual((done.returncode, done.stderr), (0, ""))
-    self.assertTrue(done.stdout.startswith(
-        "differentiable: 'good:0' (float32, [?, 2]) by 'x:0' "), done.stdout)
+    text, status = self.run_main("--y=good:0", "--x=x:0")
+    self.assertEqual(status, 0)
+    self.assertTrue(text.startswith(
+        "differentiable: 'good:0' (float32, [?, 2]) by 'x:0' "), text)
+    text, status = self.run_main("--y=partly,good", "--x=x")
+    self.assertEqual(status, 0)
+    self.assertTrue(text.startswith("partly differentiable: "), text)
 
   def test_what_is_bad_is_status_1(self):
-    done = self.run_explain("--y=bad:0", "--x=x:0")
+    done = _gradfeed("explain", "--graph=" + self.write_graph(_ways),
+                     "--y=bad:0", "--x=x:0")
     self.assertEqual((done.returncode, done.stderr), (1, ""))
     self.assertIn("Floor 'floor'", done.stdout)
-    partly = self.run_explain("--y=partly,good", "--x=x")
-    self.assertEqual((partly.returncode, partly.stderr), (0, ""))
-    self.assertTrue(partly.stdout.startswith("partly differentiable: "))
 
   def test_json_without_x(self):
-    done = self.run_explain("--y=good:0", "--format=json")
-    self.assertEqual((done.returncode, done.stderr), (0, ""))
-    page = json.loads(done.stdout)
-    self.assertEqual((page["verdict"], page["x"], page["y"]),
-                     ("differentiable", ["x:0"], ["good:0"]))
+    text, status = self.run_main("--y=good:0", "--format=json")
+    page = json.loads(text)
+    self.assertEqual(
+        (status, page["verdict"], page["x"], page["y"]),
+        (0, "differentiable", ["x:0"], ["good:0"]))
 
   def test_files(self):
-    done = self.run_explain(
-        "--y=partly:0", "--x=x:0", "--dot=" + self.path("way.dot"),
-        "--html=" + self.path("way.html"))
-    self.assertEqual((done.returncode, done.stderr), (0, ""))
+    self.run_main("--y=partly:0", "--x=x:0", "--dot=" + self.path("way.dot"),
+                  "--html=" + self.path("way.html"))
     with open(self.path("way.dot")) as dot:
       self.assertIn("Floor", dot.read())
     with open(self.path("way.html")) as html:
@@ -393,34 +403,31 @@ class ExplainTest(_FolderTest):
 
   def test_png(self):
     # A program of that name that gives back what it is given.
-    program = self.path("dot")
+    program, before = self.path("dot"), os.environ["PATH"]
+    self.addCleanup(os.environ.__setitem__, "PATH", before)
     with open(program, "w") as script:
       script.write("#!/bin/sh\necho $1; exec cat\n")
     os.chmod(program, 0o755)
-    done = self.run_explain(
-        "--y=good:0", "--x=x:0", "--png=" + self.path("way.png"),
-        environment={"PATH": self.folder + os.pathsep + os.environ["PATH"]})
-    self.assertEqual((done.returncode, done.stderr), (0, ""))
+    os.environ["PATH"] = self.folder + os.pathsep + before
+    asked = ["--y=good:0", "--x=x:0", "--png=" + self.path("way.png")]
+    self.run_main(*asked)
     with open(self.path("way.png")) as png:
       self.assertTrue(png.read().startswith("-Tpng\ndigraph gradfeed {"))
     os.remove(program)
-    lacking = self.run_explain(
-        "--y=good:0", "--x=x:0", "--png=" + self.path("other.png"),
-        environment={"PATH": self.folder})
-    self.assertEqual((lacking.returncode, lacking.stdout), (1, ""))
-    self.assertIn("needs the program dot", lacking.stderr)
-    self.assertIn("--html", lacking.stderr)
+    os.environ["PATH"] = self.folder
+    with self.assertRaisesRegex(
+        errors.DependencyError, "(?s)needs the program dot.*--html"):
+      self.run_main(*asked)
 
-  @parameterized.parameters(
-      (["--y=nothing:0", "--x=x:0"], 1, "no tensor 'nothing:0'"),
-      (["--x=x:0"], 2, "missing: --y"),
-      (["--y=good:0", "--format=xml"], 2, "format"),
-      (["--y=good:0", "--html=none/there.html"], 1, "No such file"))
-  def test_mistakes(self, arguments, status, told):
-    done = self.run_explain(*arguments, cwd=self.folder)
-    self.assertEqual(done.returncode, status, done.stderr)
-    self.assertIn(told, done.stderr)
+  def test_mistakes(self):
+    done = _gradfeed(
+        "explain", "--graph=" + self.write_graph(_ways), "--y=good:0",
+        "--html=" + self.path("none", "there.html"))
+    self.assertEqual(done.returncode, 1)
+    self.assertIn("No such file", done.stderr)
     self.assertNotIn("Traceback", done.stderr)
+    with self.assertRaises(errors.TensorNotFoundError):
+      self.run_main("--y=nothing:0")
 
 
 class FeedTest(_FolderTest):
