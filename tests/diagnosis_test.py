@@ -47,6 +47,12 @@ def _s3_divided():
   return tf.reduce_sum(x * x, name="culprit") / count, x
 
 
+def _s3_lost():
+  x = _rows()
+  more = tf.concat([x * x, tf.placeholder(tf.float64, [None, 2])], 0)
+  return tf.reduce_mean(more, name="culprit"), x
+
+
 def _s3_healthy():
   x = _rows()
   return tf.reduce_sum(x * x), x
@@ -167,6 +173,19 @@ def _s5_in_loop(version):
           lambda i, a: i < 2,
           lambda i, a: (i + 1, a * x + tf.round(a, name="culprit")),
           [0, x])[1], x
+  return build
+
+
+def _turns(version, function):
+  """A loop in which x gets from one value to the next with each turn."""
+  def build():
+    x = _number()
+    zero = tf.constant(0.0, tf.float64)
+    with flows.control_flow(version):
+      return tf.while_loop(
+          lambda i, a, b, c: i < 3,
+          lambda i, a, b, c: (i + 1, a, function(a), c + b),
+          [0, x, zero, zero])[3], x
   return build
 
 
@@ -407,6 +426,7 @@ def _e5_first_in_branch():
 _FAULTS = [
     ("s3", _s3, "mean_over_batch"),
     ("s3_divided", _s3_divided, "mean_over_batch"),
+    ("s3_lost", _s3_lost, "mean_over_batch"),
     ("s4", _s4, "coupled"),
     ("s4_loss", _s4_loss, "coupled"),
     ("s5_python", _s5_python, "blocked"),
@@ -443,6 +463,10 @@ _FAULTS = [
     ("e2_decided", _e2_decided, "disconnected"),
     ("e2_blocked_in_branch", _e2_blocked_in_branch, "disconnected"),
     ("e2_shape", _e2_shape, "disconnected"),
+    ("e2_in_loop_v1", _turns(1, lambda a: tf.round(a, name="culprit")),
+     "disconnected"),
+    ("e2_in_loop_v2", _turns(2, lambda a: tf.round(a, name="culprit")),
+     "disconnected"),
     ("e5_first", _e5_first, "missing_gradient"),
     ("e5_first_in_branch", _e5_first_in_branch, "missing_gradient"),
 ]
@@ -454,7 +478,8 @@ _HEALTHY = [
     ("s3_features", _s3_features), ("s3_weights", _s3_weights),
     ("s4_by_row", _s4_healthy), ("s4_loss", _s4_apart),
     ("s5_choices", _s5_healthy), ("s5_flow_v1", _s5_healthy_flow(1)),
-    ("s5_flow_v2", _s5_healthy_flow(2)), ("s5_labels", _s5_labels),
+    ("s5_flow_v2", _s5_healthy_flow(2)), ("s5_turns_v1", _turns(1, tf.tanh)),
+    ("s5_turns_v2", _turns(2, tf.tanh)), ("s5_labels", _s5_labels),
     ("s5_moments", _s5_moments), ("s8_switched_off", _s8_healthy),
     ("s8_branch_v1", _s8_healthy_branch(1)),
     ("s8_branch_v2", _s8_healthy_branch(2)), ("s8_given", _s8_given),
@@ -629,6 +654,20 @@ class FactsTest(graphs.GraphTest):
     self.assertEqual(page.verdict, "differentiable", page)
     for other in (w, parts, sparse):
       self.assertEqual(gf.explain(y, other).verdict, "differentiable")
+
+  def test_the_way_that_is_shown_has_a_gradient(self):
+    x = _number()
+    y = tf.add(tf.round(x, name="short"), tf.tanh(tf.sin(x)), name="y")
+    way, = self._details(gf.explain(y, x), "way")
+    self.assertEqual(way.names, ["x", "Sin", "Tanh", "y"])
+    self.assertEqual(way.details["ops"], 2)
+
+  def test_y_is_not_advised_for_x(self):
+    x = _rows()
+    y = tf.cast(tf.argmax(x, 1), tf.float64, name="y")
+    page = gf.explain(y, x)
+    self.assertIsNone(page.findings[0].details["nearest"])
+    self.assertNotIn("Differentiate by", str(page))
 
   def test_other_graphs_are_refused(self):
     x = _number()

@@ -70,7 +70,8 @@ class DotTest(_Layered):
   def test_ways_that_leave_a_scope_and_come_back(self):
     h = x = tf.placeholder(tf.float64, [None, 2], name="x")
     for i in range(40):
-      with tf.name_scope("ab"[i // 20 % 2] if i < 39 else "a", "ab"[i % 2]):
+      with tf.name_scope("{}/{}/".format(
+          "ab"[i // 20 % 2] if i < 39 else "a", "ab"[i % 2])):
         h = h * tf.sin(h)
     pair = drawing.Drawing(gf.explain(h, x)._way)  # pylint: disable=protected-access
     self.assertTrue(all(one < other for one, other in pair.arrows))
