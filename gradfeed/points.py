@@ -14,7 +14,7 @@ from gradfeed.formats import archives
 from gradfeed.formats import arrays
 from gradfeed.formats import columns
 from gradfeed.formats import records
-from gradfeed.formats import ways
+from gradfeed.formats import fitting
 
 _PEEKED_ROWS = 64
 
@@ -82,7 +82,7 @@ class Points:
     return sum([reader.fingerprint() for reader in self._readers], [])
 
   def read(self, start, end):
-    """A `ways.Block` of these rows, or of fewer at the end.
+    """A `fitting.Block` of these rows, or of fewer at the end.
 
     Raises:
       FeedError: one file has more rows than another.
@@ -102,7 +102,7 @@ class Points:
     for array in values:
       for i in np.flatnonzero(~finite(array)):
         bad.setdefault(int(i), "is not finite")
-    return ways.Block(values, bad)
+    return fitting.Block(values, bad)
 
   def _in_order(self, found):
     """Flat, in the order of the inputs."""
@@ -163,7 +163,7 @@ def _per_input(mapping, inputs, what):
   left = {getattr(key, "name", key): value for key, value in mapping.items()}
   found = []
   for leaf in inputs:
-    names = [name for name in ways.names_of(leaf) if name in left]
+    names = [name for name in fitting.names_of(leaf) if name in left]
     found.append(left.pop(names[0]) if names else None)
     if not names and what == "points":
       raise errors.FeedError(
@@ -267,7 +267,7 @@ def _joined(parts):
   filled = [part for _, part in parts if len(part.arrays[0])] or [parts[0][1]]
   bad = {start - first + i: why for start, part in parts
          for i, why in part.bad.items()}
-  return ways.Block([np.concatenate(group) if len(group) > 1 else group[0]
+  return fitting.Block([np.concatenate(group) if len(group) > 1 else group[0]
                      for group in zip(*[part.arrays for part in filled])], bad)
 
 
@@ -292,7 +292,7 @@ class _IteratorReader:
       try:
         parts.extend(part for value in self._parts(row)
                      for part in (repr(value.shape).encode(), value.tobytes()))
-      except ways.Unreadable as error:
+      except fitting.Unreadable as error:
         parts.append(str(error).encode())
     return parts
 
@@ -304,11 +304,11 @@ class _IteratorReader:
     for row in itertools.islice(self._rows, end - self._next):
       try:
         rows.append(self._checked(self._parts(row)))
-      except ways.Unreadable as error:
+      except fitting.Unreadable as error:
         bad[len(rows)] = str(error)
         rows.append(None)
     self._next += len(rows)
-    return ways.Block([
+    return fitting.Block([
         _stacked([row and row[place] for row in rows], shape)
         for place, shape in enumerate(self._shapes or [()] * len(self.inputs))],
                       bad)
@@ -321,27 +321,28 @@ class _IteratorReader:
         isinstance(row, tuple) and len(row) == 1):
       row = [row]
     if not isinstance(row, (list, tuple)) or len(row) != len(self.inputs):
-      raise ways.Unreadable("is not a tuple of {} values".format(
+      raise fitting.Unreadable("is not a tuple of {} values".format(
           len(self.inputs)))
     try:
       found = [np.asarray(value) for value in row]
     except ValueError as error:
-      raise ways.Unreadable("is no array: {}".format(error)) from None
+      raise fitting.Unreadable("is no array: {}".format(error)) from None
     if any(value.dtype.kind == "O" for value in found):
-      raise ways.Unreadable("is not an array of numbers")
+      raise fitting.Unreadable("is not an array of numbers")
     return found
 
   def _checked(self, row):
     shapes = [value.shape for value in row]
     if self._shapes is None:
       try:
-        self.ways = [ways.way_of((1,) + shape, leaf)
+        self.ways = [fitting.way_of((1,) + shape, leaf)
                      for shape, leaf in zip(shapes, self.inputs)]
       except errors.FeedError as error:
-        raise ways.Unreadable("does not fit: {}".format(error.what)) from None
+        raise fitting.Unreadable(
+            "does not fit: {}".format(error.what)) from None
       self._shapes = shapes
     if shapes != self._shapes:
-      raise ways.Unreadable("has the shape {} where others have {}".format(
+      raise fitting.Unreadable("has the shape {} where others have {}".format(
           *[", ".join(map(tensors.format_shape, some))
             for some in (shapes, self._shapes)]))
     return row

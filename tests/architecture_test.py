@@ -49,7 +49,7 @@ FLOORS = [
     ("values, a few at a time", ["chunks"]),
     ("values", ["functions"]),
     ("uses: formats", [
-        "formats.__init__", "formats.files", "formats.ways", "keras_models",
+        "formats.__init__", "formats.files", "formats.fitting", "keras_models",
         "progress", "rebatching"]),
     ("uses: formats of arrays", ["formats.arrays"]),
     ("uses: formats of rows", [

@@ -6,7 +6,7 @@ import tensorflow.compat.v1 as tf
 
 from gradfeed import errors
 from gradfeed.formats import arrays
-from gradfeed.formats import ways
+from gradfeed.formats import fitting
 from tests import folders
 
 
@@ -21,7 +21,7 @@ class PointsTest(folders.FolderTest):
   def test_rows_that_are_values(self, shape, x_shape, way):
     with tf.Graph().as_default():
       x = tf.placeholder(tf.float32, x_shape)
-      self.assertEqual(ways.way_of(tuple(shape), x), way)
+      self.assertEqual(fitting.way_of(tuple(shape), x), way)
 
   @parameterized.parameters(
       ([], [None, 2], r"\[N\] \+ \[\?, 2\] or \[N\] \+ \[2\]"),
@@ -33,7 +33,7 @@ class PointsTest(folders.FolderTest):
     with tf.Graph().as_default():
       x = tf.placeholder(tf.float32, x_shape, name="x")
       with self.assertRaisesRegex(errors.FeedError, "'x:0' ") as caught:
-        ways.way_of(tuple(shape), x)
+        fitting.way_of(tuple(shape), x)
     self.assertRegex(str(caught.exception), fix)
 
   def test_points_are_mapped_and_not_read(self):

@@ -9,7 +9,7 @@ import numpy as np
 from gradfeed import errors
 from gradfeed.formats import arrays
 from gradfeed.formats import files
-from gradfeed.formats import ways
+from gradfeed.formats import fitting
 
 #: A shard is complete when it has so many bytes, and a chunk ends.
 SHARD_BYTES = 64 * 2 ** 20
@@ -37,7 +37,7 @@ class ArchiveReader:
         _Member(path, _key_of(path, names, place, leaf, key, len(inputs)))
         for place, (leaf, key) in enumerate(zip(inputs, keys))]
     shapes = [member.shape for member in self._members]
-    self.ways = [ways.way_of(shape, leaf)
+    self.ways = [fitting.way_of(shape, leaf)
                  for shape, leaf in zip(shapes, inputs)]
     self.count = shapes[0][0]
     if len({shape[0] for shape in shapes}) > 1:
@@ -55,7 +55,7 @@ class ArchiveReader:
 
   def read(self, start, end):
     start, end = min(start, self.count), min(end, self.count)
-    return ways.Block(
+    return fitting.Block(
         [member.read(start, end) for member in self._members], {})
 
   def close(self):
@@ -65,7 +65,7 @@ class ArchiveReader:
 
 def _key_of(path, names, place, leaf, key, inputs):
   """The name of the array of `leaf` in the archive."""
-  wanted = [key] if key is not None else ways.names_of(leaf)
+  wanted = [key] if key is not None else fitting.names_of(leaf)
   if key is None:
     if inputs == len(names) == 1:
       wanted = names

@@ -3,7 +3,7 @@
 import numpy as np
 
 from gradfeed.formats import files
-from gradfeed.formats import ways
+from gradfeed.formats import fitting
 
 _SAMPLED_ROWS = 64
 _ALIGNMENT = 64
@@ -40,7 +40,7 @@ class ArrayReader:
 
   def __init__(self, array, leaf):
     self.inputs = [leaf]
-    self.ways = [ways.way_of(array.shape, leaf)]
+    self.ways = [fitting.way_of(array.shape, leaf)]
     self.count = len(array)
     self._array = array
 
@@ -55,7 +55,7 @@ class ArrayReader:
         np.ascontiguousarray(array[i]).tobytes() for i in places if len(array)]
 
   def read(self, start, end):
-    return ways.Block([_copied(self._array, start, end)], {})
+    return fitting.Block([_copied(self._array, start, end)], {})
 
   def close(self):
     pass

@@ -10,7 +10,7 @@ import numpy as np
 
 from gradfeed import errors
 from gradfeed.formats import files
-from gradfeed.formats import ways
+from gradfeed.formats import fitting
 
 _TRUE, _FALSE = ["true", "1", "1.0"], ["false", "0", "0.0"]
 _SLICE = re.compile(r"^(-?\d*)(:)?(-?\d*)$")
@@ -31,7 +31,7 @@ class ColumnReader:
     self._lines = _Lines(path)
     self._rows = csv.reader(self._lines)
     self.position = 0
-    self._gathered = ways.Gathered(inputs)
+    self._gathered = fitting.Gathered(inputs)
     try:
       self._begin()
     except Exception:
@@ -106,13 +106,13 @@ class ColumnReader:
                   for columns, leaf in zip(self._columns, self.inputs)]
         self._gathered.check([array[0] for array in arrays])
         return self._gathered.block(list(zip(*arrays)), {})
-      except (ValueError, OverflowError, ways.Unreadable):
+      except (ValueError, OverflowError, fitting.Unreadable):
         pass  # One of them it is.
     rows, bad = [], {}
     for line in lines:
       try:
         rows.append(self._values(line))
-      except ways.Unreadable as error:
+      except fitting.Unreadable as error:
         bad[len(rows)] = str(error)
         rows.append(None)
     return self._gathered.block(rows, bad)
@@ -120,7 +120,7 @@ class ColumnReader:
   def _values(self, line):
     """The flat values of each input in a line."""
     if len(line) != self._width:
-      raise ways.Unreadable(
+      raise fitting.Unreadable(
           "has {} column{} where the first line has {}".format(
               len(line), "" if len(line) == 1 else "s", self._width))
     values = []
@@ -130,7 +130,7 @@ class ColumnReader:
         values.append(_parsed(texts, leaf))
       except (ValueError, OverflowError):
         odd = next((text for text in texts if not _is_number(text)), texts[0])
-        raise ways.Unreadable("has {!r} for '{}', which is {}".format(
+        raise fitting.Unreadable("has {!r} for '{}', which is {}".format(
             odd, leaf.name, leaf.dtype.name)) from None
     self._gathered.check(values)
     return values
@@ -168,7 +168,7 @@ def _is_number(text):
 
 def _parsed(texts, leaf):
   """The array of the texts, in the dtype of `leaf`."""
-  dtype = ways.dtype_of(leaf)
+  dtype = fitting.dtype_of(leaf)
   if dtype == object:
     return np.array(np.char.encode(texts, "utf-8"), object)
   if dtype.kind == "b":
@@ -194,7 +194,7 @@ def _columns_of(path, names, width, leaf, key, inputs):
   """The places of the columns of `leaf`."""
   if key is None and inputs == 1:
     return list(range(width))
-  wanted = [key] if key is not None else ways.names_of(leaf)
+  wanted = [key] if key is not None else fitting.names_of(leaf)
   for one in wanted:
     found = [i for i, name in enumerate(names or ())
              if name == one or re.match(re.escape(one) + r"\[", name)] or [

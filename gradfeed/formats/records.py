@@ -7,7 +7,7 @@ import numpy as np
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.formats import files
-from gradfeed.formats import ways
+from gradfeed.formats import fitting
 
 _FRAME = 16  # What a record has beside its content: a length and two sums.
 
@@ -27,8 +27,8 @@ class RecordReader:
     self._path = path
     self._keys = keys
     self._is_raw = len(inputs) == 1 and keys == [None] and (
-        ways.dtype_of(inputs[0]) == object)
-    self._gathered = ways.Gathered(inputs)
+        fitting.dtype_of(inputs[0]) == object)
+    self._gathered = fitting.Gathered(inputs)
     os.stat(path)  # TensorFlow tells later, and not as Python does.
     self._records, self.position, self._bytes = _tf.records(path), 0, 0
 
@@ -56,7 +56,7 @@ class RecordReader:
         break
       try:
         rows.append(self._values(record))
-      except ways.Unreadable as error:
+      except fitting.Unreadable as error:
         bad[len(rows)] = str(error)
         rows.append(None)
     return self._gathered.block(rows, bad)
@@ -86,7 +86,7 @@ class RecordReader:
       try:
         example.ParseFromString(record)
       except Exception:  # Which class it is depends on the version of protobuf.
-        raise ways.Unreadable("is not a tf.train.Example") from None
+        raise fitting.Unreadable("is not a tf.train.Example") from None
       features = example.features.feature
       values = [_numbers(features[_name_of(features, leaf, key, self.inputs)],
                          leaf)
@@ -100,19 +100,19 @@ class RecordReader:
 
 def _name_of(features, leaf, key, inputs):
   """The name of the feature of `leaf` in an Example."""
-  wanted = [key] if key is not None else ways.names_of(leaf)
+  wanted = [key] if key is not None else fitting.names_of(leaf)
   if key is None and len(features) == len(inputs) == 1:
     wanted = list(features)
   for name in wanted:
     if name in features:
       return name
-  raise ways.Unreadable("has no feature '{}' but {}".format(
+  raise fitting.Unreadable("has no feature '{}' but {}".format(
       wanted[0], ", ".join(map(repr, sorted(features))) or "none"))
 
 
 def _numbers(feature, leaf):
   """The flat values of a feature, in the dtype of `leaf`."""
-  dtype, kind = ways.dtype_of(leaf), feature.WhichOneof("kind")
+  dtype, kind = fitting.dtype_of(leaf), feature.WhichOneof("kind")
   if kind is None:
     return np.zeros([0], dtype)
   values = getattr(feature, kind).value
@@ -120,7 +120,7 @@ def _numbers(feature, leaf):
     return np.array(values, object) if dtype == object else (
         _of_bytes(values, dtype, leaf))
   if dtype == object:
-    raise ways.Unreadable("has numbers for '{}', which is string".format(
+    raise fitting.Unreadable("has numbers for '{}', which is string".format(
         leaf.name))
   return _cast(np.array(values, np.int64 if kind == "int64_list"
                         else np.float32), dtype, leaf)
@@ -132,7 +132,7 @@ def _of_bytes(values, dtype, leaf):
     try:
       proto.ParseFromString(values[0])
       return _cast(np.ravel(tf.make_ndarray(proto)), dtype, leaf)
-    except ways.Unreadable:
+    except fitting.Unreadable:
       raise
     except Exception:  # No TensorProto, in one of many ways.
       pass
@@ -140,7 +140,7 @@ def _of_bytes(values, dtype, leaf):
         leaf.shape.num_elements() in (
             None, len(values[0]) // dtype.itemsize)):
       return np.frombuffer(values[0], dtype)
-  raise ways.Unreadable(
+  raise fitting.Unreadable(
       "has bytes for '{}' that are neither a TensorProto nor {}".format(
           leaf.name, dtype.name))
 
@@ -149,7 +149,7 @@ def _cast(values, dtype, leaf):
   """Whole numbers stay whole; what else a cast loses is checked when fed."""
   if dtype.kind in "iu" and values.dtype.kind == "f" and (
       values != np.floor(values)).any():
-    raise ways.Unreadable("has {!r} for '{}', which is {}".format(
+    raise fitting.Unreadable("has {!r} for '{}', which is {}".format(
         values[values != np.floor(values)][0].item(), leaf.name, dtype.name))
   return values.astype(dtype)
 
