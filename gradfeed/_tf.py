@@ -32,6 +32,7 @@ from tensorflow.python.client import session as session_lib
 from tensorflow.python.framework import func_graph
 from tensorflow.python.framework import function_def_to_graph
 from tensorflow.python.framework import indexed_slices
+from tensorflow.python.framework import kernels
 from tensorflow.python.framework import meta_graph
 from tensorflow.python.framework import ops
 from tensorflow.python.ops import resource_variable_ops
@@ -550,6 +551,39 @@ def make_callable(session, feeds, fetches, targets, on_caller_thread,
 
   call.parts = run, pointer, handle
   return call
+
+
+def plain_session(graph):
+  """A session on the processor alone that runs ops as they stand.
+
+  It rewrites nothing and takes no memory of a GPU.
+  """
+  config = tf.ConfigProto(device_count={"GPU": 0})
+  config.graph_options.optimizer_options.opt_level = -1
+  config.graph_options.rewrite_options.disable_meta_optimizer = True
+  return tf.Session(graph=graph, config=config)
+
+
+def has_kernel(node):
+  """Whether the processor can run a NodeDef with the dtypes that it names."""
+  registered = [kernel for kernel in
+                kernels.get_registered_kernels_for_op(node.op).kernel
+                if kernel.device_type == "CPU"]
+  return not registered or any(
+      all(node.attr[constraint.name].type in
+          constraint.allowed_values.list.type
+          for constraint in kernel.constraint
+          if node.attr[constraint.name].type)
+      for kernel in registered)
+
+
+def op_definition(graph, op_type):
+  """The OpDef of an op or, by its name, of a function; None if unknown."""
+  look_up = getattr(graph, "op_def_for_type", None) or graph._get_op_def
+  try:
+    return look_up(op_type)
+  except (KeyError, ValueError, tf.errors.OpError):
+    return None
 
 
 def is_inside(op):

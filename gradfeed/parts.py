@@ -63,6 +63,31 @@ def _frame_after(op, frames):
   return frame[:-1] if op.type in EXITS else frame
 
 
+def apart(found):
+  """The ops of `found` whose results a run cannot be asked for.
+
+  In a branch of control flow v1 that is not taken nothing has a value, and
+  inside of a while loop there is one at each turn.
+
+  Args:
+    found: dict from name to op, as `paths.ancestors` gives it.
+
+  Returns:
+    set of op names.
+  """
+  frames, inside = frames_of(found), set()
+  for name, op in found.items():
+    if name in frames:
+      if op.type not in EXITS:
+        inside.add(name)
+    elif op.type in ("Switch", "RefSwitch") or (
+        op.type not in EXITS + ("Merge", "RefMerge") and any(
+            before.name in inside for before in
+            [t.op for t in op.inputs] + list(op.control_inputs))):
+      inside.add(name)
+  return inside
+
+
 def part_to_copy(found, sources):
   """The ops of `found` that need a copy when `sources` are replaced.
 

@@ -1,0 +1,180 @@
+"""A copy of y as a function of x in which every number is float64.
+
+It stands in a graph of its own with a session of its own, on the processor: the
+caller's graph gets no op. What does not depend on x (weights, other feeds,
+dropout masks) are inputs, whose values one run of the caller's session tells.
+"""
+
+import numpy as np
+
+from gradfeed import _tf
+from gradfeed import copies
+from gradfeed import derivatives
+from gradfeed import errors
+from gradfeed import memos
+from gradfeed import parts
+from gradfeed import paths
+from gradfeed import tensors
+from gradfeed import widening
+from gradfeed._tf import tf
+
+
+#: How many integers are looked at to see whether they are constants.
+_MOST_KNOWN = 64
+
+
+class Double:
+  """`ys` at any values of `xs`, in float64.
+
+  Attributes:
+    sources: list of `tf.Tensor` of the caller's graph that are not copied;
+      their values are asked for at each evaluation.
+    eps: float, the rounding of the least precise number in it: some ops have
+      no float64 form and stay as they are.
+  """
+
+  def __init__(self, graph, ys, xs, held):
+    """Copies.
+
+    Args:
+      graph: `tf.Graph`.
+      ys: list of `tf.Tensor`.
+      xs: list of `tensors.Point`.
+      held: list of `tf.Tensor` whose values are inputs too.
+
+    Raises:
+      UnsupportedGraphError: something cannot be copied so.
+    """
+    named = {name: i for i, x in enumerate(xs)
+             for name in [x.name] + memos.twins_of(graph, x.name)}
+    found, part = _part(ys, set(named), {t.name for t in held})
+    external = _external(found, part, ys)
+    self.sources = [tensors.read_of(tensors.Point(t))
+                    for name, t in sorted(external.items())
+                    if name not in named]
+    with tf.Graph().as_default() as own:
+      self._xs = [_stand_in(x) for x in xs]
+      placed = {name: self._xs[i] for name, i in named.items()
+                if name in external}
+      self._sources = []
+      for name, tensor in sorted(external.items()):
+        if name not in named:
+          placed[name] = _stand_in(tensors.Point(tensor))
+          self._sources.append(placed[name])
+      made = copies.nodes_of(graph, part, found, placed)
+      wide = widening.Widening(graph, made, found)
+      self.eps = wide.eps
+      new = _place(graph, wide, made.external)
+      self._ys = [placed[y.name] if y.name in placed else
+                  _output(new, wide, y.name) for y in ys]
+      self._gradients = self._differentiated()
+    self._own = own
+    self._session = _tf.plain_session(own)
+    self._calls = {}
+
+  def _differentiated(self):
+    try:
+      return derivatives.gradient(self._ys, self._xs, unconnected="zero")
+    except errors.GradfeedError:
+      return None
+
+  @property
+  def has_gradient(self):
+    return self._gradients is not None
+
+  def values(self, xs, sources):
+    """The value of each y.
+
+    Args:
+      xs: list of arrays.
+      sources: list of arrays, the values of `sources`.
+
+    Returns:
+      list of arrays.
+    """
+    return self._run("values", self._ys, xs, sources)
+
+  def gradients(self, xs, sources):
+    """d sum(ys) / dx for each x, as TensorFlow's gradients have it in float64.
+    """
+    return self._run("gradients", self._gradients, xs, sources)
+
+  def _run(self, kind, fetches, xs, sources):
+    feeds = self._xs + self._sources
+    if kind not in self._calls:
+      self._calls[kind] = _tf.make_callable(
+          self._session, [t.name for t in feeds], [t.name for t in fetches],
+          [], on_caller_thread=False)
+    # TensorFlow does not copy what is fed, and may hand it out as a result.
+    return [np.array(result) for result in self._calls[kind]([
+        np.array(value, _tf.numpy_dtype(feed.dtype))
+        for feed, value in zip(feeds, list(xs) + list(sources))])]
+
+
+def _stand_in(point):
+  return tf.placeholder(widening.wide(point.dtype), point.shape)
+
+
+def _part(ys, xs, held):
+  """(dict of the ops above `ys`, names of those that have to be copied)."""
+  cut = xs | held
+  found = paths.ancestors(ys, cut)
+  part, inside = parts.part_to_copy(found, xs), parts.apart(found)
+  while True:
+    more = set()
+    for name in part:
+      op = found[name]
+      more.update(t.op.name for t in op.inputs if t.name not in cut and (
+          t.op.name in inside or not _has_value(t) or _settles_shapes(t)))
+      more.update(before.name for before in op.control_inputs
+                  if before.name in inside)
+    if more <= part:
+      return found, part
+    part = parts.together(found, part | more)
+
+
+def _has_value(tensor):
+  """Whether a value of `tensor` can be asked for and fed."""
+  return (_tf.numpy_dtype(tensor.dtype) is not None and
+          tensor.dtype.base_dtype not in (tf.resource, tf.variant)) or (
+              tensor.op.type == "VarHandleOp")
+
+
+def _settles_shapes(tensor):
+  """Whether `tensor` is a known integer or the like: an axis, a shape.
+
+  As a constant it tells the shapes in the copy, as an input it would not.
+  """
+  if _tf.is_number(tensor.dtype) or tensor.dtype.base_dtype in (
+      tf.resource, tf.variant) or not tensor.shape.is_fully_defined() or (
+          tensor.shape.num_elements() > _MOST_KNOWN):
+    return False
+  return _tf.static_value(tensor) is not None
+
+
+def _external(found, part, ys):
+  """dict from name to tensor, of those that are read and not made."""
+  read = [t for name in part for t in found[name].inputs] + list(ys)
+  return {t.name: t for t in read if t.op.name not in part}
+
+
+def _place(graph, wide, external):
+  read = {name for node in wide.nodes for name in node.input}
+  definition = tf.GraphDef()
+  definition.versions.CopyFrom(graph.graph_def_versions)
+  definition.node.extend(wide.nodes)
+  definition.library.function.extend(wide.functions)
+  names = [node.name for node in wide.nodes]
+  try:
+    made = tf.import_graph_def(
+        definition, return_elements=names, name="double",
+        input_map={name: t for name, t in external.items() if name in read})
+  except (TypeError, ValueError, KeyError, tf.errors.OpError) as error:
+    raise widening.cannot("TensorFlow refuses it ({})".format(
+        str(error).split("\n")[0])) from None
+  return dict(zip(names, made))
+
+
+def _output(new, wide, name):
+  node, index = wide.renamed.get(name, name).split(":")
+  return new[node].outputs[int(index)]
