@@ -40,14 +40,14 @@ class Double:
       graph: `tf.Graph`.
       ys: list of `tf.Tensor`.
       xs: list of `tensors.Point`.
-      held: list of `tf.Tensor` whose values are inputs too.
+      held: set of names of tensors whose values are inputs too.
 
     Raises:
       UnsupportedGraphError: something cannot be copied so.
     """
     named = {name: i for i, x in enumerate(xs)
              for name in [x.name] + memos.twins_of(graph, x.name)}
-    found, part = _part(ys, set(named), {t.name for t in held})
+    found, part = _part(ys, set(named), held)
     external = _external(found, part, ys)
     self.sources = [tensors.read_of(tensors.Point(t))
                     for name, t in sorted(external.items())

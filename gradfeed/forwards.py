@@ -1,0 +1,121 @@
+"""y as a function of x alone, whatever else it depends on held as it is."""
+
+import numpy as np
+
+from gradfeed import doubling
+from gradfeed import errors
+from gradfeed import memos
+from gradfeed import trials
+from gradfeed import widening
+from gradfeed._tf import tf
+
+
+class Forward:
+  """y at any x, in float64 where there is such a copy, else in the session.
+
+  Attributes:
+    sources: list of `tf.Tensor` whose values have to be taken in the run that
+      the derivative is taken in.
+    eps: float, the rounding of the values.
+    why: str, why it is not in float64; or None.
+  """
+
+  def __init__(self, place, ys, held):
+    """Prepares; the copy is made once.
+
+    Args:
+      place: `sampling.Place`.
+      ys: list of `tf.Tensor`.
+      held: list of `tf.Tensor` that keep their values.
+    """
+    self._place = place
+    self._ys = ys
+    self._held = held
+    self._double, self.why = self._copy()
+    self.sources = list(held) + (
+        self._double.sources if self._double is not None else [])
+    self._set_native_eps()
+
+  def _copy(self):
+    names = {t.name for t in self._held} | (
+        self._place.cut - {point.name for point in self._place.points})
+    key = ("double", tuple(y.name for y in self._ys),
+           tuple(point.name for point in self._place.points),
+           tuple(sorted(names)))
+
+    def build():
+      try:
+        return doubling.Double(
+            self._place.graph, self._ys, self._place.points, names), None
+      except errors.GradfeedError as error:
+        return None, error.why
+
+    return memos.once(self._place.graph, key, build)
+
+  def _set_native_eps(self):
+    if self._double is not None:
+      self.eps = self._double.eps
+    else:
+      self.eps = max(widening.eps(t.dtype) for t in list(self._ys) + list(
+          self._place.points))
+
+  def bind(self, values, expected):
+    """Takes the values of the sources, and looks whether the copy is one.
+
+    Args:
+      values: list of arrays, of `sources`.
+      expected: list of arrays, what the session has for the ys.
+    """
+    self._values = values
+    if self._double is not None and not self._agrees(expected):
+      self._double = None
+      self._set_native_eps()
+
+  def _agrees(self, expected):
+    try:
+      found = self._double.values(*self._given(self._place.values))
+    except (tf.errors.OpError, ValueError, TypeError) as error:
+      self.why = str(error).split("\n")[0]
+      return False
+    for y, one, other in zip(self._ys, found, expected):
+      # Far more than rounding: another function, such as a count of bits.
+      allowed = min(0.5, 100.0 * trials.relative(widening.eps(y.dtype)))
+      with np.errstate(all="ignore"):
+        if one.shape != np.shape(other) or not np.allclose(
+            one, other, allowed, allowed * np.max(np.abs(one), initial=0.0),
+            equal_nan=True):
+          self.why = "it has another value of '{}'".format(y.name)
+          return False
+    return True
+
+  def _given(self, xs):
+    return xs, self._values[len(self._held):]
+
+  def values(self, xs):
+    """The values of the ys at a list of arrays."""
+    if self._double is not None:
+      return self._double.values(*self._given(xs))
+    return self._place.sample(
+        self._ys, xs, list(zip(self._held, self._values)))
+
+  def gradients(self, xs):
+    """The gradients in float64, as TensorFlow has them; None without."""
+    if self._double is None or not self._double.has_gradient:
+      return None
+    try:
+      found = self._double.gradients(*self._given(xs))
+    except (tf.errors.OpError, ValueError, TypeError):
+      return None
+    return trials.broad(found)
+
+  def rounds(self, arrays):
+    """`arrays` as `values` can take them."""
+    if self._double is not None:
+      return arrays
+    return [np.asarray(array, own.dtype) for array, own in zip(
+        arrays, self._place.values)]
+
+  def differences(self, gradients):
+    """The `trials.Differences` of y around x_t."""
+    return trials.Differences(self.values, self._place.values, gradients,
+                              self.eps, self.rounds)
