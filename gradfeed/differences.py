@@ -25,8 +25,9 @@ COARSE_STEPS = tuple(2.0 ** -1 * _RATIO ** -k for k in range(7))
 Slope = collections.namedtuple(
     "Slope", ["value", "error", "has_kink", "left", "right"])
 
-#: A direction to move in: a label for people, one array for each x.
-Direction = collections.namedtuple("Direction", ["label", "arrays"])
+#: A direction to move in: a label for people, one array for each x; along a
+#: single element, how far it moves, else None.
+Direction = collections.namedtuple("Direction", ["label", "arrays", "length"])
 
 
 def slopes(f, steps, noise, goal):
@@ -137,12 +138,8 @@ def size(gradients, arrays):
                            for g, v in zip(gradients, arrays))))
 
 
-def scales(values):
-  """How far each x moves at a step of 1: its root mean square, or 1."""
-  return [_scale(value) for value in values]
-
-
-def _scale(value):
+def scale(value):
+  """The root mean square of `value`, or 1 where that is none."""
   # Of half the size each, lest squares overflow.
   size_of_one = np.abs(np.asarray(value)).max() if np.size(value) else 0.0
   if not size_of_one or not np.isfinite(size_of_one):
@@ -170,15 +167,16 @@ def directions(values, gradients, names, seed, randoms=3, largest=3, zeros=3):
     list of `Direction`.
   """
   generator = np.random.RandomState(seed)
-  sizes = scales(values)
+  sizes = [scale(value) for value in values]
   found = [Direction("along the gradient", [
-      _along(g, scale, generator) for g, scale in zip(gradients, sizes)])]
+      _along(g, length, generator)
+      for g, length in zip(gradients, sizes)], None)]
   for k in range(randoms):
     found.append(Direction("random {}".format(k + 1), [
-        _random(value, scale, generator)
-        for value, scale in zip(values, sizes)]))
+        _random(value, length, generator)
+        for value, length in zip(values, sizes)], None))
   weights = np.concatenate([
-      np.abs(g).ravel() * scale for g, scale in zip(gradients, sizes)])
+      np.abs(g).ravel() * length for g, length in zip(gradients, sizes)])
   if len(weights) > 1:
     order = np.argsort(-weights, kind="stable")[:largest]
     places = [place for place in order if weights[place] > 0]
@@ -197,27 +195,27 @@ def _signs(value, generator):
   return signs
 
 
-def _random(value, scale, generator):
-  return scale * _signs(value, generator) * generator.uniform(
+def _random(value, length, generator):
+  return length * _signs(value, generator) * generator.uniform(
       0.5, 1.5, size=np.shape(value))
 
 
-def _along(gradient, scale, generator):
+def _along(gradient, length, generator):
   """Up the gradient, every element as far; at random where it is zero."""
   size_of_each = np.abs(gradient)
   signs = _signs(gradient, generator)
   with np.errstate(all="ignore"):
-    return scale * np.where(
+    return length * np.where(
         size_of_each > 0, gradient / np.maximum(size_of_each, 1e-300), signs)
 
 
 def _element(values, names, sizes, place):
   arrays = [np.zeros_like(value) for value in values]
-  for value, name, scale, array in zip(values, names, sizes, arrays):
+  for value, name, length, array in zip(values, names, sizes, arrays):
     if place < value.size:
       index = np.unravel_index(place, value.shape)
-      array[index] = scale * (0.6 + 0.8j if np.iscomplexobj(value) else 1.0)
+      array[index] = length * (0.6 + 0.8j if np.iscomplexobj(value) else 1.0)
       label = "'{}'[{}]".format(name, ", ".join(map(str, index)))
-      return Direction(label if index else "'{}'".format(name), arrays)
+      return Direction(label if index else "'{}'".format(name), arrays, length)
     place -= value.size
   raise IndexError(place)

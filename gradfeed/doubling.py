@@ -67,16 +67,11 @@ class Double:
       new = _place(graph, wide, made.external)
       self._ys = [placed[y.name] if y.name in placed else
                   _output(new, wide, y.name) for y in ys]
-      self._gradients = self._differentiated()
-    self._own = own
+      self._weights = [tf.placeholder(y.dtype, y.shape) for y in self._ys]
+      self._gradients = _differentiated(self._ys, self._xs, self._weights)
+    self._own, self._seconds = own, None
     self._session = _tf.plain_session(own)
     self._calls = {}
-
-  def _differentiated(self):
-    try:
-      return derivatives.gradient(self._ys, self._xs, unconnected="zero")
-    except errors.GradfeedError:
-      return None
 
   @property
   def has_gradient(self):
@@ -92,15 +87,49 @@ class Double:
     Returns:
       list of arrays.
     """
-    return self._run("values", self._ys, xs, sources)
+    return self._run("values", self._ys, self._xs + self._sources,
+                     list(xs) + list(sources))
 
-  def gradients(self, xs, sources):
-    """d sum(ys) / dx for each x, as TensorFlow's gradients have it in float64.
+  def gradients(self, xs, sources, weights):
+    """TensorFlow's gradients of sum(weights * ys), in float64.
+
+    Args:
+      xs: list of arrays.
+      sources: list of arrays.
+      weights: list of arrays, one for each y.
+
+    Returns:
+      list with an array for each x.
     """
-    return self._run("gradients", self._gradients, xs, sources)
+    return self._run(
+        "gradients", self._gradients, self._xs + self._sources +
+        self._weights, list(xs) + list(sources) + list(weights))
 
-  def _run(self, kind, fetches, xs, sources):
-    feeds = self._xs + self._sources
+  def seconds(self, xs, sources, weights, directions):
+    """Second derivatives times directions, as TensorFlow has them, in float64.
+
+    Args:
+      xs: list of arrays.
+      sources: list of arrays.
+      weights: list of arrays, one for each y.
+      directions: list of arrays, one for each x.
+
+    Returns:
+      list with an array for each x; None where there is no second derivative.
+    """
+    if self._seconds is None:
+      with self._own.as_default():
+        self._directions = [tf.placeholder(x.dtype, x.shape) for x in self._xs]
+        self._seconds = (_differentiated(
+            self._gradients, self._xs, self._directions),)
+    if self._seconds[0] is None:
+      return None
+    return self._run(
+        "seconds", self._seconds[0], self._xs + self._sources + self._weights +
+        self._directions, list(xs) + list(sources) + list(weights) +
+        list(directions))
+
+  def _run(self, kind, fetches, feeds, values):
     if kind not in self._calls:
       self._calls[kind] = _tf.make_callable(
           self._session, [t.name for t in feeds], [t.name for t in fetches],
@@ -108,7 +137,14 @@ class Double:
     # TensorFlow does not copy what is fed, and may hand it out as a result.
     return [np.array(result) for result in self._calls[kind]([
         np.array(value, _tf.numpy_dtype(feed.dtype))
-        for feed, value in zip(feeds, list(xs) + list(sources))])]
+        for feed, value in zip(feeds, values)])]
+
+
+def _differentiated(ys, xs, weights):
+  try:
+    return derivatives.gradient(ys, xs, grad_ys=weights, unconnected="zero")
+  except errors.GradfeedError:
+    return None
 
 
 def _stand_in(point):

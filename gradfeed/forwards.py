@@ -59,6 +59,11 @@ class Forward:
       self.eps = max(widening.eps(t.dtype) for t in list(self._ys) + list(
           self._place.points))
 
+  @property
+  def is_double(self):
+    """Whether the values are those of a copy in float64."""
+    return self._double is not None
+
   def bind(self, values, expected):
     """Takes the values of the sources, and looks whether the copy is one.
 
@@ -67,6 +72,7 @@ class Forward:
       expected: list of arrays, what the session has for the ys.
     """
     self._values = values
+    self._shapes = [np.shape(y) for y in expected]
     if self._double is not None and not self._agrees(expected):
       self._double = None
       self._set_native_eps()
@@ -98,15 +104,29 @@ class Forward:
     return self._place.sample(
         self._ys, xs, list(zip(self._held, self._values)))
 
-  def gradients(self, xs):
-    """The gradients in float64, as TensorFlow has them; None without."""
+  def gradients(self, xs, weights=None):
+    """The gradients in float64, as TensorFlow has them; None without.
+
+    Args:
+      xs: list of arrays.
+      weights: list of arrays, one for each y; None for ones.
+    """
+    return self._derived("gradients", xs, weights)
+
+  def seconds(self, xs, directions, weights=None):
+    """Second derivatives times directions in float64; None without."""
+    return self._derived("seconds", xs, weights, directions)
+
+  def _derived(self, kind, xs, weights, *more):
     if self._double is None or not self._double.has_gradient:
       return None
+    if weights is None:
+      weights = [np.ones(shape) for shape in self._shapes]
     try:
-      found = self._double.gradients(*self._given(xs))
+      found = getattr(self._double, kind)(*self._given(xs), weights, *more)
     except (tf.errors.OpError, ValueError, TypeError):
       return None
-    return trials.broad(found)
+    return found and trials.broad(found)
 
   def rounds(self, arrays):
     """`arrays` as `values` can take them."""
@@ -115,7 +135,26 @@ class Forward:
     return [np.asarray(array, own.dtype) for array, own in zip(
         arrays, self._place.values)]
 
-  def differences(self, gradients):
-    """The `trials.Differences` of y around x_t."""
-    return trials.Differences(self.values, self._place.values, gradients,
-                              self.eps, self.rounds)
+  def differences(self, gradients, weights=None):
+    """The `trials.Differences` of sum(weights * ys) around x_t."""
+    return trials.Differences(
+        lambda xs: weighed(self.values(xs), weights), self._place.values,
+        gradients, self.eps, self.rounds)
+
+  def differences_of(self, gradients_at, directions, seconds):
+    """The same for the inner product of gradients and directions.
+
+    Args:
+      gradients_at: function from a list of arrays to the gradients there.
+      directions: list of arrays.
+      seconds: list of arrays, what is said to be the gradient of that.
+    """
+    return trials.Differences(
+        lambda xs: [g * v for g, v in zip(gradients_at(xs), directions)],
+        self._place.values, seconds, self.eps, self.rounds)
+
+
+def weighed(ys, weights):
+  """weights * ys, in float64."""
+  ys = trials.broad(ys)
+  return ys if weights is None else [w * y for w, y in zip(weights, ys)]

@@ -84,6 +84,12 @@ class Held:
     read.update(y.name for y in self._ys)
     return [t for t in outputs if t.name in read]
 
+  def operations(self):
+    """The ops between x and y that stand for themselves, those near y first."""
+    return [op for name, op in reversed(list(self._found.items()))
+            if name in self.trace.path and name in self._valued and
+            name not in self._inside]
+
   def told_by(self, op):
     """The op that cuts the path, where `op` only reads what is left of it."""
     seen = set()

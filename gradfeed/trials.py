@@ -11,13 +11,18 @@ RIGHT, WRONG, UNDECIDABLE = "right", "wrong", "undecidable"
 #: How far a bound on the error of a difference is trusted.
 _SAFETY = 5.0
 
+#: How many times what rounding x does to a gradient it may do by itself.
+_SPREAD = 30.0
+
 #: A difference that is known no better than this settles nothing.
 _USEFUL = 0.02
 
 #: One direction: what the gradient says, what the differences say; how far
-#: they may be apart; `kink` and `noise` are why it is undecidable, if it is.
+#: they may be apart; the size of what the gradient adds up there; why it is
+#: undecidable: a kink, or the error of the difference.
 Trial = collections.namedtuple("Trial", [
-    "label", "gradient", "difference", "tolerance", "size", "verdict", "kink"])
+    "direction", "gradient", "difference", "tolerance", "size", "verdict",
+    "kink", "error"])
 
 
 def relative(eps):
@@ -95,7 +100,7 @@ def run(source, gradients, directions, eps):
     list of `Trial`.
   """
   usual = [differences.size(gradients, direction.arrays)
-           for direction in directions if not is_element(direction)]
+           for direction in directions if direction.length is None]
   count = sum(np.size(g) for g in gradients)
   least = 1e-3 * max(usual) / np.sqrt(max(count, 1))
   found = []
@@ -109,34 +114,67 @@ def run(source, gradients, directions, eps):
   return found
 
 
-def is_element(direction):
-  return direction.label.startswith("'")
-
-
 def judge(direction, expected, slope, size, allowed, source):
   """The `Trial` for one slope."""
   tolerance = allowed + _SAFETY * slope.error
+  jump = abs(slope.right - slope.left)
+  has_kink = slope.has_kink and jump > allowed and slope.error < 0.1 * jump
   verdict = RIGHT
-  if slope.has_kink and abs(slope.right - slope.left) > allowed:
-    verdict = UNDECIDABLE
-  elif not slope.error <= max(_USEFUL * max(size, abs(slope.value)),
-                              source.unseen):
+  if has_kink or not slope.error <= max(
+      _USEFUL * max(size, abs(slope.value)), source.unseen):
     verdict = UNDECIDABLE
   elif not abs(slope.value - expected) <= tolerance:
     verdict = WRONG
-  return Trial(direction.label, expected, slope.value, tolerance, size,
-               verdict, slope if slope.has_kink else None)
+  return Trial(direction, expected, slope.value, tolerance, size, verdict,
+               slope if has_kink else None, slope.error)
+
+
+def eased(found, gradients, others):
+  """The trials, where what the gradient is depends on how x is rounded.
+
+  Args:
+    found: list of `Trial`.
+    gradients: list of arrays.
+    others: list of the gradients at points within the rounding of x.
+
+  Returns:
+    list of `Trial`, undecidable instead of wrong where that explains it.
+  """
+  result = []
+  for trial in found:
+    arrays = trial.direction.arrays
+    spread = max(abs(differences.inner(
+        [a - b for a, b in zip(other, gradients)], arrays))
+                 for other in others)
+    if trial.verdict == WRONG and (
+        abs(trial.gradient - trial.difference) <=
+        trial.tolerance + _SPREAD * spread):
+      trial = trial._replace(verdict=UNDECIDABLE, error=_SPREAD * spread)
+    result.append(trial)
+  return result
+
+
+def nearby(values, eps, seed, count=3):
+  """Points that differ from `values` by some roundings."""
+  generator = np.random.RandomState(seed)
+  return [[value + 4.0 * eps * generator.uniform(
+      -1.0, 1.0, size=np.shape(value)) * np.where(
+          np.abs(value) > 0, np.abs(value), differences.scale(value))
+           for value in values] for _ in range(count)]
+
+
+def matters(trial):
+  """Whether an undecidable trial leaves the verdict open.
+
+  A single element may have too small a part in y to be seen; a kink is one.
+  """
+  return trial.kink is not None or trial.direction.length is None
 
 
 def verdict_of(found):
-  """The verdict of all trials: one that is wrong is enough.
-
-  Single elements that settle nothing do not count: their part in y may be too
-  small to be seen. But a kink does.
-  """
+  """The verdict of all trials: one that is wrong is enough."""
   if any(trial.verdict == WRONG for trial in found):
     return WRONG
-  if any(trial.verdict == UNDECIDABLE and (
-      trial.kink or not trial.label.startswith("'")) for trial in found):
+  if any(trial.verdict == UNDECIDABLE and matters(trial) for trial in found):
     return UNDECIDABLE
   return RIGHT

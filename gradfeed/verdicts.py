@@ -1,0 +1,127 @@
+"""What a check reports: a verdict, numbers, findings."""
+
+from gradfeed import trials
+from gradfeed.findings import BAD, Page
+
+
+class Check(Page):
+  """What `check` returns: prints as a page, and holds the numbers.
+
+  Attributes:
+    verdict: "right", "wrong" or "undecidable".
+    summary: str, the sentence that goes with it.
+    findings: list of `Finding`, the worst first.
+    error: float, how far the gradient and the differences are apart at the
+      most, in units of the gradient; NaN where there are no differences.
+    tolerance: float, how far they may be, in the same units.
+    rows: list of dicts, one for each direction: direction, gradient,
+      difference, tolerance, verdict.
+    shares: dict from "zero", "nan", "inf", "denormal" to the share of the
+      gradient's elements that are it.
+    precision: "float64", or "session" where the differences are those of the
+      caller's graph as it is.
+    gradients: list of arrays, the gradient by each x.
+  """
+
+  def __init__(self, names, rows, found, shares, reasons, forward, gradients):
+    verdict, why = _verdict(found, reasons)
+    self.rows = rows
+    self.shares = shares
+    self.precision = "float64" if forward.is_double else "session"
+    self.gradients = gradients
+    settled = [row for row in rows if row["verdict"] != trials.UNDECIDABLE]
+    self.error = max([row["off"] for row in settled] or [float("nan")])
+    self.tolerance = max([row["allowed"] for row in settled] or [float("nan")])
+    told = "the gradient of {} by {} ".format(*names)
+    if verdict == trials.RIGHT:
+      told += "agrees with finite differences {}to within {:.0e}.".format(
+          "in float64 " if forward.is_double else "", self.tolerance)
+    elif verdict == trials.WRONG:
+      told += "is not the derivative."
+    else:
+      told += "cannot be told from finite differences: {}.".format(why)
+    super().__init__(verdict, told, found)
+
+  def to_dict(self):
+    """dict of what JSON can hold."""
+    return dict(
+        super().to_dict(), error=_number(self.error),
+        tolerance=_number(self.tolerance), shares=self.shares,
+        precision=self.precision, rows=[
+            {key: _number(value) for key, value in row.items()}
+            for row in self.rows])
+
+  def __str__(self):
+    lines = [super().__str__(), ""]
+    if self.rows:
+      width = max(len(row["direction"]) for row in self.rows)
+      lines.append("{}  {:>12}  {:>12}".format(
+          "along".ljust(width), "gradient", "differences"))
+      for row in self.rows:
+        lines.append("{}  {:>12.5g}  {:>12.5g}{}".format(
+            row["direction"].ljust(width), row["gradient"],
+            _shown(row), "" if row["verdict"] == trials.RIGHT else
+            "  " + row["verdict"]))
+      lines.append("")
+    lines.append("exact zeros {:.0%}, NaN {:.0%}, infinite {:.0%}, denormal "
+                 "{:.0%} of the gradient.".format(*[self.shares[key] for key in (
+                     "zero", "nan", "inf", "denormal")]))
+    return "\n".join(lines)
+
+  __repr__ = __str__
+
+
+def _verdict(found, reasons):
+  if any(finding.severity == BAD for finding in found):
+    return trials.WRONG, ""
+  if reasons:
+    return trials.UNDECIDABLE, reasons[0]
+  return trials.RIGHT, ""
+
+
+def _shown(row):
+  """The difference; 0 where it is lost in its own error."""
+  value = row["difference"]
+  return 0.0 if abs(value) <= row["tolerance"] else value
+
+
+def _number(value):
+  """`value` as JSON can hold it."""
+  if isinstance(value, str):
+    return value
+  return None if value != value or abs(value) == float("inf") else float(value)
+
+
+def off(trial):
+  """How far a gradient is off, in units of what it should be."""
+  size = max(trial.size, abs(trial.difference))
+  return abs(trial.gradient - trial.difference) / size if size else 0.0
+
+
+def percent(share):
+  return "{:.3g}%".format(100.0 * share)
+
+
+def named(direction):
+  """A direction in words."""
+  return direction.label
+
+
+def scaled(trial):
+  """(gradient, difference), those of the element where it is one."""
+  length = trial.direction.length or 1.0
+  return trial.gradient / length, trial.difference / length
+
+
+def row(trial, label):
+  """A trial as a row of the report, its numbers plain."""
+  length = trial.direction.length or 1.0
+  size = max(trial.size, abs(trial.difference))
+  gradient, difference = scaled(trial)
+  return {
+      "direction": label + trial.direction.label,
+      "gradient": float(gradient), "difference": float(difference),
+      "tolerance": float(trial.tolerance / length),
+      "off": float(off(trial)),
+      "allowed": float(trial.tolerance / size) if size else 0.0,
+      "verdict": trial.verdict}
