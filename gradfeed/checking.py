@@ -24,6 +24,11 @@ from gradfeed.findings import BAD, NOTE, WARNING, Finding
 #: A part of the derivative that is smaller than this is not told of.
 _SMALL = 1e-4
 
+#: How many roundings of y a gradient may be off, as it adds them up.
+_ROUNDINGS = 32.0
+
+_SATURATING = frozenset(["LogSoftmax", "Sigmoid", "Softmax", "Tanh"])
+
 #: Not many second derivatives: each is a sweep of gradients.
 _SECONDS = 2
 
@@ -110,14 +115,14 @@ class _Examination:
     self._count()
     if self._is_finite:
       self._first()
-      if self._order > 1:
+      if self._order > 1 and not any(f.severity == BAD for f in self._found):
         self._second()
       self._blocked()
       self._found += couplings.found(
           self._place, self._ys, self._dxs, self._held, self._seed)
     return verdicts.Check(
         self._names(), self._rows, self._found, self._shares, self._open,
-        self._forward, self._gradients)
+        self._forward, self._gradients, self._held.eps)
 
   def _names(self):
     return (tensors.describe_all(self._ys),
@@ -203,8 +208,8 @@ class _Examination:
               "In float64 it is up to {:.1e}: too small for {}.".format(
                   lost, self._raw[0].dtype.name) if lost else
               "y does not change there, or is saturated."),
-          "Differentiate what stands before it: logits in the place of "
-          "probabilities." if op is not None else
+          "Differentiate what it reads (logits in the place of "
+          "probabilities)." if op is not None and op.type in _SATURATING else
           "Take another x_t, or look whether y depends on x as it should.",
           [op.name] if op is not None else []))
 
@@ -224,7 +229,8 @@ class _Examination:
     found = trials.run(forward.differences(own), own, ways, eps)
     if own is self._gradients and self._held.eps > 1e-12:
       found = self._eased(found, own, self._dxs)
-    self._judge(found, "", 1)
+    self._judge([trial._replace(gradient=differences.inner(
+        self._gradients, trial.direction.arrays)) for trial in found], "", 1)
     verdict = trials.verdict_of(found)
     if precise is not None and verdict != trials.WRONG:
       self._compare(precise, verdict)
@@ -268,10 +274,10 @@ class _Examination:
     if self._is_own:
       op = blame.wrong_op(self._place, self._held, order, self._seed)
     return Finding(
-        "wrong", BAD, "The {} is off by {} ({}).".format(
+        "wrong", BAD, "The {} is off by {} along {}.".format(
             "second derivative" if order > 1 else "gradient",
             verdicts.percent(verdicts.off(worst)),
-            verdicts.named(worst.direction)),
+            worst.direction.label),
         "The gradient of {} '{}' is wrong.".format(op.type, op.name)
         if op is not None else "It says {:.6g}, the differences {:.6g}.".format(
             *verdicts.scaled(worst)),
@@ -283,8 +289,8 @@ class _Examination:
     if trial.kink is None:
       self._open.append("the differences do not settle")
       self._found.append(Finding(
-          "unsettled", WARNING, "The differences ({}{}) do not settle.".format(
-              label, verdicts.named(trial.direction)),
+          "unsettled", WARNING, "The {}differences along {} do not settle.".format(
+              label, trial.direction.label),
           "y is too rough, or rounded too much, for a derivative to be seen "
           "there.", "Build the model in float64, or take another x_t."))
       return
@@ -292,9 +298,9 @@ class _Examination:
     culprits = blame.kinks(self._place, self._held)[:2]
     length = trial.direction.length or 1.0
     self._found.append(Finding(
-        "kink", WARNING, "y has a kink at x_t: along {}{} its slope is {:.6g} "
+        "kink", WARNING, "y has a kink at x_t: along {} its {}slope is {:.6g} "
         "to one side and {:.6g} to the other.".format(
-            label, verdicts.named(trial.direction), trial.kink.left / length,
+            trial.direction.label, label, trial.kink.left / length,
             trial.kink.right / length),
         " ".join("{} '{}' {}.".format(op.type, op.name, told)
                  for op, told in culprits),
@@ -305,7 +311,8 @@ class _Examination:
   def _compare(self, precise, verdict):
     """The gradient as it is, element by element, against float64."""
     eps = max(self._held.eps, self._forward.eps)
-    apart, worst = _apart(self._gradients, precise, eps)
+    floors = self._floors(eps)
+    apart, worst = _apart(self._gradients, precise, eps, floors)
     if apart is None:
       return
     point, index = self._place.points[worst[0]], worst[1]
@@ -314,9 +321,10 @@ class _Examination:
         element, self._gradients[worst[0]][index], precise[worst[0]][index])
     others = [self._forward.gradients(xs) for xs in trials.nearby(
         self._place.values, self._held.eps, self._seed)]
-    spread = [np.max([np.abs(other[i] - precise[i]) for other in others], 0)
-              for i in range(len(precise))]
-    if _apart(self._gradients, precise, eps, spread)[0] is None:
+    floors = [floor + 30.0 * np.max([
+        np.abs(other[i] - precise[i]) for other in others], 0)
+              for i, floor in enumerate(floors)]
+    if _apart(self._gradients, precise, eps, floors)[0] is None:
       self._found.append(Finding(
           "rounding", WARNING, "The gradient depends on how x_t is rounded. " +
           told, "", "Build the model in float64, or take another x_t."))
@@ -328,9 +336,16 @@ class _Examination:
           "Build the model in float64."))
     elif verdict == trials.RIGHT:
       self._found.append(Finding(
-          "wrong", BAD, "The gradient is off by {:.3g}. ".format(apart) + told,
+          "wrong", BAD, "The gradient is off by {}. ".format(
+              verdicts.percent(apart)) + told,
           "The gradient that gradfeed builds is right.",
           "Use gradfeed.gradient(y, x)."))
+
+  def _floors(self, eps):
+    """For each x, what the rounding of y is as a part of a gradient."""
+    whole = sum(float(np.sum(np.abs(y))) for y in trials.broad(self._values))
+    return [_ROUNDINGS * eps * whole / differences.scale(value)
+            for value in trials.broad(self._place.values)]
 
   def _second(self):
     """Second derivatives times directions against differences of gradients."""
@@ -349,12 +364,13 @@ class _Examination:
       along = trials.broad([v for _, v in held])
       raw = trials.broad(place.sample(hv, held=held))
       precise = forward.seconds(place.values, along)
+      if precise is not None and not all(map(nonfinite.is_finite, precise)):
+        precise = None
       own, eps = (raw, self._held.eps) if precise is None else (
           precise, forward.eps)
-      if not all(map(nonfinite.is_finite, raw + own)):
-        self._found.append(Finding(
-            "nonfinite", BAD, "The second derivative is not finite.", "",
-            "Check the first derivative near x_t."))
+      if not all(map(nonfinite.is_finite, raw)):
+        self._found.append(nonfinite.finding(
+            place, self._ys, hv, raw, held))
         return
       gradients_at = (
           forward.gradients if forward.gradients(place.values) is not None else
@@ -446,7 +462,7 @@ def _listed(operations, one, many):
   return "{} {}".format(told, one if len(operations) == 1 else many).strip()
 
 
-def _apart(gradients, precise, eps, spread=None):
+def _apart(gradients, precise, eps, floors):
   """(how far apart, where) the element is that is too far, or (None, None)."""
   allowed = trials.relative(eps)
   worst, where = 0.0, None
@@ -454,9 +470,7 @@ def _apart(gradients, precise, eps, spread=None):
     if not np.size(g):
       continue
     least = 0.1 * float(np.sqrt(np.mean(np.abs(p) ** 2)))
-    limit = allowed * (np.abs(p) + least)
-    if spread is not None:
-      limit = limit + 30.0 * spread[i]
+    limit = allowed * (np.abs(p) + least) + floors[i]
     excess = np.abs(g - p) - limit
     index = np.unravel_index(int(np.argmax(excess)), np.shape(g))
     if excess[index] > max(worst, 0.0) and excess[index] > np.finfo(
@@ -465,4 +479,6 @@ def _apart(gradients, precise, eps, spread=None):
   if where is None:
     return None, None
   i, index = where
-  return float(np.abs(gradients[i][index] - precise[i][index])), where
+  size = max(np.abs(precise[i][index]), np.sqrt(np.mean(
+      np.abs(precise[i]) ** 2)), np.finfo(np.float32).tiny)
+  return float(np.abs(gradients[i][index] - precise[i][index]) / size), where

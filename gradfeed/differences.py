@@ -168,11 +168,11 @@ def directions(values, gradients, names, seed, randoms=3, largest=3, zeros=3):
   """
   generator = np.random.RandomState(seed)
   sizes = [scale(value) for value in values]
-  found = [Direction("along the gradient", [
+  found = [Direction("the gradient", [
       _along(g, length, generator)
       for g, length in zip(gradients, sizes)], None)]
   for k in range(randoms):
-    found.append(Direction("random {}".format(k + 1), [
+    found.append(Direction("direction {}".format(k + 1), [
         _random(value, length, generator)
         for value, length in zip(values, sizes)], None))
   weights = np.concatenate([

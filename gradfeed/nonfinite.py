@@ -42,13 +42,14 @@ _OF_SELECT = ("tf.where takes the other branch there, but the gradient of this "
 class Passes:
   """The values of all that is computed forth and back, at one point."""
 
-  def __init__(self, place, ys, dxs):
+  def __init__(self, place, ys, dxs, held=()):
     """Evaluates.
 
     Args:
       place: `sampling.Place`.
       ys: list of `tf.Tensor`.
       dxs: list of `tf.Tensor`, the gradients.
+      held: list of (tensor, array): placeholders that the gradients need.
     """
     self._graph = place.graph
     self._found = paths.ancestors(list(ys) + list(dxs), place.cut)
@@ -59,22 +60,24 @@ class Passes:
               not _tf.is_reference(t)]
     wanted += [t for t in map(_tensor_of, place.points) if t is not None]
     wanted = list({t.name: t for t in wanted}.values())
-    self._values = dict(zip([t.name for t in wanted], place.sample(wanted)))
+    self._values = dict(zip([t.name for t in wanted], place.sample(
+        wanted, held=held)))
 
   def _known(self, found):
     return [self._values[t.name] for t in found if t.name in self._values]
 
-  def origin(self, is_good):
+  def origin(self, is_good, gather=all):
     """(the op of the model to blame, the op and the array it shows in).
 
     Args:
       is_good: function from an array to whether nothing is wrong with it.
+      gather: `all` or `any`, of the inputs that have to be good.
     """
     first = None
     for name, op in self._found.items():
       outputs, inputs = self._known(op.outputs), self._known(op.inputs)
       bad = [array for array in outputs if not is_good(array)]
-      if not bad or not all(map(is_good, inputs)):
+      if not bad or not gather(map(is_good, inputs)):
         continue
       # What goes wrong on the way back is named by the op it is the way of.
       if name not in self._forth:
@@ -132,7 +135,7 @@ def is_finite(array):
   return bool(np.all(np.isfinite(array)))
 
 
-def finding(place, ys, dxs, gradients):
+def finding(place, ys, dxs, gradients, held=()):
   """What is found of a gradient, or a y, that is not finite.
 
   Args:
@@ -140,6 +143,7 @@ def finding(place, ys, dxs, gradients):
     ys: list of `tf.Tensor`.
     dxs: list of `tf.Tensor`.
     gradients: list of arrays, the values of `dxs`.
+    held: as in `Passes`.
 
   Returns:
     `findings.Finding`.
@@ -147,12 +151,12 @@ def finding(place, ys, dxs, gradients):
   rows = _rows(place, gradients)
   bad = sum(int(np.sum(~np.isfinite(g))) for g in gradients)
   count = sum(int(np.size(g)) for g in gradients)
-  what = ("{} of {} elements of the gradient are NaN or infinite{}.".format(
-      bad, count, ", in row{} {} of x_t".format(
+  what = ("{} of {} elements of the {} are NaN or infinite{}.".format(
+      bad, count, "second derivative" if held else "gradient", ", in row{} {} of x_t".format(
           "s" if len(rows) > 1 else "", _listed(rows)) if rows else "")
           if bad else "y is not finite.")
   try:
-    passes = Passes(place, ys, dxs)
+    passes = Passes(place, ys, dxs, held)
   except (tf.errors.OpError, errors.GradfeedError):
     passes = None
   found = passes and passes.origin(is_finite)
@@ -191,7 +195,7 @@ def vanished(place, ys, dxs):
   """The op of the model that makes the gradient zero, or None."""
   try:
     found = Passes(place, ys, dxs).origin(
-        lambda array: bool(np.any(array)) or not np.size(array))
+        lambda array: bool(np.any(array)) or not np.size(array), any)
   except (tf.errors.OpError, errors.GradfeedError):
     return None
-  return found and found[1] is not found[0] and found[0] or None
+  return found[0] if found and found[0] is not found[1] else None

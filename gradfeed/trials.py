@@ -18,8 +18,9 @@ _SPREAD = 30.0
 _USEFUL = 0.02
 
 #: One direction: what the gradient says, what the differences say; how far
-#: they may be apart; the size of what the gradient adds up there; why it is
-#: undecidable: a kink, or the error of the difference.
+#: they may be apart; the size of what the gradient adds up there, 0 where that
+#: is lost in the rounding of y; why it is undecidable: a kink, or the error of
+#: the difference.
 Trial = collections.namedtuple("Trial", [
     "direction", "gradient", "difference", "tolerance", "size", "verdict",
     "kink", "error"])
@@ -125,7 +126,9 @@ def judge(direction, expected, slope, size, allowed, source):
     verdict = UNDECIDABLE
   elif not abs(slope.value - expected) <= tolerance:
     verdict = WRONG
-  return Trial(direction, expected, slope.value, tolerance, size, verdict,
+  is_seen = max(size, abs(slope.value)) > source.unseen
+  return Trial(direction, expected, slope.value, tolerance,
+               size if is_seen else 0.0, verdict,
                slope if has_kink else None, slope.error)
 
 

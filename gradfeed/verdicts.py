@@ -23,7 +23,9 @@ class Check(Page):
     gradients: list of arrays, the gradient by each x.
   """
 
-  def __init__(self, names, rows, found, shares, reasons, forward, gradients):
+  def __init__(self, names, rows, found, shares, reasons, forward, gradients,
+               eps):
+    least = max(1e-6, 100.0 * eps)  # The same on every machine.
     verdict, why = _verdict(found, reasons)
     self.rows = rows
     self.shares = shares
@@ -35,7 +37,8 @@ class Check(Page):
     told = "the gradient of {} by {} ".format(*names)
     if verdict == trials.RIGHT:
       told += "agrees with finite differences {}to within {:.0e}.".format(
-          "in float64 " if forward.is_double else "", self.tolerance)
+          "in float64 " if forward.is_double else "",
+          max(self.tolerance, least))
     elif verdict == trials.WRONG:
       told += "is not the derivative."
     else:
@@ -94,17 +97,16 @@ def _number(value):
 
 def off(trial):
   """How far a gradient is off, in units of what it should be."""
-  size = max(trial.size, abs(trial.difference))
-  return abs(trial.gradient - trial.difference) / size if size else 0.0
+  return _over(abs(trial.gradient - trial.difference), trial)
+
+
+def _over(number, trial):
+  size = trial.size and max(trial.size, abs(trial.difference))
+  return number / size if size else 0.0
 
 
 def percent(share):
-  return "{:.3g}%".format(100.0 * share)
-
-
-def named(direction):
-  """A direction in words."""
-  return direction.label
+  return "{:.2g}%".format(100.0 * share)
 
 
 def scaled(trial):
@@ -116,12 +118,11 @@ def scaled(trial):
 def row(trial, label):
   """A trial as a row of the report, its numbers plain."""
   length = trial.direction.length or 1.0
-  size = max(trial.size, abs(trial.difference))
   gradient, difference = scaled(trial)
   return {
       "direction": label + trial.direction.label,
       "gradient": float(gradient), "difference": float(difference),
       "tolerance": float(trial.tolerance / length),
       "off": float(off(trial)),
-      "allowed": float(trial.tolerance / size) if size else 0.0,
+      "allowed": float(_over(trial.tolerance, trial)),
       "verdict": trial.verdict}
