@@ -21,9 +21,10 @@ FINE_STEPS = tuple(2.0 ** -8 * _RATIO ** -k for k in range(11))
 COARSE_STEPS = tuple(2.0 ** -1 * _RATIO ** -k for k in range(7))
 
 #: A slope at a point: its value; a bound on the error, infinite if no estimate
-#: was finite; whether the slopes on both sides differ; and these.
+#: was finite; whether the slopes on both sides differ; whether they do not come
+#: closer to each other where the value was taken, as after a jump; and these.
 Slope = collections.namedtuple(
-    "Slope", ["value", "error", "has_kink", "left", "right"])
+    "Slope", ["value", "error", "has_kink", "is_rough", "left", "right"])
 
 #: A direction to move in: a label for people, one array for each x; along a
 #: single element, how far it moves, else None.
@@ -108,8 +109,11 @@ class _Table:
   def slope(self):
     value, error, place = self._best()
     jump = self._jumps[place]
-    return Slope(value, error, self._has_kink(value), value - 0.5 * jump,
-                 value + 0.5 * jump)
+    is_rough = place > 0 and abs(jump) > max(
+        0.6 * abs(self._jumps[place - 1]),
+        16.0 * self._floor() / self._steps[place])
+    return Slope(value, error, self._has_kink(value), is_rough,
+                 value - 0.5 * jump, value + 0.5 * jump)
 
   def _has_kink(self, value):
     """Whether the slopes on both sides stay apart as the steps shrink."""

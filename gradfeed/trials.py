@@ -121,7 +121,7 @@ def judge(direction, expected, slope, size, allowed, source):
   jump = abs(slope.right - slope.left)
   has_kink = slope.has_kink and jump > allowed and slope.error < 0.1 * jump
   verdict = RIGHT
-  if has_kink or not slope.error <= max(
+  if has_kink or slope.is_rough and jump > allowed or not slope.error <= max(
       _USEFUL * max(size, abs(slope.value)), source.unseen):
     verdict = UNDECIDABLE
   elif not abs(slope.value - expected) <= tolerance:
