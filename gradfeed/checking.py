@@ -389,7 +389,7 @@ class _Examination:
       if precise is None and eps > 1e-12:
         found = self._eased(found, own, hv, held)
       self._judge(found, "second {}: ".format(k + 1), 2)
-      if trials.verdict_of(found) == trials.WRONG:
+      if trials.verdict_of(found) != trials.RIGHT:
         return
 
   def _blocked(self):

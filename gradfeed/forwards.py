@@ -73,6 +73,8 @@ class Forward:
     """
     self._values = values
     self._shapes = [np.shape(y) for y in expected]
+    self._whole = sum(float(np.sum(np.abs(y)))
+                      for y in trials.broad(expected))
     if self._double is not None and not self._agrees(expected):
       self._double = None
       self._set_native_eps()
@@ -151,7 +153,7 @@ class Forward:
     """
     return trials.Differences(
         lambda xs: [g * v for g, v in zip(gradients_at(xs), directions)],
-        self._place.values, seconds, self.eps, self.rounds)
+        self._place.values, seconds, self.eps, self.rounds, self._whole)
 
 
 def weighed(ys, weights):

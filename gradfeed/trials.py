@@ -42,7 +42,7 @@ class Differences:
     unseen: float, slopes that are lost in these.
   """
 
-  def __init__(self, f, values, gradients, eps, rounds):
+  def __init__(self, f, values, gradients, eps, rounds, hidden=0.0):
     """Prepares.
 
     Args:
@@ -52,6 +52,7 @@ class Differences:
         by them.
       eps: float, the rounding of the numbers that `f` computes with.
       rounds: function from a list of float64 arrays to what `f` can take.
+      hidden: float, the size of numbers that its values are the rest of.
     """
     self._f = f
     self._values = [_broad(value) for value in values]
@@ -59,8 +60,8 @@ class Differences:
     self._rounds = rounds
     self._steps = (differences.FINE_STEPS if eps < 1e-12
                    else differences.COARSE_STEPS)
-    self.noise = eps * sum(
-        float(np.sum(np.abs(_broad(y)))) for y in f(rounds(self._values)))
+    self.noise = eps * (hidden + sum(
+        float(np.sum(np.abs(_broad(y)))) for y in f(rounds(self._values))))
     self.unseen = self.noise * (1e6 if eps < 1e-12 else 100.0)
 
   def slope(self, direction, goal):
