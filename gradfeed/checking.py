@@ -2,35 +2,22 @@
 
 import numpy as np
 
-from gradfeed import blame
+from gradfeed import comparing
 from gradfeed import couplings
-from gradfeed import curvatures
 from gradfeed import derivatives
-from gradfeed import differences
 from gradfeed import errors
 from gradfeed import forwards
 from gradfeed import holding
-from gradfeed import memos
 from gradfeed import nonfinite
+from gradfeed import omissions
 from gradfeed import sampling
 from gradfeed import sessions
 from gradfeed import tensors
 from gradfeed import trials
 from gradfeed import verdicts
-from gradfeed import _tf
-from gradfeed._tf import tf
-from gradfeed.findings import BAD, NOTE, WARNING, Finding
-
-#: A part of the derivative that is smaller than this is not told of.
-_SMALL = 1e-4
-
-#: How many roundings of y a gradient may be off, as it adds them up.
-_ROUNDINGS = 32.0
+from gradfeed.findings import NOTE, WARNING, Finding
 
 _SATURATING = frozenset(["LogSoftmax", "Sigmoid", "Softmax", "Tanh"])
-
-#: Not many second derivatives: each is a sweep of gradients.
-_SECONDS = 2
 
 
 def check(y, x, x_t, session=None, feed_dict=None, gradient=None, order=1,
@@ -114,19 +101,25 @@ class _Examination:
     self._repeat()
     self._count()
     if self._is_finite:
-      self._first()
-      if self._order > 1 and not any(f.severity == BAD for f in self._found):
-        self._second()
-      self._blocked()
+      if not self._open:
+        compared = comparing.Comparison(
+            self._place, self._ys, self._dxs, self._held, self._forward,
+            self._gradients, self._is_own, self._seed)
+        compared.first(self._values)
+        if self._order > 1 and not compared.is_wrong:
+          compared.second()
+        self._rows, self._open = compared.rows, compared.reasons
+        self._found += compared.found
+      if not self._open:
+        self._found += omissions.found(
+            self._place, self._held, self._forward, self._freer,
+            self._gradients, self._seed)
       self._found += couplings.found(
           self._place, self._ys, self._dxs, self._held, self._seed)
     return verdicts.Check(
-        self._names(), self._rows, self._found, self._shares, self._open,
-        self._forward, self._gradients, self._held.eps)
-
-  def _names(self):
-    return (tensors.describe_all(self._ys),
-            tensors.describe_all(self._place.points))
+        tensors.describe_all(self._ys), tensors.describe_all(
+            self._place.points), self._rows, self._found, self._shares,
+        self._open, self._forward, self._gradients, self._held.eps)
 
   def _sample(self):
     """One run for all that has to belong together."""
@@ -175,7 +168,8 @@ class _Examination:
       return
     self._found.append(Finding(
         "repeatability", WARNING, "The same run twice gives other numbers.",
-        "{} new ones at each run.".format(_listed(drawing, "draws", "draw"))
+        "{} new ones at each run.".format(
+            verdicts.listed(drawing, "draws", "draw"))
         if drawing else "Something between x and y has a state.",
         "Feed the numbers, or switch that off (keep_prob: 1.0, "
         "is_training: False)." if drawing else "Look for functions in Python.",
@@ -213,220 +207,6 @@ class _Examination:
           "Take another x_t, or look whether y depends on x as it should.",
           [op.name] if op is not None else []))
 
-  def _first(self):
-    """The gradient against differences, and against itself in float64."""
-    if self._open:
-      return
-    place, forward = self._place, self._forward
-    precise = forward.gradients(place.values)
-    if precise is not None and not all(map(nonfinite.is_finite, precise)):
-      precise = None
-    own = precise if self._is_own and precise is not None else self._gradients
-    ways = differences.directions(
-        trials.broad(place.values), own,
-        [point.name for point in place.points], self._seed)
-    eps = self._held.eps if own is self._gradients else forward.eps
-    found = trials.run(forward.differences(own), own, ways, eps)
-    if own is self._gradients and self._held.eps > 1e-12:
-      found = self._eased(found, own, self._dxs)
-    self._judge([trial._replace(gradient=differences.inner(
-        self._gradients, trial.direction.arrays)) for trial in found], "", 1)
-    verdict = trials.verdict_of(found)
-    if precise is not None and verdict != trials.WRONG:
-      self._compare(precise, verdict)
-
-  def _eased(self, found, own, targets, held=()):
-    """Where rounding x explains it, a trial is not wrong."""
-    if trials.verdict_of(found) != trials.WRONG:
-      return found
-    others = [trials.broad(self._place.sample(
-        targets, self._rounded(xs), held)) for xs in trials.nearby(
-            self._place.values, self._held.eps, self._seed)]
-    return trials.eased(found, own, others)
-
-  def _rounded(self, xs):
-    return [np.asarray(x, own.dtype)
-            for x, own in zip(xs, self._place.values)]
-
-  def _judge(self, found, label, order):
-    """Takes the trials into the report."""
-    self._rows += [verdicts.row(trial, label) for trial in found]
-    verdict = trials.verdict_of(found)
-    if verdict == trials.WRONG:
-      self._found.append(self._wrong(found, label, order))
-    elif verdict == trials.UNDECIDABLE:
-      self._undecidable([trial for trial in found if trials.matters(trial) and
-                         trial.verdict == trials.UNDECIDABLE][0], label)
-
-  def _wrong(self, found, label, order):
-    worst = max((trial for trial in found if trial.verdict == trials.WRONG),
-                key=verdicts.off)
-    inside = self._held.loose_stops
-    if inside and order == 1:
-      self._open.append("a tf.stop_gradient inside of a loop or a function")
-      return Finding(
-          "blocked", WARNING, "The gradient and the differences are apart by "
-          "{}.".format(verdicts.percent(verdicts.off(worst))),
-          "{} in a loop or a function, where it cannot be told what is "
-          "meant.".format(_listed(inside, "stops it", "stop it")),
-          "", [op.name for op in inside])
-    op = None
-    if self._is_own:
-      op = blame.wrong_op(self._place, self._held, order, self._seed)
-    return Finding(
-        "wrong", BAD, "The {} is off by {} along {}.".format(
-            "second derivative" if order > 1 else "gradient",
-            verdicts.percent(verdicts.off(worst)),
-            worst.direction.label),
-        "The gradient of {} '{}' is wrong.".format(op.type, op.name)
-        if op is not None else "It says {:.6g}, the differences {:.6g}.".format(
-            *verdicts.scaled(worst)),
-        "Write this op from others, or correct the gradient that is registered "
-        "for it." if op is not None else "",
-        [op.name] if op is not None else [])
-
-  def _undecidable(self, trial, label):
-    if trial.kink is None:
-      self._open.append("the differences do not settle")
-      self._found.append(Finding(
-          "unsettled", WARNING, "The {}differences along {} do not settle.".format(
-              label, trial.direction.label),
-          "y is too rough, or rounded too much, for a derivative to be seen "
-          "there.", "Build the model in float64, or take another x_t."))
-      return
-    self._open.append("y has a kink there")
-    culprits = blame.kinks(self._place, self._held)[:2]
-    length = trial.direction.length or 1.0
-    self._found.append(Finding(
-        "kink", WARNING, "y has a kink at x_t: along {} its {}slope is {:.6g} "
-        "to one side and {:.6g} to the other.".format(
-            trial.direction.label, label, trial.kink.left / length,
-            trial.kink.right / length),
-        " ".join("{} '{}' {}.".format(op.type, op.name, told)
-                 for op, told in culprits),
-        "There is no derivative; TensorFlow gives {:.6g}. Take another x_t, "
-        "or be content with that.".format(trial.gradient / length),
-        [op.name for op, _ in culprits]))
-
-  def _compare(self, precise, verdict):
-    """The gradient as it is, element by element, against float64.
-
-    What gradfeed built is the same in float64, so that all there is between
-    them is rounding. A gradient of the caller's may be anything.
-    """
-    eps = max(self._held.eps, self._forward.eps)
-    apart, worst = _apart(self._gradients, precise, eps, self._floors(eps))
-    if apart is None:
-      return
-    point, index = self._place.points[worst[0]], worst[1]
-    element = "'{}'[{}]".format(point.name, ", ".join(map(str, index)))
-    told = "At {} it is {:.6g}, and {:.6g} in float64.".format(
-        element, self._gradients[worst[0]][index], precise[worst[0]][index])
-    if self._is_own or not self._is_systematic(precise, worst):
-      self._found.append(Finding(
-          "rounding", WARNING, "Rounding errors are {} of the gradient. ".format(
-              verdicts.percent(apart)) + told, "The same ops in float64 have "
-          "the derivative.", "Build the model in float64, or take another "
-          "x_t."))
-      self._open.append("it is lost in rounding errors")
-    elif verdict == trials.RIGHT:
-      self._found.append(Finding(
-          "wrong", BAD, "The gradient is off by {}. ".format(
-              verdicts.percent(apart)) + told,
-          "The gradient that gradfeed builds is right.",
-          "Use gradfeed.gradient(y, x)."))
-
-  def _is_systematic(self, precise, worst):
-    """Whether an element is off in the same way near x_t, or by chance."""
-    i, index = worst
-    off = self._gradients[i][index] - precise[i][index]
-    for xs in trials.nearby(self._place.values, self._held.eps, self._seed):
-      xs = self._rounded(xs)
-      one = trials.broad(self._place.sample(self._dxs, xs))[i][index]
-      other = self._forward.gradients(xs)[i][index]
-      if not abs(one - other - off) < 0.5 * abs(off):
-        return False
-    return True
-
-  def _floors(self, eps):
-    """For each x, what the rounding of y is as a part of a gradient."""
-    whole = sum(float(np.sum(np.abs(y))) for y in trials.broad(self._values))
-    return [_ROUNDINGS * eps * whole / differences.scale(value)
-            for value in trials.broad(self._place.values)]
-
-  def _second(self):
-    """Second derivatives times directions against differences of gradients."""
-    place, forward = self._place, self._forward
-    with memos.memo_of(place.graph).lock:
-      vs = [memos.once(place.graph, ("direction", point.name),
-                       lambda point=point: _direction(point))
-            for point in place.points]
-    hv = curvatures.hvp(self._ys, self._xs, vs)
-    base = trials.broad(place.values)
-    names = [point.name for point in place.points]
-    for k in range(_SECONDS):
-      along = differences.directions(
-          base, self._gradients, names, self._seed + k)[k].arrays
-      held = list(zip(vs, self._rounded(along)))
-      along = trials.broad([v for _, v in held])
-      raw = trials.broad(place.sample(hv, held=held))
-      precise = forward.seconds(place.values, along)
-      if precise is not None and not all(map(nonfinite.is_finite, precise)):
-        precise = None
-      own, eps = (raw, self._held.eps) if precise is None else (
-          precise, forward.eps)
-      if not all(map(nonfinite.is_finite, raw)):
-        self._found.append(nonfinite.finding(
-            place, self._ys, hv, raw, held))
-        return
-      gradients_at = (
-          forward.gradients if forward.gradients(place.values) is not None else
-          lambda xs: trials.broad(place.sample(self._dxs, xs)))
-      ways = differences.directions(
-          base, own, names, self._seed, randoms=2, largest=2, zeros=2)
-      found = trials.run(forward.differences_of(gradients_at, along, own), own,
-                         ways, eps)
-      if precise is None and eps > 1e-12:
-        found = self._eased(found, own, hv, held)
-      self._judge(found, "second {}: ".format(k + 1), 2)
-      if trials.verdict_of(found) != trials.RIGHT:
-        return
-
-  def _blocked(self):
-    """What the gradient leaves out, seen in the differences."""
-    held = self._held
-    groups = [group for group in (held.hidden, held.meant) if group]
-    if self._open:
-      return
-    own = self._gradients
-    ways = differences.directions(
-        trials.broad(self._place.values), own,
-        [point.name for point in self._place.points], self._seed)[:3]
-    for group, freer in zip(groups, self._freer):
-      with_it, without = [
-          [source.slope(way, source.unseen) for way in ways] for source in (
-              freer.differences(own), self._forward.differences(own))]
-      left_out = [(abs(a.value - b.value), abs(a.value)) for a, b in zip(
-          with_it, without) if abs(a.value - b.value) > 10.0 * (
-              a.error + b.error) + _SMALL * abs(a.value)]
-      if not left_out:
-        continue
-      share = sum(part for part, _ in left_out) / max(
-          sum(whole for _, whole in left_out), np.finfo(float).tiny)
-      ops = list(dict.fromkeys(held.told_by(op) for op in group))
-      is_meant = group is held.meant
-      self._found.append(Finding(
-          "blocked", WARNING if is_meant else BAD,
-          "The gradient leaves out what goes through {}: {} of how y "
-          "changes.".format(_listed(ops, "", ""), verdicts.percent(share)),
-          "The model says so." if is_meant else
-          "No gradient passes {}.".format(
-              "it" if len(ops) == 1 else "them"),
-          "" if is_meant else "Write it from ops of TensorFlow, or give it a "
-          "gradient (tf.custom_gradient).",
-          [op.name for op in ops], share=share))
-
-
 def _resolved(gradient, place):
   leaves = [tensors.read_of(tensors.resolve(leaf, place.graph, "gradient"))
             for leaf in tensors.flatten(gradient)]
@@ -436,11 +216,6 @@ def _resolved(gradient, place):
         "There has to be one for each.",
         "Pass gradient= in the structure of x.")
   return leaves
-
-
-def _direction(point):
-  with _tf.building(point.graph):
-    return tf.placeholder(point.dtype, point.shape, name="direction")
 
 
 def _split(items, count):
@@ -459,33 +234,3 @@ def _is_near(one, other):
 
 def _share(flags):
   return float(np.mean(flags)) if np.size(flags) else 0.0
-
-
-def _listed(operations, one, many):
-  """The first of some ops in words, with a verb."""
-  told = ", ".join("{} '{}'".format(op.type, op.name) for op in operations[:3])
-  if len(operations) > 3:
-    told += " and {} more".format(len(operations) - 3)
-  return "{} {}".format(told, one if len(operations) == 1 else many).strip()
-
-
-def _apart(gradients, precise, eps, floors):
-  """(how far apart, where) the element is that is too far, or (None, None)."""
-  allowed = trials.relative(eps)
-  worst, where = 0.0, None
-  for i, (g, p) in enumerate(zip(gradients, precise)):
-    if not np.size(g):
-      continue
-    least = 0.1 * float(np.sqrt(np.mean(np.abs(p) ** 2)))
-    limit = allowed * (np.abs(p) + least) + floors[i]
-    excess = np.abs(g - p) - limit
-    index = np.unravel_index(int(np.argmax(excess)), np.shape(g))
-    if excess[index] > max(worst, 0.0) and excess[index] > np.finfo(
-        np.float32).tiny:
-      worst, where = float(excess[index]), (i, tuple(map(int, index)))
-  if where is None:
-    return None, None
-  i, index = where
-  size = max(np.abs(precise[i][index]), np.sqrt(np.mean(
-      np.abs(precise[i]) ** 2)), np.finfo(np.float32).tiny)
-  return float(np.abs(gradients[i][index] - precise[i][index]) / size), where

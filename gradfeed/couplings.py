@@ -4,7 +4,6 @@ import numpy as np
 
 from gradfeed import errors
 from gradfeed import findings
-from gradfeed import paths
 from gradfeed import rows as rows_lib
 from gradfeed import tensors
 from gradfeed import trials

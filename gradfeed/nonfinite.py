@@ -114,7 +114,8 @@ class Passes:
   def is_hidden(self, op):
     """Whether a `tf.where` of the model chooses between `op` and others."""
     below = paths.descendants(
-        {name: self._found[name] for name in self._forth}, (), False, [op.name])
+        {name: self._found[name] for name in self._forth}, (), False,
+        [op.name])
     return any(self._found[name].type in _SELECTING for name in below)
 
 
@@ -151,10 +152,12 @@ def finding(place, ys, dxs, gradients, held=()):
   rows = _rows(place, gradients)
   bad = sum(int(np.sum(~np.isfinite(g))) for g in gradients)
   count = sum(int(np.size(g)) for g in gradients)
-  what = ("{} of {} elements of the {} are NaN or infinite{}.".format(
-      bad, count, "second derivative" if held else "gradient", ", in row{} {} of x_t".format(
-          "s" if len(rows) > 1 else "", _listed(rows)) if rows else "")
-          if bad else "y is not finite.")
+  what = "y is not finite."
+  if bad:
+    what = "{} of {} elements of the {} are NaN or infinite{}.".format(
+        bad, count, "second derivative" if held else "gradient",
+        ", in row{} {} of x_t".format(
+            "s" if len(rows) > 1 else "", _listed(rows)) if rows else "")
   try:
     passes = Passes(place, ys, dxs, held)
   except (tf.errors.OpError, errors.GradfeedError):

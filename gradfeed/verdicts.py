@@ -23,7 +23,7 @@ class Check(Page):
     gradients: list of arrays, the gradient by each x.
   """
 
-  def __init__(self, names, rows, found, shares, reasons, forward, gradients,
+  def __init__(self, ys, xs, rows, found, shares, reasons, forward, gradients,
                eps):
     least = max(1e-6, 100.0 * eps)  # The same on every machine.
     verdict, why = _verdict(found, reasons)
@@ -34,7 +34,7 @@ class Check(Page):
     settled = [row for row in rows if row["verdict"] != trials.UNDECIDABLE]
     self.error = max([row["off"] for row in settled] or [float("nan")])
     self.tolerance = max([row["allowed"] for row in settled] or [float("nan")])
-    told = "the gradient of {} by {} ".format(*names)
+    told = "the gradient of {} by {} ".format(ys, xs)
     if verdict == trials.RIGHT:
       told += "agrees with finite differences {}to within {:.0e}.".format(
           "in float64 " if forward.is_double else "",
@@ -46,7 +46,11 @@ class Check(Page):
     super().__init__(verdict, told, found)
 
   def to_dict(self):
-    """dict of what JSON can hold."""
+    """The report as data.
+
+    Returns:
+      dict of what JSON can hold.
+    """
     return dict(
         super().to_dict(), error=_number(self.error),
         tolerance=_number(self.tolerance), shares=self.shares,
@@ -66,9 +70,9 @@ class Check(Page):
             _shown(row), "" if row["verdict"] == trials.RIGHT else
             "  " + row["verdict"]))
       lines.append("")
-    lines.append("exact zeros {:.0%}, NaN {:.0%}, infinite {:.0%}, denormal "
-                 "{:.0%} of the gradient.".format(*[self.shares[key] for key in (
-                     "zero", "nan", "inf", "denormal")]))
+    lines.append(
+        "exact zeros {zero:.0%}, NaN {nan:.0%}, infinite {inf:.0%}, denormal "
+        "{denormal:.0%} of the gradient.".format(**self.shares))
     return "\n".join(lines)
 
   __repr__ = __str__
@@ -106,7 +110,8 @@ def _over(number, trial):
 
 
 def percent(share):
-  return "{:.2g}%".format(100.0 * share)
+  """A share in words, to two digits."""
+  return ("{:.0f}%" if share > 0.99 else "{:.2g}%").format(100.0 * share)
 
 
 def scaled(trial):
@@ -126,3 +131,11 @@ def row(trial, label):
       "off": float(off(trial)),
       "allowed": float(_over(trial.tolerance, trial)),
       "verdict": trial.verdict}
+
+
+def listed(operations, one="", many=""):
+  """The first of some ops in words, with a verb."""
+  told = ", ".join("{} '{}'".format(op.type, op.name) for op in operations[:3])
+  if len(operations) > 3:
+    told += " and {} more".format(len(operations) - 3)
+  return "{} {}".format(told, one if len(operations) == 1 else many).strip()

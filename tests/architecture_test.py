@@ -17,8 +17,8 @@ _PACKAGE = os.path.join(_ROOT, "gradfeed")
 
 #: From the ground up. A module imports only from floors below its own.
 FLOORS = [
-    ("ground: what, why, fix", ["errors", "findings"]),
-    ("ground: TensorFlow, memory", ["_tf", "memos"]),
+    ("ground: what, why, fix", ["differences", "errors", "findings"]),
+    ("ground: TensorFlow, memory", ["_tf", "memos", "trials"]),
     ("nodes: what no process but one knows", ["unknown_gradients"]),
     ("names and nodes", [
         "tensors", "lifting", "inlining", "lists", "own_gradients",
@@ -28,7 +28,8 @@ FLOORS = [
     ("graphs: what is there", [
         "feeds", "outputs", "paths", "sessions"]),
     ("graphs: what is found out", [
-        "blockers", "bodies", "known", "parts", "requirements", "wrongs"]),
+        "blockers", "bodies", "known", "parts", "requirements", "widening",
+        "wrongs"]),
     ("graphs: orders, rules for rows", [
         "orders", "row_rules", "ways"]),
     ("graphs: rows", ["reductions", "rows"]),
@@ -48,6 +49,10 @@ FLOORS = [
     ("values: once", ["evaluations"]),
     ("values, a few at a time", ["chunks"]),
     ("values", ["functions"]),
+    ("values: in float64, and as they are", ["doubling", "sampling"]),
+    ("values: y of x alone", ["forwards", "holding"]),
+    ("values: what is found", ["blame", "couplings", "nonfinite", "verdicts"]),
+    ("values: compared", ["comparing", "omissions"]),
     ("uses: formats", [
         "formats.__init__", "formats.files", "formats.fitting", "keras_models",
         "progress", "rebatching"]),
@@ -56,14 +61,14 @@ FLOORS = [
         "formats.archives", "formats.columns", "formats.records"]),
     ("uses: what is read and written", [
         "blocks", "models", "points", "sinks"]),
-    ("uses", ["diagnosis", "inventories", "streaming"]),
+    ("uses", ["checking", "diagnosis", "inventories", "streaming"]),
     ("the package", ["__init__"]),
     ("commands: their parts", [
         "commands.__init__", "commands.apps", "commands.classifier",
         "commands.choices", "commands.sources", "commands.tables",
         "commands.values"]),
-    ("commands", ["commands.at", "commands.demo", "commands.explain",
-                  "commands.inspect"]),
+    ("commands", ["commands.at", "commands.check", "commands.demo",
+                  "commands.explain", "commands.inspect"]),
     ("processes", ["__main__"]),
 ]
 

@@ -1,0 +1,106 @@
+"""Holds the gradient of a model at a value against finite differences.
+
+Reads a model (a frozen graph, a checkpoint with its graph, or a SavedModel) and
+a NumPy file (.npy) with a value of x, and tells whether dy/dx there is right:
+the verdict, the numbers beside each other, and what else was found: NaN and the
+op that it comes from, rows that depend on each other, parts that no gradient
+passes. The exit status is 1 where the gradient is wrong.
+
+A file of points as `gradfeed at` takes it will do: where it does not have the
+shape of x, its first row is the value.
+
+  gradfeed check --graph=model.pb --y=logits:0 --x=input:0 --points=x_t.npy
+"""
+
+import numpy as np
+from absl import flags
+
+from gradfeed import errors
+from gradfeed import tensors
+from gradfeed.checking import check
+from gradfeed.commands import sources
+from gradfeed.commands.at import parse_feeds
+from gradfeed.points import load_points
+
+#: The flags that have to be given.
+REQUIRED = ("graph", "y", "x", "points")
+
+FLAGS = flags.FlagValues()
+_load = sources.define(FLAGS)
+_Y = flags.DEFINE_string(
+    "y", None, "The tensor that is differentiated, such as logits:0. All its "
+    "elements are summed, unless --y_index chooses one.", flag_values=FLAGS)
+_Y_INDEX = flags.DEFINE_integer(
+    "y_index", None, "Take this element of the last axis of y (the class).",
+    flag_values=FLAGS)
+_X = flags.DEFINE_string(
+    "x", None, "The tensor that y is differentiated by: an input or any layer.",
+    flag_values=FLAGS)
+_POINTS = flags.DEFINE_string(
+    "points", None, "The .npy file with the value of x.", flag_values=FLAGS)
+_FEED = flags.DEFINE_multi_string(
+    "feed", None, "NAME=VALUE: the value of another tensor, such as "
+    "keep_prob:0=1.0 or labels:0=[0,1] or mask:0=mask.npy", flag_values=FLAGS)
+_ORDER = flags.DEFINE_enum(
+    "order", "1", ["1", "2"], "2 to check second derivatives as well.",
+    flag_values=FLAGS)
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "The seed of the random directions.", lower_bound=0,
+    flag_values=FLAGS)
+_FORMAT = flags.DEFINE_enum(
+    "format", "text", ["text", "json"], "How to print it.", flag_values=FLAGS)
+
+
+def main():
+  """Prints the report; 1 where the gradient is wrong, else 0."""
+  points = load_points(_POINTS.value)
+  with _load() as model:
+    graph = model.graph
+    x = tensors.resolve(_X.value, graph, "--x")
+    y = _element(tensors.resolve(_Y.value, graph, "--y").tensor)
+    report = check(
+        y, x.tensor, value_at(x, points), model.session,
+        parse_feeds(_FEED.value or [], graph), order=int(_ORDER.value),
+        seed=_SEED.value)
+  print(report.to_json() if _FORMAT.value == "json" else report)
+  return 1 if report.is_bad else 0
+
+
+def _element(y):
+  if _Y_INDEX.value is None:
+    return y
+  try:
+    with y.graph.as_default():
+      return y[..., _Y_INDEX.value]
+  except ValueError:
+    raise errors.ArgumentError(
+        "--y_index={} is not an element of {}.".format(
+            _Y_INDEX.value, tensors.describe(y)),
+        "The last axis of y has the classes, counted from 0.",
+        "Choose one of these, or leave --y_index out.") from None
+
+
+def value_at(x, points):
+  """The value of `x` in a file: all of it, or its first row.
+
+  Args:
+    x: `tensors.Point`.
+    points: array.
+
+  Returns:
+    array.
+
+  Raises:
+    ArgumentError: nothing of it fits.
+  """
+  candidates = [points]
+  if np.ndim(points) and len(points):
+    candidates += [points[0], points[:1]]
+  for value in candidates:
+    if x.shape.is_compatible_with(np.shape(value)):
+      return np.array(value)
+  raise errors.ArgumentError(
+      "--points has the shape {}, which is no value of {}.".format(
+          tensors.format_shape(np.shape(points)), tensors.describe(x)),
+      "Neither the whole of it nor its first row fits.",
+      "Save a value of the shape of x (np.save).")
