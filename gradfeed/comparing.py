@@ -171,8 +171,8 @@ class Comparison:
           "rounding", WARNING,
           "Rounding errors are {} of the gradient. ".format(
               verdicts.percent(apart)) + told,
-          "The same ops in float64 have the derivative.", "Build the model in float64, or take another "
-          "x_t."))
+          "The same ops in float64 have the derivative.",
+          "Build the model in float64, or take another x_t."))
       self.reasons.append("it is lost in rounding errors")
     elif verdict == trials.RIGHT:
       self.found.append(Finding(

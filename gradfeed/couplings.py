@@ -53,6 +53,7 @@ def found(place, ys, dxs, held, seed):
 
 
 def _is_batch(point, value):
+  """Whether the first axis is one of any length, over what may be examples."""
   return point.shape.ndims and point.shape.as_list()[0] is None and (
       np.ndim(value) > 0)
 
@@ -61,6 +62,8 @@ def _count(place):
   """How many rows x_t has; 0 where it is no batch."""
   counts = {len(value) for point, value in zip(place.points, place.values)
             if _is_batch(point, value)}
+  if place.has_sparse:
+    return 0
   return counts.pop() if len(counts) == 1 else 0
 
 
@@ -104,7 +107,7 @@ def _coupled(place, ys, held):
       if _is_batch(point, value) and op is None:
         try:
           how, suspect = rows_lib.coupling(
-              [y], point.tensor, held.trace.path)
+              [y], point.tensor, held.dependent())
         except (ValueError, IndexError, KeyError):
           continue
         op = suspect if how == "coupled" else None

@@ -90,6 +90,11 @@ class Held:
             if name in self.trace.path and name in self._valued and
             name not in self._inside]
 
+  def dependent(self):
+    """dict from name to op, of those whose values depend on those of x."""
+    return {name: op for name, op in self._found.items()
+            if name in self._valued}
+
   def told_by(self, op):
     """The op that cuts the path, where `op` only reads what is left of it."""
     seen = set()

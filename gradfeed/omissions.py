@@ -45,7 +45,7 @@ def found(place, held, forward, freer, gradients, seed):
 
 def _share(all_of_it, without):
   """The share of the slopes that is missing; 0 where nothing is sure to be."""
-  left_out = [(abs(a.value - b.value), abs(a.value))
+  left_out = [(abs(a.value - b.value), max(abs(a.value), abs(b.value)))
               for a, b in zip(all_of_it, without)
               if abs(a.value - b.value) > 10.0 * (a.error + b.error) +
               _SMALL * abs(a.value)]

@@ -30,6 +30,7 @@ class Place:
     values: list of arrays, one for each point, of exactly its dtype.
     cut: set of the names of all that gets a value.
     fed: list of (leaf, value), the other feeds.
+    has_sparse: bool, whether an x is sparse: its values are no rows.
     session: what stands for a session.
   """
 
@@ -50,6 +51,7 @@ class Place:
     fed = functions.resolve_feeds(feed_dict, graph, leaves)
     self.fed = [fed[key] for key in sorted(fed)]
     self.points, self.values = [], []
+    self.has_sparse = any(isinstance(leaf, tensors.Sparse) for leaf in leaves)
     given = tensors.flatten_as(x, x_t, "x_t")
     for leaf, value in zip(leaves, given):
       self._take(leaf, value)
