@@ -4,6 +4,7 @@ import numpy as np
 
 from gradfeed import comparing
 from gradfeed import couplings
+from gradfeed import culprits
 from gradfeed import derivatives
 from gradfeed import errors
 from gradfeed import forwards
@@ -86,7 +87,7 @@ class _Examination:
     self._is_own = gradient is None
     built, dxs = (derivatives.value_and_gradient(ys, self._xs)
                   if self._is_own else (ys, _resolved(gradient, place)))
-    self._ys, self._dxs = built, dxs
+    self._asked, self._ys, self._dxs = ys, built, dxs
     place.require_steady(dxs)
     self._order = order
     self._seed = seed
@@ -117,7 +118,7 @@ class _Examination:
       self._found += couplings.found(
           self._place, self._ys, self._dxs, self._held, self._seed)
     return verdicts.Check(
-        tensors.describe_all(self._ys), tensors.describe_all(
+        tensors.describe_all(self._asked), tensors.describe_all(
             self._place.points), self._rows, self._found, self._shares,
         self._open, self._forward, self._gradients, self._held.eps)
 
@@ -169,11 +170,11 @@ class _Examination:
     self._found.append(Finding(
         "repeatability", WARNING, "The same run twice gives other numbers.",
         "{} new ones at each run.".format(
-            verdicts.listed(drawing, "draws", "draw"))
+            culprits.listed(drawing, "draws", "draw"))
         if drawing else "Something between x and y has a state.",
         "Feed the numbers, or switch that off (keep_prob: 1.0, "
         "is_training: False)." if drawing else "Look for functions in Python.",
-        [op.name for op in drawing]))
+        culprits.names(drawing)))
     if self._held.loose or not drawing:
       self._open.append("the same run twice gives other numbers")
 
@@ -198,14 +199,14 @@ class _Examination:
       self._found.append(Finding(
           "zero", WARNING, "Every element of the gradient is exactly 0.",
           "{}{}".format(
-              "{} '{}' makes it so. ".format(op.type, op.name) if op else "",
+              "{} makes it so. ".format(culprits.told(op)) if op else "",
               "In float64 it is up to {:.1e}: too small for {}.".format(
                   lost, self._raw[0].dtype.name) if lost else
               "y does not change there, or is saturated."),
           "Differentiate what it reads (logits in the place of "
           "probabilities)." if op is not None and op.type in _SATURATING else
           "Take another x_t, or look whether y depends on x as it should.",
-          [op.name] if op is not None else []))
+          [culprits.name(op)] if op is not None else []))
 
 def _resolved(gradient, place):
   leaves = [tensors.read_of(tensors.resolve(leaf, place.graph, "gradient"))

@@ -4,6 +4,7 @@ import numpy as np
 
 from gradfeed import _tf
 from gradfeed import blame
+from gradfeed import culprits
 from gradfeed import curvatures
 from gradfeed import differences
 from gradfeed import memos
@@ -110,8 +111,8 @@ class Comparison:
           "blocked", WARNING, "The gradient and the differences are apart by "
           "{}.".format(verdicts.percent(verdicts.off(worst))),
           "{} in a loop or a function, where it cannot be told what is "
-          "meant.".format(verdicts.listed(inside, "stops it", "stop it")),
-          "", [op.name for op in inside])
+          "meant.".format(culprits.listed(inside, "stops it", "stop it")),
+          "", culprits.names(inside))
     op = None
     if self._is_own:
       op = blame.wrong_op(self._place, self._held, order, self._seed)
@@ -120,12 +121,12 @@ class Comparison:
             "second derivative" if order > 1 else "gradient",
             verdicts.percent(verdicts.off(worst)),
             worst.direction.label),
-        "The gradient of {} '{}' is wrong.".format(op.type, op.name)
+        "The gradient of {} is wrong.".format(culprits.told(op))
         if op is not None else "It says {:.6g}, the differences {:.6g}.".format(
             *verdicts.scaled(worst)),
         "Write this op from others, or correct the gradient that is registered "
         "for it." if op is not None else "",
-        [op.name] if op is not None else [])
+        [culprits.name(op)] if op is not None else [])
 
   def _undecidable(self, trial, label):
     if trial.kink is None:
@@ -138,18 +139,18 @@ class Comparison:
           "there.", "Build the model in float64, or take another x_t."))
       return
     self.reasons.append("y has a kink there")
-    culprits = blame.kinks(self._place, self._held)[:2]
+    kinks = blame.kinks(self._place, self._held)[:2]
     length = trial.direction.length or 1.0
     self.found.append(Finding(
         "kink", WARNING, "y has a kink at x_t: along {} its {}slope is {:.6g} "
         "to one side and {:.6g} to the other.".format(
             trial.direction.label, label, trial.kink.left / length,
             trial.kink.right / length),
-        " ".join("{} '{}' {}.".format(op.type, op.name, told)
-                 for op, told in culprits),
+        " ".join("{} {}.".format(culprits.told(op), told)
+                 for op, told in kinks),
         "There is no derivative; TensorFlow gives {:.6g}. Take another x_t, "
         "or be content with that.".format(trial.gradient / length),
-        [op.name for op, _ in culprits]))
+        culprits.names(op for op, _ in kinks)))
 
   def _compare(self, precise, verdict, values):
     """The gradient as it is, element by element, against float64.

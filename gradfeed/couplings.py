@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from gradfeed import culprits
 from gradfeed import errors
 from gradfeed import findings
 from gradfeed import rows as rows_lib
@@ -113,11 +114,11 @@ def _coupled(place, ys, held):
         op = suspect if how == "coupled" else None
   return findings.Finding(
       "coupled", findings.WARNING, "The gradient of a row depends on other "
-      "rows of x_t.", "" if op is None else "{} '{}' reads all rows for "
-      "one.".format(op.type, op.name),
+      "rows of x_t.", "" if op is None else "{} reads all rows for one.".format(
+          culprits.told(op)),
       "Evaluate the model as it runs outside of training "
       "(is_training=False), or one row at a time.",
-      [op.name] if op is not None else [])
+      [culprits.name(op)] if op is not None else [])
 
 
 def _with_rows(ys, held):

@@ -8,6 +8,7 @@ numbers nothing but zeros.
 import numpy as np
 
 from gradfeed import _tf
+from gradfeed import culprits
 from gradfeed import errors
 from gradfeed import findings
 from gradfeed import parts
@@ -171,14 +172,14 @@ def finding(place, ys, dxs, gradients, held=()):
   read = passes.inputs_at(op, array)
   if not read and op is not shows:
     read = passes.inputs_at(shows, array)
-  why = "The first op to blame is {} '{}'{}{}.".format(
-      op.type, op.name, "" if op is shows else " (its gradient)",
+  why = "The first op to blame is {}{}{}.".format(
+      culprits.told(op), "" if op is shows else " (its gradient)",
       ": " + read if read else "")
   fix = _CURES.get(op.type, "Keep what it reads away from there.")
   if bad and passes.is_hidden(op):
     fix = _OF_SELECT
   return findings.Finding("nonfinite", findings.BAD, what, why, fix,
-                          [op.name], rows=rows)
+                          [culprits.name(op)], rows=rows)
 
 
 def _rows(place, gradients):

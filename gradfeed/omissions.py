@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from gradfeed import culprits
 from gradfeed import differences
 from gradfeed import trials
 from gradfeed import verdicts
@@ -59,8 +60,8 @@ def _finding(held, operations, share):
   return Finding(
       "blocked", WARNING if is_meant else BAD,
       "The gradient leaves out what goes through {}: {} of how y "
-      "changes.".format(verdicts.listed(ops), verdicts.percent(share)),
+      "changes.".format(culprits.listed(ops), verdicts.percent(share)),
       "The model says so." if is_meant else "No gradient passes {}.".format(
           "it" if len(ops) == 1 else "them"),
       "" if is_meant else "Write it from ops of TensorFlow, or give it a "
-      "gradient (tf.custom_gradient).", [op.name for op in ops], share=share)
+      "gradient (tf.custom_gradient).", culprits.names(ops), share=share)

@@ -131,11 +131,3 @@ def row(trial, label):
       "off": float(off(trial)),
       "allowed": float(_over(trial.tolerance, trial)),
       "verdict": trial.verdict}
-
-
-def listed(operations, one="", many=""):
-  """The first of some ops in words, with a verb."""
-  told = ", ".join("{} '{}'".format(op.type, op.name) for op in operations[:3])
-  if len(operations) > 3:
-    told += " and {} more".format(len(operations) - 3)
-  return "{} {}".format(told, one if len(operations) == 1 else many).strip()

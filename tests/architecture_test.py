@@ -49,7 +49,8 @@ FLOORS = [
     ("values: once", ["evaluations"]),
     ("values, a few at a time", ["chunks"]),
     ("values", ["functions"]),
-    ("values: in float64, and as they are", ["doubling", "sampling"]),
+    ("values: in float64, and as they are", [
+        "culprits", "doubling", "sampling"]),
     ("values: y of x alone", ["forwards", "holding"]),
     ("values: what is found", ["blame", "couplings", "nonfinite", "verdicts"]),
     ("values: compared", ["comparing", "omissions"]),
