@@ -131,6 +131,7 @@ class _Examination:
     targets = self._dxs + self._ys
     for forward in [self._forward] + self._freer:
       targets = targets + forward.sources
+    self._targets = targets
     results = self._place.sample(targets, strict=True)
     self._raw, results = _split(results, len(self._dxs))
     self._values, results = _split(results, len(self._ys))
@@ -157,7 +158,7 @@ class _Examination:
 
   def _repeat(self):
     """Twice the same?"""
-    again = self._place.sample(self._dxs + self._ys)
+    again = self._place.sample(self._targets, strict=True)
     pairs = list(zip(list(self._raw) + list(self._values), again))
     if all(_same_bits(*pair) for pair in pairs):
       return
