@@ -103,7 +103,7 @@ class Comparison:
 
   def _wrong(self, found, label, order):
     worst = max((trial for trial in found if trial.verdict == trials.WRONG),
-                key=verdicts.off)
+                key=lambda trial: round(verdicts.off(trial), 3))
     inside = self._held.loose_stops
     if inside and order == 1:
       self.reasons.append("a tf.stop_gradient inside of a loop or a function")

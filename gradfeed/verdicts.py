@@ -105,7 +105,10 @@ def off(trial):
 
 
 def _over(number, trial):
-  size = trial.size and max(trial.size, abs(trial.difference))
+  # The size is that of the gradient which may itself be off.
+  size = trial.size and max(
+      trial.size - abs(trial.gradient - trial.difference),
+      abs(trial.difference))
   return number / size if size else 0.0
 
 
