@@ -72,7 +72,7 @@ def _is_wrong(place, op, values, order, seed):
   alone = sampling.Place(
       place.graph, moved, [values[t.name] for t in moved], place.session,
       {t: values[name] for name, t in others.items()})
-  forward = forwards.Forward(alone, ys, [])
+  forward = forwards.Forward(alone, ys, [], remember=False)
   given = [values[y.name] for y in ys]
   forward.bind([values[t.name] for t in forward.sources], given)
   generator = np.random.RandomState(seed)

@@ -20,23 +20,24 @@ class Forward:
     why: str, why it is not in float64; or None.
   """
 
-  def __init__(self, place, ys, held):
+  def __init__(self, place, ys, held, remember=True):
     """Prepares; the copy is made once.
 
     Args:
       place: `sampling.Place`.
       ys: list of `tf.Tensor`.
       held: list of `tf.Tensor` that keep their values.
+      remember: bool, whether the copy is kept with the graph.
     """
     self._place = place
     self._ys = ys
     self._held = held
-    self._double, self.why = self._copy()
+    self._double, self.why = self._copy(remember)
     self.sources = list(held) + (
         self._double.sources if self._double is not None else [])
     self._set_native_eps()
 
-  def _copy(self):
+  def _copy(self, remember):
     names = {t.name for t in self._held} | (
         self._place.cut - {point.name for point in self._place.points})
     key = ("double", tuple(y.name for y in self._ys),
@@ -50,7 +51,7 @@ class Forward:
       except errors.GradfeedError as error:
         return None, error.why
 
-    return memos.once(self._place.graph, key, build)
+    return memos.once(self._place.graph, key, build) if remember else build()
 
   def _set_native_eps(self):
     if self._double is not None:
