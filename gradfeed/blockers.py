@@ -28,13 +28,15 @@ class Blocker:
       numbers, the one that made these of floating ones.
     reason: STOP, RIGHT, FLAT or HIDDEN.
     outer: the op of the graph whose function they are in, or None.
+    dead: list of the inputs of `op` where it ends, if others have gradients.
   """
 
-  def __init__(self, op, culprit, reason, outer=None):
+  def __init__(self, op, culprit, reason, outer=None, dead=()):
     self.op = op
     self.culprit = culprit
     self.reason = reason
     self.outer = outer
+    self.dead = list(dead)
 
   def told(self):
     """str: type, name, line and place of the culprit."""
@@ -50,6 +52,9 @@ class Blocker:
   def finding(self):
     """The `Finding` for a gradient that goes on elsewhere."""
     what, why, fix = _SENTENCES["choice" if self.is_choice else self.reason]
+    if self.dead and self.culprit is self.op:
+      what = "{{}} passes no gradient to {}.".format(
+          ", ".join("'{}'".format(t.name) for t in self.dead))
     after = self.op.outputs[0].name if self.op.outputs else ""
     light = self.is_choice or self.reason == RIGHT
     return findings.Finding(
@@ -115,7 +120,8 @@ def found(trace, outer=None):
   for op, inputs in _ends(trace):
     culprit = _culprit(op, inputs, trace)
     blocking.setdefault(culprit.name, Blocker(
-        op, culprit, _reason(culprit, held), outer))
+        op, culprit, _reason(culprit, held), outer,
+        inputs if op.name in trace.path and op.type not in _ZERO else ()))
   return list(blocking.values())
 
 

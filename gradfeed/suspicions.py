@@ -1,5 +1,6 @@
 """Constructions that give a right derivative of what was not meant."""
 
+from gradfeed import errors
 from gradfeed import findings
 from gradfeed import origins
 from gradfeed import paths
@@ -149,12 +150,8 @@ def _coupled(y, x, trace):
     part = paths.Trace([batch], [x.tensor]).path
     verdict, op = rows.coupling([batch], x.tensor, part)
     if verdict == "coupled":
+      error = errors.coupled_rows(*map(tensors.describe, (batch, x, op)))
       yield findings.Finding(
-          "coupled", findings.WARNING,
-          "A row of {} depends on other rows of {} than its own.".format(
-              tensors.describe(batch), tensors.describe(x)),
-          "{} '{}'{} reads all rows for one.".format(
-              op.type, op.name, origins.told_with_line(op)),
-          "Evaluate the model as it runs outside of training "
-          "(is_training=False), or one row at a time.",
-          [op.name, batch.name], op=op.name, type=op.type)
+          "coupled", findings.WARNING, error.what, error.why, error.fix,
+          [op.name, batch.name], op=op.name, type=op.type,
+          line=origins.made_at(op))

@@ -346,6 +346,20 @@ def _s14_layers():
   return y, x
 
 
+def _s14_towers():
+  x = tf.placeholder(tf.float64, [None, 2])
+  first, second = (tf.tanh(x) for _ in range(2))
+  tf.add(first, second)
+  return first, x
+
+
+def _s14_heads():
+  x, other = (tf.placeholder(tf.float64, [None, 2], name) for name in "xz")
+  y = tf.tanh(x)
+  tf.tanh(other * 2.0)
+  return y, x
+
+
 def _s18_softmax():
   x = _rows()
   chances = tf.nn.softmax(x)
@@ -486,6 +500,7 @@ _HEALTHY = [
     ("s9_stitch", _s9_healthy), ("s13_same_shape", _s13_healthy),
     ("s13_pairs", _s13_pairs), ("s13_features", _s13_features),
     ("s14_last", _s14_last), ("s14_layers", _s14_layers),
+    ("s14_towers", _s14_towers), ("s14_heads", _s14_heads),
     ("s18_stable", _s18_healthy), ("one_class", _one_class),
 ]
 
@@ -654,6 +669,11 @@ class FactsTest(graphs.GraphTest):
     self.assertEqual(page.verdict, "differentiable", page)
     for other in (w, parts, sparse):
       self.assertEqual(gf.explain(y, other).verdict, "differentiable")
+
+  def test_the_input_that_has_no_gradient(self):
+    y, x = _s5_betainc()
+    found, = self._details(gf.explain(y, x), "blocked")
+    self.assertIn("passes no gradient to 'x:0'", found.what)
 
   def test_the_way_that_is_shown_has_a_gradient(self):
     x = _number()
