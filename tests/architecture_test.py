@@ -64,6 +64,7 @@ FLOORS = [
         "blocks", "models", "points", "sinks"]),
     ("uses", ["checking", "diagnosis", "inventories", "streaming"]),
     ("the package", ["__init__"]),
+    ("commands: their words", ["commands.completion"]),
     ("commands: their parts", [
         "commands.__init__", "commands.apps", "commands.classifier",
         "commands.choices", "commands.sources", "commands.tables",

@@ -12,6 +12,7 @@ import gradfeed
 from gradfeed import _tf
 from gradfeed import errors
 from gradfeed._tf import tf
+from gradfeed.commands import completion
 
 _HELP = ("--help", "-help", "--helpshort", "-helpshort", "-h")
 _FULL_HELP = ("--helpfull", "-helpfull")
@@ -35,7 +36,9 @@ Commands:
 {}
 
 `gradfeed COMMAND --help` tells the flags of a command.
-`gradfeed --version` tells the versions of gradfeed and TensorFlow.""".format(
+`gradfeed --version` tells the versions of gradfeed and TensorFlow.
+`eval "$(gradfeed --completion=bash)"` completes all of this in bash, as
+--completion=zsh does in zsh; kept in a file, it is there at once.""".format(
     "\n".join("  {:<8} {}".format(*item) for item in sorted(COMMANDS.items())))
 
 
@@ -57,11 +60,29 @@ def main(argv):
     print("gradfeed {}, TensorFlow {}".format(
         gradfeed.__version__, _tf.VERSION))
     sys.exit(0)
+  if name.split("=")[0] == "--completion":
+    _print_completion(name.partition("=")[2])
+    sys.exit(0)
   if name not in COMMANDS:
     print("gradfeed: there is no command '{}'.\n\n{}".format(name, USAGE),
           file=sys.stderr)
     sys.exit(2)
-  run(importlib.import_module("gradfeed.commands." + name), argv)
+  run(_module(name), argv)
+
+
+def _module(name):
+  """The module of a command."""
+  return importlib.import_module("gradfeed.commands." + name)
+
+
+def _print_completion(shell):
+  if shell not in completion.SHELLS:
+    print("gradfeed: there is no completion for '{}'.\nTry: {}".format(
+        shell, " or ".join("gradfeed --completion=" + known
+                           for known in completion.SHELLS)), file=sys.stderr)
+    sys.exit(2)
+  sys.stdout.write(completion.script(shell, {
+      name: (tells, _module(name).FLAGS) for name, tells in COMMANDS.items()}))
 
 
 def run(module, argv):
