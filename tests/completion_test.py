@@ -92,12 +92,10 @@ class BashTest(folders.FolderTest):
   def test_every_command_as_a_process(self):
     """Starts gradfeed once, and then no more."""
     done = subprocess.run(
-        ["bash", "--norc", "-c", 'eval "$(python scripts/gradfeed '
+        ["bash", "--norc", "-c", 'eval "$("$PYTHON" scripts/gradfeed '
          '--completion=bash)"\nPATH=\n' + _ASK, "bash", "gradfeed", ""],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        universal_newlines=True, cwd=_ROOT, env=dict(os.environ, PATH=(
-            os.path.dirname(sys.executable) + os.pathsep +
-            os.environ["PATH"])))
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=_ROOT,
+        universal_newlines=True, env=dict(os.environ, PYTHON=sys.executable))
     self.assertEqual((done.returncode, done.stderr), (0, ""))
     self.assertContainsSubset(apps.COMMANDS, done.stdout.split("\n"))
 

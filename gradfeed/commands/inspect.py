@@ -1,9 +1,9 @@
 """Shows what is in a model: what to name as x and y, what to feed.
 
 Reads a frozen graph (.pb, .pbtxt), a checkpoint with its graph (.meta, or its
-directory) or the directory of a SavedModel, and lists candidates for x and y,
-the other placeholders, signatures, variables, loops, and ops that draw numbers,
-wait, or change variables.
+directory), the directory of a SavedModel or a model of Keras 2 (.h5), and lists
+candidates for x and y, the other placeholders, signatures, variables, loops,
+and ops that draw numbers, wait, or change variables.
 
   gradfeed inspect --graph=model.pb
 """
