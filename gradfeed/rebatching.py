@@ -51,7 +51,8 @@ def rebatched(f, values, forms=None):
       rows that differ: two at least, better are some from all over the data.
     forms: list with "bare", "one", "many" or "shared" for each input, as
       `formats.fitting.way_of` tells them, or None: those whose first axis is
-      1 (or of any size) have rows along it, and the value of any other is shared.
+      1 (or of any size) have rows along it, and the value of any other is
+      shared.
 
   Returns:
     `Rebatched`, or None: no way leads to one that gives the same, or there are

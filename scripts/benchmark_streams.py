@@ -110,7 +110,8 @@ def _streamed(x, dx, folder, chunk):
   before, start = benchmark_workers.memory()[0], time.perf_counter()
   largest = [before or 0]
   report = gf.stream(
-      f, os.path.join(folder, "points.npy"), out, chunk=chunk, progress=lambda *unused: largest.append(
+      f, os.path.join(folder, "points.npy"), out, chunk=chunk,
+      progress=lambda *unused: largest.append(
           benchmark_workers.memory()[0] or 0))
   seconds = time.perf_counter() - start
   return (report.rows / seconds, max(largest) - (before or 0),

@@ -67,8 +67,8 @@ FLOORS = [
     ("commands: their words", ["commands.completion"]),
     ("commands: their parts", [
         "commands.__init__", "commands.apps", "commands.classifier",
-        "commands.choices", "commands.sources", "commands.tables",
-        "commands.values"]),
+        "commands.choices", "commands.tables", "commands.values"]),
+    ("commands: what they have in common", ["commands.sources"]),
     ("commands", ["commands.at", "commands.check", "commands.demo",
                   "commands.explain", "commands.inspect"]),
     ("processes", ["__main__"]),

@@ -65,12 +65,12 @@ class CheckCommandTest(folders.FolderTest):
     self.assertNotIn("Traceback", done.stderr)
 
   def test_one_class(self):
-    done = self._check("chances:0", "--y_index=1")
+    done = self._check("chances:0", "--class_index=1")
     self.assertEqual(done.returncode, 0, done.stderr)
     self.assertIn("right: the gradient of 'strided_slice:0'", done.stdout)
-    done = self._check("chances:0", "--y_index=3")
+    done = self._check("chances:0", "--class_index=3")
     self.assertEqual(done.returncode, 1)
-    self.assertIn("--y_index=3 is not an element", done.stderr)
+    self.assertIn("--class_index=3 is not an element", done.stderr)
 
 
 class ValueTest(parameterized.TestCase):

@@ -310,7 +310,8 @@ class GalleryTest(CheckTest):
     label = queue.dequeue()
     with self.assertRaisesRegex(gf.MissingFeedError, label.name):
       gf.check(x * label, x, _ROWS)
-    self.assertClean(gf.check(x * label, x, _ROWS, feed_dict={label: [1, 2, 3]}))
+    self.assertClean(gf.check(
+        x * label, x, _ROWS, feed_dict={label: [1, 2, 3]}))
     self.assertEqual(self.session.run(queue.size()), 1)
 
   def test_s9_a_second_derivative_that_is_wrong_at_zero(self):

@@ -12,15 +12,15 @@ shape of x, its first row is the value.
   gradfeed check --graph=model.pb --y=logits:0 --x=input:0 --points=x_t.npy
 """
 
-import numpy as np
 from absl import flags
+import numpy as np
 
 from gradfeed import errors
 from gradfeed import tensors
 from gradfeed.checking import check
 from gradfeed.commands import sources
-from gradfeed.commands.at import parse_feeds
-from gradfeed.points import load_points
+from gradfeed.commands.values import parse_feeds
+from gradfeed.formats import arrays
 
 #: The flags that have to be given.
 REQUIRED = ("graph", "y", "x", "points")
@@ -29,10 +29,9 @@ FLAGS = flags.FlagValues()
 _load = sources.define(FLAGS)
 _Y = flags.DEFINE_string(
     "y", None, "The tensor that is differentiated, such as logits:0. All its "
-    "elements are summed, unless --y_index chooses one.", flag_values=FLAGS)
-_Y_INDEX = flags.DEFINE_integer(
-    "y_index", None, "Take this element of the last axis of y (the class).",
+    "elements are summed, unless --class_index chooses one.",
     flag_values=FLAGS)
+_element = sources.define_class(FLAGS)
 _X = flags.DEFINE_string(
     "x", None, "The tensor that y is differentiated by: an input or any layer.",
     flag_values=FLAGS)
@@ -53,7 +52,7 @@ _FORMAT = flags.DEFINE_enum(
 
 def main():
   """Prints the report; 1 where the gradient is wrong, else 0."""
-  points = load_points(_POINTS.value)
+  points = arrays.load(_POINTS.value)
   with _load() as model:
     graph = model.graph
     x = tensors.resolve(_X.value, graph, "--x")
@@ -64,20 +63,6 @@ def main():
         seed=_SEED.value)
   print(report.to_json() if _FORMAT.value == "json" else report)
   return 1 if report.is_bad else 0
-
-
-def _element(y):
-  if _Y_INDEX.value is None:
-    return y
-  try:
-    with y.graph.as_default():
-      return y[..., _Y_INDEX.value]
-  except ValueError:
-    raise errors.ArgumentError(
-        "--y_index={} is not an element of {}.".format(
-            _Y_INDEX.value, tensors.describe(y)),
-        "The last axis of y has the classes, counted from 0.",
-        "Choose one of these, or leave --y_index out.") from None
 
 
 def value_at(x, points):

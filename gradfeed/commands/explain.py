@@ -16,6 +16,7 @@ import subprocess
 from absl import flags
 
 from gradfeed import errors
+from gradfeed import tensors
 from gradfeed.commands import sources
 from gradfeed.diagnosis import explain
 
@@ -27,6 +28,7 @@ _load = sources.define(FLAGS)
 _Y = flags.DEFINE_list(
     "y", None, "The tensor that is differentiated, such as logits:0; or "
     "several, which are summed.", flag_values=FLAGS)
+_element = sources.define_class(FLAGS)
 _X = flags.DEFINE_list(
     "x", None, "The tensor that y is differentiated by, or several. Without, "
     "the floating placeholders that y depends on, or else the variables.",
@@ -48,7 +50,9 @@ def main():
   """Prints the page; 1 if there is no right gradient."""
   program = _dot_program() if _PNG.value else None
   with _load() as model, model.graph.as_default():
-    page = explain(_Y.value, _X.value or None)
+    page = explain([_element(tensors.resolve(
+        name, model.graph, "--y").tensor) for name in _Y.value],
+                   _X.value or None)
   print(page if _FORMAT.value == "text" else page.to_json())
   if _DOT.value:
     _write(_DOT.value, page.to_dot().encode())

@@ -1,8 +1,9 @@
-"""The flags that name a model, which commands have in common."""
+"""The flags that name a model and a class, which commands have in common."""
 
 from absl import flags
 
 from gradfeed import models
+from gradfeed.commands import choices
 
 # They are listed in the help of the command that has them.
 flags.disclaim_key_flags()
@@ -26,3 +27,18 @@ def define(flag_values):
       "tags", None, "The tags of the graph in a SavedModel that has several.",
       flag_values=flag_values)
   return lambda: models.load(graph.value, tags.value)
+
+
+def define_class(flag_values):
+  """Defines --class_index.
+
+  Args:
+    flag_values: `flags.FlagValues` of the command.
+
+  Returns:
+    function from y to the part of it that is differentiated.
+  """
+  index = flags.DEFINE_integer(
+      "class_index", None, "Take this element of the last axis of y (the "
+      "class).", flag_values=flag_values)
+  return lambda y: choices.element(y, index.value)

@@ -6,8 +6,8 @@ A reader gives rows of points. It has
 - `ways`: list of how a row of each becomes a value (`fitting.way_of`);
 - `count`: the number of rows, or None where it is not known before the end;
 - `read(start, end)`: a `fitting.Block`, with fewer rows at the end; where
-  `count` is None it is called for one block after the other, and `position` is the
-  number of rows that it has passed;
+  `count` is None it is called for one block after the other, and `position` is
+  the number of rows that it has passed;
 - `about()`: an estimate of the number of rows, or None;
 - `fingerprint()`: list of bytes that tell these rows from others;
 - `close()`.
