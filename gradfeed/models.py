@@ -8,12 +8,13 @@ import re
 from gradfeed import _tf
 from gradfeed import errors
 from gradfeed import keras_models
+from gradfeed import model_files
 from gradfeed import paths
 from gradfeed import tensors
 from gradfeed import unknown_gradients
 from gradfeed._tf import tf
 
-#: A signature of a SavedModel: dicts from the key of each input and output to
+#: A signature of a SavedModel, or of a model of Keras: dicts from the key of each input and output to
 #: its `tf.Tensor`, and the name of its method, such as
 #: "tensorflow/serving/predict".
 Signature = collections.namedtuple(
@@ -25,10 +26,7 @@ BESIDE = re.compile(
     r"(^|/)(gradients|save|report_uninitialized\w*)(_\d+)?/|^saver_filename:"
     r"|^gradfeed/")
 
-_KERAS = "Keras model"
 _SERVING = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
-_SAVED_MODEL = ("saved_model.pb", "saved_model.pbtxt")
-_TEXT_BEGINS = (b"node {", b"node{", b"versions {", b"library {")
 
 
 def load(path, tags=None, custom_gradients=None):
@@ -86,7 +84,7 @@ def load(path, tags=None, custom_gradients=None):
   path = os.fspath(path)
   if isinstance(tags, str):
     tags = [tags]
-  kind, place = _kind(path)
+  kind, place = model_files.kind_of(path)
   graph = tf.Graph()
   session = tf.Session(graph=graph)
   try:
@@ -122,7 +120,7 @@ class Model:
     self.session = session
     self.signatures = signatures
     self._defaults = contextlib.ExitStack()
-    if kind == _KERAS:  # It knows: layers leave more behind.
+    if kind == model_files.KERAS:  # It knows: layers leave more behind.
       self.inputs, self.outputs = [
           {t.name: t for t in named.values()}
           for named in signatures[_SERVING][:2]]
@@ -186,114 +184,8 @@ def _is_end(op):
           for user in t.consumers())
 
 
-def _kind(path):
-  """(kind, where to read it) of what `path` stands for."""
-  if os.path.isdir(path):
-    if any(os.path.exists(os.path.join(path, name)) for name in _SAVED_MODEL):
-      return "SavedModel", path
-    latest = tf.train.latest_checkpoint(path)
-    if latest is not None:
-      return "checkpoint", latest
-    raise errors.ModelFileError(
-        "There is no model in '{}'.".format(path),
-        "A directory of a model has a saved_model.pb, or a file named "
-        "'checkpoint' that names the latest one; it has {}.".format(
-            _listed(sorted(os.listdir(path)))),
-        "Name the model itself, such as '{}'.".format(
-            os.path.join(path, _likely(path) or "model.pb")))
-  if os.path.basename(path) in _SAVED_MODEL and os.path.exists(path):
-    return "SavedModel", os.path.dirname(path) or "."
-  if os.path.basename(path) == "checkpoint" and os.path.exists(path):
-    return _kind(os.path.dirname(path) or ".")
-  for end in (".meta", ".index"):
-    if path.endswith(end) and os.path.exists(path):
-      return "checkpoint", path[:-len(end)]
-  if os.path.exists(path + ".meta") or os.path.exists(path + ".index"):
-    return "checkpoint", path
-  if not os.path.exists(path):
-    raise errors.ModelFileError(
-        "There is no '{}'.".format(path),
-        "It is neither a file, nor a directory, nor the name of a checkpoint.",
-        "Look at the path; a relative one begins at '{}'.".format(os.getcwd()))
-  with open(path, "rb") as source:
-    is_hdf5 = source.read(len(keras_models.BEGINS)) == keras_models.BEGINS
-  return _KERAS if is_hdf5 else "frozen graph", path
-
-
-def _listed(names, most=5):
-  if not names:
-    return "nothing"
-  return ", ".join(map(repr, names[:most])) + (
-      " and {} more".format(len(names) - most) if len(names) > most else "")
-
-
-def _likely(path):
-  """A file in a directory that looks like a model, or None."""
-  for end in (".pb", ".pbtxt", ".meta"):
-    for name in sorted(os.listdir(path)):
-      if name.endswith(end):
-        return name
-  return None
-
-
-def read_graph_def(path):
-  """The GraphDef in a file, binary or in text.
-
-  Raises:
-    ModelFileError: it is none; says what it looks like.
-    OSError: the file cannot be read.
-  """
-  with open(path, "rb") as source:
-    content = source.read()
-  if content.lstrip().startswith(_TEXT_BEGINS):
-    graph_def = _parsed_text(path, content, tf.GraphDef)
-  else:
-    graph_def = _parsed(tf.GraphDef, content)
-  if graph_def is None or not graph_def.node or not all(
-      node.name and node.op for node in graph_def.node):
-    raise errors.ModelFileError(
-        "'{}' is not a frozen graph.".format(path), _looks_like(content),
-        "Pass the .meta of a checkpoint, the directory of a SavedModel, or a "
-        "GraphDef (.pb or .pbtxt) as tf.train.write_graph writes it.")
-  return graph_def
-
-
-def _parsed(message_class, content):
-  message = message_class()
-  try:
-    message.ParseFromString(content)
-  except Exception:  # Which class it is depends on the version of protobuf.
-    return None
-  return message
-
-
-def _parsed_text(path, content, message_class):
-  from google.protobuf import text_format  # pylint: disable=g-import-not-at-top
-  try:
-    return text_format.Parse(content.decode("utf-8"), message_class())
-  except (text_format.ParseError, UnicodeDecodeError) as error:
-    raise errors.ModelFileError(
-        "'{}' cannot be read.".format(path),
-        "It is a text that is no {}: {}.".format(
-            message_class.__name__, str(error).split("\n")[0].rstrip(".")),
-        "Write it again.") from None
-
-
-def _looks_like(content):
-  if not content:
-    return "It is empty."
-  if content.startswith(b"PK"):
-    return "It is a zip archive, as a '.keras' file of Keras is."
-  if content.startswith(b"\x93NUMPY"):
-    return "It is a NumPy array."
-  meta_graph = _parsed(tf.MetaGraphDef, content)
-  if meta_graph is not None and meta_graph.graph_def.node:
-    return "It is a MetaGraphDef, whose variables are in other files."
-  return "It is not a binary GraphDef."
-
-
 def _read_frozen(path, unused_session, unused_tags, custom_gradients):
-  graph_def = read_graph_def(path)
+  graph_def = model_files.read_graph_def(path)
   unknown_gradients.settle(graph_def, custom_gradients)
   with _told(path), _tf.arrays_of_v1():
     tf.import_graph_def(graph_def, name="")
@@ -326,7 +218,7 @@ def _read_checkpoint(prefix, session, unused_tags, custom_gradients):
 
 
 def _read_saved_model(directory, session, tags, custom_gradients):
-  chosen = _chosen(directory, _graphs_of(directory), tags)
+  chosen = _chosen(directory, model_files.graphs_of(directory), tags)
   with _told(directory), _tf.arrays_of_v1():
     loader = _tf.SavedModelLoader(directory)
     meta_graph = loader.get_meta_graph_def_from_tags(chosen)
@@ -349,25 +241,6 @@ def _read_keras(path, session, unused_tags, custom_gradients):
   inputs, outputs = keras_models.read(path, session)
   return {_SERVING: Signature(
       inputs, outputs, tf.saved_model.PREDICT_METHOD_NAME)}
-
-
-def _graphs_of(directory):
-  """The tags of each graph in a SavedModel, as sorted lists of str."""
-  path = next(path for path in (
-      os.path.join(directory, name) for name in _SAVED_MODEL)
-              if os.path.exists(path))
-  with open(path, "rb") as source:
-    content = source.read()
-  saved = (_parsed_text(path, content, _tf.SavedModel)
-           if path.endswith(".pbtxt") else _parsed(_tf.SavedModel, content))
-  if saved is None or not any(
-      meta_graph.graph_def.node for meta_graph in saved.meta_graphs):
-    raise errors.ModelFileError(
-        "'{}' is not a SavedModel.".format(path),
-        _looks_like(content) if not content else
-        "There is no graph in it, or it is damaged.",
-        "Save the model again.")
-  return [sorted(graph.meta_info_def.tags) for graph in saved.meta_graphs]
 
 
 def _chosen(directory, found, tags):
@@ -411,5 +284,8 @@ def _told(path):
         "See whether all of its files are there and whole.") from error
 
 
-_READERS = {"frozen graph": _read_frozen, "checkpoint": _read_checkpoint,
-            "SavedModel": _read_saved_model, _KERAS: _read_keras}
+_READERS = {
+    model_files.CHECKPOINT: _read_checkpoint,
+    model_files.FROZEN: _read_frozen,
+    model_files.KERAS: _read_keras,
+    model_files.SAVED_MODEL: _read_saved_model}

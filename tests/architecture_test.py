@@ -57,7 +57,7 @@ FLOORS = [
     ("uses: formats", [
         "formats.__init__", "formats.files", "formats.fitting", "keras_models",
         "progress", "rebatching"]),
-    ("uses: formats of arrays", ["formats.arrays"]),
+    ("uses: formats of arrays", ["formats.arrays", "model_files"]),
     ("uses: formats of rows", [
         "formats.archives", "formats.columns", "formats.records"]),
     ("uses: what is read and written", [

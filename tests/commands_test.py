@@ -14,7 +14,7 @@ import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
 from gradfeed import errors
-from gradfeed import models
+from gradfeed import model_files
 from gradfeed.commands import apps
 from gradfeed.commands import choices
 from gradfeed.commands import classifier
@@ -561,7 +561,7 @@ class RealModelsTest(parameterized.TestCase):
          norm) in _models_that_are_there():
       graph = tf.Graph()
       with graph.as_default():
-        tf.import_graph_def(models.read_graph_def(
+        tf.import_graph_def(model_files.read_graph_def(
             os.path.join(_MODELS, path)), name="")
       value = np.random.RandomState(0).uniform(low, 1, shape).astype(
           graph.get_tensor_by_name(x).dtype.as_numpy_dtype)
