@@ -14,8 +14,8 @@ from gradfeed import tensors
 from gradfeed import unknown_gradients
 from gradfeed._tf import tf
 
-#: A signature of a SavedModel, or of a model of Keras: dicts from the key of each input and output to
-#: its `tf.Tensor`, and the name of its method, such as
+#: A signature of a SavedModel, or of a model of Keras: dicts from the key of
+#: each input and output to its `tf.Tensor`, and the name of its method, such as
 #: "tensorflow/serving/predict".
 Signature = collections.namedtuple(
     "Signature", ["inputs", "outputs", "method"])
