@@ -43,10 +43,28 @@ def refusals(ops):
     (op, the `UnsupportedGraphError` that names it).
   """
   for op in ops:
-    if op.type in TYPES and op.type not in _CALL_TYPES:
+    if op.type in _CALL_TYPES:
+      # Of another call the nodes take the place, and are looked at there.
+      if _tf.has_gradient(op) and not is_foreign(op):
+        _check_body(op.graph, op.node_def, set())
+    elif op.type in TYPES:
       name = _own(op)
       if name.startswith(_REFUSING) or is_foreign(op):
         yield op, _refusal(op.name, name)
+
+
+def _check_body(graph, call, seen):
+  """Does so for the nodes in a function that TensorFlow differentiates."""
+  name = call.attr["f"].func.name
+  definition = _tf.function_definition(graph, name)
+  if name in seen or definition is None:
+    return
+  seen.add(name)
+  for node in definition.node_def:
+    if node.op in _CALL_TYPES:
+      _check_body(graph, node, seen)
+    elif node.op in TYPES and _is_foreign_node(graph, name, node):
+      raise _refusal(node.name, _named(node))
 
 
 def is_foreign(op):
@@ -83,9 +101,14 @@ def mark_nodes(graph, function):
   if name in memos.memo_of(graph).functions:
     return
   for node in function.node_def:
-    if node.op in TYPES and _counts(_named(node)) and (
-        _tf.was_node_imported(graph, name, node.name)):
+    if node.op in TYPES and _is_foreign_node(graph, name, node):
       _refuse(node)
+
+
+def _is_foreign_node(graph, function, node):
+  """`is_foreign` of the op that is a node of the function called so."""
+  return _counts(_named(node)) and _tf.was_node_imported(
+      graph, function, node.name)
 
 
 def settle(graph_def, given=None):

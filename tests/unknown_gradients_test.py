@@ -5,6 +5,7 @@ import itertools
 
 from absl.testing import parameterized
 import numpy as np
+import tensorflow
 import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
@@ -164,6 +165,31 @@ class ImportedByHandTest(_UnknownTest):
     tf.import_graph_def(graph_def, name="")
     with self.refused():
       gf.gradient("y:0", "x:0")
+
+  def test_s10_a_model_of_tf2_loaded_as_tf2_does(self):
+    """TF 2 restores the gradient; TF 1 takes one that has the same name."""
+    saved_models.save(self.path("tf2"), "custom_gradient")
+    model = tensorflow.compat.v2.saved_model.load(self.path("tf2"))
+    for function in self.graph._functions.values():
+      for op in function.graph.get_operations():
+        self.take_name(op)
+    x = tf.placeholder(tf.float64, [None, 3])
+    y = model.signatures["serving_default"](x=x)["y"]
+    if tf.__version__.startswith("1."):
+      with self.refused():
+        gf.gradient(y, x)
+    else:
+      f = gf.function(x, gf.gradient(y, x), self.session)
+      np.testing.assert_allclose(f([[1.0] * 3]), [[100.0] * 3])
+
+  def take_name(self, op):
+    """Registers a gradient under the name that an op counts on."""
+    if op.type == "IdentityN":
+      name = op.get_attr(_ATTRIBUTE).decode()
+      try:
+        tf.RegisterGradient(name)(lambda op, *g: [-7.0 * g[0], None])
+      except KeyError:
+        pass  # There is one.
 
   def test_names_that_do_not_count_are_the_callers(self):
     if not hasattr(ImportedByHandTest, "registered"):
