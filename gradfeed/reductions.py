@@ -71,9 +71,11 @@ class Sized:
       own, rows = self._sizes.of(tensor)[0], self._sizes.of(x.tensor)[0]
     except known.Unclear:
       return False
-    return own == rows or (
-        own.number == len(own.symbols) == 1 and trace.carries(
-            tensor.graph.get_tensor_by_name(own.symbols[0][0])))
+    if own == rows or own.number != 1 or len(own.symbols) != 1:
+      return own == rows
+    (name, _), = own.symbols
+    return name != x.name and trace.carries(
+        tensor.graph.get_tensor_by_name(name))
 
   def is_averaged(self, reduction, x):
     """Whether a mean is over a number of rows of `x` that is not known."""
@@ -81,12 +83,15 @@ class Sized:
       return False
     source = reduction.tensor
     try:
-      rows = set(self._sizes.of(x.tensor)[0].symbols)
+      rows, *others = [
+          set(size.symbols) for size in self._sizes.of(x.tensor)]
       axes = known.axes_of(reduction.op.inputs[1], known.rank_of(source))
       sizes = {axis: set(self._sizes.of(source)[axis].symbols)
                for axis in axes}
-      # Where the size cannot be followed, the first axis is taken for rows.
-      return any(rows & symbols or (not axis and (source.name, 0) in symbols)
+      # Where the size cannot be followed, or is followed to the labels, the
+      # first axis is taken for rows; unless it is another one of x.
+      return any(rows & symbols or (not axis and symbols and
+                                    symbols not in others)
                  for axis, symbols in sizes.items())
     except known.Unclear:
       return source.shape.ndims is None

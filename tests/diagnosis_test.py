@@ -53,6 +53,14 @@ def _s3_lost():
   return tf.reduce_mean(more, name="culprit"), x
 
 
+def _s3_of_labels():
+  x = _rows()
+  labels = tf.placeholder(tf.int64, [None], name="labels")
+  logits = tf.placeholder_with_default(x, [None, None])
+  return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(
+      labels=labels, logits=logits), name="culprit"), x
+
+
 def _s3_healthy():
   x = _rows()
   return tf.reduce_sum(x * x), x
@@ -66,6 +74,11 @@ def _s3_known():
 def _s3_features():
   x = _rows()
   return tf.reduce_sum(tf.reduce_mean(x * x, axis=1)), x
+
+
+def _s3_time():
+  x = tf.placeholder(tf.float64, [None, None, 2], name="x")
+  return tf.reduce_mean(tf.transpose(x * x, [1, 0, 2])[:, 0]), x
 
 
 def _s3_weights():
@@ -83,6 +96,21 @@ def _s4_loss():
   with tf.name_scope("culprit"):
     y = tf.nn.softmax(x, axis=0)
   return tf.reduce_sum(tf.reduce_sum(y * y, axis=1)), x
+
+
+def _s4_normalized():
+  x = tf.placeholder(tf.float32, [None, 4, 4, 2], name="x")
+  y = tf.nn.fused_batch_norm(
+      x, tf.ones([2]), tf.zeros([2]), is_training=True, name="culprit")[0]
+  return tf.reduce_sum(tf.reduce_sum(y ** 3, [1, 2, 3])), x
+
+
+def _s4_outside_of_training():
+  x = tf.placeholder(tf.float32, [None, 4, 4, 2], name="x")
+  y = tf.nn.fused_batch_norm(
+      x, tf.ones([2]), tf.zeros([2]), mean=tf.zeros([2]),
+      variance=tf.ones([2]), is_training=False)[0]
+  return tf.reduce_sum(tf.reduce_sum(y ** 3, [1, 2, 3])), x
 
 
 def _s4_healthy():
@@ -441,8 +469,10 @@ _FAULTS = [
     ("s3", _s3, "mean_over_batch"),
     ("s3_divided", _s3_divided, "mean_over_batch"),
     ("s3_lost", _s3_lost, "mean_over_batch"),
+    ("s3_of_labels", _s3_of_labels, "mean_over_batch"),
     ("s4", _s4, "coupled"),
     ("s4_loss", _s4_loss, "coupled"),
+    ("s4_normalized", _s4_normalized, "coupled"),
     ("s5_python", _s5_python, "blocked"),
     ("s5_stop", _s5_stop, "blocked"),
     ("s5_integer", _s5_integer, "blocked"),
@@ -489,7 +519,9 @@ _BAD = ("disconnected", "missing_gradient", "wrong_gradient")
 
 _HEALTHY = [
     ("s3_sum", _s3_healthy), ("s3_known", _s3_known),
-    ("s3_features", _s3_features), ("s3_weights", _s3_weights),
+    ("s3_features", _s3_features), ("s3_time", _s3_time),
+    ("s3_weights", _s3_weights),
+    ("s4_outside_of_training", _s4_outside_of_training),
     ("s4_by_row", _s4_healthy), ("s4_loss", _s4_apart),
     ("s5_choices", _s5_healthy), ("s5_flow_v1", _s5_healthy_flow(1)),
     ("s5_flow_v2", _s5_healthy_flow(2)), ("s5_turns_v1", _turns(1, tf.tanh)),

@@ -73,9 +73,9 @@ class DotTest(_Layered):
       with tf.name_scope("{}/{}/".format(
           "ab"[i // 20 % 2] if i < 39 else "a", "ab"[i % 2])):
         h = h * tf.sin(h)
-    # pylint: disable-next=protected-access
-    pair = drawing.Drawing(gf.explain(h, x)._way)
-    self.assertTrue(all(one < other for one, other in pair.arrows))
+    picture = drawing.Drawing(
+        gf.explain(h, x)._way)  # pylint: disable=protected-access
+    self.assertTrue(all(one < other for one, other in picture.arrows))
 
   def test_quotes_in_names(self):
     x = tf.placeholder(tf.float64, [], name="x")
