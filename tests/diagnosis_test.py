@@ -831,7 +831,7 @@ class RealModelsTest(parameterized.TestCase):
     for path, y, x in there:
       with gf.load(os.path.join(_MODELS, path)) as model:
         before = model.graph.version
-        page = gf.explain(model.tensor(y), model.tensor(x))
+        page = gf.explain(*map(model.graph.get_tensor_by_name, (y, x)))
         self.assertEqual(model.graph.version, before)
       self.assertEqual(page.verdict, "differentiable", page)
       self.assertEqual(
