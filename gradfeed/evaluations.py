@@ -33,7 +33,7 @@ class Evaluation:
   """
 
   def __init__(self, graph, leaves, outputs, points=(), timeout=None,
-               may_assign=False, specialises=True):
+               may_assign=False):
     """Works out what has to be copied, and checks it; adds no op.
 
     Args:
@@ -44,9 +44,7 @@ class Evaluation:
         between x and y.
       timeout: seconds for one run, or None.
       may_assign: whether the run may change variables.
-      specialises: whether ops may be added for the shapes of the first call.
     """
-    self._specialises = specialises
     self._plan = plans.Plan(
         graph, leaves, [t for output in outputs for t in output.tensors()],
         points, timeout, may_assign)
@@ -200,7 +198,7 @@ class Evaluation:
     Both are run on that call's values. The short way is not taken where they
     differ: then something depends on more than values and shapes.
     """
-    if _tf.is_remote(session) or not self._specialises:
+    if _tf.is_remote(session):
       return nothing
     special = self._plan.fixed(tuple(map(np.shape, active)))
     if special is None or special[0] != tuple(map(np.shape, active)):

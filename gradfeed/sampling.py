@@ -132,5 +132,4 @@ class Place:
       places = [i for i in places if names[i] & read]
     return evaluations.Evaluation(
         self.graph, [leaves[i] for i in places],
-        [outputs_lib.resolve(t, self.graph) for t in targets],
-        specialises=False), places
+        [outputs_lib.resolve(t, self.graph) for t in targets]), places

@@ -305,14 +305,14 @@ class GalleryTest(CheckTest):
 
   def test_s8_does_not_use_up_a_queue(self):
     x = self.placeholder()
-    queue = tf.FIFOQueue(10, [tf.float32], [[3]])
-    self.session.run(queue.enqueue(np.ones(3)))
+    queue = tf.FIFOQueue(1000, [tf.float32], [[3]])
+    self.session.run(queue.enqueue_many(np.ones([500, 3])))
     label = queue.dequeue()
     with self.assertRaisesRegex(gf.MissingFeedError, label.name):
       gf.check(x * label, x, _ROWS)
     self.assertClean(gf.check(
         x * label, x, _ROWS, feed_dict={label: [1, 2, 3]}))
-    self.assertEqual(self.session.run(queue.size()), 1)
+    self.assertEqual(self.session.run(queue.size()), 500)
 
   def test_s9_a_second_derivative_that_is_wrong_at_zero(self):
     x = self.placeholder(tf.float64)
@@ -441,16 +441,19 @@ class NothingTouchedTest(CheckTest):
   def test_a_second_check_adds_no_op_whatever_the_batch(self):
     x = self.placeholder()
     h = tf.tanh(x)
-    y = tf.nn.dropout(tf.stop_gradient(h) * h, rate=0.5)
+    y = tf.stop_gradient(h) * h
+    z = tf.nn.dropout(y, rate=0.5)
     before = {op.name for op in self.graph.get_operations()}
     gf.check(y, x, _ROWS)
     gf.check(y, h, _ROWS)
+    gf.check(z, x, _ROWS)
     added = {op.name for op in self.graph.get_operations()} - before
     for name in added:
       self.assertTrue(name.startswith("gradfeed/"), name)
     count = self.count()
     gf.check(y, x, _ROWS[:2])
     gf.check(y, h, _ROWS[:1])
+    gf.check(z, x, _ROWS[:1])
     self.assertEqual(self.count(), count)
 
   def test_a_finalized_graph_will_do_the_second_time(self):

@@ -6,6 +6,7 @@ import tensorflow.compat.v1 as tf
 
 from gradfeed import doubling
 from gradfeed import errors
+from gradfeed import sampling
 from gradfeed import tensors
 from tests import flows
 from tests import graphs
@@ -54,7 +55,7 @@ def _loop(x):
 def _branch(x):
   w = tf.constant(_normal(4, 4), x.dtype)
   return tf.cond(tf.reduce_sum(x) > -100.0, lambda: tf.matmul(x, w) * 2.5,
-                 lambda: x - 1.0)
+                 lambda: tf.matmul(x, 3.0 * w) - 1.0)
 
 
 def _arrays(x):
@@ -109,6 +110,23 @@ class DoubleTest(graphs.GraphTest):
     slope = np.sum(gradient * v)
     self.assertLess(abs((above - below) / 2e-5 - slope),
                     1e-7 * max(1.0, np.sum(np.abs(gradient * v))))
+
+  @parameterized.parameters(1, 2)
+  def test_a_branch_that_is_not_taken_is_asked_for_nothing(self, flow):
+    x = tf.placeholder(tf.float32, [None, 4])
+    is_first, w = tf.placeholder(tf.bool, []), tf.constant(_normal(4, 4))
+    with flows.control_flow(flow):
+      y = tf.cond(is_first, lambda: tf.matmul(x, tf.cast(w, tf.float32)),
+                  lambda: 3.0 * x)
+    for taken, expected in ((True, _ROWS.dot(_normal(4, 4))),
+                            (False, 3.0 * _ROWS)):
+      double = doubling.Double(
+          self.graph, [y], [tensors.Point(x)], set())
+      place = sampling.Place(
+          self.graph, x, _ROWS, self.session, {is_first: taken})
+      sources = place.sample(double.sources)
+      np.testing.assert_allclose(
+          double.values([_ROWS], sources)[0], expected, 1e-5)
 
   def test_an_op_without_a_float64_form_stays_between_casts(self):
     x = tf.placeholder(tf.float32, [None, 5, 6, 3])
