@@ -140,7 +140,7 @@ class Comparison:
       return
     self.reasons.append("y has a kink there")
     kinks = blame.kinks(self._place, self._held)[:2]
-    length = trial.direction.length or 1.0
+    length = differences.norm(trial.direction)
     self.found.append(Finding(
         "kink", WARNING, "y has a kink at x_t: along {} its {}slope is {:.6g} "
         "to one side and {:.6g} to the other.".format(

@@ -31,6 +31,12 @@ Slope = collections.namedtuple(
 Direction = collections.namedtuple("Direction", ["label", "arrays", "length"])
 
 
+def norm(direction):
+  """The Euclidean length of a `Direction`; 1 if there is none."""
+  return np.sqrt(sum(np.sum(np.abs(array) ** 2)
+                     for array in direction.arrays)) or 1.0
+
+
 def slopes(f, steps, noise, goal):
   """The slopes of the components of `f` at 0.
 

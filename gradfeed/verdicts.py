@@ -1,5 +1,6 @@
 """What a check reports: a verdict, numbers, findings."""
 
+from gradfeed import differences
 from gradfeed import trials
 from gradfeed.findings import BAD, Page
 
@@ -118,14 +119,14 @@ def percent(share):
 
 
 def scaled(trial):
-  """(gradient, difference), those of the element where it is one."""
-  length = trial.direction.length or 1.0
+  """(gradient, difference) along a direction of length one."""
+  length = differences.norm(trial.direction)
   return trial.gradient / length, trial.difference / length
 
 
 def row(trial, label):
   """A trial as a row of the report, its numbers plain."""
-  length = trial.direction.length or 1.0
+  length = differences.norm(trial.direction)
   gradient, difference = scaled(trial)
   return {
       "direction": label + trial.direction.label,

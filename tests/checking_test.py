@@ -387,10 +387,10 @@ right: the gradient of 'pow:0' (float64, [3]) by 'x:0' (float64, [3]) agrees
   with finite differences in float64 to within 1e-06.
 
 along             gradient   differences
-the gradient         7.746         7.746
-direction 1        -4.7662       -4.7662
-direction 2         4.6041        4.6041
-direction 3        -10.375       -10.375
+the gradient        3.4641        3.4641
+direction 1         -1.658        -1.658
+direction 2         1.9065        1.9065
+direction 3         -3.367        -3.367
 'x:0'[1]                 4             4
 'x:0'[0]                 2             2
 'x:0'[2]                 0             0
@@ -404,15 +404,16 @@ exact zeros 33%, NaN 0%, infinite 0%, denormal 0% of the gradient.""")
     self.assertEqual(str(gf.check(y, x, [0.0, 1.0])), """\
 wrong: the gradient of 'squash:0' (float64, [2]) by 'x:0' (float64, [2]) is not
   the derivative.
+
 !! The gradient is off by 50% along the gradient. The gradient of Tanh 'squash'
    is wrong. Write this op from others, or correct the gradient that is
    registered for it.
 
 along             gradient   differences
 the gradient        1.5061        1.0041  wrong
-direction 1         1.4901       0.99341  wrong
-direction 2        -1.1589      -0.77261  wrong
-direction 3         1.7679        1.1786  wrong
+direction 1         1.4318       0.95454  wrong
+direction 2       -0.95867      -0.63912  wrong
+direction 3         1.4035        0.9357  wrong
 'x:0'[0]               1.5             1  wrong
 'x:0'[1]           0.62996       0.41997  wrong
 
