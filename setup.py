@@ -26,7 +26,8 @@ setuptools.setup(
     long_description=_read("README.md"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=["gradfeed", "gradfeed.commands", "gradfeed.formats"],
+    packages=["gradfeed", "gradfeed.checks", "gradfeed.commands",
+              "gradfeed.explanations", "gradfeed.formats", "gradfeed.streams"],
     scripts=["scripts/gradfeed"],
     python_requires=">=3.7",
     # TensorFlow is an extra: a legacy project has its own, which may be called

@@ -12,6 +12,7 @@ Verbs turn tensors into tensors; `function` turns tensors into a callable:
 
 from gradfeed.batches import batch_jacobian
 from gradfeed.checking import check
+from gradfeed.checks.verdicts import Check
 from gradfeed.classes import class_gradient
 from gradfeed.curvatures import hessian
 from gradfeed.curvatures import hvp
@@ -57,6 +58,5 @@ from gradfeed.snapshots import Snapshot
 from gradfeed.snapshots import snapshot
 from gradfeed.streaming import Report
 from gradfeed.streaming import stream
-from gradfeed.verdicts import Check
 
 __version__ = "0.1.0"

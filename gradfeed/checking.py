@@ -2,20 +2,20 @@
 
 import numpy as np
 
-from gradfeed import comparing
-from gradfeed import couplings
-from gradfeed import culprits
 from gradfeed import derivatives
 from gradfeed import errors
-from gradfeed import forwards
-from gradfeed import holding
-from gradfeed import nonfinite
-from gradfeed import omissions
-from gradfeed import sampling
 from gradfeed import sessions
 from gradfeed import tensors
-from gradfeed import trials
-from gradfeed import verdicts
+from gradfeed.checks import comparing
+from gradfeed.checks import couplings
+from gradfeed.checks import culprits
+from gradfeed.checks import forwards
+from gradfeed.checks import holding
+from gradfeed.checks import nonfinite
+from gradfeed.checks import omissions
+from gradfeed.checks import sampling
+from gradfeed.checks import trials
+from gradfeed.checks import verdicts
 from gradfeed.findings import NOTE, WARNING, Finding
 
 _SATURATING = frozenset(["LogSoftmax", "Sigmoid", "Softmax", "Tanh"])

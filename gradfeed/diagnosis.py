@@ -5,17 +5,17 @@ import collections
 from gradfeed import _tf
 from gradfeed import arguments
 from gradfeed import blockers
-from gradfeed import drawing
 from gradfeed import errors
 from gradfeed import findings
 from gradfeed import memos
 from gradfeed import paths
-from gradfeed import reductions
 from gradfeed import refusals
-from gradfeed import requirements
-from gradfeed import suspicions
 from gradfeed import tensors
-from gradfeed import ways
+from gradfeed.explanations import drawing
+from gradfeed.explanations import reductions
+from gradfeed.explanations import requirements
+from gradfeed.explanations import suspicions
+from gradfeed.explanations import ways
 
 GOOD, PARTLY, NONE = (
     "differentiable", "partly differentiable", "not differentiable")

@@ -7,12 +7,12 @@ import hashlib
 import numpy as np
 
 from gradfeed import _tf
-from gradfeed import blocks
 from gradfeed import errors
 from gradfeed import paths
-from gradfeed import points as points_lib
-from gradfeed import progress as progress_lib
-from gradfeed import sinks
+from gradfeed.streams import blocks
+from gradfeed.streams import points as points_lib
+from gradfeed.streams import progress as progress_lib
+from gradfeed.streams import sinks
 
 _AHEAD = 2
 

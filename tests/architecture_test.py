@@ -17,8 +17,10 @@ _PACKAGE = os.path.join(_ROOT, "gradfeed")
 
 #: From the ground up. A module imports only from floors below its own.
 FLOORS = [
-    ("ground: what, why, fix", ["differences", "errors", "findings"]),
-    ("ground: TensorFlow, memory", ["_tf", "memos", "trials"]),
+    ("ground: what, why, fix", [
+        "checks.__init__", "checks.differences", "errors",
+        "explanations.__init__", "findings", "streams.__init__"]),
+    ("ground: TensorFlow, memory", ["_tf", "memos", "checks.trials"]),
     ("nodes: what no process but one knows", ["unknown_gradients"]),
     ("names and nodes", [
         "tensors", "lifting", "inlining", "lists", "own_gradients",
@@ -28,20 +30,21 @@ FLOORS = [
     ("graphs: what is there", [
         "feeds", "outputs", "paths", "sessions"]),
     ("graphs: what is found out", [
-        "blockers", "bodies", "known", "parts", "requirements", "widening",
+        "blockers", "bodies", "checks.widening", "explanations.requirements",
+        "known", "parts",
         "wrongs"]),
     ("graphs: orders, rules for rows", [
-        "orders", "row_rules", "ways"]),
-    ("graphs: rows", ["reductions", "rows"]),
+        "orders", "row_rules", "explanations.ways"]),
+    ("graphs: rows", ["explanations.reductions", "rows"]),
     ("graphs: what is suspicious, what it looks like", [
-        "drawing", "suspicions"]),
+        "explanations.drawing", "explanations.suspicions"]),
     ("graphs: what is copied", [
         "copies", "reasons", "snapshots", "specialising"]),
     ("graphs: what is copied in another form", ["vectorising"]),
     ("graphs: without control flow of v1; what is refused", [
         "refusals", "twins"]),
     ("one product, one plan", [
-        "enlarging", "plans", "products", "seeds"]),
+        "streams.enlarging", "plans", "products", "seeds"]),
     ("symbols: what goes in and comes out", ["arguments", "stacks"]),
     ("symbols: of a whole", ["derivatives", "jacobians", "probes"]),
     ("symbols: of second order, of rows", ["batches", "classes", "curvatures"]),
@@ -50,18 +53,20 @@ FLOORS = [
     ("values, a few at a time", ["chunks"]),
     ("values", ["functions"]),
     ("values: in float64, and as they are", [
-        "culprits", "doubling", "sampling"]),
-    ("values: y of x alone", ["forwards", "holding"]),
-    ("values: what is found", ["blame", "couplings", "nonfinite", "verdicts"]),
-    ("values: compared", ["comparing", "omissions"]),
+        "checks.culprits", "checks.doubling", "checks.sampling"]),
+    ("values: y of x alone", ["checks.forwards", "checks.holding"]),
+    ("values: what is found", [
+        "checks.blame", "checks.couplings", "checks.nonfinite",
+        "checks.verdicts"]),
+    ("values: compared", ["checks.comparing", "checks.omissions"]),
     ("uses: formats", [
         "formats.__init__", "formats.files", "formats.fitting", "keras_models",
-        "progress", "rebatching"]),
+        "streams.progress", "streams.rebatching"]),
     ("uses: formats of arrays", ["formats.arrays", "model_files"]),
     ("uses: formats of rows", [
         "formats.archives", "formats.columns", "formats.records"]),
     ("uses: what is read and written", [
-        "blocks", "models", "points", "sinks"]),
+        "streams.blocks", "models", "streams.points", "streams.sinks"]),
     ("uses", ["checking", "diagnosis", "inventories", "streaming"]),
     ("the package", ["__init__"]),
     ("commands: their words", ["commands.completion"]),

@@ -3,8 +3,8 @@
 from absl.testing import parameterized
 import numpy as np
 
-from gradfeed import differences
-from gradfeed import trials
+from gradfeed.checks import differences
+from gradfeed.checks import trials
 
 
 def _slope(f, steps=differences.FINE_STEPS, noise=1e-16, goal=1e-9):

@@ -4,10 +4,10 @@ from absl.testing import parameterized
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from gradfeed import doubling
 from gradfeed import errors
-from gradfeed import sampling
 from gradfeed import tensors
+from gradfeed.checks import doubling
+from gradfeed.checks import sampling
 from tests import flows
 from tests import graphs
 

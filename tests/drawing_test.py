@@ -7,7 +7,7 @@ import xml.etree.ElementTree as xml
 import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
-from gradfeed import drawing
+from gradfeed.explanations import drawing
 from tests import graphs
 
 

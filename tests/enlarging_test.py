@@ -7,9 +7,9 @@ import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
 from gradfeed import _tf
-from gradfeed import enlarging
 from gradfeed import errors
 from gradfeed import paths
+from gradfeed.streams import enlarging
 from tests import conftest
 from tests import graphs
 

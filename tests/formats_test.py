@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
-from gradfeed import blocks
-from gradfeed import points as points_lib
 from gradfeed.formats import archives
+from gradfeed.streams import blocks
+from gradfeed.streams import points as points_lib
 from tests import folders
 from tests import graphs
 

@@ -8,12 +8,12 @@ import unittest.mock
 
 from absl.testing import parameterized
 
-from gradfeed import progress
+from gradfeed.streams import progress
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 _STEPS = """
-from gradfeed import progress
+from gradfeed.streams import progress
 shown = progress.shown(True)
 for done in (20, 40, 70, 100):
   shown(done, 100)

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
-from gradfeed import rebatching
+from gradfeed.streams import rebatching
 from tests import conftest
 from tests import folders
 from tests import graphs

@@ -13,9 +13,9 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
-from gradfeed import blocks
-from gradfeed import points as points_lib
-from gradfeed import sinks
+from gradfeed.streams import blocks
+from gradfeed.streams import points as points_lib
+from gradfeed.streams import sinks
 from tests import folders
 from tests import graphs
 

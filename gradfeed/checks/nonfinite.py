@@ -8,13 +8,13 @@ numbers nothing but zeros.
 import numpy as np
 
 from gradfeed import _tf
-from gradfeed import culprits
 from gradfeed import errors
 from gradfeed import findings
 from gradfeed import parts
 from gradfeed import paths
 from gradfeed import tensors
 from gradfeed._tf import tf
+from gradfeed.checks import culprits
 
 _MOST_PLACES = 3
 _SELECTING = ("Select", "SelectV2")

@@ -7,12 +7,12 @@ reads: its own gradient is held against its own differences.
 import numpy as np
 
 from gradfeed import _tf
-from gradfeed import differences
 from gradfeed import errors
-from gradfeed import forwards
-from gradfeed import sampling
-from gradfeed import trials
 from gradfeed._tf import tf
+from gradfeed.checks import differences
+from gradfeed.checks import forwards
+from gradfeed.checks import sampling
+from gradfeed.checks import trials
 
 _MOST_OPS = 300
 

@@ -15,8 +15,8 @@ from gradfeed import memos
 from gradfeed import parts
 from gradfeed import paths
 from gradfeed import tensors
-from gradfeed import widening
 from gradfeed._tf import tf
+from gradfeed.checks import widening
 
 
 #: How many integers are looked at to see whether they are constants.

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from gradfeed import culprits
 from gradfeed import errors
 from gradfeed import findings
 from gradfeed import rows as rows_lib
 from gradfeed import tensors
-from gradfeed import trials
 from gradfeed._tf import tf
+from gradfeed.checks import culprits
+from gradfeed.checks import trials
 
 
 def found(place, ys, dxs, held, seed):

@@ -17,11 +17,11 @@ import numpy as np
 
 from gradfeed import _tf
 from gradfeed import chunks
-from gradfeed import enlarging
 from gradfeed import memos
 from gradfeed import paths
 from gradfeed import tensors
 from gradfeed._tf import tf
+from gradfeed.streams import enlarging
 
 #: How one value is made of the values for all rows. It is the row itself; or it
 #: is the same for all. With anything else (the "one" and "many" of `points`) it

@@ -4,9 +4,9 @@ import numpy as np
 
 from gradfeed import chunks
 from gradfeed import errors
-from gradfeed import rebatching
 from gradfeed import tensors
 from gradfeed._tf import tf
+from gradfeed.streams import rebatching
 
 _MEND = "Mend it, or pass on_error='skip' to leave such rows NaN."
 

@@ -3,15 +3,15 @@
 import numpy as np
 
 from gradfeed import _tf
-from gradfeed import blame
-from gradfeed import culprits
 from gradfeed import curvatures
-from gradfeed import differences
 from gradfeed import memos
-from gradfeed import nonfinite
-from gradfeed import trials
-from gradfeed import verdicts
 from gradfeed._tf import tf
+from gradfeed.checks import blame
+from gradfeed.checks import culprits
+from gradfeed.checks import differences
+from gradfeed.checks import nonfinite
+from gradfeed.checks import trials
+from gradfeed.checks import verdicts
 from gradfeed.findings import BAD, WARNING, Finding
 
 #: How many roundings of y a gradient may be off, as it adds them up.

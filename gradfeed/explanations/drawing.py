@@ -4,7 +4,7 @@ import collections
 import html as escaping
 import json
 
-from gradfeed import ways
+from gradfeed.explanations import ways
 
 #: A picture is one glance: how many boxes it has, and letters in a line.
 _MOST_BOXES, _MOST_LETTERS, _MOST_SPECIAL = 36, 34, 8

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from gradfeed import culprits
-from gradfeed import differences
-from gradfeed import trials
-from gradfeed import verdicts
+from gradfeed.checks import culprits
+from gradfeed.checks import differences
+from gradfeed.checks import trials
+from gradfeed.checks import verdicts
 from gradfeed.findings import BAD, WARNING, Finding
 
 #: A part of the derivative that is smaller than this is not told of.

@@ -1,7 +1,7 @@
 """What a check reports: a verdict, numbers, findings."""
 
-from gradfeed import differences
-from gradfeed import trials
+from gradfeed.checks import differences
+from gradfeed.checks import trials
 from gradfeed.findings import BAD, Page
 
 

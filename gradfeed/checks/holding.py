@@ -9,8 +9,8 @@ import collections
 from gradfeed import _tf
 from gradfeed import parts
 from gradfeed import paths
-from gradfeed import widening
 from gradfeed._tf import tf
+from gradfeed.checks import widening
 
 #: Ops whose result depends on the shape of what they read, not on its values.
 _OF_SHAPES = frozenset(["OnesLike", "Rank", "Shape", "ShapeN", "Size",

@@ -4,7 +4,7 @@ import collections
 
 import numpy as np
 
-from gradfeed import differences
+from gradfeed.checks import differences
 
 RIGHT, WRONG, UNDECIDABLE = "right", "wrong", "undecidable"
 

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from gradfeed import doubling
 from gradfeed import errors
 from gradfeed import memos
-from gradfeed import trials
-from gradfeed import widening
 from gradfeed._tf import tf
+from gradfeed.checks import doubling
+from gradfeed.checks import trials
+from gradfeed.checks import widening
 
 
 class Forward:

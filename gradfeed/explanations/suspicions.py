@@ -4,9 +4,9 @@ from gradfeed import errors
 from gradfeed import findings
 from gradfeed import origins
 from gradfeed import paths
-from gradfeed import reductions
 from gradfeed import rows
 from gradfeed import tensors
+from gradfeed.explanations import reductions
 
 #: What a value passes without being changed much on the way to a logarithm.
 _NEARLY = frozenset(["Add", "AddV2", "ClipByValue", "GatherNd", "GatherV2",
