@@ -31,8 +31,7 @@ FLOORS = [
         "feeds", "outputs", "paths", "sessions"]),
     ("graphs: what is found out", [
         "blockers", "bodies", "checks.widening", "explanations.requirements",
-        "known", "parts",
-        "wrongs"]),
+        "known", "parts", "wrongs"]),
     ("graphs: orders, rules for rows", [
         "orders", "row_rules", "explanations.ways"]),
     ("graphs: rows", ["explanations.reductions", "rows"]),
