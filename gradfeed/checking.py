@@ -71,8 +71,7 @@ def check(y, x, x_t, session=None, feed_dict=None, gradient=None, order=1,
         "builds (2).", "Pass order=1, or leave out gradient=.")
   session = session if session is not None else sessions.default_session()
   graph = sessions.graph_of(session)
-  ys = [tensors.read_of(tensors.resolve(leaf, graph, "y"))
-        for leaf in tensors.flatten(y)]
+  ys = _resolved(y, graph, "y")
   place = sampling.Place(graph, x, x_t, session, feed_dict)
   place.require_steady(ys)
   return _Examination(place, ys, gradient, order, seed).report()
@@ -86,7 +85,7 @@ class _Examination:
     self._xs = [point.tensor for point in place.points]
     self._is_own = gradient is None
     built, dxs = (derivatives.value_and_gradient(ys, self._xs)
-                  if self._is_own else (ys, _resolved(gradient, place)))
+                  if self._is_own else (ys, _gradients(gradient, place)))
     self._asked, self._ys, self._dxs = ys, built, dxs
     place.require_steady(dxs)
     self._order = order
@@ -209,9 +208,14 @@ class _Examination:
           "Take another x_t, or look whether y depends on x as it should.",
           [culprits.name(op)] if op is not None else []))
 
-def _resolved(gradient, place):
-  leaves = [tensors.read_of(tensors.resolve(leaf, place.graph, "gradient"))
-            for leaf in tensors.flatten(gradient)]
+def _resolved(structure, graph, role):
+  """The tensors of what a caller passes, flat."""
+  return [tensors.read_of(point) for leaf in tensors.flatten(structure)
+          for point in tensors.resolve(leaf, graph, role).differentiable()]
+
+
+def _gradients(gradient, place):
+  leaves = _resolved(gradient, place.graph, "gradient")
   if len(leaves) != len(place.points):
     raise errors.ArgumentError(
         "{} gradients for {} x.".format(len(leaves), len(place.points)),

@@ -174,6 +174,15 @@ class NumbersTest(CheckTest):
     half = tf.placeholder(tf.float16, [None], name="half")
     self.assertClean(gf.check(tf.tanh(half) * half, half, [0.5, 2.0]))
 
+  def test_y_may_be_sparse_or_several(self):
+    x = self.placeholder(tf.float64)
+    sparse = tf.SparseTensor([[0], [2]], tf.exp(x[0, :2]), [4])
+    report = gf.check([sparse, {"y": tf.sin(x)}], x, _ROWS)
+    self.assertClean(report)
+    expected = np.cos(_ROWS)
+    expected[0, :2] += np.exp(_ROWS[0, :2])
+    np.testing.assert_allclose(report.gradients[0], expected)
+
   def test_second_derivatives(self):
     x = self.placeholder(tf.float64)
     report = gf.check(tf.reduce_sum(tf.sin(x) * x), x, _ROWS, order=2)

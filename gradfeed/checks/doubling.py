@@ -129,15 +129,21 @@ class Double:
         self._directions, list(xs) + list(sources) + list(weights) +
         list(directions))
 
+  def widened(self, sources):
+    """The values of `sources` as they are fed, so that it is done once."""
+    return [np.asarray(value, _tf.numpy_dtype(feed.dtype))
+            for feed, value in zip(self._sources, sources)]
+
   def _run(self, kind, fetches, feeds, values):
     if kind not in self._calls:
       self._calls[kind] = _tf.make_callable(
           self._session, [t.name for t in feeds], [t.name for t in fetches],
           [], on_caller_thread=False)
+    results = self._calls[kind]([
+        np.asarray(value, _tf.numpy_dtype(feed.dtype))
+        for feed, value in zip(feeds, values)])
     # TensorFlow does not copy what is fed, and may hand it out as a result.
-    return [np.array(result) for result in self._calls[kind]([
-        np.array(value, _tf.numpy_dtype(feed.dtype))
-        for feed, value in zip(feeds, values)])]
+    return [np.array(result) for result in results]
 
 
 def _differentiated(ys, xs, weights):

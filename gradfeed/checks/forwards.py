@@ -72,7 +72,10 @@ class Forward:
       values: list of arrays, of `sources`.
       expected: list of arrays, what the session has for the ys.
     """
-    self._values = values
+    self._values = list(values)
+    if self._double is not None:
+      count = len(self._held)
+      self._values[count:] = self._double.widened(values[count:])
     self._shapes = [np.shape(y) for y in expected]
     self._whole = sum(float(np.sum(np.abs(y)))
                       for y in trials.broad(expected))
