@@ -208,6 +208,7 @@ class _Examination:
           "Take another x_t, or look whether y depends on x as it should.",
           [culprits.name(op)] if op is not None else []))
 
+
 def _resolved(structure, graph, role):
   """The tensors of what a caller passes, flat."""
   return [tensors.read_of(point) for leaf in tensors.flatten(structure)

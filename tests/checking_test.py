@@ -183,6 +183,12 @@ class NumbersTest(CheckTest):
     expected[0, :2] += np.exp(_ROWS[0, :2])
     np.testing.assert_allclose(report.gradients[0], expected)
 
+  @parameterized.parameters(1, 2)
+  def test_steps_that_the_model_refuses_are_left_out(self, order):
+    x = self.placeholder(tf.float64)
+    y = tf.check_numerics(tf.log(x), "below zero")
+    self.assertClean(gf.check(y, x, [[1e-3, 1.0, 2.0]], order=order))
+
   def test_second_derivatives(self):
     x = self.placeholder(tf.float64)
     report = gf.check(tf.reduce_sum(tf.sin(x) * x), x, _ROWS, order=2)
@@ -452,7 +458,7 @@ class NothingTouchedTest(CheckTest):
     x = self.placeholder()
     h = tf.tanh(x)
     y = tf.stop_gradient(h) * h
-    z = tf.nn.dropout(y, rate=0.5)
+    z = y * tf.random_uniform([3], 1.0, 2.0)
     before = {op.name for op in self.graph.get_operations()}
     gf.check(y, x, _ROWS)
     gf.check(y, h, _ROWS)

@@ -44,7 +44,8 @@ def wrong_op(place, held, order, seed):
     try:
       if values is not None and _is_wrong(place, op, values, order, seed):
         return op
-    except (tf.errors.OpError, errors.GradfeedError, ValueError, TypeError):
+    except (tf.errors.OpError, errors.GradfeedError, KeyError, TypeError,
+            ValueError):
       continue  # It does not stand alone.
   own = [op for op in candidates if _tf.has_own_gradient(op.node_def)]
   return own[0] if own else None

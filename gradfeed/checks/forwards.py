@@ -144,20 +144,35 @@ class Forward:
   def differences(self, gradients, weights=None):
     """The `trials.Differences` of sum(weights * ys) around x_t."""
     return trials.Differences(
-        lambda xs: weighed(self.values(xs), weights), self._place.values,
-        gradients, self.eps, self.rounds)
+        lambda xs: weighed(self._values_or_nan(xs), weights),
+        self._place.values, gradients, self.eps, self.rounds)
+
+  def _values_or_nan(self, xs):
+    """The values, where the model does not refuse them (tf.check_numerics)."""
+    try:
+      return self.values(xs)
+    except (tf.errors.OpError, errors.GradfeedError):
+      return [np.full(shape, np.nan) for shape in self._shapes]
 
   def differences_of(self, gradients_at, directions, seconds):
     """The same for the inner product of gradients and directions.
 
     Args:
-      gradients_at: function from a list of arrays to the gradients there.
+      gradients_at: function from a list of arrays to the gradients there, or
+        to None.
       directions: list of arrays.
       seconds: list of arrays, what is said to be the gradient of that.
     """
+
+    def products(xs):
+      gradients = gradients_at(xs)
+      if gradients is None:
+        return [np.full(np.shape(v), np.nan) for v in directions]
+      return [np.conj(g) * v for g, v in zip(gradients, directions)]
+
     return trials.Differences(
-        lambda xs: [g * v for g, v in zip(gradients_at(xs), directions)],
-        self._place.values, seconds, self.eps, self.rounds, self._whole)
+        products, self._place.values, seconds, self.eps, self.rounds,
+        self._whole)
 
 
 def weighed(ys, weights):
