@@ -61,13 +61,13 @@ class CheckCommandTest(folders.FolderTest):
   def test_what_is_missing_is_one_message(self):
     done = self._check("y:0")
     self.assertEqual((done.returncode, done.stdout), (1, ""))
-    self.assertIn("keep:0", done.stderr)
+    self.assertIn("--feed=keep:0=VALUE", done.stderr)
     self.assertNotIn("Traceback", done.stderr)
 
   def test_one_class(self):
     done = self._check("chances:0", "--class_index=1")
     self.assertEqual(done.returncode, 0, done.stderr)
-    self.assertIn("right: the gradient of 'strided_slice:0'", done.stdout)
+    self.assertIn("right: the gradient of 'chances_class_1:0'", done.stdout)
     done = self._check("chances:0", "--class_index=3")
     self.assertEqual(done.returncode, 1)
     self.assertIn("--class_index=3 is not an element", done.stderr)

@@ -19,8 +19,9 @@ from gradfeed import errors
 from gradfeed import tensors
 from gradfeed.checking import check
 from gradfeed.commands import sources
-from gradfeed.commands.values import parse_feeds
+from gradfeed.commands import values
 from gradfeed.formats import arrays
+from gradfeed.functions import function
 
 #: The flags that have to be given.
 REQUIRED = ("graph", "y", "x", "points")
@@ -57,10 +58,10 @@ def main():
     graph = model.graph
     x = tensors.resolve(_X.value, graph, "--x")
     y = _element(tensors.resolve(_Y.value, graph, "--y").tensor)
-    report = check(
-        y, x.tensor, value_at(x, points), model.session,
-        parse_feeds(_FEED.value or [], graph), order=int(_ORDER.value),
-        seed=_SEED.value)
+    feeds = values.parse_feeds(_FEED.value or [], graph)
+    values.require_all_fed(function(x.tensor, y, model.session, feeds))
+    report = check(y, x.tensor, value_at(x, points), model.session, feeds,
+                   order=int(_ORDER.value), seed=_SEED.value)
   print(report.to_json() if _FORMAT.value == "json" else report)
   return 1 if report.is_bad else 0
 

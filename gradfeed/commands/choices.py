@@ -69,7 +69,8 @@ def element(y, index):
         "Leave --class_index out." if rank == 0 else
         "Use --class_index=0 to --class_index={}.".format(size - 1))
   with y.graph.as_default():
-    return y[..., index]
+    return tf.identity(
+        y[..., index], name="{}_class_{}".format(y.op.name, index))
 
 
 def picked(y, index=None):
