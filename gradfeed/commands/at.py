@@ -34,18 +34,12 @@ REQUIRED = ("graph", "y", "x", "points", "output")
 
 FLAGS = flags.FlagValues()
 _load = sources.define(FLAGS)
-_Y = flags.DEFINE_string(
-    "y", None, "The tensor that is differentiated, such as logits:0. All its "
-    "elements are summed, unless --class_index chooses one.",
-    flag_values=FLAGS)
+_Y, _X = sources.define_y_and_x(FLAGS)
 _CLASS_INDEX = flags.DEFINE_string(
     "class_index", None, "Take this element of the last axis of y (the class): "
     "a number; or 'top' for the one with the greatest score at each point; or "
     "where each point has its own: a name in the file of points, or a .npy "
     "file.", flag_values=FLAGS)
-_X = flags.DEFINE_string(
-    "x", None, "The tensor that y is differentiated by: an input or any layer.",
-    flag_values=FLAGS)
 _OF = flags.DEFINE_enum(
     "of", "gradient", choices.DERIVATIVES, "What to evaluate. The Jacobian and "
     "the Hessian of a batch are those of each row by itself.",

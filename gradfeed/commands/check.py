@@ -28,14 +28,8 @@ REQUIRED = ("graph", "y", "x", "points")
 
 FLAGS = flags.FlagValues()
 _load = sources.define(FLAGS)
-_Y = flags.DEFINE_string(
-    "y", None, "The tensor that is differentiated, such as logits:0. All its "
-    "elements are summed, unless --class_index chooses one.",
-    flag_values=FLAGS)
+_Y, _X = sources.define_y_and_x(FLAGS)
 _element = sources.define_class(FLAGS)
-_X = flags.DEFINE_string(
-    "x", None, "The tensor that y is differentiated by: an input or any layer.",
-    flag_values=FLAGS)
 _POINTS = flags.DEFINE_string(
     "points", None, "The .npy file with the value of x.", flag_values=FLAGS)
 _FEED = flags.DEFINE_multi_string(

@@ -1,4 +1,4 @@
-"""The flags that name a model and a class, which commands have in common."""
+"""The flags that name a model, tensors and a class, for several commands."""
 
 from absl import flags
 
@@ -27,6 +27,23 @@ def define(flag_values):
       "tags", None, "The tags of the graph in a SavedModel that has several.",
       flag_values=flag_values)
   return lambda: models.load(graph.value, tags.value)
+
+
+def define_y_and_x(flag_values):
+  """Defines --y and --x, the names of one tensor each.
+
+  Args:
+    flag_values: `flags.FlagValues` of the command.
+
+  Returns:
+    the two flags.
+  """
+  return flags.DEFINE_string(
+      "y", None, "The tensor that is differentiated, such as logits:0. All its "
+      "elements are summed, unless --class_index chooses one.",
+      flag_values=flag_values), flags.DEFINE_string(
+          "x", None, "The tensor that y is differentiated by: an input or any "
+          "layer.", flag_values=flag_values)
 
 
 def define_class(flag_values):

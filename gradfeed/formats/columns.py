@@ -3,7 +3,6 @@
 import csv
 import fnmatch
 import gzip
-import os
 import re
 
 import numpy as np
@@ -16,7 +15,7 @@ _TRUE, _FALSE = ["true", "1", "1.0"], ["false", "0", "0.0"]
 _SLICE = re.compile(r"^(-?\d*)(:)?(-?\d*)$")
 
 
-class ColumnReader:
+class ColumnReader(fitting.RowReader):
   """Rows of numbers, with or without a line of names above them.
 
   A key is the name of a column, or a pattern of names ("pixel*"), or the place
@@ -24,14 +23,10 @@ class ColumnReader:
   """
 
   def __init__(self, path, inputs, keys):
-    self.inputs = inputs
-    self.count = None
-    self._path = path
+    super().__init__(path, inputs)
     self._keys = keys
-    self._lines = _Lines(path)
-    self._rows = csv.reader(self._lines)
-    self.position = 0
-    self._gathered = fitting.Gathered(inputs)
+    self._file = _opened(path)
+    self._lines = csv.reader(self._counted())
     try:
       self._begin()
     except Exception:
@@ -53,17 +48,6 @@ class ColumnReader:
         _columns_of(self._path, names, self._width, leaf, key, len(keys))
         for leaf, key in zip(self.inputs, keys)]
 
-  @property
-  def ways(self):
-    """How rows become values, as the first rows tell; None before."""
-    return self._gathered.ways
-
-  def about(self):
-    if not self.position or self._path.endswith(".gz"):
-      return None
-    return int(round(os.path.getsize(self._path) * self.position /
-                     self._lines.bytes))
-
   def fingerprint(self):
     return files.fingerprint(self._path) + [
         repr(columns).encode() for columns in self._columns]
@@ -71,54 +55,38 @@ class ColumnReader:
   def _line(self):
     """The next line that is not blank, as a list; None at the end."""
     try:
-      return next((row for row in self._rows if row), None)
+      return next((line for line in self._lines if line), None)
     except (csv.Error, UnicodeDecodeError, EOFError, OSError) as error:
       if isinstance(error, OSError) and error.errno:
         raise
       raise files.not_rows(
           self._path, "a .csv file of points", "Line {} cannot be read: "
-          "{}.".format(self._rows.line_num + 1, str(error).rstrip(".")),
+          "{}.".format(self._lines.line_num + 1, str(error).rstrip(".")),
           "Write it as UTF-8 text, with a line for each point.") from None
 
-  def read(self, start, end):
-    while self.position < start and self._taken() is not None:
-      pass
-    lines = []
-    while self.position < end:
-      line = self._taken()
-      if line is None:
-        break
-      lines.append(line)
-    return self._block(lines)
+  def _counted(self):
+    """The lines of the file; counts their bytes."""
+    for line in self._file:
+      begins = not self._bytes
+      self._bytes += len(line)
+      yield line.lstrip("\ufeff") if begins else line
 
   def _taken(self):
     line, self._first = self._first, None
-    if line is None:
-      line = self._line()
-    if line is not None:
-      self.position += 1
-    return line
+    return self._line() if line is None else line
 
-  def _block(self, lines):
-    if lines and all(len(line) == self._width for line in lines):
+  def _block(self, taken):
+    if taken and all(len(line) == self._width for line in taken):
       try:  # All at once is faster by far.
-        arrays = [_parsed([[line[i] for i in columns] for line in lines], leaf)
+        arrays = [_parsed([[line[i] for i in columns] for line in taken], leaf)
                   for columns, leaf in zip(self._columns, self.inputs)]
-        self._gathered.check([array[0] for array in arrays])
-        return self._gathered.block(list(zip(*arrays)), {})
+        self._checked([array[0] for array in arrays])
+        return self._gathered(list(zip(*arrays)), {})
       except (ValueError, OverflowError, fitting.Unreadable):
         pass  # One of them it is.
-    rows, bad = [], {}
-    for line in lines:
-      try:
-        rows.append(self._values(line))
-      except fitting.Unreadable as error:
-        bad[len(rows)] = str(error)
-        rows.append(None)
-    return self._gathered.block(rows, bad)
+    return super()._block(taken)
 
   def _values(self, line):
-    """The flat values of each input in a line."""
     if len(line) != self._width:
       raise fitting.Unreadable(
           "has {} column{} where the first line has {}".format(
@@ -132,30 +100,16 @@ class ColumnReader:
         odd = next((text for text in texts if not _is_number(text)), texts[0])
         raise fitting.Unreadable("has {!r} for '{}', which is {}".format(
             odd, leaf.name, leaf.dtype.name)) from None
-    self._gathered.check(values)
     return values
 
   def close(self):
-    self._lines.close()
-
-
-class _Lines:
-  """The lines of a text file, and how many bytes they have."""
-
-  def __init__(self, path):
-    if path.endswith(".gz"):
-      self._file = gzip.open(path, "rt", encoding="utf-8", newline="")
-    else:
-      self._file = open(path, encoding="utf-8", newline="")
-    self.bytes = 0
-
-  def __iter__(self):
-    for line in self._file:
-      self.bytes += len(line)
-      yield line.lstrip("\ufeff") if self.bytes == len(line) else line
-
-  def close(self):
     self._file.close()
+
+
+def _opened(path):
+  if path.endswith(".gz"):
+    return gzip.open(path, "rt", encoding="utf-8", newline="")
+  return open(path, encoding="utf-8", newline="")
 
 
 def _is_number(text):

@@ -1,6 +1,7 @@
 """How a row of a file becomes a value of an input."""
 
 import collections
+import os
 
 import numpy as np
 
@@ -82,40 +83,98 @@ def names_of(leaf):
   return list(dict.fromkeys([name, op, op.split("/")[-1]]))
 
 
-class Gathered:
-  """Rows of flat values, gathered into the arrays of a block."""
+class RowReader:
+  """Rows of flat values that are read one after the other.
 
-  def __init__(self, inputs):
+  A format says how to take the next row as it stands in the file (`_taken`,
+  which counts `_bytes`), and what its values are (`_values`).
+
+  Attributes:
+    inputs: list of what the rows have values of.
+    count: None; how many rows there are is not known before the end.
+    ways: how rows become values, as the first rows tell; None before.
+    position: int, the number of rows that were passed.
+  """
+
+  def __init__(self, path, inputs):
     self.inputs = inputs
+    self.count = None
     self.ways = None
-    self._rows = None
+    self.position = 0
+    self._path = path
+    self._bytes = 0
+    self._shapes = None
 
-  def learn(self, values):
-    """Takes the shape of all rows from one: a list of flat arrays."""
-    if self.ways is None:
-      found = [way_of_numbers(len(value), leaf)
-               for value, leaf in zip(values, self.inputs)]
-      self.ways, self._rows = map(list, zip(*found))
+  def about(self):
+    """An estimate of the number of rows, or None."""
+    if not self.position or self._path.endswith(".gz"):
+      return None
+    return int(round(
+        os.path.getsize(self._path) * self.position / self._bytes))
 
-  def check(self, values):
-    """Refuses a row that has not the shape of the others.
+  def read(self, start, end):
+    """A `Block` of these rows, or of fewer at the end."""
+    while self.position < start and self._next() is not None:
+      pass
+    taken = []
+    while self.position < end:
+      row = self._next()
+      if row is None:
+        break
+      taken.append(row)
+    return self._block(taken)
+
+  def _next(self):
+    row = self._taken()
+    if row is not None:
+      self.position += 1
+    return row
+
+  def _block(self, taken):
+    rows, bad = [], {}
+    for row in taken:
+      try:
+        rows.append(self._checked(self._values(row)))
+      except Unreadable as error:
+        bad[len(rows)] = str(error)
+        rows.append(None)
+    return self._gathered(rows, bad)
+
+  def _taken(self):
+    """The next row as it stands in the file; None at the end."""
+    raise NotImplementedError
+
+  def _values(self, row):
+    """A flat array for each input.
 
     Raises:
       Unreadable: with the reason.
     """
-    self.learn(values)
-    for value, row, leaf in zip(values, self._rows, self.inputs):
-      if len(value) != int(np.prod(row, dtype=np.int64)):
-        raise Unreadable("has {} value{} for '{}' where others have {}".format(
-            len(value), "" if len(value) == 1 else "s", leaf.name,
-            int(np.prod(row, dtype=np.int64))))
+    raise NotImplementedError
 
-  def block(self, rows, bad):
+  def _checked(self, values):
+    """`values`, if they have the shape of those of the first row.
+
+    Raises:
+      Unreadable: with the reason.
+    """
+    if self.ways is None:
+      found = [way_of_numbers(len(value), leaf)
+               for value, leaf in zip(values, self.inputs)]
+      self.ways, self._shapes = map(list, zip(*found))
+    for value, shape, leaf in zip(values, self._shapes, self.inputs):
+      size = int(np.prod(shape, dtype=np.int64))
+      if len(value) != size:
+        raise Unreadable("has {} value{} for '{}' where others have {}".format(
+            len(value), "" if len(value) == 1 else "s", leaf.name, size))
+    return values
+
+  def _gathered(self, rows, bad):
     """A `Block` of `rows`: a list of flat arrays for each, None for bad ones.
     """
     arrays = []
     for place, leaf in enumerate(self.inputs):
-      shape = self._rows[place] if self._rows else ()
+      shape = self._shapes[place] if self._shapes else ()
       dtype = dtype_of(leaf)
       array = np.zeros((len(rows),) + shape, dtype)
       if dtype == object:

@@ -12,7 +12,7 @@ from gradfeed.formats import fitting
 _FRAME = 16  # What a record has beside its content: a length and two sums.
 
 
-class RecordReader:
+class RecordReader(fitting.RowReader):
   """The features of Examples; or the records as they are.
 
   A feature is a list of numbers of the dtype of Examples; or bytes that are a
@@ -22,47 +22,18 @@ class RecordReader:
   """
 
   def __init__(self, path, inputs, keys):
-    self.inputs = inputs
-    self.count = None
-    self._path = path
+    super().__init__(path, inputs)
     self._keys = keys
     self._is_raw = len(inputs) == 1 and keys == [None] and (
         fitting.dtype_of(inputs[0]) == object)
-    self._gathered = fitting.Gathered(inputs)
     os.stat(path)  # TensorFlow tells later, and not as Python does.
-    self._records, self.position, self._bytes = _tf.records(path), 0, 0
-
-  @property
-  def ways(self):
-    """How rows become values, as the first rows tell; None before."""
-    return self._gathered.ways
-
-  def about(self):
-    if not self._bytes or self._path.endswith(".gz"):
-      return None
-    return int(round(os.path.getsize(self._path) * self.position / self._bytes))
+    self._records = _tf.records(path)
 
   def fingerprint(self):
     return files.fingerprint(self._path) + [
         str(key).encode() for key in self._keys]
 
-  def read(self, start, end):
-    while self.position < start and self._record() is not None:
-      pass
-    rows, bad = [], {}
-    while self.position < end:
-      record = self._record()
-      if record is None:
-        break
-      try:
-        rows.append(self._values(record))
-      except fitting.Unreadable as error:
-        bad[len(rows)] = str(error)
-        rows.append(None)
-    return self._gathered.block(rows, bad)
-
-  def _record(self):
-    """The next record; None at the end."""
+  def _taken(self):
     try:
       record = next(self._records, None)
     except tf.errors.OpError as error:
@@ -73,26 +44,20 @@ class RecordReader:
           "Write it again; rows before it that are done are kept." if
           self.position else "Write it with tf.io.TFRecordWriter.") from None
     if record is not None:
-      self.position += 1
       self._bytes += len(record) + _FRAME
     return record
 
   def _values(self, record):
-    """The flat values of each input in a record."""
     if self._is_raw:
-      values = [np.array([record], object)]
-    else:
-      example = tf.train.Example()
-      try:
-        example.ParseFromString(record)
-      except Exception:  # Which class it is depends on the version of protobuf.
-        raise fitting.Unreadable("is not a tf.train.Example") from None
-      features = example.features.feature
-      values = [_numbers(features[_name_of(features, leaf, key, self.inputs)],
-                         leaf)
-                for leaf, key in zip(self.inputs, self._keys)]
-    self._gathered.check(values)
-    return values
+      return [np.array([record], object)]
+    example = tf.train.Example()
+    try:
+      example.ParseFromString(record)
+    except Exception:  # Which class it is depends on the version of protobuf.
+      raise fitting.Unreadable("is not a tf.train.Example") from None
+    features = example.features.feature
+    return [_numbers(features[_name_of(features, leaf, key, self.inputs)], leaf)
+            for leaf, key in zip(self.inputs, self._keys)]
 
   def close(self):
     self._records = iter(())

@@ -34,7 +34,7 @@ class Rows:
     """The results of a block.
 
     Args:
-      block: `formats.ways.Block`.
+      block: `formats.fitting.Block`.
       start: int, the number of its first row.
 
     Returns:
@@ -187,8 +187,8 @@ class Rows:
 
   def _rebatched(self, values, numbers):
     """The function for many rows, proven at some of them; or None."""
-    tried = [i for i in _spread(values)
-             if self._tried(*self._calls(values, numbers)[i])[1] is None]
+    calls = self._calls(values, numbers)
+    tried = [i for i in _spread(values) if self._tried(*calls[i])[1] is None]
     if len(tried) < 2:
       return None
     return rebatching.rebatched(

@@ -125,7 +125,6 @@ class Sink:
         else:
           os.replace(path, final)
     self._journal.remove()
-    self._known = {"done": self._known["done"], "files": self._known["files"]}
     return [final for _, final in self._known["files"] if final is not None]
 
 
