@@ -26,8 +26,12 @@ setuptools.setup(
     long_description=_read("README.md"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=["gradfeed", "gradfeed.checks", "gradfeed.commands",
-              "gradfeed.explanations", "gradfeed.formats", "gradfeed.streams"],
+    packages=[
+        "gradfeed", "gradfeed._tf", "gradfeed.analysis", "gradfeed.checking",
+        "gradfeed.commands", "gradfeed.derivatives", "gradfeed.evaluation",
+        "gradfeed.explaining", "gradfeed.graph", "gradfeed.models",
+        "gradfeed.rewriting", "gradfeed.streaming",
+        "gradfeed.streaming.formats"],
     scripts=["scripts/gradfeed"],
     python_requires=">=3.7",
     # TensorFlow is an extra: a legacy project has its own, which may be called

@@ -10,18 +10,19 @@ Verbs turn tensors into tensors; `function` turns tensors into a callable:
 12.0 300.0
 """
 
-from gradfeed.batches import batch_jacobian
-from gradfeed.checking import check
-from gradfeed.checks.verdicts import Check
-from gradfeed.classes import class_gradient
-from gradfeed.curvatures import hessian
-from gradfeed.curvatures import hvp
-from gradfeed.derivatives import gradient
-from gradfeed.derivatives import gradients
-from gradfeed.derivatives import value_and_gradient
-from gradfeed.derivatives import vjp
-from gradfeed.diagnosis import Explanation
-from gradfeed.diagnosis import explain
+from gradfeed.checking.checks import check
+from gradfeed.checking.reports import Check
+from gradfeed.derivatives.batch_jacobians import batch_jacobian
+from gradfeed.derivatives.class_gradients import class_gradient
+from gradfeed.derivatives.gradients import gradient
+from gradfeed.derivatives.gradients import gradients
+from gradfeed.derivatives.gradients import value_and_gradient
+from gradfeed.derivatives.gradients import vjp
+from gradfeed.derivatives.hessians import hessian
+from gradfeed.derivatives.hessians import hvp
+from gradfeed.derivatives.jacobians import jacobian
+from gradfeed.derivatives.jacobians import jvp
+from gradfeed.derivatives.per_example_gradients import per_example_gradient
 from gradfeed.errors import ArgumentError
 from gradfeed.errors import AssignmentError
 from gradfeed.errors import CotangentError
@@ -45,18 +46,17 @@ from gradfeed.errors import TensorNotFoundError
 from gradfeed.errors import TimeLimitError
 from gradfeed.errors import UninitializedError
 from gradfeed.errors import UnsupportedGraphError
-from gradfeed.examples import per_example_gradient
+from gradfeed.evaluation.functions import Function
+from gradfeed.evaluation.functions import function
+from gradfeed.evaluation.session_run import run
+from gradfeed.explaining.explanations import explain
+from gradfeed.explaining.explanations import Explanation
 from gradfeed.findings import Finding
-from gradfeed.functions import Function
-from gradfeed.functions import function
-from gradfeed.functions import run
-from gradfeed.jacobians import jacobian
-from gradfeed.jacobians import jvp
-from gradfeed.models import Model
-from gradfeed.models import load
-from gradfeed.snapshots import Snapshot
-from gradfeed.snapshots import snapshot
-from gradfeed.streaming import Report
-from gradfeed.streaming import stream
+from gradfeed.models.loading import load
+from gradfeed.models.loading import Model
+from gradfeed.models.snapshots import Snapshot
+from gradfeed.models.snapshots import snapshot
+from gradfeed.streaming.streams import Report
+from gradfeed.streaming.streams import stream
 
 __version__ = "0.1.0"

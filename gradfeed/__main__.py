@@ -2,7 +2,7 @@
 
 import sys
 
-from gradfeed.commands import apps
+from gradfeed.commands import runner
 
 if __name__ == "__main__":
-  apps.main(sys.argv)
+  runner.main(sys.argv)

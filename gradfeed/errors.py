@@ -5,20 +5,6 @@ class is also the builtin exception that code written before gradfeed catches.
 """
 
 
-#: What an op in the graph says when a cotangent that is fed has not the shape
-#: of its y: a key of `SHAPE_ERRORS`, the names of both.
-SHAPE_OF_COTANGENT = "gradfeed: {} {} must have the shape of {} ;"
-
-
-#: What an op in the graph says when rows turn out to depend on each other: y,
-#: x, the first op that may be the reason.
-COUPLED_ROWS = "gradfeed: rows of {} depend on other rows of {} through {} ;"
-
-#: What an op in the graph says when the index of a class is none: the index,
-#: and y.
-INDEX_OF_CLASS = "gradfeed: index {} is no class of {} ;"
-
-
 class GradfeedError(Exception):
   """The base of every error that gradfeed raises.
 
@@ -124,11 +110,6 @@ class UnsupportedGraphError(GradfeedError, NotImplementedError):
 
 class GradfeedWarning(UserWarning):
   """Something that is probably not what was meant."""
-
-
-#: The error for a cotangent of another shape, by what the caller knows it as.
-SHAPE_ERRORS = {"grad_ys": CotangentError, "cotangent v": CotangentError,
-                "tangent v": TangentError}
 
 
 def check_chunk(chunk, what, why, fix):

@@ -9,6 +9,7 @@ import textwrap
 BAD, WARNING, NOTE = "bad", "warning", "note"
 
 _MARKS = {BAD: "!!", WARNING: "! ", NOTE: "- "}
+
 _WIDTH = 79
 
 #: A page is one screen: how many lines it has, how many findings of one kind.

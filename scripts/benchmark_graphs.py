@@ -20,7 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
-from gradfeed import memos
+from gradfeed.graph import cache
 
 #: What may be left after many calls: allocators never give back everything.
 _BYTES_LEFT = 4 << 20
@@ -96,7 +96,7 @@ def _grown(graph, name, calls, call, points):
 
 def _state(graph):
   gc.collect()
-  memo = memos.memo_of(graph)
+  memo = cache.cache_of(graph)
   return (len(graph.get_operations()),
           len(memo.built) + len(memo.derivatives),
           benchmark_workers.memory()[0])

@@ -13,7 +13,7 @@ import benchmark_graphs
 import benchmark_workers
 from benchmark_graphs import gf
 from benchmark_graphs import tf
-from gradfeed.streams import rebatching
+from gradfeed.streaming import rebatching
 
 _WIDTH = 784
 _AT_ONCE = 4096

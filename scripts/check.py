@@ -1,7 +1,7 @@
 """Runs every test in both modes of TensorFlow, side by side.
 
   python scripts/check.py
-  python scripts/check.py --select=tests/functions_test.py
+  python scripts/check.py --select=tests/evaluation/functions_test.py
 
 A process can have one mode only, so each has its own; GRADFEED_MODE tells it
 which. The status is 0 if all tests pass in both.

@@ -1,1 +1,1 @@
-"""The commands of `gradfeed`, an absl app each."""
+"""The programs that the shell runs."""

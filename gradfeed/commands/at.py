@@ -20,28 +20,30 @@ import time
 from absl import flags
 import numpy as np
 
-from gradfeed import errors
-from gradfeed import tensors
 from gradfeed._tf import tf
-from gradfeed.commands import choices
-from gradfeed.commands import sources
-from gradfeed.commands import values
-from gradfeed.functions import function
-from gradfeed.streaming import stream
+from gradfeed.commands import derivative_flags
+from gradfeed.commands import model_flags
+from gradfeed.commands import value_flags
+from gradfeed import errors
+from gradfeed.evaluation.functions import function
+from gradfeed.graph import tensors
+from gradfeed.streaming.streams import stream
 
 #: The flags that have to be given.
 REQUIRED = ("graph", "y", "x", "points", "output")
 
 FLAGS = flags.FlagValues()
-_load = sources.define(FLAGS)
-_Y, _X = sources.define_y_and_x(FLAGS)
+_load = model_flags.define(FLAGS)
+_Y, _X = model_flags.define_y_and_x(FLAGS)
 _CLASS_INDEX = flags.DEFINE_string(
     "class_index", None, "Take this element of the last axis of y (the class): "
     "a number; or 'top' for the one with the greatest score at each point; or "
     "where each point has its own: a name in the file of points, or a .npy "
     "file.", flag_values=FLAGS)
 _OF = flags.DEFINE_enum(
-    "of", "gradient", choices.DERIVATIVES, "What to evaluate. The Jacobian and "
+    "of",
+    "gradient",
+    derivative_flags.DERIVATIVES, "What to evaluate. The Jacobian and "
     "the Hessian of a batch are those of each row by itself.",
     flag_values=FLAGS)
 _POINTS = flags.DEFINE_string(
@@ -111,13 +113,13 @@ def _check_output():
 def _write(model):
   graph = model.graph
   x = tensors.resolve(_X.value, graph, "--x").tensor
-  rows = [(x, _KEY.value)] + values.parse_rows(_ROW.value or [], graph)
+  rows = [(x, _KEY.value)] + value_flags.parse_rows(_ROW.value or [], graph)
   y = _chosen(tensors.resolve(_Y.value, graph, "--y").tensor, rows)
   f = function([tensor for tensor, _ in rows],
-               choices.derivative(_OF.value, y, x, _COUPLED.value),
+               derivative_flags.derivative(_OF.value, y, x, _COUPLED.value),
                model.session,
-               feed_dict=values.parse_feeds(_FEED.value or [], graph))
-  values.require_all_fed(f)
+               feed_dict=value_flags.parse_feeds(_FEED.value or [], graph))
+  value_flags.require_all_fed(f)
   start = time.perf_counter()
   report = stream(
       f, [_file_of(key) for _, key in rows], _OUTPUT.value, _CHUNK.value,
@@ -136,9 +138,9 @@ def _chosen(y, rows):
   if index is None:
     return y
   if index == "top":
-    return choices.picked(y)
+    return derivative_flags.picked(y)
   try:
-    return choices.element(y, int(index))
+    return derivative_flags.element(y, int(index))
   except ValueError as error:
     if isinstance(error, errors.GradfeedError):
       raise
@@ -146,7 +148,7 @@ def _chosen(y, rows):
     own = tf.placeholder(
         tf.int64, [None] if y.shape.ndims == 2 else [], name="class_index")
   rows.append((own, index))
-  return choices.picked(y, own)
+  return derivative_flags.picked(y, own)
 
 
 def _is_file(key):

@@ -15,21 +15,21 @@ shape of x, its first row is the value.
 from absl import flags
 import numpy as np
 
+from gradfeed.checking.checks import check
+from gradfeed.commands import model_flags
+from gradfeed.commands import value_flags
 from gradfeed import errors
-from gradfeed import tensors
-from gradfeed.checking import check
-from gradfeed.commands import sources
-from gradfeed.commands import values
-from gradfeed.formats import arrays
-from gradfeed.functions import function
+from gradfeed.evaluation.functions import function
+from gradfeed.graph import tensors
+from gradfeed.streaming.formats import npy
 
 #: The flags that have to be given.
 REQUIRED = ("graph", "y", "x", "points")
 
 FLAGS = flags.FlagValues()
-_load = sources.define(FLAGS)
-_Y, _X = sources.define_y_and_x(FLAGS)
-_element = sources.define_class(FLAGS)
+_load = model_flags.define(FLAGS)
+_Y, _X = model_flags.define_y_and_x(FLAGS)
+_element = model_flags.define_class(FLAGS)
 _POINTS = flags.DEFINE_string(
     "points", None, "The .npy file with the value of x.", flag_values=FLAGS)
 _FEED = flags.DEFINE_multi_string(
@@ -47,13 +47,13 @@ _FORMAT = flags.DEFINE_enum(
 
 def main():
   """Prints the report; 1 where the gradient is wrong, else 0."""
-  points = arrays.load(_POINTS.value)
+  points = npy.load(_POINTS.value)
   with _load() as model:
     graph = model.graph
     x = tensors.resolve(_X.value, graph, "--x")
     y = _element(tensors.resolve(_Y.value, graph, "--y").tensor)
-    feeds = values.parse_feeds(_FEED.value or [], graph)
-    values.require_all_fed(function(x.tensor, y, model.session, feeds))
+    feeds = value_flags.parse_feeds(_FEED.value or [], graph)
+    value_flags.require_all_fed(function(x.tensor, y, model.session, feeds))
     report = check(y, x.tensor, value_at(x, points), model.session, feeds,
                    order=int(_ORDER.value), seed=_SEED.value)
   print(report.to_json() if _FORMAT.value == "json" else report)

@@ -19,10 +19,10 @@ from absl import flags
 import numpy as np
 
 from gradfeed._tf import tf
-from gradfeed.commands import classifier
+from gradfeed.commands import demo_model
 from gradfeed.commands import tables
-from gradfeed.derivatives import gradient
-from gradfeed.functions import function
+from gradfeed.derivatives.gradients import gradient
+from gradfeed.evaluation.functions import function
 
 FLAGS = flags.FlagValues()
 _X_T = flags.DEFINE_list(
@@ -35,12 +35,14 @@ _SEED = flags.DEFINE_integer(
     "seed", 0, "The seed of the points that the classifier learns.",
     lower_bound=0, upper_bound=2**32 - 1,
     flag_values=FLAGS)
+
 _STEPS = flags.DEFINE_integer(
     "steps", 300, "Steps of gradient descent.", lower_bound=0,
     flag_values=FLAGS)
 _LABEL = flags.DEFINE_integer(
     "label", 1, "The class whose cross entropy f is.", lower_bound=0,
-    upper_bound=classifier.CLASSES - 1, flag_values=FLAGS)
+    upper_bound=demo_model.CLASSES - 1, flag_values=FLAGS)
+
 _CALLS = flags.DEFINE_integer(
     "calls", 200, "How often each call is timed.", lower_bound=1,
     flag_values=FLAGS)
@@ -70,13 +72,13 @@ def main():
   tabulate = tables.tabulate()
   with tempfile.TemporaryDirectory() as folder:
     path = os.path.join(folder, "model.ckpt")
-    loss, accuracy = classifier.train(_SEED.value, _STEPS.value, path)
+    loss, accuracy = demo_model.train(_SEED.value, _STEPS.value, path)
     print("Trained a softmax classifier: {} steps, cross entropy {:.3f}, "
           "accuracy {:.0%}.\nSaved a checkpoint and restored it in a new "
           "session.\nf is the cross entropy of class {}.".format(
               _STEPS.value, loss, accuracy, _LABEL.value))
     with tf.Graph().as_default(), tf.Session() as session:
-      model = classifier.Classifier()
+      model = demo_model.Classifier()
       model.saver.restore(session, path)
       by_x, times = by_placeholder(model, session)
       print("\n1. By the input x, a placeholder; with the time that f'(x_t) "
@@ -182,7 +184,7 @@ def by_layer(model, session, path):
   rows = []
   with tf.Graph().as_default(), tf.Session() as other:
     h = tf.placeholder(tf.float64, [None])
-    rewritten = classifier.Classifier(h)
+    rewritten = demo_model.Classifier(h)
     rewritten.saver.restore(other, path)
 
     def truth(value):

@@ -15,20 +15,20 @@ import subprocess
 
 from absl import flags
 
+from gradfeed.commands import model_flags
 from gradfeed import errors
-from gradfeed import tensors
-from gradfeed.commands import sources
-from gradfeed.diagnosis import explain
+from gradfeed.explaining.explanations import explain
+from gradfeed.graph import tensors
 
 #: The flags that have to be given.
 REQUIRED = ("graph", "y")
 
 FLAGS = flags.FlagValues()
-_load = sources.define(FLAGS)
+_load = model_flags.define(FLAGS)
 _Y = flags.DEFINE_list(
     "y", None, "The tensor that is differentiated, such as logits:0; or "
     "several, which are summed.", flag_values=FLAGS)
-_element = sources.define_class(FLAGS)
+_element = model_flags.define_class(FLAGS)
 _X = flags.DEFINE_list(
     "x", None, "The tensor that y is differentiated by, or several. Without, "
     "the floating placeholders that y depends on, or else the variables.",

@@ -12,15 +12,15 @@ import json
 
 from absl import flags
 
-from gradfeed import inventories
-from gradfeed.commands import sources
+from gradfeed.commands import model_flags
 from gradfeed.commands import tables
+from gradfeed.models import inventory
 
 #: The flags that have to be given.
 REQUIRED = ("graph",)
 
 FLAGS = flags.FlagValues()
-_load = sources.define(FLAGS)
+_load = model_flags.define(FLAGS)
 _FORMAT = flags.DEFINE_enum(
     "format", "text", ["text", "json"], "How to print it.", flag_values=FLAGS)
 
@@ -32,7 +32,7 @@ def main():
   as_text = _FORMAT.value == "text"
   tabulate = tables.tabulate() if as_text else None
   with _load() as model:
-    found = inventories.inventory(model)
+    found = inventory.inventory(model)
   print(as_lines(found, tabulate) if as_text else json.dumps(found, indent=2))
 
 
@@ -40,7 +40,7 @@ def as_lines(found, tabulate):
   """The inventory as text.
 
   Args:
-    found: dict, as `inventories.inventory` gives it.
+    found: dict, as `inventory.inventory` gives it.
     tabulate: the function of that name.
 
   Returns:

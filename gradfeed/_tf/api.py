@@ -1,0 +1,49 @@
+"""TensorFlow itself: its module, version and types, and what files hold."""
+
+from gradfeed import errors
+
+try:
+  import tensorflow.compat.v1 as tf
+except ImportError as _error:
+  raise errors.DependencyError(
+      "gradfeed needs TensorFlow, which cannot be imported ({}).".format(
+          _error),
+      "TensorFlow is left to you, so that installing gradfeed never replaces "
+      "the tensorflow, tensorflow-cpu or tensorflow-gpu of a project.",
+      "pip install 'gradfeed[tf]' (or the TensorFlow that your project uses, "
+      "1.15 to 2.x).") from _error
+# pylint: disable=g-direct-tensorflow-import, wrong-import-position
+from tensorflow.core.framework import op_def_pb2
+from tensorflow.core.framework import tensor_pb2
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.framework import indexed_slices
+from tensorflow.python.framework import meta_graph
+from tensorflow.python.saved_model import loader_impl
+
+IndexedSlicesValue = indexed_slices.IndexedSlicesValue
+SavedModel = saved_model_pb2.SavedModel
+TensorProto = tensor_pb2.TensorProto
+SavedModelLoader = loader_impl.SavedModelLoader
+read_meta_graph = meta_graph.read_meta_graph_file
+
+VERSION = tf.__version__
+HAS_HANDLE_DATA = "handle_data" in (
+    op_def_pb2.OpDef.ArgDef.DESCRIPTOR.fields_by_name)
+IS_TF2 = not VERSION.startswith("1.")
+
+#: The name scope of every op that gradfeed adds, with the closing slash that
+#: makes `tf.name_scope` take it as it stands.
+SCOPE = "gradfeed/"
+
+
+def records(path):
+  """Iterates over the records of a TFRecord file, bytes each.
+
+  Raises:
+    tf.errors.DataLossError: the file is damaged.
+  """
+  options = tf.io.TFRecordOptions(
+      tf.io.TFRecordCompressionType.GZIP if path.endswith(".gz") else
+      tf.io.TFRecordCompressionType.NONE)
+  # The iterator itself, without its advice to use eager execution.
+  return tf.io.tf_record_iterator.__wrapped__(path, options)

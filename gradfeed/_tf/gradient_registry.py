@@ -1,0 +1,92 @@
+"""The gradient functions that are registered with TensorFlow."""
+
+from tensorflow.python.framework import ops
+
+# TF 1 registers the gradients of If and While where it first builds one, which
+# is too late for a model that was read from a file.
+# pylint: disable=unused-import
+from tensorflow.python.ops import cond_v2 as _cond_v2
+from tensorflow.python.ops import while_v2 as _while_v2
+# pylint: enable=unused-import
+
+# pylint: disable=protected-access
+
+
+def gradient_function(op):
+  """The registered gradient function of `op`; None if declared to have none.
+
+  Raises:
+    LookupError: nothing is registered for the type of `op`.
+  """
+  return ops.get_gradient_function(op)
+
+
+def has_gradient(op):
+  """Whether a gradient function is registered for `op`, if only as none."""
+  try:
+    gradient_function(op)
+  except LookupError:
+    return False
+  return True
+
+
+def registered_gradient(name):
+  """The gradient function registered as `name`, or None."""
+  try:
+    return ops._gradient_registry.lookup(name)
+  except LookupError:
+    return None
+
+
+def has_own_gradient(node):
+  """Whether a NodeDef names a gradient function, as of `tf.custom_gradient`.
+  """
+  return "_gradient_op_type" in node.attr
+
+
+def is_restored_gradient(name):
+  """Whether the gradient `name` came with a model, by `tf.saved_model.load`.
+
+  It numbers them anew in this process, and has the functions of some.
+  """
+  return getattr(registered_gradient(name), "__module__", "").endswith(
+      "function_deserialization")
+
+
+def was_imported(op):
+  """Whether `op` was read from a GraphDef, and not made in Python.
+
+  TF 2 keeps no stack of such an op, and TF 1 that of the import.
+  """
+  for frame in reversed(op.traceback or ()):
+    if frame[0].endswith("importer.py"):
+      return True
+    if frame[0].endswith("custom_gradient.py"):
+      return False
+  return op.traceback is None
+
+
+def was_node_imported(graph, function, name):
+  """`was_imported` of the op that is the node `name` of a function.
+
+  Args:
+    graph: `tf.Graph` whose library holds the function.
+    function: str, its name.
+    name: str.
+  """
+  made = graph._get_function(function)
+  body = getattr(made, "graph", None)
+  if body is None:  # `tf.Defun` keeps what it was made from.
+    return getattr(made, "_func", None) is None
+  try:
+    return was_imported(body.get_operation_by_name(name))
+  except KeyError:
+    return True
+
+
+def keep_gradient_function(copy, original):
+  """Calls of a `tf.function` know their gradient in Python, not in the graph.
+  """
+  function = getattr(original, "_gradient_function", None)
+  if function is not None:
+    copy._gradient_function = function

@@ -1,0 +1,135 @@
+"""Sessions, what wraps them, and compiled calls."""
+
+import weakref
+
+from tensorflow.core.protobuf import config_pb2
+from tensorflow.python.client import session as session_lib
+from tensorflow.python.framework import kernels
+
+from gradfeed._tf.api import tf
+
+# pylint: disable=protected-access
+
+
+def raw_session(session):
+  """The `tf.Session` inside `session`, or None where there is none to reach.
+
+  A monitored session holds its real one under hooks (and may replace it after
+  a failure, so ask at each call); a debug-wrapped one must be run through its
+  wrapper, because that is what the user asked for by wrapping it.
+  """
+  if isinstance(session, session_lib.BaseSession):
+    return session
+  inner = getattr(session, "_tf_sess", None)
+  if callable(inner):
+    raw = inner()
+    if isinstance(raw, session_lib.BaseSession):
+      return raw
+  return None
+
+
+def innermost_session(session):
+  """The plain session under every wrapper, for questions about its state."""
+  for _ in range(8):
+    raw = raw_session(session)
+    if raw is not None:
+      return raw
+    inner = getattr(session, "_sess", None) or getattr(
+        session, "_session", None)
+    if inner is None or inner is session:
+      return session
+    session = inner
+  return session
+
+
+def is_closed(session):
+  monitored = getattr(session, "_is_closed", None)
+  if callable(monitored) and monitored():
+    return True
+  raw = raw_session(session)
+  return raw is not None and bool(getattr(raw, "_closed", False))
+
+
+def is_remote(session):
+  return bool(getattr(session, "sess_str", b""))
+
+
+def session_memo(session):
+  """A mapping that lives as long as `session`, with weakly held keys.
+
+  It is kept on the session: kept anywhere else, the callables in it, which
+  point back to their session, would keep a closed session's memory alive.
+  """
+  memo = session.__dict__.get("_gradfeed_memo")
+  if memo is None:
+    memo = session.__dict__.setdefault(
+        "_gradfeed_memo", weakref.WeakKeyDictionary())
+  return memo
+
+
+def milliseconds(seconds):
+  """What `timeout_in_ms` takes; none would be no limit at all."""
+  return max(1, int(seconds * 1000))
+
+
+def make_callable(session, feeds, fetches, targets, on_caller_thread,
+                  timeout=None):
+  """Compiles one set of feeds and fetches of a raw session.
+
+  Args:
+    session: a session that `raw_session` returned.
+    feeds: list of tensor names.
+    fetches: list of tensor names.
+    targets: list of op names, run and not fetched.
+    on_caller_thread: bool; run the ops in the thread that calls. This answers
+      a small graph several times sooner than TensorFlow's thread pool.
+    timeout: float, seconds, or None for no limit.
+
+  Returns:
+    A callable from the sequence of the values of `feeds`, in order, exact
+    dtypes, to the list of the values of `fetches`. It checks nothing. Its
+    attribute `parts` is what it is made of, for a caller that cannot afford
+    one more Python frame: `run(pointer, handle, tuple of arrays, None)`.
+  """
+  options = config_pb2.CallableOptions()
+  options.feed.extend(feeds)
+  options.fetch.extend(fetches)
+  options.target.extend(targets)
+  if on_caller_thread:
+    options.run_options.inter_op_thread_pool = -1
+  if timeout is not None:
+    options.run_options.timeout_in_ms = milliseconds(timeout)
+  compiled = session._make_callable_from_options(options)
+  run, pointer, handle = (
+      session_lib.tf_session.TF_SessionRunCallable, session._session,
+      compiled._handle)
+
+  def call(arrays, _keep=compiled):  # Released with the last reference.
+    return run(pointer, handle, tuple(arrays), None)
+
+  call.parts = run, pointer, handle
+  return call
+
+
+def plain_session(graph):
+  """A session on the processor alone that runs ops as they stand.
+
+  It rewrites nothing and takes no memory of a GPU.
+  """
+  config = tf.ConfigProto(device_count={"GPU": 0})
+  config.graph_options.optimizer_options.opt_level = -1
+  config.graph_options.rewrite_options.disable_meta_optimizer = True
+  return tf.Session(graph=graph, config=config)
+
+
+def has_kernel(node):
+  """Whether the processor can run a NodeDef with the dtypes that it names."""
+  registered = [kernel for kernel in
+                kernels.get_registered_kernels_for_op(node.op).kernel
+                if kernel.device_type == "CPU"]
+  return not registered or any(
+      all(node.attr[constraint.name].type in
+          constraint.allowed_values.list.type
+          for constraint in kernel.constraint
+          if node.attr[constraint.name].type)
+      for kernel in registered)

@@ -1,0 +1,103 @@
+"""Kinds of tensors and variables; static values and dtypes of tensors."""
+
+import numpy as np
+from tensorflow.python.framework import ops
+from tensorflow.python.ops import resource_variable_ops
+from tensorflow.python.ops import variables
+
+from gradfeed._tf.api import tf
+
+# pylint: disable=protected-access
+
+
+def is_eager(value):
+  """Whether `value` is an eager tensor or variable, or one of Keras 3."""
+  if type(value).__name__ == "KerasTensor":
+    return True
+  if not isinstance(value, tf.Tensor) and not is_variable(value):
+    return type(value).__module__.split(".")[0] == "keras"
+  return isinstance(getattr(value, "handle", value), ops.EagerTensor)
+
+
+def is_variable(value):
+  return isinstance(value, variables.Variable) or is_resource_variable(value)
+
+
+def is_partitioned(value):
+  return isinstance(value, variables.PartitionedVariable)
+
+
+def partition_axis(variable):
+  """The axis that a partitioned variable is cut along."""
+  return variable._partition_axes()[0]
+
+
+def graph_element(variable):
+  """What `Session.run` fetches for a variable: a read, or the ref itself.
+
+  The result of `tf.assign` passes for a variable too; its element is the read
+  that waits for the assignment.
+  """
+  return variable._as_graph_element()
+
+
+def is_resource_variable(value):
+  return resource_variable_ops.is_resource_variable(value)
+
+
+def executing_eagerly():
+  return tf.executing_eagerly()
+
+
+def dereference(key):
+  """The tensor or variable behind `.ref()`, or `key` itself."""
+  dereferenced = getattr(key, "deref", None)
+  return dereferenced() if callable(dereferenced) else key
+
+
+def is_reference(tensor):
+  return tensor.dtype._is_ref_dtype
+
+
+def is_trainable_dtype(dtype):
+  """Whether TensorFlow lets gradients flow through a tensor of `dtype`."""
+  return is_number(dtype) or dtype.base_dtype in (tf.resource, tf.variant)
+
+
+def is_number(dtype):
+  """Whether `dtype` is floating or complex, a reference or not."""
+  return dtype.base_dtype.is_floating or dtype.base_dtype.is_complex
+
+
+def slice_info(variable):
+  """(offset, shape) of one part of a partitioned variable in the whole."""
+  info = variable._get_save_slice_info()
+  return list(info.var_offset), list(info.var_shape)
+
+
+def constant_value(tensor):
+  """The value of a constant, as an array; None for any other tensor.
+
+  `tf.get_static_value` would make a tensor that it evaluates unfeedable.
+  """
+  if tensor.op.type != "Const":
+    return None
+  return tf.make_ndarray(tensor.op.get_attr("value"))
+
+
+def static_value(tensor):
+  """`tf.get_static_value`, after which the tensor can still be fed."""
+  graph = tensor.graph
+  graph.prevent_feeding = lambda unused_tensor: None
+  try:
+    return tf.get_static_value(tensor)
+  finally:
+    del graph.prevent_feeding
+
+
+def numpy_dtype(dtype):
+  """The NumPy dtype of a value of TensorFlow's `dtype`, or None (resources)."""
+  try:
+    return np.dtype(dtype.base_dtype.as_numpy_dtype)
+  except (TypeError, KeyError):
+    return None

@@ -1,0 +1,1 @@
+"""Finds out about derivatives; builds and runs nothing."""

@@ -1,0 +1,244 @@
+"""What stops a gradient between x and y, and what is lost with it."""
+
+from gradfeed import _tf
+from gradfeed.analysis import gradient_flow
+from gradfeed import findings
+from gradfeed.graph import provenance
+from gradfeed.graph import traversal
+
+#: Why a gradient ends at an op: its derivative is held to be zero on purpose;
+#: held so by TensorFlow, which is right; is zero almost everywhere; or is not
+#: zero and not known.
+STOP, RIGHT, FLAT, HIDDEN = "stop", "right", "flat", "hidden"
+
+_CHOICES = frozenset([
+    "Equal", "Greater", "GreaterEqual", "IsFinite", "IsInf", "IsNan", "Less",
+    "LessEqual", "LogicalAnd", "LogicalNot", "LogicalOr", "NotEqual", "Where"])
+
+#: The name that the losses of TensorFlow give to labels they hold constant.
+_LABELS = "labels_stop_gradient"
+
+
+class Blocker:
+  """An op that a gradient arrives at and does not pass.
+
+  Attributes:
+    op: `tf.Operation` where the gradient ends.
+    culprit: `tf.Operation` that is to blame: `op`, or, where that reads whole
+      numbers, the one that made these of floating ones.
+    reason: STOP, RIGHT, FLAT or HIDDEN.
+    outer: the op of the graph whose function they are in, or None.
+    dead: list of the inputs of `op` where it ends, if others have gradients.
+  """
+
+  def __init__(self, op, culprit, reason, outer=None, dead=()):
+    self.op = op
+    self.culprit = culprit
+    self.reason = reason
+    self.outer = outer
+    self.dead = list(dead)
+
+  def told(self):
+    """str: type, name, line and place of the culprit."""
+    return told(self.culprit) + (
+        " in {} '{}'".format(self.outer.type, self.outer.name)
+        if self.outer is not None else "")
+
+  @property
+  def is_choice(self):
+    """Whether x only decides there between one thing and another."""
+    return self.reason == FLAT and self.culprit.type in _CHOICES
+
+  def finding(self):
+    """The `Finding` for a gradient that goes on elsewhere."""
+    what, why, fix = _SENTENCES["choice" if self.is_choice else self.reason]
+    if self.dead and self.culprit is self.op:
+      what = "{{}} passes no gradient to {}.".format(
+          ", ".join("'{}'".format(t.name) for t in self.dead))
+    after = self.op.outputs[0].name if self.op.outputs else ""
+    light = self.is_choice or self.reason == RIGHT
+    return findings.Finding(
+        "choice" if self.is_choice else "blocked",
+        findings.NOTE if light else findings.WARNING,
+        what.format(self.told()), why, fix.format(after),
+        list(dict.fromkeys([self.culprit.name, self.op.name])),
+        op=self.culprit.name, type=self.culprit.type, reason=self.reason,
+        reads=_dtypes(self.culprit.inputs), gives=_dtypes(self.culprit.outputs),
+        line=provenance.made_at(self.culprit) or (
+            "" if self.outer is None else provenance.made_at(self.outer)),
+        nearest=after,
+        inside=self.outer.name if self.outer is not None else "")
+
+
+_SENTENCES = {
+    STOP: (
+        "{} holds constant a part of y that depends on x.",
+        "The gradient leaves that part out, as it was told to.",
+        "If that part is meant, take out the tf.stop_gradient."),
+    RIGHT: (
+        "{} is TensorFlow's own: nothing is lost by it.", "", ""),
+    FLAT: (
+        "{} has a derivative of zero almost everywhere.",
+        "What x does through it is no part of the gradient.",
+        "Differentiate by '{}' after it; or let gradients pass with a "
+        "tf.custom_gradient."),
+    HIDDEN: (
+        "{} lets no gradient pass.",
+        "What x does through it is left out: the rest looks like a gradient "
+        "and is none.",
+        "Give it one (tf.custom_gradient), or differentiate by '{}' after it."),
+    "choice": (
+        "{} only decides between values, and the gradient is that of the value "
+        "it decides for.", "", ""),
+}
+
+
+def told(op):
+  """str: the type, the name and the line of `op`, and how it casts."""
+  changed = " ({} to {})".format(
+      "/".join(_dtypes(op.inputs)),
+      "/".join(_dtypes(op.outputs))) if op.type == "Cast" else ""
+  return "{} '{}'{}{}".format(
+      op.type, op.name, changed, provenance.told_with_line(op))
+
+
+def _dtypes(ends):
+  return sorted({t.dtype.base_dtype.name for t in ends})
+
+
+def found(trace, outer=None):
+  """The `Blocker`s on the way from the xs of a `gradient_flow.Trace` to its ys.
+
+  Args:
+    trace: `gradient_flow.Trace`.
+    outer: the op of the graph whose function was traced, or None.
+
+  Returns:
+    list, those nearest to y first, one for each culprit.
+  """
+  blocking, held = {}, held_means(trace)
+  for op, inputs in _ends(trace):
+    culprit = _culprit(op, inputs, trace)
+    blocking.setdefault(culprit.name, Blocker(
+        op, culprit, _reason(culprit, held), outer,
+        inputs if op.name in trace.path and op.type not in _ZERO else ()))
+  return list(blocking.values())
+
+
+def choices(trace, outer=None):
+  """The `Blocker`s of what gradients pass, but that x decides something of.
+
+  The condition of a tf.where, the indices of a tf.gather, the predicate of a
+  branch: whole numbers and truth values that are computed from x.
+  """
+  deciding = {}
+  for op in trace.path.values():
+    inputs = [t for t in op.inputs if not _tf.is_trainable_dtype(t.dtype)
+              and trace.carries(t)]
+    if inputs:
+      culprit = _culprit(inputs[0].op, inputs[0].op.inputs, trace)
+      deciding.setdefault(culprit.name, Blocker(op, culprit, FLAT, outer))
+  return list(deciding.values())
+
+
+def _ends(trace):
+  """(op, the inputs of it with what is lost) where a gradient of `trace` ends.
+  """
+  for op in trace.reached.values():
+    if op.name in trace.blocked or op.type in _ZERO:
+      inputs = list(op.inputs)
+    else:
+      inputs = [
+          op.inputs[i] for i in gradient_flow.DEAD_INPUTS.get(op.type, ())
+      ]
+    inputs = [t for t in inputs if trace.carries(t)]
+    if inputs:
+      yield op, inputs
+
+
+#: Ops that pass gradients of zero.
+_ZERO = ("Sign",)
+
+
+def _culprit(op, inputs, trace):
+  """The op that cut the path, where `op` only reads what is left of it."""
+  seen = set()
+  while op.name not in seen:
+    seen.add(op.name)
+    if any(_tf.is_trainable_dtype(t.dtype) for t in inputs):
+      return op
+    before = [t.op for t in inputs if trace.carries(t)]
+    if not before or before[0].type == "Placeholder":
+      return op
+    op, inputs = before[0], list(before[0].inputs)
+  return op
+
+
+def _reason(op, held=frozenset()):
+  if op.type == "StopGradient":
+    return RIGHT if _is_right(op, held) else STOP
+  lossy = op.type in gradient_flow.FLAT or any(
+      op.type in types for types in (_ZERO, _CHOICES, _STEPS))
+  return FLAT if lossy or not any(
+      _tf.is_trainable_dtype(t.dtype) for t in op.inputs) else HIDDEN
+
+
+#: Ops with whole numbers that jump where x moves.
+_STEPS = frozenset([
+    "ArgMax", "ArgMin", "Cast", "FloorDiv", "InTopK", "InTopKV2", "TopKV2",
+    "TruncateDiv"])
+
+
+def _is_right(op, held):
+  """Whether TensorFlow holds constant what has no part in the derivative."""
+  source = op.inputs[0].op
+  if op.name in held or op.name.split("/")[-1].startswith(_LABELS):
+    return True
+  # The maximum that tf.reduce_logsumexp takes out, and adds again.
+  if source.type in ("Select", "SelectV2") and (
+      source.inputs[0].op.type == "IsFinite"):
+    return source.inputs[1].op.type == "Max"
+  return False
+
+
+def held_means(trace):
+  """The ops that hold the mean of a variance constant, as `tf.nn.moments` does.
+
+  Args:
+    trace: `gradient_flow.Trace`.
+
+  Returns:
+    set of names.
+  """
+  return {name for name, op in trace.blocked.items()
+          if op.type == "StopGradient" and _is_held_mean(op, trace)}
+
+
+def _is_held_mean(op, trace):
+  """Whether `op` is `held` in mean((a - held) ** 2) with held = mean(a).
+
+  The derivative by it is the mean of a - held, which is zero.
+  """
+  mean, users = op.inputs[0].op, _users(op, trace)
+  if mean.type != "Mean" or [user.type for user in users] != [
+      "SquaredDifference"]:
+    return False
+  variances = _users(users[0], trace)
+  # What a model holds constant on its own account stays so: the names tell.
+  scope = op.name.rpartition("/")[0]
+  return (mean.inputs[0].name in [t.name for t in users[0].inputs] and
+          mean.name == scope + "/mean" and mean.get_attr("keep_dims") and
+          [variance.name for variance in variances] == [scope + "/variance"]
+          and variances[0].type == "Mean" and _same_axes(mean, variances[0]))
+
+
+def _users(op, trace):
+  """The ops of the model that read `op`; its gradients read it too."""
+  return [user for user in traversal.consumers(op.outputs[0])
+          if user.name in trace.reached]
+
+
+def _same_axes(*means):
+  one, other = [_tf.constant_value(mean.inputs[1]) for mean in means]
+  return one is not None and other is not None and (
+      sorted(one.ravel().tolist()) == sorted(other.ravel().tolist()))

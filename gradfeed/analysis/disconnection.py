@@ -1,0 +1,147 @@
+"""Why no gradient arrives at x, and what to differentiate by instead."""
+
+import collections
+
+from gradfeed import _tf
+from gradfeed.analysis import blockers
+from gradfeed import findings
+from gradfeed.graph import tensors
+from gradfeed.graph.tensors import describe
+from gradfeed.graph import traversal
+
+
+def disconnected(ys, x, flow):
+  """Why no gradient of `ys` arrives at `x`, and what to do instead.
+
+  Args:
+    ys: list of `tensors.Point`.
+    x: `tensors.Point`.
+    flow: `gradient_flow.Flow` of `ys`.
+
+  Returns:
+    `findings.Finding` of kind "disconnected".
+  """
+  found = traversal.ancestors([y.tensor for y in ys])
+  users = traversal.descendants(found, {x.name}, control=False)
+  blocking = [] if not users else _between(flow, users)
+  why, fix, nearest = _why(ys, x, flow, found, users, blocking)
+  return findings.Finding(
+      "disconnected", findings.BAD, "No gradient of {} by {}.".format(
+          tensors.describe_all(ys), describe(x)), why, fix,
+      [x.name] + [blocker.culprit.name for blocker in blocking],
+      x=x.name, y=[y.name for y in ys],
+      nearest=None if nearest is None else nearest.name,
+      blockers=[blocker.finding().to_dict() for blocker in blocking])
+
+
+def _why(ys, x, flow, found, users, blocking):
+  """(why, fix, the tensor to take in the place of x or y; or None)."""
+  for y in ys:
+    if not _tf.is_trainable_dtype(y.dtype):
+      return ("{} is {}, and only floating and complex tensors have "
+              "gradients.".format(describe(y), y.dtype.name),
+              ) + _advise_above(found)
+  if not users:
+    return _why_no_path(ys, x, found)
+  if not _tf.is_trainable_dtype(x.dtype):
+    why = "{} is {}, not floating point.".format(describe(x), x.dtype.name)
+  elif blocking:
+    why = "No gradient passes {}, which {} between them.".format(
+        ", ".join(blocker.told() for blocker in blocking[:4]),
+        "lie" if len(blocking) > 1 else "lies")
+  elif not any(flow.trace.carries(y.tensor) for y in ys):
+    why = "It depends on the shape of {} alone.".format(describe(x))
+  else:
+    why = "Every path between them goes through a tensor held constant."
+  return (why,) + _advise_below(ys, x, users, found, flow)
+
+
+def _between(flow, users):
+  """What blocks gradients among `users`; else what x decides there."""
+  for judge in (blockers.found, blockers.choices):
+    found = [blocker for op, trace in flow.traces
+             for blocker in judge(trace, op)
+             if (op or blocker.op).name in users]
+    if found:
+      return found
+  return []
+
+
+def _advise_above(found):
+  floating = [op.outputs[0] for op in found.values() if op.outputs and
+              _tf.is_number(op.outputs[0].dtype)]
+  if not floating:
+    return "Pass a floating point y.", None
+  return "Differentiate {}, the last floating tensor before it.".format(
+      describe(floating[-1])), floating[-1]
+
+
+def _advise_below(ys, x, users, found, flow):
+  """Advises the first floating tensor after `x` that a gradient reaches."""
+  ends = {y.op.name for y in ys}
+  for name, op in found.items():
+    if name in users - ends:
+      for tensor in op.outputs:
+        if tensor.name in flow.tensors and _tf.is_number(tensor.dtype):
+          return ("Differentiate by {}, the first floating tensor after it "
+                  "that a gradient reaches.".format(describe(tensor)), tensor)
+  return ("No tensor after {} has a gradient; for a number all the same, take "
+          "differences of y itself.".format(describe(x)), None)
+
+
+def _why_no_path(ys, x, found):
+  """`x` is not read by `ys`: finds what is read in its place."""
+  above = _upstream_read(x, found)
+  sources = [t for t in above if _tf.is_number(t.dtype) or
+             tensors.Point(t).is_variable]
+  named = tensors.describe_all(ys)
+  if sources:
+    return ("{} does not depend on {}, which is a copy or a part made of {} "
+            "and is not what the model reads.".format(
+                named, describe(x), tensors.describe_all(sources[:2])),
+            "Differentiate by {}, which the model reads.".format(
+                describe(sources[0])), sources[0])
+  beside = _floating_after(above, found)
+  if beside is not None:
+    return ("{} does not depend on {}; both are made of {}, and the model goes "
+            "another way from there.".format(
+                named, describe(x), describe(above[0])),
+            "Differentiate by {}, which the model reads.".format(
+                describe(beside)), beside)
+  read = [op.outputs[0] for op in found.values()
+          if op.outputs and not op.inputs and
+          (op.type.startswith("Placeholder") or
+           op.type in ("VarHandleOp", "VariableV2", "Variable"))]
+  if read:
+    return ("{} does not depend on {}.".format(named, describe(x)),
+            "It depends on {}{}: pass one of these as x.".format(
+                tensors.describe_all(read[:6]),
+                " and more" if len(read) > 6 else ""), None)
+  return ("{} does not depend on {}, nor on any placeholder or "
+          "variable.".format(named, describe(x)),
+          "Pass a y that is computed from x.", None)
+
+
+def _floating_after(above, found):
+  """The first floating tensor of `found` that is made of `above[0]`."""
+  if not above:
+    return None
+  after = traversal.descendants(found, {above[0].name}, control=False)
+  return next((tensor for name, op in found.items() if name in after
+               for tensor in op.outputs if _tf.is_number(tensor.dtype)), None)
+
+
+def _upstream_read(x, found):
+  """The tensors above `x` that the graph of y reads, the nearest first."""
+  seen, queue, read = set(), collections.deque([x.op]), []
+  while queue:
+    op = queue.popleft()
+    for tensor in op.inputs:
+      if tensor.op.name in seen:
+        continue
+      seen.add(tensor.op.name)
+      if tensor.op.name in found:
+        read.append(tensor)
+      else:
+        queue.append(tensor.op)
+  return read

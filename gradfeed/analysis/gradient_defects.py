@@ -1,0 +1,219 @@
+"""Which ops have a first derivative in TensorFlow and no second one.
+
+TensorFlow says so when a second gradient is built, and sometimes not at all:
+the gradient of an op may be made of ops that pass no gradient on. Here one op
+is differentiated in a graph of its own, and what comes out is looked at.
+"""
+
+import numpy as np
+
+from gradfeed import _tf
+from gradfeed._tf import tf
+from gradfeed.analysis import gradient_flow
+from gradfeed.graph import op_types
+
+#: Ops of loops, arrays and variables: what they do is seen in other ops.
+_APART = frozenset([
+    "Const", "Enter", "Exit", "Merge", "NextIteration", "Placeholder",
+    "ReadVariableOp", "Switch", "LoopCond"]) | op_types.FUNCTIONAL
+
+#: What to use in the place of an op without a second derivative.
+_REPLACEMENTS = {
+    "CTCLoss": "tf.nn.ctc_loss_v2 with dense labels",
+    "LRN": "x / (bias + alpha * squares) ** beta, with the sums of squares "
+           "from tf.nn.avg_pool",
+    "LogMatrixDeterminant":
+        "2 * tf.reduce_sum(tf.log(tf.linalg.diag_part(tf.linalg.cholesky(a)))) "
+        "(of a positive definite matrix)",
+    "MatrixDeterminant":
+        "tf.reduce_prod(tf.linalg.diag_part(tf.linalg.cholesky(a))) ** 2 (of a "
+        "positive definite matrix)",
+    "ResizeBicubic": "products with the interpolation matrices (tf.einsum)",
+    "ResizeBilinear": "products with the interpolation matrices (tf.einsum)",
+    "ResizeNearestNeighbor": "tf.repeat or tf.gather along the axes",
+    "Softsign": "x / (1 + tf.abs(x))",
+    "SparseSoftmaxCrossEntropyWithLogits":
+        "tf.nn.softmax_cross_entropy_with_logits_v2 with "
+        "tf.one_hot(labels, depth)",
+}
+
+_MOST_KNOWN = 4096
+_known = {}
+
+#: Held against 2 * 3 at the first factor of 0 * 2 * 3.
+_AT_VALUES = {
+    "Cumprod": (
+        1, "where a factor is 0 the derivative by it comes out as 0 or NaN.",
+        "Multiply the factors one by one if one of them may be 0."),
+    "Prod": (
+        2, "where a factor is 0 the second derivative by the others and it "
+        "comes out as 0 or NaN.",
+        "Multiply the factors one by one if one of them may be 0."),
+}
+
+
+def without_second(flow):
+  """The ops between x and y that have no second derivative.
+
+  Args:
+    flow: `gradient_flow.Flow` of the first derivative.
+
+  Yields:
+    (op, str why, str fix); for an op inside a function the op that calls it.
+  """
+  for outer, trace in flow.traces:
+    for op in trace.path.values():
+      found = _gap(op, [i for i, tensor in enumerate(op.inputs)
+                        if trace.is_on_path(tensor)])
+      if found is not None:
+        yield (outer or op,) + found
+
+
+def _gap(op, indices):
+  """(why, fix) if `op` has no second derivative by its inputs `indices`."""
+  indices = [i for i in indices if _tf.is_trainable_dtype(op.inputs[i].dtype)]
+  if op.type in _APART or not indices or any(
+      t.dtype in (tf.resource, tf.variant) for t in op.inputs) or (
+          _tf.function_definition(op.graph, op.type) is not None):
+    return None
+  node = op.node_def
+  node.name = "op"
+  del node.input[:]
+  for hidden in ("_class", "_output_shapes"):
+    if hidden in node.attr:
+      del node.attr[hidden]
+  inputs = [(t.dtype.base_dtype, t.shape, _tf.constant_value(t))
+            for t in op.inputs]
+  key = (node.SerializeToString(deterministic=True), tuple(indices), tuple(
+      (dtype, str(shape), None if value is None else value.tobytes())
+      for dtype, shape, value in inputs))
+  if key not in _known:
+    if len(_known) >= _MOST_KNOWN:
+      _known.clear()
+    _known[key] = _tried(node, inputs, indices)
+  return _known[key]
+
+
+def _tried(node, inputs, indices):
+  with tf.Graph().as_default():
+    given = [tf.placeholder(dtype, shape) if value is None
+             else tf.constant(value, dtype) for dtype, shape, value in inputs]
+    graph_def = tf.GraphDef()
+    node.input.extend("given_{}:0".format(i) for i in range(len(given)))
+    graph_def.node.extend([node])
+    try:
+      op, = tf.import_graph_def(
+          graph_def, return_elements=["op"], name="", input_map={
+              "given_{}:0".format(i): t for i, t in enumerate(given)})
+      ys = [t for t in op.outputs if _tf.is_trainable_dtype(t.dtype)]
+      seeds = [tf.placeholder(y.dtype, y.shape) for y in ys]
+      first = [g for g in tf.gradients(
+          ys, [given[i] for i in indices], grad_ys=seeds) if g is not None]
+    except Exception:  # pylint: disable=broad-except
+      return None  # Alone it cannot be judged; what is wrong will be said.
+    first = [g.values if isinstance(g, tf.IndexedSlices) else g for g in first]
+    trace = gradient_flow.Trace(first, [given[i] for i in indices] + seeds)
+    gaps = trace.missing + [
+        blocked for blocked in trace.blocked.values()
+        if gradient_flow.hides(blocked)
+    ]
+    if gaps:
+      return _told(node.op, gaps[0])
+    wrong = next(wrong_gradients(trace), None)
+    if wrong is None:
+      return None
+    within, why, fix = wrong
+    return ("its gradient is made of {}, and the one of that is wrong in "
+            "TensorFlow {}: {}".format(within.type, _tf.VERSION, why),
+            fix if within.type == node.op else _fix(node.op))
+
+
+def _told(op_type, gap):
+  why = "its gradient is made of {}, which passes no gradient on.".format(
+      gap.type)
+  if gap.type == "PreventGradient":
+    why = "TensorFlow says: {}".format(
+        gap.get_attr("message").decode().strip())
+  return why, _fix(op_type)
+
+
+def _fix(op_type):
+  replacement = _REPLACEMENTS.get(op_type)
+  return ("Use {} in its place.".format(replacement) if replacement else
+          "Write it from ops that have a second derivative, or give it a "
+          "gradient of your own (tf.custom_gradient).")
+
+
+def wrong_gradients(trace):
+  """The ops whose gradient would be wrong on its way from ys to xs.
+
+  Args:
+    trace: `gradient_flow.Trace` of the derivative.
+
+  Yields:
+    (op, str why, str fix).
+  """
+  for op in trace.path.values():
+    judge = _JUDGES.get(op.type)
+    found = judge and judge(op, trace)
+    if found:
+      yield (op,) + found
+
+
+def wrong_at_values(trace):
+  """The ops whose gradient is right at most values and wrong at some.
+
+  Args:
+    trace: `gradient_flow.Trace` of the derivative.
+
+  Yields:
+    (op, int order of the first derivative that is wrong, str why, str fix).
+  """
+  for op in trace.path.values():
+    if op.type in _AT_VALUES:
+      yield (op,) + _AT_VALUES[op.type]
+
+
+def _inverse(op, unused_trace):
+  """-A^-1 dA A^-1 is not transposed where the inverse itself is."""
+  if _tf.IS_TF2 or not op.get_attr("adjoint"):
+    return None
+  return ("it does not mind adjoint=True.",
+          "Use tf.linalg.adjoint(tf.linalg.inv(a)), without adjoint=True.")
+
+
+def _cross_entropy(op, trace):
+  """What the gradient by the logits owes to the labels is left out."""
+  if op.outputs[1].name not in trace.tensors or not trace.is_on_path(
+      op.inputs[1]):
+    return None
+  return ("in the second derivative it leaves out that the gradient by the "
+          "logits depends on the labels.",
+          "Use -tf.reduce_sum(labels * tf.nn.log_softmax(logits), axis=-1) "
+          "in its place; or hold the labels constant, if they are meant to be "
+          "(tf.stop_gradient).")
+
+
+def _stitch(op, unused_trace):
+  """Of what is overwritten, nothing depends on it."""
+  half = len(op.inputs) // 2
+  indices = [_tf.static_value(t) for t in op.inputs[:half]]
+  if any(index is None for index in indices):
+    return None
+  places, counts = np.unique(np.concatenate(
+      [np.ravel(index) for index in indices]), return_counts=True)
+  repeated = places[counts > 1]
+  if not repeated.size:
+    return None
+  return ("index {} is there more than once: the last value takes the place, "
+          "and the gradient goes to all of them.".format(repeated[0]),
+          "Leave out the values that are overwritten.")
+
+
+#: What finds out, from an op and its path, why its derivative is wrong.
+_JUDGES = {
+    "DynamicStitch": _stitch,
+    "MatrixInverse": _inverse,
+    "ParallelDynamicStitch": _stitch,
+    "SoftmaxCrossEntropyWithLogits": _cross_entropy,
+}

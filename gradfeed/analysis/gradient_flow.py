@@ -1,0 +1,255 @@
+"""Which ops and tensors a gradient passes on its way from ys to xs."""
+
+import collections
+
+from gradfeed import _tf
+from gradfeed.graph import op_types
+from gradfeed.graph import traversal
+
+#: The attributes that name the functions of an op, and how many of its inputs
+#: come before the arguments.
+_FUNCTIONS = {
+    "Case": ("branches", 1), "StatelessCase": ("branches", 1),
+    "If": ("then_branch else_branch", 1),
+    "StatelessIf": ("then_branch else_branch", 1),
+    "PartitionedCall": ("f", 0), "StatefulPartitionedCall": ("f", 0),
+    "StatelessWhile": ("body", 0), "While": ("body", 0)}
+
+_LOOPS = ("StatelessWhile", "While")
+
+#: Ops whose result is the same whatever the value of what they read.
+_NOT_CARRYING = op_types.MEASURING | frozenset([
+    "OnesLike", "TensorArraySizeV3", "TensorListElementShape",
+    "TensorListLength", "ZerosLike"])
+
+#: Ops whose registered gradient is None for some inputs, though others of
+#: their kind have one: the inputs it is None for (math_grad.py, array_grad.py).
+DEAD_INPUTS = {
+    "Floor": (0,), "Ceil": (0,), "Round": (0,), "Rint": (0,),
+    "FloorDiv": (0, 1), "Betainc": (0, 1), "Zeta": (0,), "Polygamma": (0,),
+    "LinSpace": (0, 1, 2), "Range": (0, 1, 2), "Sign": (),
+    "QuantizeAndDequantizeV2": (1, 2), "QuantizeAndDequantizeV3": (1, 2, 3)}
+
+#: Ops that no gradient passes because their derivative is zero, almost
+#: everywhere or because the model says so.
+FLAT = frozenset([
+    "Ceil", "Floor", "OnesLike", "Rint", "Round", "Sign", "StopGradient",
+    "ZerosLike"])
+
+
+class Flow:
+  """Where the gradient of `ys` flows, functions included.
+
+  Attributes:
+    trace: the `Trace` that it follows.
+    traces: list of (op of the graph or None, `Trace`): the trace of the
+      graph itself first; then those of what its ops call, and what these call.
+    tensors: set of the names of the tensors of the graph that a gradient
+      arrives at.
+  """
+
+  def __init__(self, trace, ys, root=None, outer=None):
+    """Follows the gradient.
+
+    Args:
+      trace: `Trace` of `ys`.
+      ys: list of `tf.Tensor`.
+      root: `tf.Graph` whose library holds the functions; None for that of ys.
+      outer: the op of the root that this is inside of, or None.
+    """
+    self.traces = [(outer, trace)]
+    self.tensors = set()
+    self.trace, self._outer = trace, outer
+    self._root = root or ys[0].graph
+    self._inputs = {}
+    queue = list(ys)
+    while queue:
+      tensor = queue.pop()
+      if tensor.name not in self.tensors:
+        self.tensors.add(tensor.name)
+        if tensor.op.name in trace.path:
+          queue.extend(self._before(tensor.op))
+
+  def _before(self, op):
+    """The inputs of `op` that a gradient reaches from its outputs."""
+    attributes, skipped = _FUNCTIONS.get(op.type, ("", 0))
+    names = [op.type] if not attributes else [
+        name for attribute in attributes.split()
+        for name in _names(op.node_def.attr[attribute])]
+    bodies = [_body(self._root, name) for name in names]
+    if any(body is None for body in bodies):
+      return passed_to(op)
+    if op.name not in self._inputs:
+      self._inputs[op.name] = self._through(op, bodies, skipped)
+    return self._inputs[op.name]
+
+  def _through(self, op, bodies, skipped):
+    wanted = {i for i, t in enumerate(op.outputs)
+              if t.name in self.trace.tensors}
+    given = {i - skipped for i, t in enumerate(op.inputs)
+             if i >= skipped and self.trace.depends(t)}
+    reached = set()
+    for body in bodies:
+      flow, found = self._inside(
+          op, body, given, wanted, op.type in _LOOPS)
+      if flow is not None:
+        self.traces.extend(flow.traces)
+        reached |= found
+    return [t for t in passed_to(op)
+            if any(t is op.inputs[i + skipped] for i in reached)]
+
+  def _inside(self, op, body, given, wanted, is_loop):
+    """The flow in one body, and the indices of arguments that it reaches."""
+    flow, found = None, set()
+    while True:
+      ys = [body.outputs[i] for i in sorted(wanted)
+            if _tf.is_trainable_dtype(body.outputs[i].dtype)]
+      if not ys or not given:
+        return flow, found
+      trace = Trace(ys, [body.inputs[i] for i in sorted(given)])
+      flow = Flow(trace, ys, self._root, self._outer or op)
+      found = {i for i in given if body.inputs[i].name in flow.tensors}
+      # What comes out of one turn of a loop goes into the next.
+      after = {i for i, t in enumerate(body.outputs) if trace.depends(t)}
+      if not is_loop or (after <= given and found <= wanted):
+        return flow, found
+      given, wanted = given | after, wanted | found
+
+
+def _names(attribute):
+  return [function.name for function in (
+      attribute.list.func or [attribute.func])]
+
+
+def _body(graph, name):
+  """The body of a function as a graph; None if `name` is no function."""
+  definition = _tf.function_definition(graph, name)
+  if definition is None:
+    return None
+  return _tf.traced_graph(graph, name, definition) or _tf.function_graph(
+      graph, definition)
+
+
+class Trace:
+  """Where the gradient of `ys` flows, before anything is built.
+
+  Attributes:
+    reached: dict from name to op that depends on x and that a gradient
+      arrives at.
+    tensors: set of the names of the tensors that a gradient arrives at.
+    blocked: dict from name to op that a gradient arrives at and does not pass.
+    missing: list of ops between x and y that have no registered gradient.
+    second_order: list of ops that take from a stack what depends on x: the
+      gradient of a loop of control flow v1, which has no gradient itself.
+    path: dict from name to op between x and y that a gradient passes.
+  """
+
+  def __init__(self, ys, xs, stops=()):
+    self.reached = collections.OrderedDict()
+    self.blocked = collections.OrderedDict()
+    self.tensors = set()
+    self.second_order = []
+    self._stops = {stop.op.name for stop in stops}
+    self._xs = {x.name for x in xs}
+    self._sources = list(xs)
+    self._on_path = self._carrying = None
+    # From x on, as TensorFlow does: what lies above x does not matter.
+    self._dependent = traversal.users(xs)
+    self.missing = self._walk(ys)
+    self.path = collections.OrderedDict(
+        (name, op) for name, op in self.reached.items()
+        if name not in self.blocked and name not in self._stops)
+
+  def is_on_path(self, tensor):
+    """Whether a gradient arrives at `tensor` and goes on to an x."""
+    if self._on_path is None:
+      self._on_path = self._forward()
+    return tensor.name in self._on_path
+
+  def depends(self, tensor):
+    """Whether `tensor` is an x, or is computed from one in some way."""
+    return tensor.name in self._xs or tensor.op.name in self._dependent
+
+  def carries(self, tensor):
+    """Whether the value of `tensor` depends on that of an x.
+
+    What depends on the shape of an x alone does not.
+    """
+    if self._carrying is None:
+      self._carrying = traversal.users(self._sources, _NOT_CARRYING)
+    return tensor.name in self._xs or tensor.op.name in self._carrying
+
+  def _forward(self):
+    """The names of the tensors that lead from an x along the path."""
+    readers = collections.defaultdict(list)
+    for op in self.path.values():
+      for tensor in passed_to(op):
+        readers[tensor.name].append(op)
+    found, queue = set(), [name for name in self._xs if name in self.tensors]
+    while queue:
+      name = queue.pop()
+      if name not in found:
+        found.add(name)
+        queue.extend(t.name for op in readers[name] for t in op.outputs
+                     if t.name in self.tensors)
+    return found
+
+  def _walk(self, ys):
+    missing = []
+    queue = collections.deque()
+    for y in ys:
+      self.tensors.add(y.name)
+      queue.append(y.op)
+    while queue:
+      op = queue.popleft()
+      if op.name in self.reached or op.name not in self._dependent:
+        continue
+      if op.type in op_types.POPS:
+        self.second_order.append(op)
+      self.reached[op.name] = op
+      if op.name in self._stops:
+        continue
+      passes = _passes_gradient(op)
+      if passes is None:
+        missing.append(op)
+      elif not passes:
+        self.blocked[op.name] = op
+        continue
+      for tensor in passed_to(op):
+        self.tensors.add(tensor.name)
+        queue.append(tensor.op)
+    return missing
+
+
+def hides(op):
+  """Whether `op`, which no gradient passes, may depend on its inputs."""
+  return op.type not in FLAT and any(
+      _tf.is_trainable_dtype(tensor.dtype) for tensor in op.inputs)
+
+
+def passed_to(op):
+  """The inputs of `op` that its gradient goes to."""
+  dead = DEAD_INPUTS.get(op.type, ())
+  return [tensor for index, tensor in enumerate(op.inputs)
+          if index not in dead and _tf.is_trainable_dtype(tensor.dtype)]
+
+
+def _passes_gradient(op):
+  """True, False where it is declared to be zero, None where undefined."""
+  if not op.inputs:
+    return True
+  if not passed_to(op):
+    return False
+  if op.type == "Exit":
+    context = _tf.control_flow_context(op.inputs[0].op)
+    if context is not None and not getattr(context, "back_prop", True):
+      return False
+  if op.type in op_types.CALLS or (
+      _tf.function_definition(op.graph, op.type) is not None):
+    return True
+  if op.type == "PreventGradient":
+    return None  # Its gradient function is there to raise an error.
+  try:
+    return _tf.gradient_function(op) is not None
+  except LookupError:
+    return None

@@ -1,0 +1,206 @@
+"""Which rows an op that reshapes, slices or gathers takes its rows from."""
+
+import numpy as np
+
+from gradfeed.analysis import symbolic_shapes
+
+
+def reshaped(op, rows, sizes):
+  # Row b are all places (i * B + b) * width + j in memory, in either shape,
+  # for i below `outer` and j below `width`.
+  after, before = sizes.of(op.outputs[0]), sizes.of(op.inputs[0])
+  outer = symbolic_shapes.product(after[:rows.axis] + [rows.outer])
+  width = symbolic_shapes.product(after[rows.axis + 1:] + [rows.size])
+  fits = [
+      rows._replace(axis=axis,
+                    outer=symbolic_shapes.over(outer, before[:axis]),
+                    size=symbolic_shapes.over(width, before[axis + 1:]))
+      for axis in range(len(before))
+  ]
+  fits = [fit for fit in fits if fit.outer and fit.size]
+  if not fits:
+    raise symbolic_shapes.Unclear
+  return [min(fits, key=lambda fit: (
+      fit.outer != symbolic_shapes.ONE, fit.size != symbolic_shapes.ONE,
+      abs(fit.axis - rows.axis))), symbolic_shapes.SHAPE]
+
+
+def transpose(op, unused_index, rows):
+  source = int(symbolic_shapes.constant(op.inputs[1])[rows.axis])
+  return [rows._replace(axis=source), symbolic_shapes.SHAPE]
+
+
+def expand(op, unused_index, rows):
+  new, = symbolic_shapes.axes_of(op.inputs[1],
+                                 symbolic_shapes.rank_of(op.outputs[0]))
+  return [without(new, rows), symbolic_shapes.SHAPE]
+
+
+def without(new, rows):
+  """The rows before the axis `new` was put in."""
+  if rows.axis == new:
+    raise symbolic_shapes.Unclear
+  return rows._replace(axis=rows.axis - (new < rows.axis))
+
+
+def squeeze(op, unused_index, rows):
+  dims = symbolic_shapes.dims_of(op.inputs[0])
+  gone = [axis % len(dims) for axis in op.get_attr("squeeze_dims")]
+  if not gone:
+    if None in dims:
+      raise symbolic_shapes.Unclear
+    gone = [i for i, dim in enumerate(dims) if dim == 1]
+  kept = [i for i in range(len(dims)) if i not in gone]
+  return [rows._replace(axis=kept[rows.axis])]
+
+
+def pack(op, unused_index, rows):
+  axis = op.get_attr("axis") % symbolic_shapes.rank_of(op.outputs[0])
+  return [without(axis, rows)] * len(op.inputs)
+
+
+def unpack(op, unused_index, rows):
+  axis = op.get_attr("axis") % symbolic_shapes.rank_of(op.inputs[0])
+  return [rows._replace(axis=rows.axis + (axis <= rows.axis))]
+
+
+def one_hot(op, unused_index, rows):
+  axis = op.get_attr("axis") % symbolic_shapes.rank_of(op.outputs[0])
+  return [
+      without(axis, rows), symbolic_shapes.SHAPE, symbolic_shapes.WHOLE,
+      symbolic_shapes.WHOLE
+  ]
+
+
+def pad(op, unused_index, rows):
+  if np.any(symbolic_shapes.entry(op.inputs[1], rows.axis)):
+    raise symbolic_shapes.Unclear
+  return [rows, symbolic_shapes.SHAPE, symbolic_shapes.WHOLE][:len(op.inputs)]
+
+
+def slice(op, rows, sizes):
+  # A slice that leaves rows out may be one row, broadcast afterwards.
+  source, begin, size = op.inputs
+  taken = sizes.entries(size)[rows.axis]
+  if symbolic_shapes.entry(begin, rows.axis) or (
+      taken != symbolic_shapes.REST and taken != sizes.of(source)[rows.axis]):
+    raise symbolic_shapes.Unclear
+  return [rows, symbolic_shapes.SHAPE, symbolic_shapes.SHAPE]
+
+
+def strided_slice(op, unused_index, rows):
+  backward = op.type == "StridedSliceGrad"
+  dims = symbolic_shapes.dims_of(op.outputs[0] if backward else op.inputs[0])
+  for inside, (axis, position) in enumerate(_sliced_axes(op, len(dims))):
+    if axis is not None and rows.axis == (axis if backward else inside):
+      if position is None or _is_full(op, position, dims[axis]):
+        return [rows._replace(axis=inside if backward else axis)] * len(
+            op.inputs)
+  raise symbolic_shapes.Unclear
+
+
+def _sliced_axes(op, rank):
+  """(axis of the input, position in `begin`) for each axis of a slice.
+
+  The axis is None where it is new, and the position where all is taken.
+  """
+  count, = symbolic_shapes.dims_of(op.inputs[1])
+  if count is None:
+    raise symbolic_shapes.Unclear
+  masks = {kind: [i for i in range(count)
+                  if op.get_attr(kind + "_mask") >> i & 1]
+           for kind in ("ellipsis", "new_axis", "shrink_axis")}
+  axes, axis = [], 0
+  for i in range(count):
+    if i in masks["ellipsis"]:
+      left = sum(j not in masks["new_axis"] for j in range(i + 1, count))
+      axes.extend((j, None) for j in range(axis, rank - left))
+      axis = rank - left
+    elif i in masks["new_axis"]:
+      axes.append((None, None))
+    else:
+      if i not in masks["shrink_axis"]:
+        axes.append((axis, i))
+      axis += 1
+  return axes + [(j, None) for j in range(axis, rank)]
+
+
+def _is_full(op, position, size):
+  """Whether a strided slice takes all of an axis, in order."""
+  def is_open(kind):
+    return op.get_attr(kind + "_mask") >> position & 1
+  _, begin, end, strides = op.inputs[:4]
+  if symbolic_shapes.entry(strides, position) != 1:
+    return False
+  if not is_open("begin") and symbolic_shapes.entry(begin, position) != 0:
+    return False
+  return bool(is_open("end")) or (
+      size is not None and symbolic_shapes.entry(end, position) >= size)
+
+
+def gather(op, unused_index, rows):
+  indices = op.inputs[1]
+  batch = symbolic_shapes.attribute(op, "batch_dims", 0) % max(
+      symbolic_shapes.rank_of(indices), 1)
+  axis = batch
+  if op.type == "GatherV2":
+    axis, = symbolic_shapes.axes_of(op.inputs[2],
+                                    symbolic_shapes.rank_of(op.inputs[0]))
+  shared = symbolic_shapes.rank_of(indices) - batch
+  if rows.axis < batch:
+    demands = [rows, rows]
+  elif rows.axis < axis:
+    demands = [rows, symbolic_shapes.WHOLE]
+  elif rows.axis < axis + shared:
+    demands = [
+        symbolic_shapes.PICKED,
+        rows._replace(axis=rows.axis - axis + batch)
+    ]
+  else:
+    demands = [
+        rows._replace(axis=rows.axis - shared + 1), symbolic_shapes.WHOLE
+    ]
+  return (demands + [symbolic_shapes.SHAPE])[:len(op.inputs)]
+
+
+def gather_nd(op, unused_index, rows):
+  params, indices = op.inputs
+  outer, depth = symbolic_shapes.rank_of(indices) - 1, symbolic_shapes.dims_of(
+      indices)[-1]
+  if rows.axis < outer:
+    own = rows.outer == symbolic_shapes.ONE and _has_row_numbers(
+        indices, symbolic_shapes.dims_of(params)[0])
+    return [rows if own else symbolic_shapes.PICKED, rows]
+  if depth is None:
+    raise symbolic_shapes.Unclear
+  return [rows._replace(axis=rows.axis - outer + depth), symbolic_shapes.WHOLE]
+
+
+def _has_row_numbers(indices, size):
+  """Whether `indices` are `tf.stack([tf.range(B), ...], 1)`."""
+  if (indices.op.type != "Pack" or symbolic_shapes.rank_of(indices) != 2 or
+      indices.op.get_attr("axis") not in (1, -1)):
+    return False
+  number = indices.op.inputs[0].op
+  while number.type in ("Cast", "Identity"):
+    number = number.inputs[0].op
+  if number.type != "Range":
+    return False
+  start, limit, delta = number.inputs
+  if symbolic_shapes.constant(start) != 0 or symbolic_shapes.constant(
+      delta) != 1:
+    return False
+  count, = symbolic_shapes.dims_of(number.outputs[0])
+  if count is not None:
+    return count == size
+  while limit.op.type in ("Cast", "Identity"):
+    limit = limit.op.inputs[0]
+  return (limit.op.type == "StridedSlice" and
+          limit.op.inputs[0].op.type == "Shape" and
+          not np.any(symbolic_shapes.constant(limit.op.inputs[1])))
+
+
+def reverse_sequence(op, unused_index, rows):
+  if rows.axis != op.get_attr("batch_dim"):
+    raise symbolic_shapes.Unclear
+  return [rows, rows._replace(axis=0)]

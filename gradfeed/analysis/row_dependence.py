@@ -1,0 +1,151 @@
+"""Which rows of what a batch is computed from one row of the batch reads.
+
+The question is answered from the types of the ops alone, walking back from y
+with demands. An op that reads row b of its operand for row b of its result
+hands the demand for rows on, along the axis that they have there; an op that
+mixes rows turns it into a demand for everything. Where an op, or what is
+known of its shapes, leaves a doubt, the walk stops there and says so.
+"""
+
+import collections
+
+from gradfeed.analysis import dependence_rules
+from gradfeed.analysis import symbolic_shapes
+
+
+class Rows:
+  """Where the rows of `ys` lie in what they are computed from.
+
+  A dimension that is not known statically is taken for the number of rows
+  where it meets rows: it is not 1 and broadcast when the graph runs.
+
+  Attributes:
+    axes: dict from the name of each tensor that is read row by row to the axis
+      of its rows.
+    blocks: dict from the name of each tensor in which a row is more than one
+      place of an axis to (axis, m): places b * m to b * m + m - 1, or, if m is
+      None, rows interleaved or of a length that differs from run to run.
+    whole: dict from the name of each tensor that is read as a whole for one
+      row to the op that does. A size of the batch that is used as a number
+      shows here as the output of a Shape or a Size.
+    picked: set of the names in `whole` of which this is not certain: rows are
+      picked from them by index.
+    shapes: dict from the name of each tensor whose value settles a shape, an
+      axis or a position to the op that reads it. Data that is found here does
+      change the result, if not along the rows.
+    readers: dict from each name in `axes` or `blocks` to the op that reads
+      its rows; None for `ys`.
+    unknown: list of ops of `part`, those nearest to y first, that no rule is
+      sure about. Their inputs are in none of these for their sake.
+  """
+
+  def __init__(self, ys, part, axis=0):
+    """Walks back from `ys`.
+
+    Args:
+      ys: list of `tf.Tensor` with rows along `axis`.
+      part: dict from name to `tf.Operation`, the ops to pass through. A demand
+        for what another op makes is noted and goes no further.
+      axis: int, not negative.
+    """
+    self.axes, self.blocks, self.whole, self.shapes = {}, {}, {}, {}
+    self.readers, self.picked, self.unknown = {}, set(), []
+    self._rows = {}
+    self._seen = set()
+    self._sizes = symbolic_shapes.Sizes(dependence_rules.demands)
+    self._queue = collections.deque()
+    for y in ys:
+      self._ask(
+          y,
+          symbolic_shapes.Along(axis, symbolic_shapes.ONE, symbolic_shapes.ONE),
+          None)
+    while self._queue:
+      tensor, demand = self._queue.popleft()
+      op = tensor.op
+      if op.name not in part:
+        continue
+      demands = dependence_rules.demands(op, tensor.value_index, demand,
+                                         self._sizes)
+      if demands is None:
+        if op not in self.unknown:
+          self.unknown.append(op)
+        continue
+      for source, wanted in zip(op.inputs, demands):
+        self._ask(source, wanted, op)
+
+  def _ask(self, tensor, demand, reader):
+    """Notes what `reader` wants of `tensor`; queued unless it was before."""
+    name = tensor.name
+    if isinstance(demand, symbolic_shapes.Along):
+      if self._rows.setdefault(name, demand) != demand:
+        # Rows in two directions: no row is apart from all.
+        demand = symbolic_shapes.WHOLE
+    covered = demand == symbolic_shapes.PICKED and (
+        name, symbolic_shapes.WHOLE) in self._seen
+    if demand is None or covered or (name, demand) in self._seen:
+      return
+    self._seen.add((name, demand))
+    self._queue.append((tensor, demand))
+    if demand == symbolic_shapes.SHAPE:
+      self.shapes[name] = reader
+    elif demand == symbolic_shapes.PICKED:
+      self.whole[name] = reader
+      self.picked.add(name)
+    elif demand == symbolic_shapes.WHOLE:
+      self.whole[name] = reader
+      self.picked.discard(name)
+    else:
+      self.readers[name] = reader
+      axis, outer, size = demand
+      if outer == size == symbolic_shapes.ONE:
+        self.axes[name] = axis
+      else:
+        simple = outer == symbolic_shapes.ONE and not size.symbols
+        self.blocks[name] = axis, size.number if simple else None
+
+
+def coupling(ys, x, part):
+  """Whether row b of each of `ys` depends on row b of `x` alone.
+
+  Args:
+    ys: list of `tf.Tensor`, shape `[B, ...]`.
+    x: `tf.Tensor`, shape `[B, ...]`.
+    part: dict from name to `tf.Operation`, the ops on a differentiable path
+      from `x` to `ys` and no others.
+
+  Returns:
+    ("independent", None); ("coupled", the op that mixes the rows); or
+    ("unknown", the first op that no rule is sure about).
+  """
+  rows = Rows(ys, part)
+  on_path = {t.name for op in part.values() for t in op.outputs} | {x.name}
+  whole = [(name, op) for name, op in rows.whole.items() if name in on_path]
+  mixing = [read for read in whole if read[0] not in rows.picked]
+  if mixing:
+    return "coupled", min(mixing, key=lambda read: _innocence(x, *read))[1]
+  if rows.axes.get(x.name):
+    return "coupled", rows.readers[x.name]
+  unsure = rows.unknown + [op for _, op in whole]
+  if x.name in rows.blocks:
+    unsure.append(rows.readers[x.name])
+  return ("unknown", unsure[0]) if unsure else ("independent", None)
+
+
+def _innocence(x, name, reader):
+  """How little it looks as if `reader` mixed the rows; compares.
+
+  Where all of a tensor is read for one row of y, an op between y and the one
+  that mixes the rows may only prepare the result of that for every row, and
+  behind it everything is read as a whole. So it is the first that reads what
+  may have rows, and does more than to move them.
+  """
+  read = next(t for t in reader.inputs if t.name == name)
+  if not x.shape.ndims or read.shape.ndims is None:  # Or a handle.
+    has_rows = True
+  else:
+    count, dims = x.shape.as_list()[0], read.shape.as_list()
+    has_rows = None in dims or any(
+        count and dim >= count and not dim % count for dim in dims)
+  only_moves = (reader.type in dependence_rules.ELEMENTWISE or
+                reader.type in dependence_rules.MOVING)
+  return only_moves, not has_rows

@@ -1,0 +1,1 @@
+"""Whether a derivative is right, at a value."""

@@ -1,0 +1,61 @@
+"""The flags that name a model, tensors and a class, for several commands."""
+
+from absl import flags
+
+from gradfeed.commands import derivative_flags
+from gradfeed.models import loading
+
+# They are listed in the help of the command that has them.
+flags.disclaim_key_flags()
+
+
+def define(flag_values):
+  """Defines --graph and --tags.
+
+  Args:
+    flag_values: `flags.FlagValues` of the command.
+
+  Returns:
+    function without arguments that loads the model, a `loading.Model`.
+  """
+  graph = flags.DEFINE_string(
+      "graph", None, "The model: a frozen graph (.pb, .pbtxt), a checkpoint "
+      "(.meta, or its directory), the directory of a SavedModel, or a model of "
+      "Keras 2 (.h5).",
+      flag_values=flag_values)
+  tags = flags.DEFINE_list(
+      "tags", None, "The tags of the graph in a SavedModel that has several.",
+      flag_values=flag_values)
+  return lambda: loading.load(graph.value, tags.value)
+
+
+def define_y_and_x(flag_values):
+  """Defines --y and --x, the names of one tensor each.
+
+  Args:
+    flag_values: `flags.FlagValues` of the command.
+
+  Returns:
+    the two flags.
+  """
+  return flags.DEFINE_string(
+      "y", None, "The tensor that is differentiated, such as logits:0. All its "
+      "elements are summed, unless --class_index chooses one.",
+      flag_values=flag_values), flags.DEFINE_string(
+          "x", None, "The tensor that y is differentiated by: an input or any "
+          "layer.", flag_values=flag_values)
+
+
+def define_class(flag_values):
+  """Defines --class_index.
+
+  Args:
+    flag_values: `flags.FlagValues` of the command.
+
+  Returns:
+    function from y to the part of it that is differentiated.
+  """
+  index = flags.DEFINE_integer(
+      "class_index", None, "Take this element of the last axis of y (the "
+      "class).", flag_values=flag_values)
+  return lambda y: derivative_flags.element(y, index.value)

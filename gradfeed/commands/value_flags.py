@@ -1,0 +1,78 @@
+"""Values on the command line: what `--feed` and `--row` mean."""
+
+import ast
+
+from gradfeed._tf import tf
+from gradfeed import errors
+from gradfeed.graph import tensors
+from gradfeed.streaming.formats import npy
+
+
+def parse_feeds(texts, graph):
+  """The dict from names to values that `--feed` means.
+
+  Raises:
+    ArgumentError: one of them is not NAME=VALUE.
+    TensorNotFoundError: one names no tensor.
+  """
+  feeds = {}
+  for name, value in _pairs(texts, "feed", "VALUE", "keep_prob:0=1.0"):
+    dtype = tensors.resolve(name, graph, "--feed").dtype
+    feeds[name] = value if dtype == tf.string else _value(name, value)
+  return feeds
+
+
+def parse_rows(texts, graph):
+  """[(tensor, where its values are)], as `--row` means.
+
+  Raises:
+    ArgumentError: one of them is not NAME=KEY.
+    TensorNotFoundError: one names no tensor.
+  """
+  return [(tensors.resolve(name, graph, "--row").tensor, key)
+          for name, key in _pairs(texts, "row", "KEY", "labels:0=label")]
+
+
+def _pairs(texts, flag, value, example):
+  """[(name, value)] of texts with an equals sign."""
+  pairs = []
+  for text in texts:
+    name, equals, right = text.partition("=")
+    if not (name and equals and right):
+      raise errors.ArgumentError(
+          "--{}={} is not NAME={}.".format(flag, text, value),
+          "It is the name of a tensor, and what it is given.",
+          "Write it as in --{}={}.".format(flag, example))
+    if name in dict(pairs):
+      raise errors.ArgumentError(
+          "--{}={} is given twice.".format(flag, name),
+          "A tensor has one value.", "Leave one of them out.")
+    pairs.append((name, right))
+  return pairs
+
+
+def _value(name, text):
+  if text.endswith(".npy"):
+    return npy.load(text)
+  try:
+    return ast.literal_eval({"true": "True", "false": "False"}.get(
+        text.lower(), text))
+  except (ValueError, SyntaxError):
+    raise errors.ArgumentError(
+        "--feed={}={} is not a value.".format(name, text),
+        "It is neither a number, nor True or False, nor a list of them, nor a "
+        ".npy file.", "Write it as in --feed={}=1.0.".format(name)) from None
+
+
+def require_all_fed(f):
+  """Refuses a function with placeholders that have no value.
+
+  Raises:
+    MissingFeedError: with the flags to add.
+  """
+  if f.needs:
+    raise errors.MissingFeedError(
+        "No value for {}.".format(tensors.describe_all(f.needs)),
+        "What is evaluated depends on it.",
+        "Add {}.".format(" ".join(
+            "--feed={}=VALUE".format(tensor.name) for tensor in f.needs)))

@@ -1,0 +1,1 @@
+"""Turns tensors into tensors: every kind of derivative."""

@@ -1,0 +1,115 @@
+"""What a product begins with: a `grad_ys` or `v`, checked; or any at all."""
+
+import hashlib
+
+import numpy as np
+
+from gradfeed import _tf
+from gradfeed._tf import tf
+from gradfeed.graph import assertions
+from gradfeed.graph import cache
+from gradfeed.graph import tensors
+
+#: What a cotangent of x, the direction that x moves in, is called in errors.
+TANGENT = "tangent v"
+
+
+def as_array(value, y, role):
+  """`value` as an array; numbers of another kind in the dtype of `y`."""
+  array = array_of(value, assertions.SHAPE_ERRORS[role], role)
+  if array.dtype.kind in "iufb" and y.dtype.is_floating or (
+      array.dtype.kind in "iufbc" and y.dtype.is_complex):
+    return array.astype(y.dtype.as_numpy_dtype)
+  if array.dtype.kind not in "cfVb":
+    raise unfit(role, array.dtype, array.shape, y)
+  return array
+
+
+def array_of(value, error_class, role):
+  """`value` as an array, or an `error_class` that says what cannot be one."""
+  try:
+    return np.asarray(value)
+  except (NotImplementedError, TypeError, ValueError) as error:
+    raise error_class(
+        "{} is a {} that is no array.".format(role, type(value).__name__),
+        "{}: {}".format(type(error).__name__, str(error).split("\n")[0]),
+        "Pass one tensor (tf.stack makes one of a list) or an array of "
+        "numbers.") from None
+
+
+def unfit(role, dtype, shape, y):
+  """The error for a `grad_ys` or `v` that is not for this `y`."""
+  return assertions.SHAPE_ERRORS[role](
+      "{} ({}, {}) does not fit {} = {}.".format(
+          role, getattr(dtype, "name", dtype), tensors.format_shape(shape),
+          "x" if role == TANGENT else "y", tensors.describe(y)),
+      "TensorFlow broadcasts a cotangent of another shape without a word, "
+      "and the result is the gradient of something else.",
+      "Pass a value with the shape and dtype of {0}; a single weight is "
+      "`weight * tf.ones_like({0})`.".format("x" if role == TANGENT else "y"))
+
+
+class Cotangent:
+  """One checked value of `grad_ys` or `v`, with a key that names its content.
+  """
+
+  def __init__(self, value, y, graph, role="grad_ys"):
+    self._given = value
+    self._y = y
+    self._role = role
+    if isinstance(value, (tf.Tensor, str)) or _tf.is_variable(value):
+      self._given = tensors.read_of(tensors.resolve(value, graph, role))
+      self.key = self._given.name
+      dtype, shape = self._given.dtype.base_dtype, self._given.shape
+    else:
+      self._given = as_array(value, y, role)
+      self.key = (self._given.dtype.str, self._given.shape, hashlib.sha256(
+          np.ascontiguousarray(self._given).tobytes()).hexdigest())
+      dtype = tf.as_dtype(self._given.dtype)
+      shape = tf.TensorShape(self._given.shape)
+    self._is_sure = shape.is_fully_defined() and y.shape.is_fully_defined()
+    if dtype != y.dtype or not shape.is_compatible_with(y.shape):
+      raise unfit(role, dtype, shape, y)
+
+  def of(self, unused_copy):
+    """The cotangent of a copy of y."""
+    return self
+
+  def tensor(self):
+    """The cotangent as a tensor, held against the shape of y at run time."""
+    given = tf.convert_to_tensor(self._given, dtype=self._y.dtype)
+    if self._is_sure:
+      return given
+    y = tensors.read_of(self._y)
+    told = assertions.SHAPE_OF_COTANGENT.format(self._role, given.name, y.name)
+    rank = tf.assert_equal(tf.rank(given), tf.rank(y), message=told)
+    with tf.control_dependencies([rank]):
+      shape = tf.assert_equal(tf.shape(given), tf.shape(y), message=told)
+    with tf.control_dependencies([shape]):
+      return tf.identity(given)
+
+
+class Seed:
+  """A cotangent that stands for any: all that depends on it is linear in it.
+
+  It is one, for some gradients of TensorFlow divide by it or take its
+  logarithm. It is no constant: those they fold.
+  """
+
+  key = "seed"
+
+  def __init__(self, y):
+    self._y = y
+
+  def of(self, copy):
+    """The cotangent of a copy of y."""
+    return Seed(copy)
+
+  def tensor(self):
+    y = tensors.read_of(self._y)
+
+    def build():
+      return tf.placeholder_with_default(
+          tf.ones_like(y), y.shape, name="seed")
+
+    return cache.once(y.graph, ("seed", y.name), build)

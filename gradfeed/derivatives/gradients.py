@@ -1,0 +1,210 @@
+"""The verbs: tensors in, tensors out, built once on the graph.
+
+Everything is one product of a cotangent with a Jacobian (`vjps`); a verb
+says what goes in and in which form it comes out.
+"""
+
+from gradfeed._tf import tf
+from gradfeed.derivatives import arguments
+from gradfeed.derivatives import result_forms
+from gradfeed import errors
+from gradfeed.graph import nest
+from gradfeed.graph import tensors
+
+
+def gradient(y, x, grad_ys=None, stop_gradients=None, unconnected="error",
+             sparse=False):
+  """Builds d sum(y) / dx; the same op on every later call.
+
+  Adds ops to the graph under `gradfeed/` on the first call and none
+  afterwards, so it is safe in a loop. No op that is there is changed: with a
+  `While`, `If`, `Case` or call of a function between x and y, that part is
+  copied first, so that a session that has run goes on working.
+
+  All elements of y are summed: with a mean over a batch in y, the gradient by
+  one row is divided by the number of rows. The gradient of a gradient is that
+  of its sum, which is the row sums of the Hessian, not the Hessian.
+
+  Args:
+    y: floating or complex `tf.Tensor` of any shape, variable, name such as
+      "loss:0", or nested lists, tuples and dicts of them, which are summed.
+    x: what to differentiate by: `tf.Tensor`, ref, resource or partitioned
+      variable, `tf.SparseTensor` (its values), name, or nested structure.
+    grad_ys: None for ones, or the cotangents: tensors or arrays in the
+      structure of `y`, each of exactly its y's shape and dtype.
+    stop_gradients: tensors to hold constant, or None.
+    unconnected: "error", "zero" (zeros of x's shape) or "none" (None) for an
+      x that y does not depend on.
+    sparse: bool; leave the gradient of a gather as a `tf.IndexedSlices`, with
+      the rows of equal indices summed, instead of a dense tensor.
+
+  Returns:
+    The structure of `x`, with a `tf.Tensor` of the shape and dtype of each x,
+    in units of `y` per unit of `x`. A `tf.SparseTensor` gives one with the
+    same indices. Complex derivatives are conjugated as in `tf.gradients`:
+    2 conj(z) for z^2.
+
+  Raises:
+    DisconnectedError: no differentiable path leads from an x to y; says what
+      cuts it and what to differentiate by instead. A refused call adds no op.
+    MissingGradientError: an op between them has no registered gradient.
+    CotangentError: a value of `grad_ys` does not fit its y.
+    FinalizedGraphError: the gradient is not built yet and the graph closed.
+    GraphMismatchError, EagerModeError, TensorNotFoundError, ArgumentError:
+      what was passed is not a tensor of one graph.
+
+  Example:
+    >>> import gradfeed as gf, tensorflow.compat.v1 as tf
+    >>> with tf.Graph().as_default(), tf.Session() as session:
+    ...   x = tf.placeholder(tf.float64, [])
+    ...   dx = gf.gradient(x ** 3, x)
+    ...   print(session.run(dx, {x: 2.0}))
+    12.0
+  """
+  return value_and_gradient(
+      y, x, grad_ys, stop_gradients, unconnected, sparse)[1]
+
+
+def value_and_gradient(y, x, grad_ys=None, stop_gradients=None,
+                       unconnected="error", sparse=False):
+  """Builds (y, d sum(y) / dx) that one forward pass computes together.
+
+  Where a part of the graph had to be copied for the gradient (`While`, `If`,
+  calls of functions), the returned y is the copy's: the gradient and the
+  value come from the same pass, and from the same dropout mask.
+
+  Args:
+    y: as in `gradient`.
+    x: as in `gradient`.
+    grad_ys: as in `gradient`.
+    stop_gradients: as in `gradient`.
+    unconnected: as in `gradient`.
+    sparse: as in `gradient`.
+
+  Returns:
+    (y, dy/dx): tensors in the structures of `y` and of `x`.
+
+  Raises:
+    The same errors as `gradient`.
+
+  Example:
+    >>> import gradfeed as gf, tensorflow.compat.v1 as tf
+    >>> with tf.Graph().as_default(), tf.Session() as session:
+    ...   x = tf.placeholder(tf.float64, [])
+    ...   f = gf.function(x, gf.value_and_gradient(x ** 3, x))
+    ...   y, dx = f(2.0)
+    ...   print(y, dx)
+    8.0 12.0
+  """
+  arguments.check_unconnected(unconnected)
+  ask = arguments.Request(y, x, stop_gradients)
+  built = ask.product(arguments.cotangents(grad_ys, y, ask.ys, ask.graph)
+                      ).build(strict=unconnected == "error")
+  shaped = [result_forms.shaped(ask.graph, leaf, parts, unconnected, sparse)
+            for leaf, parts in ask.by_leaf(built.gradients)]
+  return nest.pack(y, built.ys), nest.pack(x, shaped)
+
+
+def vjp(y, x, v, stop_gradients=None, unconnected="error", sparse=False):
+  """Builds v^T J, the product of a cotangent with the Jacobian of y by x.
+
+  `gradient` with weights: sum(v * y) is differentiated, v held constant.
+
+  Args:
+    y: as in `gradient`.
+    x: as in `gradient`.
+    v: the structure of `y` with a tensor, placeholder, variable, name or array
+      of exactly the shape and dtype of each y. An array is part of the graph:
+      for many cotangents pass a placeholder and feed it.
+    stop_gradients: as in `gradient`.
+    unconnected: as in `gradient`.
+    sparse: as in `gradient`.
+
+  Returns:
+    The structure of `x`, with a `tf.Tensor` of the shape and dtype of each x,
+    in units of `v` times `y` per unit of `x`.
+
+  Raises:
+    The same errors as `gradient`.
+
+  Example:
+    >>> import gradfeed as gf, tensorflow.compat.v1 as tf
+    >>> with tf.Graph().as_default(), tf.Session() as session:
+    ...   x = tf.placeholder(tf.float64, [2])
+    ...   v = tf.placeholder(tf.float64, [2])
+    ...   f = gf.function([x, v], gf.vjp(x * x, x, v))
+    ...   print(f([3.0, 5.0], [1.0, 10.0]))
+    [  6. 100.]
+  """
+  arguments.check_unconnected(unconnected)
+  ask = arguments.Request(y, x, stop_gradients)
+  cotangents = arguments.cotangents(v, y, ask.ys, ask.graph, "cotangent v")
+  if None in cotangents:
+    raise errors.CotangentError(
+        "There is no v for y = {}.".format(tensors.describe(
+            ask.ys[cotangents.index(None)])),
+        "It is what the rows of the Jacobian are weighed with.",
+        "Pass a tensor or an array of the shape of y; or use `gradient`, which "
+        "takes ones.")
+  built = ask.product(cotangents).build(strict=unconnected == "error")
+  return nest.pack(x, [
+      result_forms.shaped(ask.graph, leaf, parts, unconnected, sparse)
+      for leaf, parts in ask.by_leaf(built.gradients)])
+
+
+def gradients(ys, xs, grad_ys=None, name="gradients",
+              colocate_gradients_with_ops=False, gate_gradients=False,
+              aggregation_method=None, stop_gradients=None,
+              unconnected_gradients=tf.UnconnectedGradients.NONE):
+  """Takes the place of `tf.gradients`: the same arguments and results.
+
+  What differs: the second call with the same arguments returns the tensors of
+  the first; a session that has run goes on working when `While`, `If` or
+  calls of functions are differentiated; gradients of gathers are dense
+  tensors, in which no row is counted twice.
+
+  Args:
+    ys: tensor, variable, name, or list of them.
+    xs: tensor, variable, name, or list of them.
+    grad_ys: list of tensors, arrays or None, one for each y; None for ones.
+    name: str, the name scope, inside `gradfeed/`.
+    colocate_gradients_with_ops: as in `tf.gradients`.
+    gate_gradients: as in `tf.gradients`.
+    aggregation_method: as in `tf.gradients`.
+    stop_gradients: tensors to hold constant, or None.
+    unconnected_gradients: `tf.UnconnectedGradients` or its value.
+
+  Returns:
+    A list with d sum(ys) / dx for each x: `tf.Tensor` of the shape and dtype
+    of x, or None where `ys` does not depend on it.
+
+  Raises:
+    The same errors as `gradient`, save `DisconnectedError`.
+
+  Example:
+    >>> import gradfeed as gf, tensorflow.compat.v1 as tf
+    >>> with tf.Graph().as_default(), tf.Session() as session:
+    ...   x, z = tf.placeholder(tf.float64, []), tf.constant(1.0)
+    ...   dx, dz = gf.gradients(x * x, [x, z])
+    ...   print(session.run(dx, {x: 3.0}), dz)
+    6.0 None
+  """
+  unconnected = _unconnected_gradients(unconnected_gradients)
+  ask = arguments.Request(ys, xs, stop_gradients, ("ys", "xs"))
+  settings = dict(
+      name=name, colocate_gradients_with_ops=colocate_gradients_with_ops,
+      gate_gradients=gate_gradients, aggregation_method=aggregation_method)
+  built = ask.product(arguments.cotangents(grad_ys, ys, ask.ys, ask.graph),
+                      settings).build(strict=False)
+  return [result_forms.shaped(ask.graph, leaf, parts, unconnected)
+          for leaf, parts in ask.by_leaf(built.gradients)]
+
+
+def _unconnected_gradients(value):
+  try:
+    return tf.UnconnectedGradients(value).value
+  except ValueError:
+    raise errors.ArgumentError(
+        "unconnected_gradients={!r} is not known.".format(value),
+        "It says what stands for an x that the ys do not depend on.",
+        "Use tf.UnconnectedGradients.NONE or .ZERO.") from None

@@ -1,0 +1,131 @@
+"""Second derivatives: the Hessian, and its products with directions of x."""
+
+from gradfeed._tf import tf
+from gradfeed.derivatives import arguments
+from gradfeed.derivatives import jacobians
+from gradfeed.derivatives import pullbacks
+from gradfeed.derivatives import result_forms
+from gradfeed.derivatives import vjps
+from gradfeed import errors
+from gradfeed.graph import nest
+from gradfeed.graph import tensors
+
+
+def hessian(y, x, stop_gradients=None, chunk=None):
+  """Builds the second derivative of sum(y) by x, with all cross blocks; once.
+
+  The Jacobian of the gradient: `gradient(gradient(y, x), x)` is only its row
+  sums. The number of ops does not grow with the number of elements of x.
+
+  Args:
+    y: floating `tf.Tensor` of any shape, variable, name, or nested lists,
+      tuples and dicts of them, which are summed.
+    x: floating: what to differentiate by, as in `gradient`.
+    stop_gradients: tensors to hold constant, or None.
+    chunk: int, how many rows are computed at a time, or None for all. Memory
+      grows with it.
+
+  Returns:
+    The structure of `x` (for the rows) of structures of `x` (for the columns),
+    with a `tf.Tensor` of shape a.shape + b.shape and the dtype of b for each
+    pair a, b, in units of `y` per unit of a and of b. Zero where the gradient
+    by a does not depend on b.
+
+  Raises:
+    The same errors as `gradient`.
+    MissingGradientError: an op between them has no second derivative; says
+      which, before an op is built.
+    ArgumentError: `chunk` is no positive int, or an x is complex, whose second
+      derivative is no complex matrix.
+
+  Example:
+    >>> import gradfeed as gf, tensorflow.compat.v1 as tf
+    >>> with tf.Graph().as_default(), tf.Session() as session:
+    ...   x = tf.placeholder(tf.float64, [2])
+    ...   f = gf.function(x, gf.hessian(x[0] ** 2 * x[1], x))
+    ...   print(f([3.0, 5.0]))
+    [[10.  6.]
+     [ 6.  0.]]
+  """
+  arguments.check_chunk(chunk)
+  ask = arguments.Request(y, x, stop_gradients)
+  for leaf in ask.xs:
+    if leaf.dtype.is_complex:
+      raise errors.ArgumentError(
+          "No Hessian by {}.".format(tensors.describe(leaf)),
+          "The second derivative by a complex tensor is linear in its real "
+          "and imaginary part, not in itself: no complex matrix holds it.",
+          "Use `hvp`, or make x from two real tensors with tf.complex and "
+          "differentiate by these.")
+  first = ask.product([None] * len(ask.ys))
+  built = first.functional(strict=True, order=2).build(strict=False)
+  return nest.pack(x, [
+      nest.pack(x, _row(ask, first, built, gradient, chunk))
+      for gradient in _gradients(ask, built)])
+
+
+def _row(ask, first, built, gradient, chunk):
+  """The blocks of one gradient, by each leaf of x."""
+  linear = pullbacks.Transposed(
+      ask.graph, [tensors.Point(gradient)], ask.xs, ask.stops, False)
+  linear.refuse_hidden()
+  passes = linear.passes_of(built)
+  return jacobians.rows(ask, linear, "zero", chunk,
+                        lambda parts: first.remember(passes, parts))
+
+
+def _gradients(ask, built):
+  """d sum(y) / dx as one dense tensor for each leaf of x."""
+  shaped = [result_forms.shaped(ask.graph, leaf, parts)
+            for leaf, parts in ask.by_leaf(built.gradients)]
+  return [result.values if isinstance(result, tf.SparseTensor) else result
+          for result in shaped]
+
+
+def hvp(y, x, v, stop_gradients=None):
+  """Builds H v: the second derivative of sum(y) by x, times v; H is not built.
+
+  The gradient of the product of v with the gradient, which costs two to three
+  gradients. It is how fast the gradient changes when x moves along v.
+
+  Args:
+    y: as in `hessian`; complex will do.
+    x: what to differentiate by, as in `gradient`; complex will do.
+    v: the structure of `x` with a tensor, placeholder, variable, name or array
+      of exactly the shape and dtype of each x. An array is part of the graph:
+      for many directions pass a placeholder and feed it.
+    stop_gradients: tensors to hold constant, or None.
+
+  Returns:
+    The structure of `x`, with a `tf.Tensor` of the shape and dtype of each x,
+    in units of `y` times `v` per squared unit of `x`.
+
+  Raises:
+    The same errors as `hessian`.
+    TangentError: a v that does not have the shape or dtype of its x.
+
+  Example:
+    >>> import gradfeed as gf, tensorflow.compat.v1 as tf
+    >>> with tf.Graph().as_default(), tf.Session() as session:
+    ...   x = tf.placeholder(tf.float64, [2])
+    ...   v = tf.placeholder(tf.float64, [2])
+    ...   f = gf.function([x, v], gf.hvp(x[0] ** 2 * x[1], x, v))
+    ...   print(f([3.0, 5.0], [1.0, 0.0]))
+    [10.  6.]
+  """
+  ask = arguments.Request(y, x, stop_gradients)
+  tangents = arguments.tangents(v, x, ask.xs, ask.graph)
+  first = ask.product([None] * len(ask.ys))
+  built = first.functional(strict=True, order=2).build(strict=False)
+  gradients = [pullbacks.dense(ask.graph, *pair) for pair in zip(
+      built.gradients, ask.points())]
+  second = vjps.Product(
+      ask.graph, [tensors.Point(gradient) for gradient in gradients], ask.xs,
+      tangents, ask.stops, {})
+  twice = second.build(strict=False)
+  second.refuse_hidden(twice)
+  first.remember(twice.passes_of(built), twice.gradients)
+  return nest.pack(x, [
+      result_forms.shaped(ask.graph, leaf, parts)
+      for leaf, parts in ask.by_leaf(twice.gradients)
+  ])

@@ -1,0 +1,1 @@
+"""Evaluates tensors at values."""

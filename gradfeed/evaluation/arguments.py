@@ -1,0 +1,112 @@
+"""Checks what is passed to `function` and `run`, and resolves it."""
+
+import collections
+from collections import abc
+
+import numpy as np
+
+from gradfeed import _tf
+from gradfeed import errors
+from gradfeed.evaluation import feeds
+from gradfeed.graph import nest
+from gradfeed.graph import tensors
+
+
+def names(things, graph):
+  return [point.name for leaf in nest.flatten(things)
+          for point in tensors.resolve(leaf, graph, "points").points()]
+
+
+def resolve_feeds(feed_dict, graph, inputs=()):
+  """The keys of a `feed_dict` as leaves, none of them twice.
+
+  Args:
+    feed_dict: dict from tensors, variables or names to values, or None.
+    graph: `tf.Graph`.
+    inputs: leaves that get their values otherwise.
+
+  Returns:
+    dict from the leaf's name and kind to (leaf, value), in the order of
+    `feed_dict`.
+
+  Raises:
+    FeedError: lists the keys that are unknown or name one tensor twice.
+  """
+  check_mapping(feed_dict)
+  feed_dict = feed_dict or {}
+  fed, problems = collections.OrderedDict(), []
+  taken = {point.name for leaf in inputs for point in leaf.points()}
+  if len(taken) < sum(len(leaf.points()) for leaf in inputs):
+    problems.append(("the inputs", "one of them appears twice"))
+  for key, value in feed_dict.items():
+    try:
+      leaf = tensors.resolve(key, graph, "feed")
+    except (errors.TensorNotFoundError, errors.ArgumentError,
+            errors.GraphMismatchError) as error:
+      problems.append((repr(key), "{} {}".format(error.what, error.why)))
+      continue
+    names = {point.name for point in leaf.points()}
+    if names & taken:
+      problems.append((leaf, "it has a value already; two keys, or a key and "
+                       "an input, name the same tensor"))
+    taken |= names
+    fed[leaf.name, type(leaf).__name__] = (leaf, value)
+  if problems:
+    raise feeds.feed_error(problems)
+  return fed
+
+
+def check_overlaps(fed):
+  """A held sparse tensor, say, and a call's value for a part of it."""
+  taken = {}
+  for leaf, _ in fed.values():
+    for point in leaf.points():
+      if point.name in taken:
+        raise feeds.feed_error([feeds.Problem(
+            leaf, "'{}' has a value already, through {}".format(
+                point.name, tensors.describe(taken[point.name])))])
+      taken[point.name] = leaf
+
+
+def check_timeout(timeout):
+  if timeout is not None and not (
+      isinstance(timeout, (int, float)) and timeout > 0):
+    raise errors.ArgumentError(
+        "timeout={!r} is no time.".format(timeout),
+        "It is the seconds that one run may take.",
+        "Pass a positive number, or None for no limit.")
+
+
+def check_mapping(feed_dict):
+  if feed_dict is not None and not isinstance(feed_dict, abc.Mapping):
+    raise errors.ArgumentError(
+        "feed_dict is a {}.".format(type(feed_dict).__name__),
+        "It maps tensors to values.", "Pass a dict: {tensor: value}.")
+
+
+def ordered(fed):
+  return collections.OrderedDict(sorted(fed.items()))
+
+
+def frozen(fed):
+  """Held values as they are now, whatever becomes of the caller's arrays."""
+  frozen, problems = {}, []
+  for name, (leaf, value) in fed.items():
+    try:
+      parts = [np.array(feeds.Slot(point).fit(part))
+               if _tf.numpy_dtype(point.dtype) else part
+               for point, part in zip(leaf.points(),
+                                      feeds.split(leaf, value))]
+    except feeds.Unfit as unfit:
+      problems.append((leaf, str(unfit)))
+      continue
+    if isinstance(leaf, tensors.Sparse):
+      value = tuple(parts)
+    elif isinstance(leaf, tensors.Partitioned):
+      value = np.concatenate(parts, leaf.axis)
+    else:
+      value = parts[0]
+    frozen[name] = (leaf, value)
+  if problems:
+    raise feeds.feed_error(problems)
+  return ordered(frozen)

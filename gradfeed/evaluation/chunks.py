@@ -1,0 +1,164 @@
+"""A batch in chunks of rows: the same numbers, in bounded memory.
+
+That is right only where a row does not depend on other rows. Before it is
+believed, two rows are evaluated together and apart.
+"""
+
+import numpy as np
+
+from gradfeed.analysis import row_dependence
+from gradfeed import errors
+from gradfeed.graph import tensors
+from gradfeed.graph import traversal
+
+
+def check(chunk, slots, outputs):
+  """Refuses what cannot be evaluated in chunks.
+
+  Args:
+    chunk: what the caller gave for the number of rows.
+    slots: list of `feeds.Slot` of the inputs.
+    outputs: list of `fetchables.Output`.
+  """
+  errors.check_chunk(
+      chunk, "rows", "It is how many rows of a batch are evaluated at a time.",
+      "Pass a positive int, or None for all at once.")
+  if not _batches(slots):
+    raise errors.ArgumentError(
+        "There is no batch to divide among the inputs {}.".format(
+            tensors.describe_all(slot.point for slot in slots)),
+        "The first axis of each is fixed.",
+        "Leave out chunk=, or make a placeholder of shape [None, ...].")
+  for output in outputs:
+    tensor = output.tensors()[0]
+    if not output.is_plain or tensor.shape.ndims == 0:
+      raise errors.ArgumentError(
+          "{} cannot be put together from chunks.".format(
+              tensors.describe(tensor)),
+          "It has no rows.",
+          "Take an output of shape [B, ...] (losses before their mean), or "
+          "leave out chunk=.")
+
+
+def check_rows(outputs, results, count, why, fix):
+  """Refuses results that do not have `count` rows.
+
+  Args:
+    outputs: list of `tf.Tensor`.
+    results: list of the array of each.
+    count: int, how many rows were fed.
+    why: str, of the error.
+    fix: str, of the error.
+  """
+  for tensor, result in zip(outputs, results):
+    if np.shape(result)[:1] != (count,):
+      raise errors.ArgumentError(
+          "{} is {} for {} rows.".format(
+              tensors.describe(tensor), np.shape(result), count), why, fix)
+
+
+def _batches(slots):
+  """The places of the inputs that are batches of any number of rows."""
+  return [i for i, slot in enumerate(slots)
+          if slot.point.shape.ndims is None or
+          slot.point.shape.as_list()[:1] == [None]]
+
+
+class Chunks:
+  """Evaluates a batch a few rows at a time."""
+
+  def __init__(self, size, slots, outputs):
+    """Prepares; see `check` for the arguments."""
+    self._size = size
+    self._points = [slot.point for slot in slots]
+    self._outputs = [output.tensors()[0] for output in outputs]
+    self._places = _batches(slots)
+    self._is_proven = False
+
+  def __call__(self, values, evaluate):
+    """The results for all rows.
+
+    Args:
+      values: list of arrays, those of the inputs first.
+      evaluate: function from such a list to the list of the outputs' arrays.
+
+    Returns:
+      list of arrays.
+
+    Raises:
+      FeedError: inputs of different numbers of rows.
+      CoupledRowsError: two rows together are not what they are apart.
+      ArgumentError: a result does not have a row for each row.
+    """
+    count = self._count(values)
+    if count <= self._size:
+      return evaluate(values)
+    if not self._is_proven:
+      self._prove(values, evaluate)
+      self._is_proven = True
+    results = None
+    for start in range(0, count, self._size):
+      part = self._rows(
+          values, start, min(start + self._size, count), evaluate)
+      if results is None:
+        results = [np.empty((count,) + one.shape[1:], one.dtype)
+                   for one in part]
+      for whole, one in zip(results, part):
+        whole[start:start + len(one)] = one
+    return results
+
+  def _count(self, values):
+    counts = {len(values[i]) if np.ndim(values[i]) else None
+              for i in self._places}
+    if len(counts) > 1 or None in counts:
+      raise errors.FeedError(
+          "The inputs have different numbers of rows: {}.".format(", ".join(
+              "'{}' {}".format(self._points[i].name, np.shape(values[i]))
+              for i in self._places)),
+          "They are divided together, row by row.",
+          "Pass as many rows for each, or leave out chunk=.")
+    return counts.pop()
+
+  def _rows(self, values, start, end, evaluate):
+    values = list(values)
+    for i in self._places:
+      values[i] = values[i][start:end]
+    results = evaluate(values)
+    check_rows(
+        self._outputs, results, end - start,
+        "Only what has a row for each row can be put together from chunks.",
+        "Take an output with rows (losses before their mean), or leave out "
+        "chunk=.")
+    return results
+
+  def _prove(self, values, evaluate):
+    """Two rows together have to be what they are apart."""
+    together = self._rows(values, 0, 2, evaluate)
+    apart = [self._rows(values, i, i + 1, evaluate) for i in range(2)]
+    for tensor, pair, one, other in zip(self._outputs, together, *apart):
+      if not is_close(pair, np.concatenate([one, other])):
+        raise errors.coupled_rows(
+            tensors.describe(tensor),
+            tensors.describe(self._points[self._places[0]]),
+            self._blamed(tensor),
+            "Two rows together are not what they are apart; look at")
+
+  def _blamed(self, tensor):
+    """The op that may mix rows."""
+    found = traversal.ancestors([tensor])
+    for i in self._places:
+      _, op = row_dependence.coupling([tensor], self._points[i].tensor, found)
+      if op is not None:
+        return tensors.describe(op)
+    return "what is random on the way"
+
+
+def is_close(one, other):
+  """Equal but for rounding, infinities and NaN in the same places."""
+  if one.dtype.kind not in "fcV":
+    return np.array_equal(one, other)
+  precision = np.sqrt(np.finfo(one.dtype).eps) if one.dtype.kind != "V" else 0.1
+  with np.errstate(all="ignore"):
+    size = np.abs(one[np.isfinite(one)]).max() if np.isfinite(one).any() else 0
+    return np.allclose(one, other, precision, precision * size,
+                       equal_nan=True)

@@ -1,0 +1,210 @@
+"""Values on their way into a graph: dtype and shape checked, casts lossless."""
+
+import collections
+
+import numpy as np
+
+from gradfeed import _tf
+from gradfeed._tf import tf
+from gradfeed import errors
+from gradfeed.graph import tensors
+
+_SHAPES_REMEMBERED = 1024
+
+#: What (a leaf or its name) cannot be fed, and why, in half a sentence.
+Problem = collections.namedtuple("Problem", ["leaf", "reason"])
+
+
+class Unfit(Exception):
+  """A value that cannot be fed; `str` of it is the reason, one sentence."""
+
+
+class Slot:
+  """One dense tensor that takes a value at each call.
+
+  Attributes:
+    point: `tensors.Point` that the caller named.
+    target: `tf.Tensor` that TensorFlow is fed at: the point's own tensor if
+      that is a placeholder, else the placeholder in its place.
+    dtype: `np.dtype` of the array that is fed, or None (resources).
+    shapes: set of shapes that were found to fit.
+  """
+
+  __slots__ = ("point", "target", "dtype", "shapes")
+
+  def __init__(self, point, target=None):
+    self.point = point
+    self.target = target
+    self.dtype = _tf.numpy_dtype(point.dtype)
+    self.shapes = set()
+
+  def fit(self, value):
+    """`value` as an array that can be fed without another look.
+
+    Args:
+      value: array or whatever `np.asarray` takes.
+
+    Returns:
+      `np.ndarray` of exactly the tensor's dtype and of a shape that fits it;
+      the very array that was passed where that is one already.
+
+    Raises:
+      Unfit: with the reason.
+    """
+    if (type(value) is np.ndarray and value.dtype is self.dtype and
+        value.shape in self.shapes):
+      return value
+    if self.dtype is None:
+      return value
+    array = _cast(_as_array(value, self.dtype), self.dtype)
+    self._check_shape(array.shape)
+    return array
+
+  def _check_shape(self, shape):
+    if shape in self.shapes:
+      return
+    if not self.point.shape.is_compatible_with(shape):
+      raise Unfit("shape {} does not fit {}".format(
+          tensors.format_shape(shape), tensors.format_shape(self.point.shape)))
+    if len(self.shapes) >= _SHAPES_REMEMBERED:
+      self.shapes.clear()
+    self.shapes.add(shape)
+
+
+def _as_array(value, dtype):
+  if isinstance(value, (tf.Tensor, tf.Operation)) or _tf.is_variable(value):
+    raise Unfit(
+        "a {} is not a value; evaluate it first, or connect it in the "
+        "graph".format(type(value).__name__))
+  if value is None:
+    raise Unfit("None is not a value")
+  if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+    raise Unfit("it is a masked array, and a mask cannot be fed; fill it")
+  if isinstance(value, np.ndarray):
+    return value
+  try:
+    array = np.asarray(value)
+  except ValueError as error:
+    raise Unfit("it is not an array ({})".format(error)) from None
+  if array.dtype.kind == "O" and dtype.kind not in "OSU":
+    raise Unfit("it is not an array of numbers (a {} with rows of different "
+                "lengths, or with objects in it)".format(type(value).__name__))
+  return array
+
+
+def _cast(array, dtype):
+  """`array` in `dtype`, if that loses nothing but floating point precision."""
+  if dtype.kind in "OSU":
+    return _cast_to_strings(array)
+  if array.dtype == dtype:
+    return array if array.dtype is dtype else array.view(dtype)
+  if array.dtype.kind not in "biufcV":
+    raise Unfit("{} is not {}".format(
+        "a string" if array.dtype.kind in "SU" else array.dtype.name,
+        dtype.name))
+  real = array
+  if array.dtype.kind == "c" and dtype.kind != "c":
+    _refuse(array.imag != 0, array, None, dtype)
+    real = array.real
+  with np.errstate(all="ignore"):
+    try:
+      cast = real.astype(dtype)
+      if real.dtype.kind in "fcV" and dtype.kind in "fcV":
+        bad = np.isfinite(real) & ~np.isfinite(cast)
+      else:
+        back = cast.real if dtype.kind == "c" else cast
+        bad = (back.astype(real.dtype) != real) | (_sign(back) != _sign(real))
+    except (TypeError, ValueError):
+      raise Unfit("{} is not {}".format(array.dtype.name, dtype.name)) from None
+  _refuse(bad, array, cast, dtype)
+  return cast
+
+
+def _cast_to_strings(array):
+  if array.dtype.kind not in "OSU":
+    raise Unfit("{} is not string".format(array.dtype.name))
+  odd = [item for item in array.ravel().tolist()
+         if not isinstance(item, (str, bytes))]
+  if odd:
+    raise Unfit("{!r} is not a string".format(odd[0]))
+  return array.astype(object)
+
+
+def _sign(array):
+  """Below zero or not; a large unsigned number may come back negative."""
+  return array < 0 if array.dtype.kind in "iuf" else np.False_
+
+
+def _refuse(bad, array, cast, dtype):
+  """Raises Unfit with the first element where `bad`."""
+  if np.any(bad):
+    first = np.unravel_index(np.argmax(bad), np.shape(bad))
+    became = "would lose its imaginary part"
+    if cast is not None:
+      became = ("overflows to infinity" if np.isinf(cast[first])
+                else "would become {!r}".format(cast[first].item()))
+    raise Unfit("{!r} at {} {} in {}".format(
+        array[first].item(), list(map(int, first)), became, dtype.name))
+
+
+def split(leaf, value):
+  """The values of the points of `leaf` in the one value given for it.
+
+  Args:
+    leaf: `tensors.Point`, `tensors.Sparse` or `tensors.Partitioned`.
+    value: what the caller passed for it.
+
+  Returns:
+    list with a value for each of `leaf.points()`.
+
+  Raises:
+    Unfit: with the reason.
+  """
+  if isinstance(leaf, tensors.Sparse):
+    if isinstance(value, tf.SparseTensor):
+      raise Unfit("a SparseTensor is not a value; pass a SparseTensorValue")
+    if not isinstance(value, tuple) or len(value) != 3:
+      raise Unfit("a sparse tensor takes a SparseTensorValue, or the tuple "
+                  "(indices, values, dense_shape)")
+    _check_sparse(leaf, *map(np.asarray, value))
+    return list(value)
+  if isinstance(leaf, tensors.Partitioned):
+    array = np.asarray(value)
+    if not leaf.shape.is_compatible_with(array.shape):
+      raise Unfit("shape {} does not fit {}".format(
+          tensors.format_shape(array.shape), tensors.format_shape(leaf.shape)))
+    return leaf.split(array)
+  return [value]
+
+
+def feed_error(problems):
+  """One `FeedError` that lists every problem."""
+  problems = list(problems)
+  if len(problems) == 1:
+    what = "Cannot feed {}: {}.".format(*problems[0]).replace("..", ".")
+  else:
+    what = "Cannot feed {} values:".format(len(problems)) + "".join(
+        "\n    {}: {}".format(*problem) for problem in problems)
+  return errors.FeedError(
+      what, "A value is fed as it is or not at all: another shape, a lossy "
+      "cast or a feed that nothing reads would give the derivative of "
+      "something else.",
+      "Pass, for each tensor named above, a value of the dtype and shape shown "
+      "with it, or leave out what has no effect.")
+
+
+def _check_sparse(leaf, indices, values, dense_shape):
+  if indices.ndim != 2 or dense_shape.ndim != 1 or (
+      indices.shape != (len(values) if values.ndim else -1,
+                        len(dense_shape))):
+    raise Unfit("indices {}, values {} and dense_shape {} do not belong to "
+                "each other: [n, rank], [n] and [rank]".format(*map(
+                    tensors.format_shape, (
+                        indices.shape, values.shape, dense_shape.shape))))
+  if not leaf.shape.is_compatible_with(dense_shape.tolist()):
+    raise Unfit("dense_shape {} does not fit {}".format(
+        dense_shape.tolist(), tensors.format_shape(leaf.shape)))
+  outside = np.any((indices < 0) | (indices >= dense_shape), axis=1)
+  if np.any(outside):
+    raise Unfit("index {} lies outside of {}".format(
+        indices[np.argmax(outside)].tolist(), dense_shape.tolist()))

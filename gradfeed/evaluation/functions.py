@@ -1,0 +1,316 @@
+"""`function` and `run`: tensors of a graph as a callable of NumPy values."""
+
+import weakref
+
+from gradfeed._tf import tf
+from gradfeed import errors
+from gradfeed.evaluation import arguments as arguments_lib
+from gradfeed.evaluation import callables
+from gradfeed.evaluation import chunks
+from gradfeed.evaluation import executables
+from gradfeed.evaluation import feeds
+from gradfeed.evaluation import fetchables
+from gradfeed.evaluation import sessions
+from gradfeed.graph import cache
+from gradfeed.graph import effects
+from gradfeed.graph import nest
+from gradfeed.graph import tensors
+from gradfeed.graph import traversal
+
+
+def function(inputs, outputs, session=None, feed_dict=None, points=(),
+             timeout=None, chunk=None):
+  """Makes a callable: `outputs` of the graph at given values of `inputs`.
+
+  Anything may be an input. A placeholder is fed; everything else (a variable,
+  a layer in the middle, an iterator's batch, a constant) is cut: the part of
+  the graph between the inputs and the outputs is copied, once, with a
+  placeholder in the input's place, and all else is shared with the original.
+  The session's own weights are used, and no variable is changed.
+
+  Args:
+    inputs: tensor, variable, `tf.SparseTensor` or name, or a list or tuple of
+      them (one argument each), possibly nested.
+    outputs: tensor, variable, `tf.SparseTensor`, `tf.IndexedSlices` or name,
+      or nested lists, tuples and dicts of them.
+    session: `tf.Session`, `tf.InteractiveSession`, `MonitoredSession` (no hook
+      fires) or a wrapper of one; None for the default session at each call.
+    feed_dict: dict from tensors, variables or names to values that are held
+      for every call. Values are taken now; the dict is not kept.
+    points: tensors among what is fed that lie between the x and the y of a
+      derivative in `outputs`. The gradient then goes through them, at the
+      value that is given. Without being named here they are refused.
+    timeout: float, seconds that one call may take, or None.
+    chunk: int, or None: how many rows of a batch are evaluated at a time, so
+      that memory does not grow with the batch. The inputs whose first axis is
+      of any size are divided along it; every output has to have a row for each
+      row. At the first batch that is divided, two rows are evaluated together
+      and apart, and refused where that is not the same.
+
+  Returns:
+    `Function`.
+
+  Raises:
+    FeedError: an input has no effect on the outputs, appears twice, lies
+      between x and y of a derivative, or a held value does not fit.
+    AssignmentError: the outputs cannot be computed without changing a
+      variable.
+    FinalizedGraphError: something has to be cut and the graph is closed.
+    UnsupportedGraphError: an input that cannot be replaced by a value.
+    GraphMismatchError, TensorNotFoundError, ArgumentError, SessionError.
+
+  Example:
+    >>> import gradfeed as gf, tensorflow.compat.v1 as tf
+    >>> with tf.Graph().as_default(), tf.Session() as session:
+    ...   x = tf.placeholder(tf.float64, [])
+    ...   h = tf.exp(x)
+    ...   f = gf.function(h, gf.gradient(h * h, h))
+    ...   print(f(5.0))
+    10.0
+  """
+  return Function(
+      inputs, outputs, session, feed_dict, points, timeout, chunk)
+
+
+class Function:
+  """What `function` returns: a callable, safe from many threads.
+
+  Attributes:
+    needs: list of the placeholders that have no value yet, as `tf.Tensor`;
+      pass them in the `feed_dict` of a call.
+    graph: `tf.Graph`.
+    inputs: list of what is fed, flat, each with a name, dtype and shape.
+    outputs: list of `tf.Tensor`, flat; of what is put together from several
+      tensors, the first.
+    structure: the outputs as they were given.
+  """
+
+  def __init__(self, inputs, outputs, session, feed_dict, points, timeout,
+               chunk):
+    self.graph = (sessions.graph_of(session) if session is not None
+                  else tensors.graph_of(inputs, outputs))
+    self._structures = (list(inputs) if isinstance(inputs, (list, tuple)) and
+                        not isinstance(inputs, tf.SparseTensorValue)
+                        else [inputs])
+    self._inputs = [tensors.resolve(leaf, self.graph, "input")
+                    for leaf in nest.flatten(self._structures)]
+    self.structure = outputs
+    flat = nest.flatten(outputs)
+    if not flat:
+      raise errors.ArgumentError(
+          "There are no outputs.", "There is nothing to evaluate.",
+          "Pass at least one tensor.")
+    self._outputs = [fetchables.resolve(leaf, self.graph) for leaf in flat]
+    self._is_single = not nest.is_container(outputs)
+    self.inputs = list(self._inputs)
+    self.outputs = [output.tensors()[0] for output in self._outputs]
+    self._session = session
+    arguments_lib.check_timeout(timeout)
+    self._timeout = timeout
+    self._points = arguments_lib.names(points, self.graph)
+    self._evaluations = {}
+    self._chunks = {}
+    self._held = arguments_lib.frozen(
+        arguments_lib.resolve_feeds(feed_dict, self.graph, self._inputs))
+    self._base = self._evaluation(self._held)
+    self._base.prepare()
+    self.needs = list(self._base.needs)
+    self._chunk = chunk
+    if chunk is not None:
+      chunks.check(chunk, self._base.slots[:self._input_count()],
+                   self._outputs)
+    self._is_direct = (
+        not self.needs and chunk is None and
+        len(self._structures) == len(self._inputs) and
+        all(isinstance(leaf, tensors.Point) for leaf in self._inputs) and
+        not any(map(nest.is_container, self._structures)))
+    self._slots = self._base.slots[:len(self._inputs)]
+    self._direct = callables.nothing, callables.nothing
+    self._held_arrays = tuple(
+        slot.fit(part) for slot, part in zip(
+            self._base.slots[self._input_count():],
+            [part for leaf, value in self._held.values()
+             for part in feeds.split(leaf, value)]))
+
+  def _input_count(self):
+    return sum(len(leaf.points()) for leaf in self._inputs)
+
+  def __call__(self, *values, feed_dict=None):
+    """Evaluates the outputs.
+
+    Args:
+      *values: one for each input: array of the input's shape, and of its dtype
+        or of one that can be cast without loss (float64 to float32 will do).
+      feed_dict: dict from tensors or names to values for this call, over those
+        that are held.
+
+    Returns:
+      The structure of the outputs, with NumPy arrays or scalars that belong to
+      the caller.
+
+    Raises:
+      FeedError: lists every value that does not fit.
+      MissingFeedError: lists every placeholder without a value.
+      UninitializedError: lists the variables without a value.
+      SessionError: no session, a closed one, or one of another graph.
+      TimeLimitError: after `timeout` seconds.
+      CoupledRowsError: a batch cannot be divided into chunks.
+    """
+    if not feed_dict and self._is_direct:
+      direct_reference, session_reference = self._direct
+      direct = direct_reference()
+      if direct is not None and (
+          self._session is not None or
+          session_reference() is tf.get_default_session()):
+        try:
+          results = direct(values + self._held_arrays)
+        except (tf.errors.OpError, RuntimeError) as error:
+          raise self._base.explained(
+              error, self._session or session_reference()) or error
+        if results is not None:
+          return results[0] if self._is_single else nest.pack(
+              self.structure, results)
+      if len(values) == len(self._slots):
+        return self._call_flat(values)
+    return self._call(values, feed_dict)
+
+  def _call_flat(self, values):
+    """A call with one value for each input, and no other feeds."""
+    try:
+      values = tuple(map(feeds.Slot.fit, self._slots, values))
+    except feeds.Unfit:
+      return self._call(values, None)
+    session = self._session or sessions.default_session()
+    results = self._base.evaluate(session, values + self._held_arrays)
+    self._direct = self._base.direct(session), weakref.ref(session)
+    return results[0] if self._is_single else nest.pack(
+        self.structure, results)
+
+  def require_rows(self, *values):
+    """Refuses outputs whose rows depend on other rows of the inputs.
+
+    Args:
+      *values: two rows for each input, which are evaluated together and apart.
+
+    Raises:
+      CoupledRowsError: they differ; names the op that may be the reason.
+      ArgumentError: an input or an output has no rows.
+      The errors of a call.
+    """
+    evaluation, arrays, session = self._prepared(values, None)
+    slots = evaluation.slots[:self._input_count()]
+    chunks.check(1, slots, self._outputs)
+    chunks.Chunks(1, slots, self._outputs)(
+        arrays, lambda part: evaluation.evaluate(session, part))
+
+  def constants(self):
+    """What all calls share, at this moment.
+
+    Returns:
+      list of arrays: held feeds, then the variables that the outputs read.
+
+    Raises:
+      UninitializedError, SessionError.
+    """
+    found = traversal.ancestors(self.outputs,
+                                {leaf.name for leaf in self._inputs})
+    session = self._session or sessions.default_session()
+    variables, reads = effects.variables_read(found, self.outputs), []
+    sessions.check_initialized(session, variables)
+    for op in variables:
+      try:
+        reads.append(tensors.read_of(tensors.Point(op.outputs[0])))
+      except errors.ArgumentError:
+        continue  # Nothing in the graph can tell its value.
+    return list(self._held_arrays) + session.run(reads)
+
+  def ends(self):
+    """Between which tensors this computes, with placeholders for what is cut.
+
+    Returns:
+      (list with the tensor that is fed for each input, None where nothing that
+      is computed reads it; list with the tensor of each output), or None where
+      an input or an output is put together from several tensors.
+    """
+    if not all(output.is_plain for output in self._outputs) or not all(
+        isinstance(leaf, tensors.Point) for leaf in self._inputs):
+      return None
+    targets, results = self._base.ends()
+    return targets[:len(self._inputs)], results
+
+  def arguments(self, values):
+    """What to call this with, where values are not in the inputs' structure.
+
+    Args:
+      values: list with the value of each input, flat.
+
+    Returns:
+      list with the value of each argument of a call.
+    """
+    return nest.pack(self._structures, values)
+
+  def between(self, inputs, outputs):
+    """The function with other tensors of the graph in the places of its own.
+
+    Args:
+      inputs: list of `tf.Tensor`, one for each input.
+      outputs: list of `tf.Tensor`, one for each output.
+
+    Returns:
+      `Function` with the same structures, session and time limit, and the same
+      values held.
+    """
+    targets, _ = self._base.ends()
+    held = zip(targets[self._input_count():], self._held_arrays)
+    return Function(
+        nest.pack(self._structures, inputs),
+        nest.pack(self.structure, outputs), self._session,
+        {target: value for target, value in held if target is not None}, (),
+        self._timeout, None)
+
+  def _call(self, values, feed_dict):
+    """Any call: nested inputs, other feeds, values that are refused."""
+    evaluation, arrays, session = self._prepared(values, feed_dict)
+    if self._chunk is None:
+      results = evaluation.evaluate(session, arrays)
+    else:
+      results = self._in_chunks(evaluation)(
+          arrays, lambda part: evaluation.evaluate(session, part))
+    return results[0] if self._is_single else nest.pack(
+        self.structure, results)
+
+  def _prepared(self, values, feed_dict):
+    """(evaluation, its arrays, session) of one call."""
+    if len(values) != len(self._structures):
+      raise errors.FeedError(
+          "{} values for {} inputs.".format(
+              len(values), len(self._structures)),
+          "The inputs are {}.".format(tensors.describe_all(self._inputs)),
+          "Pass one value for each, in this order.")
+    values = [leaf for structure, value in zip(self._structures, values)
+              for leaf in nest.flatten_as(structure, value)]
+    fed = dict(self._held)
+    fed.update(arguments_lib.resolve_feeds(feed_dict, self.graph, self._inputs))
+    fed = arguments_lib.ordered(fed)
+    arguments_lib.check_overlaps(fed)
+    evaluation = self._evaluation(fed)
+    evaluation.require_all_fed()
+    arrays = evaluation.fit(values + [value for _, value in fed.values()])
+    return evaluation, arrays, self._session or sessions.default_session()
+
+  def _in_chunks(self, evaluation):
+    known = self._chunks.get(evaluation)
+    if known is None:
+      known = self._chunks[evaluation] = chunks.Chunks(
+          self._chunk, evaluation.slots[:self._input_count()], self._outputs)
+    return known
+
+  def _evaluation(self, fed):
+    key = tuple(fed)
+    known = self._evaluations.get(key)
+    if known is None:
+      with cache.memo_of(self.graph).lock:
+        known = self._evaluations[key] = executables.Evaluation(
+            self.graph, self._inputs + [leaf for leaf, _ in fed.values()],
+            self._outputs, self._points, self._timeout)
+    return known

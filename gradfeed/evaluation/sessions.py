@@ -1,0 +1,161 @@
+"""What a session is asked around a call: is it open, has it the values."""
+
+import numpy as np
+
+from gradfeed import _tf
+from gradfeed._tf import tf
+from gradfeed import errors
+from gradfeed.graph import cache
+from gradfeed.graph import tensors
+from gradfeed.graph import traversal
+
+
+def default_session():
+  """The default session of the calling thread.
+
+  Raises:
+    SessionError: there is none.
+  """
+  session = tf.get_default_session()
+  if session is None:
+    raise errors.SessionError(
+        "There is no session.",
+        "None was given, and no `with session:` block surrounds the call.",
+        "Pass session=..., or call inside `with tf.Session() as session:`.")
+  return session
+
+
+def graph_of(session):
+  """The graph that `session` runs; refuses what is no session."""
+  if _tf.is_closed(session):
+    raise closed()
+  graph = getattr(session, "graph", None)
+  if not isinstance(graph, tf.Graph) or not hasattr(session, "run"):
+    raise errors.SessionError(
+        "{!r} is not a session.".format(session),
+        "It is a {}, and has no graph to run.".format(
+            type(session).__name__),
+        "Pass a tf.Session, a MonitoredSession or a wrapper of one.")
+  return graph
+
+
+def check_open(session, graph):
+  """Refuses a session that is closed or runs another graph."""
+  if graph_of(session) is not graph:
+    raise errors.SessionError(
+        "The session runs another graph.",
+        "The outputs are not in it.",
+        "Pass a session made for their graph: "
+        "tf.Session(graph=outputs.graph).")
+
+
+def closed():
+  return errors.SessionError(
+      "The session is closed.", "A closed session cannot run anything.",
+      "Evaluate inside its `with` block, or pass an open session.")
+
+
+class Uncompiled:
+  """A `callables.Recipe` through the `run` of a session that wraps another."""
+
+  def __init__(self, session, recipe):
+    self._session = session
+    self._recipe = recipe
+
+  def __call__(self, arrays):
+    fetches = [list(self._recipe.fetches), [
+        self._session.graph.get_operation_by_name(name)
+        for name in self._recipe.targets]]
+    options = None
+    if self._recipe.timeout is not None:
+      options = tf.RunOptions(
+          timeout_in_ms=_tf.milliseconds(self._recipe.timeout))
+    results = self._session.run(
+        fetches, feed_dict=dict(zip(
+            [self._session.graph.get_tensor_by_name(name)
+             for name in self._recipe.feeds],
+            [np.array(array) for array in arrays])), options=options)[0]
+    return [np.array(r) if isinstance(r, np.ndarray) else r for r in results]
+
+
+def check_initialized(session, variables):
+  """Names every variable that has no value yet, before anything runs.
+
+  Args:
+    session: a raw `tf.Session`.
+    variables: list of the variables' ops.
+
+  Raises:
+    UninitializedError: lists them. Nothing is ever initialised here.
+  """
+  known = _tf.session_memo(session).setdefault(_INITIALIZED, set())
+  unknown = [op for op in variables if op.name not in known]
+  empty = uninitialized(session, unknown)
+  if empty:
+    raise errors.UninitializedError(
+        "Not initialised in this session: {}.".format(
+            tensors.describe_all(op.outputs[0] for op in unknown
+                                 if op.name in empty)),
+        "The outputs read them. gradfeed never initialises a variable by "
+        "itself: random weights would give a plausible number.",
+        "Restore a checkpoint (tf.train.Saver().restore(session, path)) or run "
+        "the initialiser, in the same session.")
+  known.update(op.name for op in unknown)
+
+
+def uninitialized(session, variables):
+  """The names of those among `variables` (ops) without a value in `session`.
+
+  In a finalized graph that has no op to ask a variable, it is read instead.
+  """
+  asked = [(op, _is_initialized(op)) for op in variables]
+  questions = [(op, question) for op, question in asked
+               if question is not None]
+  answers = session.run([question for _, question in questions])
+  empty = {op.name for (op, _), answer in zip(questions, answers)
+           if not answer}
+  for op, question in asked:
+    if question is None:
+      try:
+        session.run(_reader(op))
+      except tf.errors.FailedPreconditionError:
+        empty.add(op.name)
+      except errors.ArgumentError:
+        continue  # Nothing reads it outside of a loop; TensorFlow will tell.
+  return empty
+
+
+def _reader(variable):
+  """An op that fails without the value of `variable`, else the value."""
+  read = tensors.read_of(tensors.Point(variable.outputs[0]))
+  if read.op is not variable:
+    return read.op
+  for consumer in traversal.consumers(read):
+    if consumer.type == "Identity" and not _tf.is_inside_while(consumer):
+      return consumer
+  return read
+
+
+class _Initialized:
+  """The key under which a session's memo keeps the initialised variables."""
+
+
+_INITIALIZED = _Initialized()
+
+
+def _is_initialized(op):
+  """The tensor that says whether a variable has a value, or None."""
+  handle = op.outputs[0]
+  for consumer in traversal.consumers(handle):
+    if consumer.type in ("VarIsInitializedOp", "IsVariableInitialized"):
+      return consumer.outputs[0]
+  if op.graph.finalized:
+    return None
+
+  def build():
+    with _tf.building(op.graph):
+      if op.type == "VarHandleOp":
+        return tf.raw_ops.VarIsInitializedOp(resource=handle)
+      return tf.raw_ops.IsVariableInitialized(ref=handle)
+
+  return cache.once(op.graph, ("is_initialized", op.name), build)

@@ -1,0 +1,1 @@
+"""What a derivative will be, or why there is none."""

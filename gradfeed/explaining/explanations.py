@@ -1,0 +1,229 @@
+"""What there is to know of a derivative before it is built: `explain`."""
+
+import collections
+
+from gradfeed import _tf
+from gradfeed.analysis import blockers
+from gradfeed.analysis import gradient_flow
+from gradfeed.derivatives import arguments
+from gradfeed.derivatives import preconditions
+from gradfeed import errors
+from gradfeed.explaining import drawing
+from gradfeed.explaining import gradient_paths
+from gradfeed.explaining import pitfalls
+from gradfeed.explaining import reductions
+from gradfeed.explaining import run_requirements
+from gradfeed import findings
+from gradfeed.graph import cache
+from gradfeed.graph import effects
+from gradfeed.graph import tensors
+from gradfeed.graph import traversal
+
+GOOD, PARTLY, NONE = (
+    "differentiable", "partly differentiable", "not differentiable")
+
+
+class Explanation(findings.Page):
+  """What `explain` found out; printed, it is a page of one screen.
+
+  Attributes:
+    verdict: "differentiable", "partly differentiable" (what x does through
+      some ops is no part of the gradient) or "not differentiable".
+    summary: str, the sentence that goes with it.
+    findings: list of `gradfeed.Finding`, the worst first.
+    y, x: lists of the names of the tensors.
+  """
+
+  def __init__(self, verdict, summary, found, ys, xs, way):
+    super().__init__(verdict, summary, found)
+    self.y = [y.name for y in ys]
+    self.x = [x.name for x in xs]
+    self._way = way
+
+  def to_dot(self):
+    """The ways from x to y as a graph in the language of Graphviz.
+
+    Returns:
+      str, for the program `dot`. Ops that stop gradients are red; chains, and
+      in a large graph name scopes, are one box.
+    """
+    return drawing.dot(drawing.Drawing(self._way))
+
+  def to_html(self):
+    """The page with a picture of the ways from x to y.
+
+    Returns:
+      str, an HTML document that needs nothing else: no network, no script.
+    """
+    return drawing.html(self, drawing.Drawing(self._way))
+
+  def to_dict(self):
+    """All of the page, for programs.
+
+    Returns:
+      dict of what JSON can hold: that of every page, the names of x and y, and
+      "way", all ops between them with what becomes of the gradient there.
+    """
+    return dict(super().to_dict(), x=self.x, y=self.y, way=self._way.to_dict())
+
+
+def explain(y, x=None, stop_gradients=None):
+  """Tells what d sum(y) / dx will be, or why there is none, and adds no op.
+
+  Looks at the graph alone: nothing is run. Found are ops that let no gradient
+  pass, or of which TensorFlow has no gradient or a wrong one, in loops,
+  branches and functions too; what y sums or averages over; the placeholders to
+  feed, with likely values; variables that are read; what makes two runs differ
+  (random numbers, iterators and queues, assignments); and constructions that
+  often mean something else: rows that depend on each other, a column minus a
+  row, the logarithm of a softmax, a tensor that is an old copy.
+
+  Args:
+    y: as in `gradient`.
+    x: as in `gradient`; or None for the floating placeholders that y depends
+      on differentiably, or, if there are none, the variables.
+    stop_gradients: as in `gradient`.
+
+  Returns:
+    `Explanation`: printed, a page to read; `.is_bad`, `.findings`,
+    `.to_json()` and `.to_dict()` for programs; `.to_dot()` and `.to_html()`
+    with a picture of the ways from x to y.
+
+  Raises:
+    GraphMismatchError, EagerModeError, TensorNotFoundError, ArgumentError:
+      what was passed is not a tensor of one graph.
+
+  Example:
+    >>> import gradfeed as gf, tensorflow.compat.v1 as tf
+    >>> with tf.Graph().as_default():
+    ...   x = tf.placeholder(tf.float64, [], name="x")
+    ...   y = tf.add(tf.floor(x, name="steps"), x * x, name="y")
+    ...   report = gf.explain(y, x)
+    >>> print(report.verdict, report.is_bad, report.findings[0].names)
+    partly differentiable False ['steps']
+  """
+  if x is None:
+    x = _candidates(arguments.Request(y, y, stop_gradients))
+  ask = arguments.Request(y, x, stop_gradients)
+  product = ask.product([None] * len(ask.ys))
+  with cache.memo_of(ask.graph).lock:
+    return _explained(product)
+
+
+def _candidates(ask):
+  """The tensors that y can be differentiated by, where none was named."""
+  ys = [point for y in ask.ys for point in y.differentiable()]
+  found = traversal.ancestors([y.tensor for y in ys])
+  fed = [t for t in effects.placeholders(found) if _tf.is_number(t.dtype) and
+         run_requirements.likely_value(t) is None]
+  read = [op.outputs[0] for op in effects.variables(found.values())]
+  for candidates in (fed, read):
+    trace = gradient_flow.Trace([y.tensor for y in ys], candidates,
+                                [stop.tensor for stop in ask.stops])
+    reached = [t for t in candidates if t.name in trace.tensors]
+    if reached:
+      return reached
+  if fed + read:
+    return fed + read
+  raise errors.ArgumentError(
+      "There is nothing to differentiate {} by.".format(
+          tensors.describe_all(ys)),
+      "It depends on no placeholder of floating numbers, and no variable.",
+      "Pass the tensor that is meant as x.")
+
+
+def _explained(product):
+  trace = product.trace()
+  flow = preconditions.flow_of(product, trace)
+  problems = list(preconditions.found(product, flow))
+  blocking = [blocker.finding() for op, inner in flow.traces
+              for blocker in blockers.found(inner, op)]
+  if any(problem.kind == "disconnected" for problem in problems):
+    told = {name for problem in problems for name in problem.names}
+    blocking = [finding for finding in blocking if finding.names[0] not in told]
+  way = gradient_paths.Way(flow, product.ys, product.xs)
+  found = problems + blocking + list(_facts(product, flow, way))
+  verdict = NONE if problems else PARTLY if any(
+      finding.severity == findings.WARNING for finding in blocking) else GOOD
+  return Explanation(verdict, _summary(product, verdict, found), found,
+                     product.ys, product.xs, way)
+
+
+def _facts(product, flow, way):
+  """What is good to know of a derivative that there is, or might be."""
+  trace, ys = flow.trace, [y.tensor for y in product.ys]
+  cut = {x.name for x in product.xs if not x.is_variable}
+  found = traversal.ancestors(ys, cut)
+  yield from preconditions.wrong_at_values(flow)
+  yield from pitfalls.found(flow, product.ys, product.xs)
+  for y in product.ys:
+    yield from reductions.told(y, product.xs, trace)
+  yield from run_requirements.unsteady(found)
+  yield from _passed(way)
+  yield from run_requirements.needed(found, cut)
+  yield from run_requirements.variables(found, ys)
+  yield from _choices(flow)
+  yield from _by_type(preconditions.without_second(product, flow))
+
+
+def _by_type(found):
+  """One finding for each type of op, with the names of all of that type."""
+  first = collections.OrderedDict()
+  for finding in found:
+    first.setdefault(finding.details["type"], finding).names.extend(
+        name for name in finding.names
+        if name not in first[finding.details["type"]].names)
+  return list(first.values())
+
+
+def _passed(way):
+  """The ways, in a line."""
+  passed = way.passed()
+  if not way.shortest():
+    return
+  types = collections.Counter(node.type for node in passed)
+  common = ", ".join(
+      "{} {}".format(count, kind) for kind, count in types.most_common(4))
+  text = "The way: {}.".format(way.told())
+  if len(passed) > len(way.shortest()):
+    text = "{} ops pass a gradient ({}{}). The shortest way: {}.".format(
+        len(passed), common, ", ..." if len(types) > 4 else "", way.told())
+  yield findings.Finding(
+      "way", findings.NOTE, text, "", "",
+      [node.name for node in way.shortest()], ops=len(passed),
+      types=dict(types))
+
+
+def _choices(flow):
+  """What x decides by a comparison or an index."""
+  choices = [blocker for op, trace in flow.traces
+             for blocker in blockers.choices(trace, op)]
+  if choices:
+    yield findings.Finding(
+        "choice", findings.NOTE, "x decides by {}{} which values are "
+        "taken.".format(", ".join(choice.told() for choice in choices[:3]),
+                        " and {} more".format(len(choices) - 3)
+                        if len(choices) > 3 else ""),
+        "The gradient is that of the values that are taken.", "",
+        [choice.culprit.name for choice in choices])
+
+
+def _summary(product, verdict, found):
+  what = "{} by {}".format(_all(product.ys), _all(product.leaves))
+  worst = [finding for finding in found if finding.severity in (
+      findings.BAD if verdict == NONE else findings.WARNING,)]
+  if verdict == NONE:
+    return "{}; {}.".format(what, _counted(worst, "reason"))
+  if worst:
+    return "{}; {} to mind.".format(what, _counted(worst, "thing"))
+  return what + "."
+
+
+def _all(points):
+  return tensors.describe_all(points[:3]) + (
+      " and {} more".format(len(points) - 3) if len(points) > 3 else "")
+
+
+def _counted(things, noun):
+  return "{} {}{}".format(
+      len(things), noun, "" if len(things) == 1 else "s")

@@ -1,0 +1,160 @@
+"""What a gradient is a gradient of: of a sum, of a mean, over which tensor."""
+
+from gradfeed.analysis import dependence_rules
+from gradfeed.analysis import symbolic_shapes
+from gradfeed import findings
+from gradfeed.graph import op_types
+from gradfeed.graph import tensors
+from gradfeed.graph import traversal
+
+_ON = frozenset(["Add", "AddN", "AddV2", "Identity", "Mul", "Neg", "Sub",
+                 "Select", "SelectV2", "RealDiv", "DivNoNan", "Div"])
+_BY = frozenset(["RealDiv", "DivNoNan", "Div"])
+_REDUCING = frozenset(["Mean", "Sum"])
+
+
+class Reduction:
+  """An op that makes one number of many, between x and y.
+
+  Attributes:
+    op: `tf.Operation`, a Mean or a Sum.
+    tensor: `tf.Tensor` that it reads, [B, ...] for a loss.
+    is_mean: whether what it gives is divided by how many there are.
+  """
+
+  def __init__(self, op, is_mean):
+    self.op = op
+    self.tensor = op.inputs[0]
+    self.is_mean = is_mean or op.type == "Mean"
+
+
+def reductions(y, trace):
+  """The `Reduction`s that end in the scalar `y`, those nearest to it first."""
+  found, seen, queue = [], set(), [(y.tensor, False)]
+  while queue:
+    tensor, is_mean = queue.pop(0)
+    op = tensor.op
+    if op.name in seen or op.name not in trace.path:
+      continue
+    seen.add(op.name)
+    if op.type in _REDUCING and tensor.shape.ndims == 0 and (
+        op.inputs[0].shape.ndims != 0):
+      found.append(Reduction(op, is_mean))
+    elif op.type in _ON:
+      divided = is_mean or (op.type in _BY and _counts(op.inputs[1]))
+      queue.extend((t, divided) for t in op.inputs if trace.is_on_path(t))
+  return found
+
+
+def _counts(tensor):
+  """Whether a number is computed from the shape of something."""
+  return tensor.shape.ndims == 0 and any(
+      op.type in op_types.MEASURING or op.type == "Sum"
+      for op in traversal.ancestors([tensor]).values())
+
+
+class Sized:
+  """Tells which sizes are those of a batch."""
+
+  def __init__(self):
+    self._sizes = symbolic_shapes.Sizes(dependence_rules.demands)
+
+  def is_batch(self, tensor, x, trace):
+    """Whether the first axis of `tensor` counts the rows of `x`, a Point.
+
+    A size that cannot be followed back is taken for it, if it is that of
+    something that is computed from x: an op that mixes rows ends the search.
+    A number that is known, of a vector say, may count anything.
+    """
+    if _is_of_known_size(x) or not tensor.shape.ndims:
+      return False
+    try:
+      own, rows = self._sizes.of(tensor)[0], self._sizes.of(x.tensor)[0]
+    except symbolic_shapes.Unclear:
+      return False
+    if own == rows or own.number != 1 or len(own.symbols) != 1:
+      return own == rows
+    (name, _), = own.symbols
+    return name != x.name and trace.carries(
+        tensor.graph.get_tensor_by_name(name))
+
+  def is_averaged(self, reduction, x):
+    """Whether a mean is over a number of rows of `x` that is not known."""
+    if _is_of_known_size(x):
+      return False
+    source = reduction.tensor
+    try:
+      rows, *others = [
+          set(size.symbols) for size in self._sizes.of(x.tensor)]
+      axes = symbolic_shapes.axes_of(reduction.op.inputs[1],
+                                     symbolic_shapes.rank_of(source))
+      sizes = {axis: set(self._sizes.of(source)[axis].symbols)
+               for axis in axes}
+      # Where the size cannot be followed, or is followed to the labels, the
+      # first axis is taken for rows; unless it is another one of x.
+      return any(rows & symbols or (not axis and symbols and
+                                    symbols not in others)
+                 for axis, symbols in sizes.items())
+    except symbolic_shapes.Unclear:
+      return source.shape.ndims is None
+
+
+def _is_of_known_size(x):
+  return x.is_variable or not x.shape.ndims or x.shape.as_list()[0] is not None
+
+
+def told(y, xs, trace):
+  """What the gradient of `y` is of.
+
+  Args:
+    y: `tensors.Point`.
+    xs: list of `tensors.Point`.
+    trace: `gradient_flow.Trace`.
+
+  Yields:
+    `findings.Finding` of kind "reduction", "mean_over_batch" or
+    "constant_sum".
+  """
+  if y.shape.ndims != 0:
+    yield _of_many(y)
+    return
+  sized = Sized()
+  for reduction in reductions(y, trace):
+    rows = [x for x in xs if sized.is_averaged(reduction, x)]
+    what = "{} is {} over {}, by {} '{}'.".format(
+        tensors.describe(y), "a mean" if reduction.is_mean else "a sum",
+        tensors.describe(reduction.tensor), reduction.op.type,
+        reduction.op.name)
+    names = [reduction.op.name, reduction.tensor.name]
+    details = dict(op=reduction.op.name, type=reduction.op.type,
+                   over=reduction.tensor.name, is_mean=reduction.is_mean)
+    if reduction.is_mean and rows:
+      yield findings.Finding(
+          "mean_over_batch", findings.WARNING, what,
+          "The gradient by one row of {} is divided by the number of rows "
+          "that are fed with it.".format(tensors.describe_all(rows)),
+          "Differentiate '{}' for gradients that do not depend on it.".format(
+              reduction.tensor.name), names, **details)
+    else:
+      yield findings.Finding(
+          "reduction", findings.NOTE, what, "", "", names, **details)
+
+
+def _of_many(y):
+  op = y.op
+  while op.type in ("Identity", "Reshape"):
+    op = op.inputs[0].op
+  if op.type == "Softmax":
+    return findings.Finding(
+        "constant_sum", findings.WARNING,
+        "{} is a softmax, and the gradient is that of the sum of its "
+        "elements.".format(tensors.describe(y)),
+        "They sum to 1 at every x: the gradient is 0 but for rounding.",
+        "Differentiate one class of it (`class_gradient`), or the logits, "
+        "'{}'.".format(op.inputs[0].name), [y.name, op.name],
+        op=op.name, type=op.type)
+  return findings.Finding(
+      "reduction", findings.NOTE,
+      "The gradient is that of the sum of all elements of {}.".format(
+          tensors.describe(y)), "",
+      "By element: `jacobian`; by row: `batch_jacobian`.", [y.name])

@@ -1,0 +1,1 @@
+"""Reads a graph; adds nothing to it."""

@@ -1,0 +1,84 @@
+"""Finds tensors by their names, and the younger copies of a tensor."""
+
+import sys
+import warnings
+
+from gradfeed import errors
+
+
+def lookup(name, graph):
+  """The tensor called `name` ("logits:0", or "logits" for its first output).
+
+  Warns with `GradfeedWarning` when the graph also holds `logits_1` or the
+  like: a notebook cell that was run twice leaves the old tensor its old name.
+
+  Raises:
+    TensorNotFoundError: with the closest names that there are.
+  """
+  full = name if ":" in name else name + ":0"
+  try:
+    tensor = graph.get_tensor_by_name(full)
+  except (KeyError, ValueError, TypeError):
+    raise errors.TensorNotFoundError(
+        "There is no tensor '{}' in the graph.".format(name),
+        _nearby(name, graph),
+        "Use the `.name` of a tensor of this graph, as in 'logits:0'."
+    ) from None
+  twins = younger(tensor)
+  if twins:
+    warnings.warn(errors.GradfeedWarning(
+        "'{}' is the oldest of several: the graph also has {}. If the code "
+        "that made it was run again, '{}' is the old copy; pass the tensor "
+        "itself instead of its name.".format(
+            full, ", ".join("'{}'".format(twin.name) for twin in twins), full)),
+                  stacklevel=_frames_inside())
+  return tensor
+
+
+def younger(tensor):
+  """The tensors that the code which made `tensor` may have made later.
+
+  They are of its kind and have its name with a number added: y_1, model_1/y.
+  """
+  name, index = tensor.name.split(":")
+  return [tensor.graph.get_tensor_by_name("{}:{}".format(twin, index))
+          for twin in _younger(name)
+          if _has_op(tensor.graph, twin, tensor.op.type)]
+
+
+def _younger(name):
+  """What the same code names its op when it runs again: y_1, model_1/y."""
+  parts = name.split("/")
+  for i in reversed(range(len(parts))):
+    for count in (1, 2, 3):
+      yield "/".join(parts[:i] + ["{}_{}".format(parts[i], count)] +
+                     parts[i + 1:])
+
+
+def _frames_inside():
+  """How many frames up the caller of gradfeed stands."""
+  frame, count = sys._getframe(1), 1  # pylint: disable=protected-access
+  while frame is not None and frame.f_globals.get(
+      "__name__", "").split(".")[0] == "gradfeed":
+    frame, count = frame.f_back, count + 1
+  return count
+
+
+def _has_op(graph, name, op_type):
+  try:
+    return graph.get_operation_by_name(name).type == op_type
+  except (KeyError, ValueError):
+    return False
+
+
+def _nearby(name, graph):
+  import difflib  # pylint: disable=g-import-not-at-top
+  wanted = name.split(":")[0]
+  names = [op.name for op in graph.get_operations() if op.outputs]
+  ends = [n for n in names if n.split("/")[-1] == wanted.split("/")[-1]]
+  close = (ends + difflib.get_close_matches(wanted, names, n=3))[:3]
+  if not close:
+    return "The graph has {} ops, and none has a name like it.".format(
+        len(names))
+  return "The nearest names are {}.".format(
+      ", ".join("'{}:0'".format(n) for n in dict.fromkeys(close)))

@@ -1,0 +1,93 @@
+"""Nested lists, tuples and dicts of tensors: their leaves, and their form."""
+
+from collections import abc
+
+import numpy as np
+
+from gradfeed._tf import tf
+from gradfeed import errors
+
+
+def is_container(value):
+  return isinstance(value, (list, tuple, abc.Mapping)) and not (
+      isinstance(value, tf.SparseTensorValue))
+
+
+def _children(structure):
+  if isinstance(structure, abc.Mapping):
+    return [(key, structure[key]) for key in _ordered_keys(structure)]
+  return list(enumerate(structure))
+
+
+def _ordered_keys(mapping):
+  try:
+    return sorted(mapping)
+  except TypeError:
+    return list(mapping)
+
+
+def flatten(structure):
+  """The leaves of nested lists, tuples and mappings (by sorted key)."""
+  if not is_container(structure):
+    return [structure]
+  return [leaf for _, child in _children(structure) for leaf in flatten(child)]
+
+
+def names_of(structure):
+  """What leads to each leaf, as in "losses/0"; "result" for one alone."""
+  if not is_container(structure):
+    return ["result"]
+  fields = getattr(structure, "_fields", None)
+  found = []
+  for key, child in _children(structure):
+    name = str(fields[key] if fields else key)
+    found += [name + "/" + below for below in names_of(child)] if (
+        is_container(child)) else [name]
+  return found
+
+
+def flatten_as(structure, value, label="value"):
+  """The parts of `value` that stand at the leaves of `structure`.
+
+  The leaves of `value` may themselves be lists (of numbers), so `structure`
+  alone says how deep to go.
+  """
+  if not is_container(structure):
+    return [value]
+  keys = [key for key, _ in _children(structure)]
+  if isinstance(structure, abc.Mapping):
+    fits = (isinstance(value, abc.Mapping) and
+            set(value) == set(keys))
+  else:
+    fits = isinstance(value, (list, tuple, np.ndarray)) and (
+        len(value) == len(keys))
+  if not fits:
+    raise errors.FeedError(
+        "The {} does not have the structure of the input.".format(label),
+        "The input is a {} of {} ({}); the {} is a {}.".format(
+            type(structure).__name__, len(keys),
+            ", ".join(map(str, keys)), label, type(value).__name__),
+        "Pass the values in the same lists, tuples and dicts as the tensors.")
+  return [leaf for key, child in _children(structure)
+          for leaf in flatten_as(child, value[key], label)]
+
+
+def pack(structure, leaves):
+  """`leaves`, in the order of `flatten`, in the form of `structure`."""
+  return _pack(structure, iter(leaves))
+
+
+def _pack(structure, leaves):
+  if not is_container(structure):
+    return next(leaves)
+  if isinstance(structure, abc.Mapping):
+    packed = {key: _pack(child, leaves) for key, child in _children(structure)}
+    ordered = [(key, packed[key]) for key in structure]
+    try:
+      return type(structure)(ordered)
+    except TypeError:
+      return dict(ordered)
+  packed = [_pack(child, leaves) for _, child in _children(structure)]
+  if hasattr(structure, "_fields"):
+    return type(structure)(*packed)
+  return tuple(packed) if isinstance(structure, tuple) else packed

@@ -1,0 +1,272 @@
+"""What may stand for a tensor, its name in a message, and nested structures."""
+
+import numpy as np
+
+from gradfeed import _tf
+from gradfeed._tf import tf
+from gradfeed import errors
+from gradfeed.graph import lookup
+from gradfeed.graph import nest
+from gradfeed.graph import traversal
+
+_VARIABLE_OPS = ("VarHandleOp", "VariableV2", "Variable")
+
+
+class Point:
+  """One dense place in a graph that can be differentiated by, fed or fetched.
+
+  Attributes:
+    tensor: `tf.Tensor`; the handle, if this is a resource variable; the ref
+      tensor, if it is a ref variable.
+    dtype: `tf.DType` of the value, never a reference.
+    shape: `tf.TensorShape` of the value.
+    is_handle: whether `tensor` is the handle of a resource variable.
+  """
+
+  __slots__ = ("tensor", "dtype", "shape", "is_handle")
+
+  def __init__(self, tensor, dtype=None, shape=None):
+    self.tensor = tensor
+    self.is_handle = (
+        tensor.dtype == tf.resource and tensor.op.type == "VarHandleOp")
+    if self.is_handle:
+      self.dtype = tf.as_dtype(dtype or tensor.op.get_attr("dtype")).base_dtype
+      self.shape = tf.TensorShape(
+          tensor.op.get_attr("shape") if shape is None else shape)
+    else:
+      self.dtype = tensor.dtype.base_dtype
+      self.shape = tensor.shape
+
+  @property
+  def name(self):
+    return self.tensor.name
+
+  @property
+  def op(self):
+    return self.tensor.op
+
+  @property
+  def graph(self):
+    return self.tensor.graph
+
+  @property
+  def is_placeholder(self):
+    return self.op.type in ("Placeholder", "PlaceholderV2")
+
+  @property
+  def is_variable(self):
+    return self.op.type in _VARIABLE_OPS
+
+  def points(self):
+    return [self]
+
+  def differentiable(self):
+    return [self]
+
+  def __str__(self):
+    return describe(self)
+
+
+class Sparse:
+  """A `tf.SparseTensor`: its values are differentiated, all three are fed."""
+
+  __slots__ = ("indices", "values", "dense_shape", "shape")
+
+  def __init__(self, sparse):
+    self.shape = sparse.get_shape()
+    self.indices = Point(sparse.indices)
+    self.values = Point(sparse.values)
+    self.dense_shape = Point(sparse.dense_shape)
+
+  @property
+  def name(self):
+    return self.values.name
+
+  @property
+  def dtype(self):
+    return self.values.dtype
+
+  @property
+  def graph(self):
+    return self.values.graph
+
+  def points(self):
+    return [self.indices, self.values, self.dense_shape]
+
+  def differentiable(self):
+    return [self.values]
+
+  def __str__(self):
+    return describe(self.values)
+
+
+class Partitioned:
+  """A partitioned variable: one value, kept in slices along one axis."""
+
+  __slots__ = ("parts", "axis", "sizes", "label", "shape")
+
+  def __init__(self, variable):
+    self.parts = [point_of_variable(part) for part in variable]
+    self.label = variable.name
+    self.shape = variable.get_shape()
+    self.axis = _tf.partition_axis(variable)
+    self.sizes = [_tf.slice_info(part)[1][self.axis] for part in variable]
+
+  @property
+  def name(self):
+    return self.label
+
+  @property
+  def dtype(self):
+    return self.parts[0].dtype
+
+  @property
+  def graph(self):
+    return self.parts[0].graph
+
+  def points(self):
+    return self.parts
+
+  def differentiable(self):
+    return self.parts
+
+  def split(self, value):
+    """Slices of the whole `value`, one for each part."""
+    edges = np.cumsum(self.sizes)[:-1]
+    return np.split(value, edges, axis=self.axis)
+
+  def __str__(self):
+    return "'{}' ({}, {}, {} parts)".format(
+        self.label, self.dtype.name, format_shape(self.shape), len(self.parts))
+
+
+def format_shape(shape):
+  """`[?, 8]` for a static shape, or a NumPy one; `<unknown>` without rank."""
+  shape = tf.TensorShape(shape)
+  if shape.ndims is None:
+    return "<unknown>"
+  return "[{}]".format(
+      ", ".join("?" if d is None else str(d) for d in shape.as_list()))
+
+
+def describe(tensor):
+  """The one way to print a tensor: `'ids:0' (int32, [?, 8])`."""
+  if isinstance(tensor, (Sparse, Partitioned)):
+    return str(tensor)
+  if isinstance(tensor, tf.Operation):
+    return "'{}' ({})".format(tensor.name, tensor.type)
+  if not isinstance(tensor, Point):
+    tensor = Point(tensor)
+  return "'{}' ({}, {})".format(
+      tensor.name, tensor.dtype.name, format_shape(tensor.shape))
+
+
+def describe_all(things):
+  return ", ".join(describe(thing) for thing in things)
+
+
+def point_of_variable(variable):
+  """The `Point` of a ref or resource variable of a graph."""
+  if _tf.is_resource_variable(variable):
+    return Point(variable.handle, variable.dtype, variable.shape)
+  return Point(variable.op.outputs[0])
+
+
+def resolve(thing, graph=None, role="x"):
+  """Turns whatever a caller may pass for a tensor into a `Point` or the like.
+
+  Args:
+    thing: tensor, variable, partitioned variable, `SparseTensor`, or a name.
+    graph: `tf.Graph` that names are looked up in and that tensors have to be
+      of; None for the default graph and no demand.
+    role: str, what the thing is called in an error.
+
+  Returns:
+    `Point`, `Sparse` or `Partitioned`.
+  """
+  thing = _tf.dereference(thing)
+  if _tf.is_eager(thing):
+    raise errors.EagerModeError(
+        "{} is an eager tensor or variable, or one of Keras 3, not a tensor "
+        "of a graph.".format(role),
+        "Only a graph has a symbolic gradient that can be fed.",
+        "Call tf.compat.v1.disable_eager_execution() before anything is "
+        "built, or build under `with tf.Graph().as_default():`.")
+  if isinstance(thing, str):
+    if graph is None:
+      graph = default_graph()
+    resolved = Point(lookup.lookup(thing, graph))
+  elif _tf.is_partitioned(thing):
+    resolved = Partitioned(thing)
+  elif _tf.is_variable(thing):
+    resolved = point_of_variable(thing)
+  elif isinstance(thing, tf.SparseTensor):
+    resolved = Sparse(thing)
+  elif isinstance(thing, tf.Tensor):
+    resolved = Point(thing)
+  else:
+    raise errors.ArgumentError(
+        "{} is {}, not a tensor.".format(role, _shorten(thing)),
+        "A {} does not stand for a place in a graph.".format(
+            type(thing).__name__),
+        "Pass a tensor, a variable, a SparseTensor or a name such as "
+        "'logits:0'.")
+  if graph is not None and resolved.graph is not graph:
+    raise errors.GraphMismatchError(
+        "{} {} is not in the same graph as the rest.".format(
+            role, describe(resolved)),
+        "Two graphs share no ops, even where the names are the same.",
+        "Build or import everything under one `with graph.as_default():`.")
+  return resolved
+
+
+def default_graph():
+  """The current default graph; there is none in eager mode."""
+  if _tf.executing_eagerly():
+    raise errors.EagerModeError(
+        "There is no graph to look in: TensorFlow runs eagerly.",
+        "TF 2 executes every op at once unless told otherwise.",
+        "Call tf.compat.v1.disable_eager_execution() first, or work under "
+        "`with graph.as_default():`.")
+  return tf.get_default_graph()
+
+
+def _shorten(value):
+  text = repr(value)
+  return text if len(text) <= 60 else text[:57] + "..."
+
+
+def graph_of(*structures):
+  """The graph of the first tensor in `structures`, else the default one."""
+  for structure in structures:
+    for leaf in nest.flatten(structure):
+      leaf = _tf.dereference(leaf)
+      if leaf is not None and not isinstance(leaf, str) and (
+          not _tf.is_eager(leaf)):
+        graph = getattr(leaf, "graph", None)
+        if isinstance(graph, tf.Graph):
+          return graph
+        if _tf.is_partitioned(leaf):
+          return next(iter(leaf)).graph
+  return default_graph()
+
+
+def read_of(point):
+  """The tensor that holds the value of `point` when it is fetched.
+
+  The handle of a resource variable has no value to fetch; a read of it, which
+  every variable made in Python has, does.
+  """
+  if not point.is_handle:
+    return point.tensor
+  reads = [op for op in traversal.consumers(point.tensor)
+           if op.type == "ReadVariableOp" and not op.control_inputs]
+  reads = [op for op in reads if not _tf.is_inside_while(op)]
+  own = [op for op in reads if op.name.startswith(point.op.name + "/Read")]
+  for op in own + reads:
+    return op.outputs[0]
+  raise errors.ArgumentError(
+      "The variable {} cannot be fetched.".format(describe(point)),
+      "The graph has no op that reads it.",
+      "Fetch the `variable.value()` that you make before the graph is "
+      "finalized.")

@@ -1,0 +1,147 @@
+"""What lies between x and y: reached by gradients, cut off, needed, changed."""
+
+import collections
+
+from gradfeed import _tf
+from gradfeed._tf import tf
+from gradfeed.graph import cache
+from gradfeed.graph import op_types
+
+
+def ancestors(targets, cut=frozenset()):
+  """Every op that has to run before `targets` have their values.
+
+  Args:
+    targets: list of `tf.Tensor` and `tf.Operation`.
+    cut: container of tensor names whose values come from elsewhere, so that
+      what makes them does not run.
+
+  Returns:
+    dict from name to `tf.Operation`, inputs before the ops that use them
+    (loops apart).
+  """
+  found = collections.OrderedDict()
+  visited = set()
+  stack = []
+  for target in targets:
+    if isinstance(target, tf.Operation):
+      stack.append((target, None))
+    elif target.name not in cut:
+      stack.append((target.op, None))
+  stack.reverse()
+  while stack:
+    op, pending = stack.pop()
+    if pending is None:
+      if op.name in visited:
+        continue
+      visited.add(op.name)
+      pending = [t.op for t in op.inputs if t.name not in cut]
+      pending.extend(op.control_inputs)
+      pending.reverse()
+    while pending:
+      child = pending.pop()
+      if child.name not in visited:
+        stack.append((op, pending))
+        stack.append((child, None))
+        break
+    else:
+      found[op.name] = op
+  return found
+
+
+def descendants(found, sources, control=True, start=()):
+  """The ops of `found` whose values depend on `sources`.
+
+  Args:
+    found: dict from name to op, as `ancestors` gives it.
+    sources: container of tensor names.
+    control: whether waiting for a dependent op makes dependent.
+    start: names of ops that are dependent as well.
+
+  Returns:
+    set of op names.
+  """
+  users = collections.defaultdict(list)
+  dependent = list(start)
+  for name, op in found.items():
+    for tensor in op.inputs:
+      users[tensor.op.name].append(name)
+      if tensor.name in sources:
+        dependent.append(name)
+    if control:
+      for before in op.control_inputs:
+        users[before.name].append(name)
+  reached = set()
+  while dependent:
+    name = dependent.pop()
+    if name not in reached:
+      reached.add(name)
+      dependent.extend(users[name])
+  return reached
+
+
+def function_nodes(graph, op):
+  """The nodes inside the functions that `op` calls, and inside theirs."""
+  for definition in functions_called(graph, [op.node_def]):
+    yield from definition.node_def
+
+
+def functions_called(graph, nodes):
+  """The FunctionDefs that `nodes` call, and those that these call, once each.
+  """
+  seen, queue, called = set(), list(nodes), []
+  while queue:
+    node = queue.pop()
+    names = [node.op]
+    for value in node.attr.values():
+      names.append(value.func.name)
+      names.extend(function.name for function in value.list.func)
+    for name in names:
+      if name and name not in seen:
+        seen.add(name)
+        definition = _tf.function_definition(graph, name)
+        if definition is not None:
+          called.append(definition)
+          queue.extend(definition.node_def)
+  return called
+
+
+def users(sources, skipped=frozenset()):
+  """The names of all ops whose values depend on the tensors `sources`.
+
+  Args:
+    sources: list of `tf.Tensor`.
+    skipped: container of op types that make nothing dependent.
+  """
+  found, queue = set(), list(sources)
+  while queue:
+    for op in consumers(queue.pop()):
+      for user in [op] + (_pops_of(op) if op.type in op_types.PUSHES else []):
+        if user.name not in found and user.type not in skipped:
+          found.add(user.name)
+          queue.extend(user.outputs)
+  return found
+
+
+def _pops_of(push):
+  """The ops that take from the stack what `push` puts there."""
+  stack = push.inputs[0]
+  while stack.op.type in op_types.HANDING_ON:
+    stack = stack.op.inputs[0]
+  pops, queue = [], [stack]
+  while queue:
+    for op in consumers(queue.pop()):
+      if op.type in op_types.POPS:
+        pops.append(op)
+      elif op.type in op_types.HANDING_ON:
+        queue.extend(op.outputs)
+  return pops
+
+
+def consumers(tensor):
+  """The ops that read `tensor`.
+
+  TensorFlow's list of them must not be read while another thread adds to it.
+  """
+  with cache.memo_of(tensor.graph).lock:
+    return tensor.consumers()

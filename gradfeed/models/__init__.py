@@ -1,0 +1,1 @@
+"""Models on disk, and clones of models in memory."""

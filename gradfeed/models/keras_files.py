@@ -1,0 +1,177 @@
+"""Whole models of Keras 2 in HDF5: `model.save("model.h5")`.
+
+Such a file has no graph. Keras builds one from the configuration of the layers,
+and here it does so in the graph and the session of the model that is loaded:
+what Keras keeps for the process stays as it is. The learning phase of the graph
+is the number 0, inference, so that no placeholder of it has to be fed.
+"""
+
+import json
+
+from gradfeed import _tf
+from gradfeed._tf import tf
+from gradfeed import errors
+
+#: How an HDF5 file begins.
+BEGINS = b"\x89HDF\r\n\x1a\n"
+
+
+def read(path, session):
+  """Builds the model in a file, with its weights, in the default graph.
+
+  Args:
+    path: str.
+    session: `tf.Session` on the graph. Weights get the values of the file; a
+      variable that the file does not hold (the state of a stateful RNN) gets
+      none.
+
+  Returns:
+    (dict from the name of each input to its `tf.Tensor`, the same of outputs).
+
+  Raises:
+    DependencyError: Keras 2, or h5py, is not installed.
+    ModelFileError: the file is damaged, or has no whole model in it.
+    UnsupportedGraphError: Keras cannot build it; or it holds Python code, which
+      is not run.
+  """
+  with _opened(path) as file:
+    config = _config_of(path, file)
+    _refuse_code(path, config)
+    keras = _tf.keras()
+    _tf.set_inference(keras)
+    model = _built(path, keras, config, file.attrs.get("keras_version"))
+    _fill(path, keras, model, file, session)
+  return (_named(path, model.input_names, model.inputs),
+          _named(path, model.output_names, model.outputs))
+
+
+def _opened(path):
+  try:
+    import h5py  # pylint: disable=g-import-not-at-top
+  except ImportError:
+    raise errors.DependencyError(
+        "'{}' cannot be read without h5py.".format(path),
+        "It is an HDF5 file.", "pip install 'gradfeed[keras]'") from None
+  try:
+    return h5py.File(path, "r")
+  except OSError as error:
+    raise errors.ModelFileError(
+        "'{}' cannot be read.".format(path),
+        "It begins as an HDF5 file and is damaged: {}.".format(
+            str(error).split("\n")[0].rstrip(".")),
+        "Save the model again.") from error
+
+
+def _config_of(path, file):
+  """The configuration of the model in an HDF5 file, a dict."""
+  content = file.attrs.get("model_config")
+  if content is None or "model_weights" not in file:
+    raise errors.ModelFileError(
+        "'{}' is not a whole model of Keras.".format(path),
+        "It has the weights of layers, and not how these are connected."
+        if "layer_names" in file.attrs or "model_weights" in file else
+        "It is an HDF5 file with {}.".format(
+            ", ".join(map(repr, sorted(file)[:5])) or "nothing in it"),
+        "Save all of it, model.save('model.h5'), and not its weights; or build "
+        "the model in Python and load them there.")
+  try:
+    config = json.loads(_text(content))
+    for key in ("class_name", "config"):
+      config[key]  # pylint: disable=pointless-statement
+  except (KeyError, TypeError, ValueError) as error:
+    raise errors.ModelFileError(
+        "'{}' cannot be read.".format(path),
+        "Its model_config is no configuration of Keras ({}).".format(error),
+        "Save the model again.") from error
+  return config
+
+
+def _text(attribute):
+  """An attribute of an HDF5 file, which h5py 2 gives as bytes."""
+  return (attribute.decode("utf-8") if isinstance(attribute, bytes)
+          else str(attribute))
+
+
+def _refuse_code(path, config):
+  """Refuses layers that are Python code of the process that wrote them."""
+  if isinstance(config, list):
+    for item in config:
+      _refuse_code(path, item)
+  elif isinstance(config, dict):
+    inner = config.get("config")
+    if config.get("class_name") == "Lambda" and isinstance(inner, dict) and (
+        inner.get("function_type", "lambda") == "lambda"):
+      raise errors.UnsupportedGraphError(
+          "The layer '{}' of '{}' cannot be built.".format(
+              inner.get("name"), path),
+          "It is a Lambda, whose Python code is in the file: it would be run "
+          "here, and fits one version of Python alone.",
+          "Save the model as a SavedModel where it was built: a graph needs no "
+          "code.")
+    for item in config.values():
+      _refuse_code(path, item)
+
+
+def _built(path, keras, config, written_by):
+  """The model of a configuration, with inputs and outputs."""
+  try:
+    model = keras.models.model_from_config(config)
+    if not getattr(model, "inputs", None) and isinstance(
+        config["config"], dict):
+      shape = config["config"].get("build_input_shape")
+      if shape is not None:
+        model(keras.Input(batch_shape=shape, dtype=model.layers[0].dtype))
+  except Exception as error:  # Whatever a layer raises.
+    raise errors.UnsupportedGraphError(
+        "Keras {} cannot build the model in '{}'.".format(
+            keras.__version__, path),
+        "It was written by Keras {}; this one raises {}: {}.".format(
+            _text(written_by), type(error).__name__,
+            str(error).split("\n")[0].rstrip(".")),
+        "Layers of your own are not in the file: save the model as a "
+        "SavedModel where it was built.") from error
+  if not getattr(model, "inputs", None):
+    raise errors.ModelFileError(
+        "The model in '{}' has no inputs.".format(path),
+        "It was saved without the shape of what it takes.",
+        "Give its first layer an input_shape and save it again.")
+  return model
+
+
+def _fill(path, keras, model, file, session):
+  """Gives the weights of a model the values in the file, and no other."""
+  for variable in tf.global_variables():
+    _tf.leave_uninitialized(variable)
+  try:
+    # What Keras adds to assign them is of no model.
+    with session.as_default(), tf.name_scope("save/"):
+      _tf.load_weights(keras, model, file["model_weights"])
+      _check_shapes(model.weights, session)
+  except (AttributeError, IndexError, KeyError, OSError, TypeError,
+          ValueError) as error:
+    raise errors.ModelFileError(
+        "The weights in '{}' are not those of its model.".format(path),
+        "{}: {}.".format(type(error).__name__,
+                         str(error).split("\n")[0].rstrip(".")),
+        "Save the model again.") from error
+
+
+def _check_shapes(weights, session):
+  """Keras assigns what the file has, even if it is of another shape."""
+  shapes = session.run([tf.raw_ops.VariableShape(input=weight.handle)
+                        for weight in weights])
+  for weight, shape in zip(weights, shapes):
+    if weight.shape.as_list() != shape.tolist():
+      raise ValueError("'{}' has the shape {} in the file and {} in the "
+                       "model".format(weight.name, shape.tolist(),
+                                      weight.shape.as_list()))
+
+
+def _named(path, names, tensors):
+  if len(set(names)) != len(tensors) or not all(
+      isinstance(tensor, tf.Tensor) for tensor in tensors):
+    raise errors.UnsupportedGraphError(
+        "The inputs and outputs of '{}' are not tensors with names of their "
+        "own.".format(path), "They are {}.".format(tensors),
+        "Save the model as a SavedModel where it was built.")
+  return dict(zip(names, tensors))

@@ -1,0 +1,303 @@
+"""Nodes of a graph rewritten so that they compute in float64.
+
+Every dtype that a node names becomes the widest of its kind. An op without a
+kernel for that stays as it is, between casts; fused batch normalization is
+written out.
+"""
+
+import uuid
+
+import numpy as np
+
+from gradfeed import _tf
+from gradfeed._tf import tf
+from gradfeed import errors
+from gradfeed.rewriting import custom_gradient_ops
+
+_WIDE = {tf.float16: tf.float64, tf.bfloat16: tf.float64,
+         tf.float32: tf.float64, tf.complex64: tf.complex128}
+_NUMBERS = {narrow.as_datatype_enum: broad.as_datatype_enum
+            for narrow, broad in _WIDE.items()}
+
+#: Ops that would do something else with numbers of another width.
+_BY_BITS = frozenset(["Bitcast", "DecodeRaw", "EncodeProtoV2",
+                      "SerializeTensor"])
+
+#: Ops that call Python, which wants the dtype that it was written for.
+_OF_PYTHON = frozenset(["PyFunc", "PyFuncStateless", "EagerPyFunc"])
+
+#: Ops of tensor arrays have a flow among their results, which is float32 and
+#: has no meaning; what hands it on stays as it is.
+_ARRAY = "TensorArray"
+_HANDING_ON = frozenset(["Enter", "Exit", "Identity", "Merge", "NextIteration",
+                         "Switch"])
+
+_NORMALIZING = frozenset(["FusedBatchNorm", "FusedBatchNormV2",
+                          "FusedBatchNormV3"])
+
+
+def wide(dtype):
+  """The widest dtype of the kind of `dtype`."""
+  return _WIDE.get(dtype.base_dtype, dtype.base_dtype)
+
+
+def eps(dtype):
+  """The rounding of numbers of `dtype`; 0 for what is not rounded."""
+  if dtype.base_dtype == tf.bfloat16:
+    return 2.0 ** -8
+  if not _tf.is_number(dtype):
+    return 0.0
+  return float(np.finfo(_tf.numpy_dtype(dtype)).eps)
+
+
+def cannot(why):
+  """The error for what has no copy in float64."""
+  return errors.UnsupportedGraphError(
+      "There is no copy of this graph in float64.", why + ".",
+      "Build the graph in float64.")
+
+
+class Widening:
+  """The nodes of a copy, in float64.
+
+  Attributes:
+    nodes: list of NodeDef.
+    functions: list of FunctionDef that they call.
+    renamed: dict from names of tensors that are gone to what has their values.
+    eps: float, the rounding of the least precise op that is left.
+  """
+
+  def __init__(self, graph, made, found):
+    """Rewrites.
+
+    Args:
+      graph: `tf.Graph` that the nodes are of.
+      made: `cloning.Nodes`; the nodes are changed.
+      found: dict from the names of nodes to the ops that they were.
+    """
+    self.nodes, self.renamed = [], {}
+    self.eps = eps(tf.float64)
+    self._graph = graph
+    self._found = found
+    self._has_loops = any(node.op in ("Enter", "RefEnter")
+                          for node in made.nodes)
+    self._read = {name for node in made.nodes for name in node.input}
+    self._flows = _flows(made.nodes)
+    self._suffix = "_gradfeed_" + uuid.uuid4().hex[:12]
+    self.functions = self._widened_functions(made)
+    casts = []
+    for node in made.nodes:
+      node.device = ""
+      self._widen(node, casts)
+    for node in self.nodes:
+      for i, name in enumerate(node.input):
+        node.input[i] = self.renamed.get(name, name)
+    self.nodes += casts
+
+  def _widen(self, node, casts):
+    _refuse_bits(node)
+    if node.op == "Print":
+      self.nodes.append(_identity(node))
+    elif node.op in _NORMALIZING and self._can_write_out(node):
+      self._write_out(node)
+    elif self._stays(node):
+      self._keep(node, casts)
+    else:
+      self.nodes.append(node)
+      if not self._flows.intersection(_outputs(node)) or (
+          node.op.startswith(_ARRAY)):
+        _widen_node(node)
+
+  def _stays(self, node):
+    if node.op in _OF_PYTHON or node.op.startswith(_ARRAY):
+      return node.op in _OF_PYTHON
+    trial = tf.NodeDef()
+    trial.CopyFrom(node)
+    _widen_node(trial)
+    return not _tf.has_kernel(trial) or self._is_fixed(node.op)
+
+  def _is_fixed(self, op_type):
+    """Whether an op takes or gives float32 whatever its dtypes are."""
+    definition = _tf.op_definition(self._graph, op_type)
+    return definition is not None and any(
+        argument.type in _NUMBERS for argument in
+        list(definition.input_arg) + list(definition.output_arg))
+
+  def _keep(self, node, casts):
+    """Leaves a node as it is, between casts."""
+    op = self._found[node.name]
+    for i, tensor in enumerate(op.inputs):
+      dtype = tensor.dtype.base_dtype
+      if dtype in (tf.resource, tf.variant):
+        raise cannot("{} '{}' has no form in float64".format(op.type, op.name))
+      if dtype in _WIDE:
+        self.eps = max(self.eps, eps(dtype))
+        name = "{}/narrow_{}".format(node.name, i)
+        self.nodes.append(_cast(name, node.input[i], wide(dtype), dtype))
+        node.input[i] = name + ":0"
+    self.nodes.append(node)
+    for i, tensor in enumerate(op.outputs):
+      dtype = tensor.dtype.base_dtype
+      if dtype in _WIDE:
+        self.eps = max(self.eps, eps(dtype))
+        name = "{}/wide_{}".format(node.name, i)
+        casts.append(_cast(name, tensor.name, dtype, wide(dtype)))
+        self.renamed[tensor.name] = name + ":0"
+
+  def _can_write_out(self, node):
+    others = {"{}:{}".format(node.name, i) for i in range(1, 6)}
+    return not self._has_loops and not others & self._read
+
+  def _write_out(self, node):
+    """Puts the arithmetic of a batch normalization in its place."""
+    with tf.Graph().as_default() as graph:
+      _normalized(node)
+    given = {"given_{}".format(i): name for i, name in enumerate(node.input)}
+    for inner in graph.as_graph_def().node:
+      if inner.name not in given:
+        inner.name = "{}/{}".format(node.name, inner.name)
+        for i, name in enumerate(inner.input):
+          inner.input[i] = given.get(name, "{}/{}:0".format(node.name, name))
+        self.nodes.append(inner)
+    self.renamed["{}:0".format(node.name)] = node.name + "/result:0"
+    self.renamed["^" + node.name] = "^{}/result".format(node.name)
+
+  def _widened_functions(self, made):
+    """Copies of all functions that the nodes call, under names of their own.
+
+    The names of functions are those of the whole process.
+    """
+    functions = {f.signature.name: f for f in made.functions}
+    queue, new = list(made.nodes), {}
+    while queue:
+      for callee in _callees(queue.pop()):
+        if callee not in new:
+          source = functions.get(callee)
+          if source is None:
+            source = _tf.function_definition(self._graph, callee)
+          new[callee] = source and type(source)()
+          if source is not None:
+            new[callee].CopyFrom(source)
+            queue.extend(new[callee].node_def)
+    known = {name for name, function in new.items() if function is not None}
+    for node in made.nodes:
+      _rename_callees(node, known, self._suffix)
+    for name in known:
+      self._widen_function(new[name])
+      new[name].signature.name += self._suffix
+      for node in new[name].node_def:
+        _rename_callees(node, known, self._suffix)
+    return [new[name] for name in sorted(known)]
+
+  def _widen_function(self, function):
+    signature = function.signature
+    for argument in list(signature.input_arg) + list(signature.output_arg):
+      argument.type = _NUMBERS.get(argument.type, argument.type)
+      for about in (argument.handle_data if _tf.HAS_HANDLE_DATA else ()):
+        about.dtype = _NUMBERS.get(about.dtype, about.dtype)
+    for node in function.node_def:
+      node.device = ""
+      _refuse_bits(node)
+      if self._stays(node):
+        raise cannot("{} '{}' in a function has no form in float64".format(
+            node.op, node.name))
+      _widen_node(node)
+      custom_gradient_ops.keep(node)
+
+
+def _outputs(node):
+  return ["{}:{}".format(node.name, i) for i in range(2)]
+
+
+def _flows(nodes):
+  """The names of the flows of tensor arrays."""
+  flows, count = set(), -1
+  for node in nodes:
+    if node.op in ("TensorArrayV3", "TensorArrayGradV3"):
+      flows.add(node.name + ":1")
+    elif node.op in ("TensorArrayWriteV3", "TensorArrayScatterV3",
+                     "TensorArraySplitV3"):
+      flows.add(node.name + ":0")
+  while flows and count != len(flows):
+    count = len(flows)
+    for node in nodes:
+      if node.op in _HANDING_ON and flows.intersection(node.input):
+        flows.update(_outputs(node))
+  return flows
+
+
+def _refuse_bits(node):
+  if node.op in _BY_BITS:
+    raise cannot("{} '{}' looks at the bits of numbers".format(
+        node.op, node.name))
+
+
+def _callees(node):
+  names = [node.op]
+  for value in node.attr.values():
+    names.append(value.func.name)
+    names.extend(function.name for function in value.list.func)
+  return [name for name in names if name]
+
+
+def _rename_callees(node, known, suffix):
+  if node.op in known:
+    node.op += suffix
+  for value in node.attr.values():
+    for function in [value.func] + list(value.list.func):
+      if function.name in known:
+        function.name += suffix
+
+
+def _identity(node):
+  """A `tf.Print` without the printing."""
+  made = tf.NodeDef(name=node.name, op="Identity")
+  made.input.extend(
+      [node.input[0]] + [name for name in node.input if name[0] == "^"])
+  made.attr["T"].type = _NUMBERS.get(
+      node.attr["T"].type, node.attr["T"].type)
+  return made
+
+
+def _cast(name, source, before, after):
+  node = tf.NodeDef(name=name, op="Cast")
+  node.input.append(source)
+  node.attr["SrcT"].type = before.as_datatype_enum
+  node.attr["DstT"].type = after.as_datatype_enum
+  return node
+
+
+def _widen_node(node):
+  """Rewrites every dtype and every constant that a node names."""
+  for value in node.attr.values():
+    kind = value.WhichOneof("value")
+    if kind == "type":
+      value.type = _NUMBERS.get(value.type, value.type)
+    elif kind == "tensor" and value.tensor.dtype in _NUMBERS:
+      array = tf.make_ndarray(value.tensor)
+      value.tensor.CopyFrom(tf.make_tensor_proto(
+          array.astype(np.complex128 if array.dtype.kind == "c"
+                       else np.float64), shape=array.shape))
+    elif kind == "list":
+      for i, dtype in enumerate(value.list.type):
+        value.list.type[i] = _NUMBERS.get(dtype, dtype)
+
+
+def _normalized(node):
+  """Builds what a FusedBatchNorm gives as its first output, as "result"."""
+  given = [tf.placeholder(tf.float64, name="given_{}".format(i))
+           for i in range(5)]
+  x, parameters = given[0], given[1:]
+  layout = node.attr["data_format"].s.decode() or "NHWC"
+  rank = len(layout)
+  channels = layout.index("C")
+  axes = [axis for axis in range(rank) if axis != channels]
+  shape = [-1 if axis == channels else 1 for axis in range(rank)]
+  scale, offset, mean, variance = [
+      tf.reshape(parameter, shape) for parameter in parameters]
+  if "is_training" not in node.attr or node.attr["is_training"].b:
+    mean = tf.reduce_mean(x, axes, keepdims=True)
+    variance = tf.reduce_mean((x - mean) ** 2, axes, keepdims=True)
+  epsilon = node.attr["epsilon"].f if "epsilon" in node.attr else 1e-4
+  tf.add((x - mean) * tf.rsqrt(variance + epsilon) * scale, offset,
+         name="result")

@@ -1,0 +1,1 @@
+"""A function at every row of a file, into a file."""

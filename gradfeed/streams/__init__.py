@@ -1,1 +1,0 @@
-"""What `stream` is made of."""

@@ -1,0 +1,170 @@
+"""Ops without a second derivative, and derivatives that are known wrong."""
+
+from absl.testing import parameterized
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+import gradfeed as gf
+from gradfeed.analysis import gradient_defects
+from gradfeed.analysis import gradient_flow
+from tests.testing import flows
+from tests.testing import graphs
+from tests.testing import numeric
+
+_AT = np.array([[0.5, 1.5], [0.7, 0.2]])
+
+
+class WithoutSecondTest(graphs.GraphTest):
+
+  def _without(self, y, x):
+    return next(gradient_defects.without_second(
+        gradient_flow.Flow(gradient_flow.Trace([y], [x]), [y])), None)
+
+  @parameterized.named_parameters(
+      ("elementwise", lambda x: tf.tanh(x) * tf.exp(x) / (x * x + 1.0)),
+      ("product", lambda x: tf.matmul(x, x)),
+      ("convolution", lambda x: tf.nn.conv2d(
+          tf.reshape(x, [1, 2, 2, 1]), tf.ones([1, 1, 1, 1], x.dtype), 1,
+          "SAME")),
+      ("rectifier", lambda x: tf.nn.relu(x) + tf.nn.elu(x)),
+      ("lookup", lambda x: tf.gather(x, [1, 0])),
+      ("step", lambda x: tf.floor(x) * x),
+      ("mean", lambda x: tf.reduce_mean(tf.reduce_max(x, 1))),
+      ("held", lambda x: tf.stop_gradient(x) * x))
+  def test_has_one(self, function):
+    x = tf.placeholder(tf.float64, [2, 2])
+    self.assertIsNone(self._without(function(x), x))
+
+  def test_by_the_input_that_counts(self):
+    a = tf.placeholder(tf.float64, [])
+    x = tf.placeholder(tf.float64, [])
+    y = tf.igamma(a, x)
+    self.assertIsNone(self._without(y, x))
+    op, why, fix = self._without(y, a)
+    self.assertIs(op, y.op)
+    self.assertIn("IgammaGradA", why)
+    self.assertIn("tf.custom_gradient", fix)
+
+  def test_inside_a_function(self):
+    x = tf.placeholder(tf.float64, [2])
+    with flows.control_flow(2):
+      y = tf.cond(x[0] > 0.0, lambda: tf.nn.softsign(x), lambda: x)
+    op, why, fix = self._without(y, x)
+    self.assertIn("If", op.type)
+    self.assertIn("SoftsignGrad", why)
+    self.assertIn("tf.abs", fix)
+
+  def test_leaves_the_graph_and_its_tensors_alone(self):
+    x = tf.placeholder(tf.float64, [2, 2])
+    axis = tf.constant(1)
+    y = tf.nn.softsign(tf.reduce_sum(x, axis))
+    before = self.count()
+    self.assertIsNotNone(self._without(y, x))
+    self.assertEqual(self.count(), before)
+    # It was read, and can be fed all the same.
+    self.session.run(y, {x: np.ones([2, 2]), axis: 0})
+
+
+class KnownWrongTest(graphs.GraphTest):
+
+  def _assert_right(self, dx, y, x):
+    np.testing.assert_allclose(
+        self.session.run(dx, {x: _AT}), numeric.central_differences(
+            lambda p: np.sum(self.session.run(y, {x: p})), _AT), atol=1e-7)
+
+  def _entropy(self, labels, logits):
+    return tf.nn.softmax_cross_entropy_with_logits_v2(
+        labels=labels, logits=logits, name="entropy")
+
+  def test_s9_labels_that_depend_on_x_have_no_second_derivative(self):
+    x = tf.placeholder(tf.float64, [2, 2], name="x")
+    labels = tf.nn.softmax(x * x, name="labels")
+    y = self._entropy(labels, x)
+    dx = gf.gradient(y, x)
+    self._assert_right(dx, y, x)
+    before = self.count()
+    for call in (lambda: gf.hessian(y, x), lambda: gf.hvp(y, x, _AT)):
+      with self.assertRaisesRegex(
+          gf.MissingGradientError,
+          "(?s)SoftmaxCrossEntropyWithLogits 'entropy'.*depends on the labels"
+          ".*Fix: .*log_softmax"):
+        call()
+    with self.assertRaisesRegex(
+        gf.UnsupportedGraphError, "(?s)No right gradient.*'entropy'"):
+      gf.gradient(dx, x)
+    self.assertEqual(self.count(), before)
+
+  def test_labels_that_are_held_or_data_have_one(self):
+    x = tf.placeholder(tf.float64, [2, 2])
+    for labels in (tf.stop_gradient(tf.nn.softmax(x * x)), np.eye(2)):
+      y = tf.reduce_sum(self._entropy(labels, x))
+      second = self.session.run(gf.hessian(y, x), {x: _AT})
+      p = self.session.run(tf.nn.softmax(x), {x: _AT})
+      for row in range(2):
+        np.testing.assert_allclose(
+            second[row, :, row], np.diag(p[row]) - np.outer(p[row], p[row]))
+
+  def test_s9_stitched_to_one_place(self):
+    x = tf.placeholder(tf.float64, [2, 2], name="x")
+    y = tf.dynamic_stitch([[0, 2], [1, 2]], [x * x, x], name="stitched")
+    before = self.count()
+    with self.assertRaisesRegex(
+        gf.UnsupportedGraphError,
+        "(?s)No right gradient.*DynamicStitch 'stitched': index 2"):
+      gf.gradient(y, x)
+    self.assertEqual(self.count(), before)
+    healthy = tf.dynamic_stitch([[0, 2], [1, 3]], [x * x, x])
+    self._assert_right(gf.gradient(healthy, x), healthy, x)
+
+  def test_s9_inverse_that_is_transposed(self):
+    x = tf.placeholder(tf.float64, [2, 2])
+    weights = np.array([[1.0, 2.0], [3.0, 4.0]])
+    y = tf.linalg.inv(x, adjoint=True) * weights
+    healthy = tf.linalg.adjoint(tf.linalg.inv(x)) * weights
+    self._assert_right(gf.gradient(healthy, x), healthy, x)
+    if tf.__version__.startswith("1."):
+      with self.assertRaisesRegex(
+          gf.UnsupportedGraphError, "(?s)MatrixInverse.*Fix: .*adjoint"):
+        gf.gradient(y, x)
+      with self.assertRaisesRegex(
+          gf.MissingGradientError, "MatrixDeterminant.*MatrixInverse"):
+        gf.hessian(tf.linalg.det(x), x)
+    else:
+      self._assert_right(gf.gradient(y, x), y, x)
+      np.testing.assert_allclose(
+          self.session.run(gf.hessian(tf.linalg.det(x), x), {x: _AT}),
+          np.array([[[[0, 0], [0, 1]], [[0, 0], [-1, 0]]],
+                    [[[0, -1], [0, 0]], [[1, 0], [0, 0]]]]), atol=1e-12)
+
+  def test_s9_products_with_a_zero(self):
+    x = tf.placeholder(tf.float64, [3], name="x")
+    at = {x: [0.0, 2.0, 3.0]}
+    cumulated = tf.cumprod(x, name="cumulated")[-1]
+    found, = [f for f in gf.explain(cumulated, x).findings
+              if f.kind == "wrong_at_values"]
+    self.assertEqual((found.severity, found.names), ("warning", ["cumulated"]))
+    self.assertFalse(np.allclose(
+        self.session.run(gf.gradient(cumulated, x), at), [6.0, 0.0, 0.0]))
+    product = tf.reduce_prod(x, name="product")
+    found, = [f for f in gf.explain(product, x).findings
+              if f.kind == "wrong_at_values"]
+    self.assertEqual((found.severity, found.names), ("note", ["product"]))
+    np.testing.assert_allclose(
+        self.session.run(gf.gradient(product, x), at), [6.0, 0.0, 0.0])
+    self.assertFalse(np.allclose(
+        self.session.run(gf.hessian(product, x), at),
+        [[0.0, 3.0, 2.0], [3.0, 0.0, 0.0], [2.0, 0.0, 0.0]]))
+
+  def test_s9_wrong_inside_of_a_branch(self):
+    x = tf.placeholder(tf.float64, [2, 2], name="x")
+    for indices in ([[0, 1], [1, 2]], [[0, 1], [2, 3]]):
+      with flows.control_flow(2):
+        y = tf.cond(x[0, 0] > 0.0, lambda indices=indices: tf.reduce_sum(
+            tf.dynamic_stitch(indices, [x * x, x], name="stitched")),
+                    lambda: tf.reduce_sum(x))
+      if indices[1][0] == 1:
+        with self.assertRaisesRegex(
+            gf.UnsupportedGraphError, "(?s)stitched.*in .*If.*index 1"):
+          gf.gradient(y, x)
+      else:
+        self._assert_right(gf.gradient(y, x), y, x)

@@ -1,0 +1,159 @@
+"""Tests of evaluations: what they need, refuse, and wait for."""
+
+import threading
+
+from absl.testing import parameterized
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+import gradfeed as gf
+
+
+class E3Test(parameterized.TestCase):
+  """Placeholders without a value are named all at once, before the run."""
+
+  def test_e3_all_at_once(self):
+    with tf.Graph().as_default(), tf.Session() as session:
+      x = tf.placeholder(tf.float32, [None, 3], name="x")
+      keep = tf.placeholder(tf.float32, [], name="keep_prob")
+      training = tf.placeholder(tf.bool, [], name="is_training")
+      tf.placeholder(tf.float32, [], name="unrelated")
+      y = tf.cond(training, lambda: x * keep, lambda: x * 2.)
+      dx = gf.gradient(y, x)
+      f = gf.function(x, dx, session=session)
+      self.assertCountEqual([t.name for t in f.needs],
+                            ["keep_prob:0", "is_training:0"])
+      pattern = (r"(?s)'is_training:0' \(bool, \[\]\), used by \w+.*"
+                 r"'keep_prob:0' \(float32, \[\]\), used by \w+.*"
+                 r"Fix: Feed them: feed_dict=.*is_training.*keep_prob")
+      value = np.ones((1, 3), np.float32)
+      for call in (lambda: f(value), lambda: gf.run(session, dx, {x: value})):
+        with self.assertRaisesRegex(gf.MissingFeedError, pattern) as caught:
+          call()
+        self.assertNotIn("unrelated", str(caught.exception))
+      with self.assertRaisesRegex(gf.MissingFeedError, "is_training"):
+        f(value, feed_dict={keep: .5})
+      result = f(value, feed_dict={keep: .5, "is_training:0": True})
+      np.testing.assert_array_equal(result, np.full((1, 3), .5, np.float32))
+
+  def test_e3_held_values_are_not_needed(self):
+    with tf.Graph().as_default(), tf.Session() as session:
+      x = tf.placeholder(tf.float64, [])
+      k = tf.placeholder(tf.float64, [], name="k")
+      f = gf.function(x, x * k, session=session, feed_dict={k: 3.})
+      self.assertEmpty(f.needs)
+      self.assertEqual(f(2.), 6.)
+      self.assertEqual(f(2., feed_dict={k: 5.}), 10.)
+      self.assertEqual(f(2.), 6.)
+
+  def test_e3_above_what_is_cut_nothing_is_needed(self):
+    with tf.Graph().as_default(), tf.Session() as session:
+      x = tf.placeholder(tf.float64, [])
+      h = x * 2.
+      f = gf.function(h, h * h, session=session)
+      self.assertEmpty(f.needs)
+      self.assertEqual(f(3.), 9.)
+
+
+class E10Test(parameterized.TestCase):
+  """What cannot be run is refused before the run, or ended in time."""
+
+  def test_e10_unstarted_queue(self):
+    with tf.Graph().as_default(), tf.Session() as session:
+      queue = tf.FIFOQueue(4, [tf.float64], [[]], name="labels")
+      x = tf.placeholder(tf.float64, [])
+      label = queue.dequeue(name="take")
+      dx = gf.gradient(x * x * label, x)
+      f = gf.function(x, dx, session=session, timeout=.2)
+      # Where the limit is not kept, this ends the run.
+      end = threading.Timer(60., session.close)
+      end.start()
+      self.addCleanup(end.cancel)
+      with self.assertRaisesRegex(
+          gf.TimeLimitError, r"(?s)0\.2 s.*QueueDequeue\w* 'take'.*Fix: .*"
+          r"start_queue_runners"):
+        f(3.)
+      with self.assertRaisesRegex(gf.TimeLimitError, "'take'"):
+        gf.run(session, dx, {x: 3.}, timeout=.2)
+      # The session is as usable as before.
+      session.run(queue.enqueue(np.float64(5.)))
+      self.assertEqual(f(3.), 30.)
+      self.assertEqual(gf.run(session, dx, {x: 3., label: 2.}), 12.)
+      self.assertEqual(gf.function([x, label], dx, session=session)(3., 7.),
+                       42.)
+
+  def test_e10_queue_that_another_thread_fills(self):
+    with tf.Graph().as_default(), tf.Session() as session:
+      queue = tf.FIFOQueue(4, [tf.float64], [[]])
+      x = tf.placeholder(tf.float64, [])
+      y = x * queue.dequeue()
+      put = queue.enqueue(np.float64(5.))
+      f = gf.function(x, y, session=session)
+      timer = threading.Timer(.1, lambda: session.run(put))
+      timer.start()
+      self.assertEqual(f(3.), 15.)
+      timer.join()
+
+  @parameterized.named_parameters(
+      ("_tensor", lambda: tf.constant(1.)),
+      ("_variable", lambda: tf.get_variable("v", initializer=1.)),
+      ("_op", lambda: tf.no_op()))  # pylint: disable=unnecessary-lambda
+  def test_e10_symbol_as_a_value(self, make):
+    with tf.Graph().as_default(), tf.Session() as session:
+      x = tf.placeholder(tf.float32, [], name="x")
+      with self.assertRaisesRegex(
+          gf.FeedError, r"'x:0' \(float32, \[\]\).*is not a value"):
+        gf.function(x, x * 2., session=session)(make())
+
+  @parameterized.named_parameters(
+      ("_rank", np.ones(3)), ("_columns", np.ones((2, 4))),
+      ("_scalar", 1.), ("_deeper", np.ones((1, 2, 3))))
+  def test_e10_wrong_shape(self, value):
+    with tf.Graph().as_default(), tf.Session() as session:
+      x = tf.placeholder(tf.float64, [None, 3], name="x")
+      f = gf.function(x, x * 2., session=session)
+      for call in (f, lambda value: gf.run(session, x * 2., {x: value})):
+        with self.assertRaisesRegex(
+            gf.FeedError, r"'x:0' \(float64, \[\?, 3\]\).*shape \[.*\] does "
+            r"not fit \[\?, 3\]"):
+          call(value)
+      np.testing.assert_array_equal(f(np.ones((0, 3))), np.ones((0, 3)))
+
+  def test_e10_all_that_is_wrong_in_one_error(self):
+    with tf.Graph().as_default() as graph, tf.Session() as session:
+      a = tf.placeholder(tf.int32, [], name="a")
+      b = tf.placeholder(tf.float32, [2], name="b")
+      c = tf.placeholder(tf.float32, [], name="c")
+      y = tf.cast(a, tf.float32) * b * c
+      f = gf.function([a, b, c], y, session=session)
+      ops = len(graph.get_operations())
+      with self.assertRaisesRegex(
+          gf.FeedError, r"(?s)3 values:.*'a:0'.*2\.5.*'b:0'.*shape.*'c:0'.*"
+          r"overflows") as caught:
+        f(2.5, [1., 2., 3.], 1e300)
+      self.assertIsInstance(caught.exception, ValueError)
+      self.assertIsInstance(caught.exception, TypeError)
+      self.assertLen(graph.get_operations(), ops)
+
+  def test_e10_feed_without_effect(self):
+    with tf.Graph().as_default(), tf.Session() as session:
+      x = tf.placeholder(tf.float64, [], name="x")
+      idle = tf.placeholder(tf.float64, [], name="idle")
+      copy = tf.identity(x, name="copy")
+      y = x * x
+      for feeds in ({x: 1., idle: 2.}, {x: 1., copy: 2.}):
+        with self.assertRaisesRegex(
+            gf.FeedError, r"'(idle|copy):0'.*depends on it"):
+          gf.run(session, y, feeds)
+        with self.assertRaisesRegex(
+            gf.FeedError, r"'(idle|copy):0'.*depends on it"):
+          gf.function(list(feeds), y)
+
+  def test_e10_gradient_that_does_not_depend_on_x_takes_x(self):
+    with tf.Graph().as_default(), tf.Session() as session:
+      x = tf.placeholder(tf.float64, [2])
+      dx = gf.gradient(tf.reduce_sum(3. * x), x)
+      np.testing.assert_array_equal(
+          gf.run(session, dx, {x: [1., 2.]}), [3., 3.])
+      np.testing.assert_array_equal(
+          gf.function(x, dx, session=session)([1., 2.]), [3., 3.])

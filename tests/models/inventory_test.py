@@ -1,0 +1,89 @@
+"""What is found in a model."""
+
+import json
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from gradfeed.models import inventory
+from gradfeed.models import loading
+from tests.testing import flows
+from tests.testing import graphs
+
+
+class InventoryTest(graphs.GraphTest):
+
+  def _inventory(self, signatures=None):
+    model = loading.Model(
+        "model", "frozen graph", self.graph, self.session, signatures or {})
+    return inventory.inventory(model)
+
+  def _names(self, found):
+    return [tensor["name"] for tensor in found]
+
+  def test_of_a_classifier(self):
+    x = tf.placeholder(tf.float32, [None, 3], name="x")
+    labels = tf.placeholder(tf.int64, [None], name="labels")
+    w = tf.get_variable("w", [3, 2], use_resource=True)
+    later = tf.get_variable("later", [], use_resource=False)
+    logits = tf.matmul(x, w, name="logits")
+    loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(
+        labels=labels, logits=tf.nn.dropout(logits, rate=0.5)), name="loss")
+    tf.train.GradientDescentOptimizer(0.1).minimize(loss + 0.0 * later)
+    tf.train.Saver()
+    self.session.run(w.initializer)
+    found = self._inventory({"predict": loading.Signature(
+        {"in": x}, {"scores": logits}, "predict")})
+    self.assertEqual(found["x"], [
+        {"name": "x:0", "dtype": "float32", "shape": [None, 3]}])
+    self.assertEqual(self._names(found["y"])[0], "logits:0")
+    self.assertEqual(self._names(found["feeds"]), ["labels:0"])
+    self.assertEqual(found["signatures"]["predict"], {
+        "method": "predict", "inputs": {"in": "x:0"},
+        "outputs": {"scores": "logits:0"}})
+    self.assertEqual(
+        {v["name"]: (v["is_resource"], v["has_value"], v["shape"])
+         for v in found["variables"]},
+        {"w:0": (True, True, [3, 2]), "later:0": (False, False, [])})
+    self.assertLen(found["random"], 1)  # Not those of the initializers.
+    self.assertEqual(found["assigning"], [])
+    json.dumps(found)
+
+  def test_logits_are_candidates(self):
+    x = tf.placeholder(tf.float32, [None, 3], name="x")
+    tf.reduce_sum(tf.nn.softmax(tf.identity(x * x, name="l")), name="loss")
+    self.assertEqual(
+        self._names(self._inventory()["y"]), ["loss:0", "l:0"])
+
+  def test_what_is_made_of_bytes(self):
+    raw = tf.placeholder(tf.string, [], name="raw")
+    pixels = tf.decode_raw(raw, tf.float32, name="pixels")
+    tf.reduce_sum(pixels, name="y")
+    found = self._inventory()
+    self.assertEqual(self._names(found["x"]), ["pixels:0"])
+    self.assertEqual(self._names(found["feeds"]), ["raw:0"])
+
+  def test_constants_named_as_inputs(self):
+    x = tf.constant(np.ones(2), name="input_1")
+    tf.multiply(x, tf.constant(2.0, tf.float64, name="two"), name="y")
+    self.assertEqual(self._names(self._inventory()["x"]), ["input_1:0"])
+
+  def test_loops_conditions_and_queues(self):
+    for version in (1, 2):
+      with tf.Graph().as_default() as graph, tf.Session() as session:
+        x = tf.placeholder(tf.float32, [2], name="x")
+        queue = tf.FIFOQueue(1, [tf.float32], shapes=[[]], name="queue")
+        counter = tf.get_variable("counter", [], use_resource=False)
+        with flows.control_flow(version), tf.control_dependencies(
+            [counter.assign_add(1.0)]):
+          y = tf.while_loop(lambda i, a: i < 2, lambda i, a: (i + 1, a * a),
+                            [0, x * queue.dequeue(name="taken")])[1]
+          y = tf.cond(y[0] > 0.0, lambda: y * y, lambda: y)
+        tf.identity(y, name="y")
+        found = inventory.inventory(loading.Model(
+            "model", "frozen graph", graph, session, {}))
+        self.assertEqual(self._names(found["y"]), ["y:0"])
+        self.assertLen(found["loops"], 1)
+        self.assertLen(found["branches"], 1)
+        self.assertEqual(found["waiting"], ["queue", "taken"])
+        self.assertLen(found["assigning"], 1)

@@ -1,0 +1,250 @@
+"""scripts/benchmark.py as a process: its rows and its exit status, no time."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+from absl.testing import absltest
+from absl.testing import parameterized
+
+from tests.testing import folders
+
+_SCRIPTS = os.path.join(folders.ROOT, "scripts")
+
+_MODE = "--mode=" + os.environ.get("GRADFEED_MODE", "v1")
+_QUICK = ["--seconds=0.01", "--rounds=2", "--batches=1", _MODE]
+
+_SMALL = ["--seconds=0.01", "--rounds=1", "--shrink=16", _MODE]
+
+#: Runs the benchmark after `{}` has changed a part of it.
+_CHANGED = """
+import sys
+sys.path.insert(0, {scripts!r})
+from absl import flags
+import benchmark
+{change}
+flags.FLAGS(["benchmark"] + {flags!r})
+sys.exit(benchmark.main(["benchmark"] + {names!r}))
+"""
+
+_A_THOUSANDTH_OFF = """
+import numpy as np
+ask = benchmark.Library.ask
+def off(library, question, *values):
+  answer = ask(library, question, *values)
+  if question == "prepare" and library.name == "make_callable":
+    answer = [(dtype, shape, (
+        np.frombuffer(data, dtype) * np.float32(1.001)).tobytes())
+              for dtype, shape, data in answer]
+  return answer
+benchmark.Library.ask = off
+"""
+
+_A_THOUSANDTH_OFF_IN_A_CLASS = """
+import numpy as np
+ask = benchmark.Library.ask
+def off(library, question, *values):
+  answer = ask(library, question, *values)
+  if question == "prepare" and library.name == "gradfeed":
+    dtype, shape, data = answer[-1]
+    array = np.frombuffer(data, dtype).reshape(shape).copy()
+    array[:, 61] *= 1.001  # Each second one is in the loop.
+    answer[-1] = dtype, shape, array.tobytes()
+  return answer
+benchmark.Library.ask = off
+"""
+
+_NOTHING_REMEMBERED = """
+import benchmark_graphs
+benchmark_graphs.gf.gradient = (
+    lambda y, x: benchmark_graphs.tf.gradients(y, x)[0])
+"""
+
+
+def _run(*arguments):
+  return subprocess.run(
+      [sys.executable] + list(arguments), stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE, universal_newlines=True, check=False)
+
+
+def _benchmark(*arguments):
+  return _run(os.path.join(_SCRIPTS, "benchmark.py"), *arguments)
+
+
+def _changed(change, names, *arguments):
+  return _run("-c", _CHANGED.format(
+      scripts=_SCRIPTS, change=change, names=names, flags=list(arguments)))
+
+
+class CallsTest(parameterized.TestCase):
+
+  def test_a_row_for_each_library_all_in_agreement(self):
+    with tempfile.TemporaryDirectory() as folder:
+      path = os.path.join(folder, "report.json")
+      run = _benchmark("--only=tiny", "--json=" + path, *_QUICK)
+      self.assertEqual(run.returncode, 0, run.stderr)
+      self.assertEqual(os.listdir(folder), ["report.json"])
+      with open(path) as file:
+        report = json.load(file)
+    libraries = ["gradfeed", "session_run", "make_callable"]
+    left_out = [line.split()[0] for line in run.stdout.splitlines()
+                if " is left out: " in line]
+    libraries += [name for name in ("tf_function", "eager", "jax")
+                  if name not in left_out]
+    self.assertEqual("jax" in left_out,
+                     importlib.util.find_spec("jax") is None)
+    rows = report["Time per call, NumPy in, NumPy out"]
+    self.assertEqual([row["library"] for row in rows], libraries)
+    for row in rows:
+      self.assertEqual((row["network"], row["batch"]), ("tiny", 1))
+      self.assertEqual(row["agrees"], "yes")
+      self.assertLess(row["max difference"], 1e-6)
+      self.assertGreater(row["median us"], 0)
+      self.assertGreaterEqual(row["median us"] * 1.000001, row["p10 us"])
+    self.assertEqual(rows[0]["x gradfeed"], 1.0)
+    self.assertEqual([row["library"] for row in report["Memory"]], libraries)
+    for name in libraries:
+      self.assertRegex(run.stdout, "{}: .* Python".format(name))
+      self.assertRegex(run.stdout, r"tiny +1 +{} ".format(name))
+
+  def test_a_thousandth_off_is_a_failure(self):
+    run = _changed(_A_THOUSANDTH_OFF, ["calls"],
+                   "--only=tiny,make_callable", *_QUICK)
+    self.assertEqual(run.returncode, 1, run.stderr)
+    self.assertRegex(run.stdout, r"make_callable .*NO\b")
+    self.assertRegex(run.stdout, r"gradfeed .*yes\b")
+    self.assertRegex(run.stderr, "FAILED: .*make_callable")
+
+
+class DerivativesTest(parameterized.TestCase):
+
+  def test_a_row_for_each_way_all_in_agreement(self):
+    with tempfile.TemporaryDirectory() as folder:
+      path = os.path.join(folder, "report.json")
+      run = _benchmark("derivatives", "--json=" + path, *_SMALL)
+      self.assertEqual(run.returncode, 0, run.stderr)
+      with open(path) as file:
+        report = json.load(file)
+    del report["environment"]
+    self.assertEqual([title.split(":")[0] for title in report], [
+        "jacobian_1000", "jacobian_10", "batch_jacobian", "jvp", "hessian",
+        "hvp", "per_example_gradient"])
+    for title, rows in report.items():
+      by_name = {row["library"]: row for row in rows}
+      expected = {"gradfeed", "session_run", "parallel_for", "jax", "torch"}
+      for line in run.stdout.splitlines():
+        name, separator, rest = line.partition(" is left out")
+        if separator and (rest.startswith(":") or rest.startswith(
+            " of {}:".format(title.split(":")[0]))):
+          expected.remove(name)
+      if title.startswith("jacobian_1000"):
+        expected.remove("session_run")
+        expected |= {"session_run, 31 of 62 classes",
+                     "session_run, all 62, in proportion or more"}
+      self.assertEqual(set(by_name), expected)
+      self.assertEqual(by_name["gradfeed"]["x gradfeed"], 1.0)
+      for name, row in by_name.items():
+        self.assertGreater(row["build s"], 0)
+        self.assertGreater(row["median ms"], 0)
+        if name in ("gradfeed", "session_run", "parallel_for"):
+          self.assertGreater(row["ops added"], 10)
+        if "proportion" not in name:
+          self.assertEqual(row["agrees"], "yes")
+          self.assertLess(row["max difference"], 1e-5)
+
+  def test_what_a_part_of_the_classes_takes_is_scaled_in_a_row_of_its_own(self):
+    run = _benchmark(
+        "derivatives", "--only=jacobian_1000,session_run", *_SMALL)
+    self.assertEqual(run.returncode, 0, run.stderr)
+    lines = run.stdout.splitlines()
+    part, = [line.split("classes")[1].split() for line in lines
+             if "31 of 62 classes" in line]
+    whole, = [line.split("or more")[1].split() for line in lines
+              if "all 62, in proportion" in line]
+    self.assertEqual(part[-1], "yes")
+    self.assertEqual(whole[-1], "-")  # Nothing that was compared.
+    self.assertEqual(int(whole[2]), 2 * int(part[2]))
+    self.assertEqual(part[5], "-")  # No ratio of a part to the whole.
+    self.assertGreater(float(whole[5]), 0)
+
+  def test_the_whole_loop_on_demand(self):
+    run = _benchmark(
+        "derivatives", "--only=jacobian_1000,session_run", "--whole", *_SMALL)
+    self.assertEqual(run.returncode, 0, run.stderr)
+    self.assertRegex(run.stdout, r"\n *session_run .*yes")
+    self.assertNotIn("proportion", run.stdout)
+
+  def test_a_thousandth_off_in_a_class_that_the_loop_leaves_out(self):
+    run = _changed(
+        _A_THOUSANDTH_OFF_IN_A_CLASS, ["derivatives"],
+        "--only=jacobian_1000,parallel_for", *_SMALL)
+    self.assertEqual(run.returncode, 1, run.stderr)
+    self.assertRegex(run.stdout, r"gradfeed .*NO\b")
+    self.assertRegex(run.stdout, r"parallel_for .*yes\b")
+
+  def test_a_thousandth_off_is_a_failure(self):
+    run = _changed(
+        _A_THOUSANDTH_OFF.replace("make_callable", "parallel_for"),
+        ["derivatives"], "--only=per_example_gradient,parallel_for", *_SMALL)
+    self.assertEqual(run.returncode, 1, run.stderr)
+    self.assertRegex(run.stdout, r"parallel_for .*NO\b")
+    self.assertRegex(run.stdout, r"gradfeed .*yes\b")
+    self.assertRegex(run.stderr, "FAILED: .*parallel_for")
+
+
+class GrowthTest(parameterized.TestCase):
+
+  def test_nothing_grows_and_the_copy_is_as_large_as_what_is_copied(self):
+    run = _benchmark("growth", "building", "--calls=200", "--layers=40",
+                     "--rounds=1", _MODE)
+    self.assertEqual(run.returncode, 0, run.stderr)
+    self.assertRegex(run.stdout, r"function +200 .*yes")
+    for kind in ("run", "gradient", "function, at a variable",
+                 "function made anew"):
+      self.assertRegex(run.stdout, r"{} +\d+ .*yes".format(kind))
+    added = [int(line.split("top" if " top " in line else "bottom")[1]
+                 .split()[1]) for line in run.stdout.splitlines()
+             if "from the top" in line or "at the bottom" in line]
+    self.assertLen(added, 8)
+    self.assertLess(max(added[1:4]), added[0] * 1.2)
+    self.assertGreater(added[7], added[4] * 2)
+
+  def test_ops_at_every_call_are_a_failure(self):
+    run = _changed(_NOTHING_REMEMBERED, ["growth"], "--calls=20", _MODE)
+    self.assertEqual(run.returncode, 1, run.stderr)
+    self.assertRegex(run.stdout, r"gradient .*NO\b")
+    self.assertRegex(run.stdout, r"function +20 .*yes\b")
+    self.assertIn("FAILED", run.stderr)
+
+
+class StreamingTest(parameterized.TestCase):
+
+  def test_each_way_has_a_rate(self):
+    run = _benchmark("streaming", "--points=2000", "--rounds=1", _MODE)
+    self.assertEqual(run.returncode, 0, run.stderr)
+    for way in ("gradfeed.stream, chunk=1024", "Session.run, 32 points"):
+      self.assertRegex(run.stdout, way + r" +\d+ ")
+    for network in ("softmax regression", "MLP 512, 512", "CNN"):
+      self.assertRegex(run.stdout, network + r"( +\d+){4}\n")
+
+
+class RefusalTest(parameterized.TestCase):
+
+  @parameterized.named_parameters(
+      ("unknown_benchmark", ["callz"], "callz.*calls, growth, building"),
+      ("unknown_library", ["--only=numpy"], "numpy; it takes gradfeed,"),
+      ("unknown_task", ["derivatives", "--only=tiny"], "tiny; .*hessian, hvp"),
+      ("no_number", ["--batches=many"], "numbers of rows, not many"),
+  )
+  def test_one_line_and_status_one(self, arguments, message):
+    run = _benchmark(*arguments)
+    self.assertEqual(run.returncode, 1)
+    self.assertRegex(run.stderr, message)
+    self.assertLen(run.stderr.strip().splitlines(), 1)
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,54 @@
+"""What a user can see of the package is what public_names.txt lists.
+
+After a change that is meant: python -m tests.project.public_names_test
+"""
+
+import inspect
+import os
+
+from absl.testing import absltest
+
+import gradfeed
+
+_LIST = os.path.join(os.path.dirname(os.path.abspath(__file__)),
+                     "public_names.txt")
+
+
+def _line(name, thing):
+  """`name(arguments): the first line of its docstring`."""
+  signature = ""
+  if inspect.isclass(thing):
+    bases = [base.__name__ for base in thing.__bases__
+             if base.__module__ == "builtins" and base is not object or
+             getattr(gradfeed, base.__name__, None) is base]
+    signature = "({})".format(", ".join(bases)) if bases else ""
+  elif callable(thing):
+    signature = str(inspect.signature(thing))
+  doc = inspect.getdoc(thing) or ""
+  return "{}{}: {}".format(name, signature, doc.split("\n")[0])
+
+
+def listing():
+  """One line for each public name, and for each public member of a class."""
+  lines = []
+  for name, thing in sorted(vars(gradfeed).items()):
+    if name.startswith("_") or inspect.ismodule(thing):
+      continue
+    lines.append(_line(name, thing))
+    if inspect.isclass(thing):
+      for member in sorted(vars(thing)):
+        if member == "__call__" or not member.startswith("_"):
+          lines.append("  " + _line(member, getattr(thing, member)))
+  return "\n".join(lines) + "\n"
+
+
+class PublicNamesTest(absltest.TestCase):
+
+  def test_names_signatures_and_first_lines_are_those_of_the_list(self):
+    with open(_LIST, encoding="utf-8") as listed:
+      self.assertMultiLineEqual(listing(), listed.read())
+
+
+if __name__ == "__main__":
+  with open(_LIST, "w", encoding="utf-8") as output:
+    output.write(listing())

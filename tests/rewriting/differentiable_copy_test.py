@@ -1,0 +1,99 @@
+"""Copies of a path that have derivatives of any order."""
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+import gradfeed as gf
+from gradfeed.analysis import blockers
+from gradfeed.analysis import gradient_flow
+from gradfeed.graph import control_flow
+from gradfeed.graph import traversal
+from gradfeed.rewriting import differentiable_copy
+from tests.testing import flows
+from tests.testing import graphs
+
+
+class FunctionalTest(graphs.GraphTest):
+
+  def _twins(self, y, x, **settings):
+    return differentiable_copy.functional(self.graph, [y],
+                                          gradient_flow.Trace([y], [x]),
+                                          **settings)
+
+  def test_has_no_control_flow_of_v1_and_the_same_value(self):
+    x = tf.placeholder(tf.float64, [2])
+    with flows.control_flow(1):
+      h = tf.while_loop(lambda i, a: i < 3,
+                        lambda i, a: (i + 1, tf.sin(a) * x), [0, x])[1]
+      y = tf.cond(x[0] > 0.0, lambda: h * h, lambda: h)
+    copied = self._twins(y, x)
+    found = traversal.ancestors([copied[y.name]])
+    self.assertEmpty([op.name for op in found.values()
+                      if control_flow.is_primitive(op)])
+    for at in ([1.0, 2.0], [-1.0, 2.0]):
+      one, other = self.session.run([y, copied[y.name]], {x: at})
+      np.testing.assert_array_equal(one, other)
+
+  def test_is_made_once(self):
+    x = tf.placeholder(tf.float64, [2])
+    with flows.control_flow(1):
+      y = tf.cond(x[0] > 0.0, lambda: x * x, lambda: x)
+    first = self._twins(y, x)
+    before = self.count()
+    self.assertIs(self._twins(y, x), first)
+    self.assertEqual(self.count(), before)
+
+  def test_nothing_is_copied_where_there_is_nothing_to_replace(self):
+    x = tf.placeholder(tf.float64, [2])
+    y = tf.sin(x)
+    before = self.count()
+    self.assertEqual(self._twins(y, x, free_means=True), {})
+    self.assertEqual(self.count(), before)
+
+  def test_a_branch_that_does_not_run_has_no_part_in_it(self):
+    x = tf.placeholder(tf.float64, [2])
+    takes = tf.placeholder_with_default(False, [])
+    with flows.control_flow(1):
+      y = tf.cond(takes, lambda: tf.log(x) + tf.zeros([2], tf.float64),
+                  lambda: x * x)
+    j = gf.jacobian(y, x)
+    np.testing.assert_array_equal(
+        self.session.run(j, {x: [-1.0, 0.0]}), np.diag([-2.0, 0.0]))
+    np.testing.assert_array_equal(
+        self.session.run(j, {x: [1.0, 2.0], takes: True}),
+        np.diag([1.0, 0.5]))
+
+  def test_a_y_inside_of_a_branch_is_refused(self):
+    x = tf.placeholder(tf.float64, [2], name="x")
+    inside = []
+
+    def branch():
+      inside.append(tf.multiply(x, x, name="inside"))
+      return inside[0]
+
+    with flows.control_flow(1):
+      tf.cond(x[0] > 0.0, branch, lambda: x)
+    with self.assertRaisesRegex(gf.UnsupportedGraphError, "inside:0"):
+      gf.hessian(inside[0], x)
+
+
+class HeldMeansTest(graphs.GraphTest):
+
+  def _held(self, y, x):
+    return blockers.held_means(gradient_flow.Trace([y], [x]))
+
+  def test_of_moments(self):
+    x = tf.placeholder(tf.float64, [None, 3])
+    y = tf.nn.moments(x, [0])[1]
+    self.assertLen(self._held(y, x), 1)
+    gf.gradient(y, x)  # Its ops read the mean as well.
+    self.assertLen(self._held(y, x), 1)
+
+  def test_of_what_the_model_holds_constant(self):
+    x = tf.placeholder(tf.float64, [None, 3])
+    mean = tf.stop_gradient(tf.reduce_mean(x, 0, keepdims=True))
+    for y in (tf.squared_difference(x, mean),  # Not averaged.
+              tf.reduce_mean(tf.squared_difference(x, mean), 1),  # Otherwise.
+              tf.reduce_mean(tf.squared_difference(x * x, mean), 0),
+              tf.reduce_mean(x * mean, 0)):
+      self.assertEmpty(self._held(y, x))

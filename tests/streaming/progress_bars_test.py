@@ -1,0 +1,73 @@
+"""How far a stream is: on a terminal, and in a log."""
+
+import os
+import pty
+import subprocess
+import sys
+import unittest.mock
+
+from absl.testing import parameterized
+
+from gradfeed.streaming import progress_bars
+from tests.testing import folders
+
+_ROOT = folders.ROOT
+
+_STEPS = """
+from gradfeed.streaming import progress_bars
+shown = progress_bars.shown(True)
+for done in (20, 40, 70, 100):
+  shown(done, 100)
+shown.close()
+"""
+
+
+def _run(stderr, folder=""):
+  return subprocess.run(
+      [sys.executable, "-W", "ignore", "-c", _STEPS], stderr=stderr,
+      stdout=subprocess.PIPE, universal_newlines=True, check=True,
+      env=dict(os.environ, PYTHONPATH=folder + os.pathsep + _ROOT))
+
+
+class ShownTest(parameterized.TestCase):
+
+  def test_a_bar_on_a_terminal(self):
+    terminal, end = pty.openpty()
+    try:
+      done = _run(end)
+      os.close(end)
+      text = os.read(terminal, 100000).decode()
+    finally:
+      os.close(terminal)
+    self.assertEqual(done.stdout, "")
+    self.assertIn("100/100", text)
+    self.assertIn("points/s", text)
+
+  def test_lines_in_a_log(self):
+    done = _run(subprocess.PIPE)
+    self.assertEqual(done.stdout, "")
+    self.assertIn("gradfeed: going on after 20 of 100 points.\n", done.stderr)
+    self.assertNotIn("\r", done.stderr)
+
+  @parameterized.named_parameters(
+      ("of_all", 100, "gradfeed: 40 of 100 points, 1 in a second, 60 s left."),
+      ("of_many", None, "gradfeed: 40 points, 1 in a second."))
+  def test_a_line_each_half_minute(self, count, told):
+    now, lines = [0.0], []
+    with unittest.mock.patch.object(
+        progress_bars.time, "perf_counter", lambda: now[0]), (
+            unittest.mock.patch.object(progress_bars, "_print", lines.append)):
+      shown = progress_bars.Lines()
+      for done in range(0, 41, 10):
+        now[0] = float(done)
+        shown(done, count)
+      shown.close()
+    self.assertEqual(["gradfeed: " + line for line in lines], [told])
+
+  def test_a_function_of_the_callers(self):
+    calls = []
+    shown = progress_bars.shown(lambda *call: calls.append(call))
+    shown(1, 2)
+    shown.close()
+    progress_bars.shown(None)(1, 2)
+    self.assertEqual(calls, [(1, 2)])

@@ -1,0 +1,66 @@
+"""Writes a SavedModel of TF2, in a process of its own.
+
+  python -m tests.saved_models DIRECTORY KIND
+"""
+
+import subprocess
+import sys
+
+
+def save(directory, kind="calls"):
+  """Runs this file: the process of the tests is one of graphs.
+
+  Args:
+    directory: str, where to save it.
+    kind: "calls" or "custom_gradient", what is in it.
+  """
+  subprocess.run([sys.executable, "-m", "tests.testing.saved_models", directory, kind],
+                 check=True, stdout=subprocess.DEVNULL,
+                 stderr=subprocess.DEVNULL)
+
+
+def _save(directory, kind):
+  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  tf.compat.v1.enable_v2_behavior()
+  model = {"calls": _calls, "custom_gradient": _custom_gradient}[kind](tf)
+  tf.saved_model.save(model, directory, signatures=model.__call__)
+
+
+def _custom_gradient(tf):
+  class Model(tf.Module):
+    """Has a gradient of its own."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float64, "x")])
+    def __call__(self, x):
+      return {"y": tf.custom_gradient(
+          lambda a: (tf.sin(a), lambda g: g * 100.0))(x)}
+
+  return Model()
+
+
+def _calls(tf):
+
+  class Model(tf.Module):
+    """Calls a function, with a loop and a branch in it."""
+
+    def __init__(self):
+      super().__init__()
+      self.w = tf.Variable(tf.cos(tf.range(6, dtype=tf.float64)))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float64, "x")])
+    def __call__(self, x):
+      h = tf.tanh(tf.matmul(x, tf.reshape(self.w, [3, 2])))
+      for _ in tf.range(3):
+        h = tf.sin(h) * h + 1.0
+      return {"y": tf.cond(
+          tf.reduce_sum(h) > 0.0, lambda: self.scaled(h), lambda: h)}
+
+    @tf.function
+    def scaled(self, h):
+      return h * h
+
+  return Model()
+
+
+if __name__ == "__main__":
+  _save(*sys.argv[1:])
