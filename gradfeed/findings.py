@@ -51,7 +51,7 @@ class Finding:
     return "<gradfeed.Finding {}: {}>".format(self.kind, self.what)
 
 
-class Page:
+class FindingsReport:
   """A report of one screen: a verdict, and the findings behind it.
 
   Attributes:

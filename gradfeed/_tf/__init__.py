@@ -43,9 +43,9 @@ from gradfeed._tf.keras_models import keras
 from gradfeed._tf.keras_models import leave_uninitialized
 from gradfeed._tf.keras_models import load_weights
 from gradfeed._tf.keras_models import set_inference
-from gradfeed._tf.parallel_for import looped
+from gradfeed._tf.parallel_for import map_rows_in_loop
 from gradfeed._tf.parallel_for import show_bodies
-from gradfeed._tf.parallel_for import vectorised
+from gradfeed._tf.parallel_for import vectorized
 from gradfeed._tf.sessions import has_kernel
 from gradfeed._tf.sessions import innermost_session
 from gradfeed._tf.sessions import is_closed
@@ -54,7 +54,7 @@ from gradfeed._tf.sessions import make_callable
 from gradfeed._tf.sessions import milliseconds
 from gradfeed._tf.sessions import plain_session
 from gradfeed._tf.sessions import raw_session
-from gradfeed._tf.sessions import session_memo
+from gradfeed._tf.sessions import session_cache
 from gradfeed._tf.tensors import constant_value
 from gradfeed._tf.tensors import dereference
 from gradfeed._tf.tensors import executing_eagerly

@@ -1,4 +1,4 @@
-"""TensorFlow's vectorising map, parallel_for, and its loop."""
+"""TensorFlow's vectorizing map, parallel_for, and its loop."""
 
 import contextlib
 import logging
@@ -14,7 +14,7 @@ from gradfeed._tf.api import tf
 # pylint: disable=protected-access
 
 
-def vectorised(body, count):
+def vectorized(body, count):
   """`body(i)` for all i below `count`, stacked, by ops on whole stacks.
 
   Args:
@@ -23,17 +23,17 @@ def vectorised(body, count):
 
   Raises:
     ValueError, NotImplementedError, TypeError and others, where TensorFlow has
-    no vectorised form of an op.
+    no vectorized form of an op.
   """
   graph = tf.get_default_graph()
   before = len(graph.get_operations())
   with _quiet():
     results = parallel_for.pfor(_as_it_stands(body), count)
-  _bear_no_rows(graph.get_operations()[before:])
+  _allow_no_rows(graph.get_operations()[before:])
   return results
 
 
-def _bear_no_rows(ops_made):
+def _allow_no_rows(ops_made):
   """Mends the shapes that parallel_for leaves to be found out.
 
   The product of a stack of matrices with a matrix is reshaped to
@@ -90,8 +90,8 @@ def show_bodies(graph):
     show_bodies(body)
 
 
-def looped(body, dtypes, count):
-  """What `vectorised` gives, one i after the other; `dtypes` of the results."""
+def map_rows_in_loop(body, dtypes, count):
+  """What `vectorized` gives, one i after the other; `dtypes` of the results."""
   return parallel_for.for_loop(
       _as_it_stands(body), dtypes, count, parallel_iterations=1)
 

@@ -54,7 +54,7 @@ def is_remote(session):
   return bool(getattr(session, "sess_str", b""))
 
 
-def session_memo(session):
+def session_cache(session):
   """A mapping that lives as long as `session`, with weakly held keys.
 
   It is kept on the session: kept anywhere else, the callables in it, which

@@ -38,9 +38,9 @@ class Blocker:
     self.outer = outer
     self.dead = list(dead)
 
-  def told(self):
+  def describe(self):
     """str: type, name, line and place of the culprit."""
-    return told(self.culprit) + (
+    return describe_op(self.culprit) + (
         " in {} '{}'".format(self.outer.type, self.outer.name)
         if self.outer is not None else "")
 
@@ -60,7 +60,7 @@ class Blocker:
     return findings.Finding(
         "choice" if self.is_choice else "blocked",
         findings.NOTE if light else findings.WARNING,
-        what.format(self.told()), why, fix.format(after),
+        what.format(self.describe()), why, fix.format(after),
         list(dict.fromkeys([self.culprit.name, self.op.name])),
         op=self.culprit.name, type=self.culprit.type, reason=self.reason,
         reads=_dtypes(self.culprit.inputs), gives=_dtypes(self.culprit.outputs),
@@ -93,24 +93,24 @@ _SENTENCES = {
 }
 
 
-def told(op):
+def describe_op(op):
   """str: the type, the name and the line of `op`, and how it casts."""
   changed = " ({} to {})".format(
       "/".join(_dtypes(op.inputs)),
       "/".join(_dtypes(op.outputs))) if op.type == "Cast" else ""
   return "{} '{}'{}{}".format(
-      op.type, op.name, changed, provenance.told_with_line(op))
+      op.type, op.name, changed, provenance.in_line(op))
 
 
 def _dtypes(ends):
   return sorted({t.dtype.base_dtype.name for t in ends})
 
 
-def found(trace, outer=None):
-  """The `Blocker`s on the way from the xs of a `gradient_flow.Trace` to its ys.
+def find_blockers(trace, outer=None):
+  """Finds the `Blocker`s between the xs and the ys of a `GradientTrace`.
 
   Args:
-    trace: `gradient_flow.Trace`.
+    trace: `gradient_flow.GradientTrace`.
     outer: the op of the graph whose function was traced, or None.
 
   Returns:
@@ -125,7 +125,7 @@ def found(trace, outer=None):
   return list(blocking.values())
 
 
-def choices(trace, outer=None):
+def find_choices(trace, outer=None):
   """The `Blocker`s of what gradients pass, but that x decides something of.
 
   The condition of a tf.where, the indices of a tf.gather, the predicate of a
@@ -205,7 +205,7 @@ def held_means(trace):
   """The ops that hold the mean of a variance constant, as `tf.nn.moments` does.
 
   Args:
-    trace: `gradient_flow.Trace`.
+    trace: `gradient_flow.GradientTrace`.
 
   Returns:
     set of names.

@@ -1,8 +1,9 @@
 """What each type of op reads of its inputs for one row of its output.
 
 Each rule is a function of an op, the index of one of its outputs and the rows
-wanted there, `symbolic_shapes.Along`; it returns the list of what the op wants
-of its inputs for that. What it says of inputs in `_SETTLING` does not count.
+wanted there, `symbolic_shapes.RowDemand`; it returns the list of what the op
+wants of its inputs for that. What it says of inputs in `_SETTLING` does not
+count.
 """
 
 from gradfeed.analysis import indexing_rules
@@ -23,19 +24,19 @@ def demands(op, index, demand, sizes):
     List of demands, one for each input (none for those left over, or where it
     says None); None if no rule is sure.
   """
-  if op.type in op_types.MEASURING or not op.inputs:
+  if op.type in op_types.SHAPE_READING or not op.inputs:
     return []
   if op.type == "IdentityN":
     return [demand if i == index else None for i in range(len(op.inputs))]
   if demand == symbolic_shapes.SHAPE:
     return [symbolic_shapes.SHAPE] * len(op.inputs)
-  if isinstance(demand, symbolic_shapes.Along):
+  if isinstance(demand, symbolic_shapes.RowDemand):
     try:
       if op.type in _SIZED_RULES:
         demands = _SIZED_RULES[op.type](op, demand, sizes)
       else:
         demands = _RULES.get(op.type, _undecided)(op, index, demand)
-    except symbolic_shapes.Unclear:
+    except symbolic_shapes.UnknownStatically:
       return None
   elif op.type not in _READING and (
       op.op_def is None or op.op_def.is_stateful):
@@ -48,7 +49,7 @@ def demands(op, index, demand, sizes):
 
 
 def _undecided(unused_op, unused_index, unused_rows):
-  raise symbolic_shapes.Unclear
+  raise symbolic_shapes.UnknownStatically
 
 
 def _same(op, unused_index, rows):
@@ -84,7 +85,7 @@ def _leading(*whole):
   """The rule of an op on images: rows on axis 0, but for the inputs `whole`."""
   def rule(op, unused_index, rows):
     if rows.axis:
-      raise symbolic_shapes.Unclear
+      raise symbolic_shapes.UnknownStatically
     return [
         symbolic_shapes.WHOLE if i in whole else rows
         for i in range(len(op.inputs))
@@ -94,7 +95,7 @@ def _leading(*whole):
 
 def _batch_norm(op, index, rows):
   if index or rows.axis:
-    raise symbolic_shapes.Unclear
+    raise symbolic_shapes.UnknownStatically
   if op.get_attr("is_training"):
     return _all(op, index, rows)
   images = 2 if "Grad" in op.type else 1
@@ -135,7 +136,7 @@ def _matmul(op, index, rows):
 def _stacked(op, index, rows):
   """The rule of an op on several stacks of matrices, which broadcasts."""
   if rows.axis >= symbolic_shapes.rank_of(op.outputs[index]) - 2:
-    raise symbolic_shapes.Unclear
+    raise symbolic_shapes.UnknownStatically
   return _broadcast(op, index, rows)
 
 
@@ -148,7 +149,7 @@ def _einsum(op, unused_index, rows):
   for term, tensor in zip(terms.split(","), op.inputs):
     labels = _labels(term, symbolic_shapes.rank_of(tensor))
     if labels.count(label) > 1:
-      raise symbolic_shapes.Unclear
+      raise symbolic_shapes.UnknownStatically
     if label not in labels:
       demands.append(symbolic_shapes.WHOLE)
       continue
@@ -184,7 +185,7 @@ def _inner(count, within=None):
           for t in op.inputs
       ]
     if within is None:
-      raise symbolic_shapes.Unclear
+      raise symbolic_shapes.UnknownStatically
     return [within] * len(op.inputs)
   return rule
 
@@ -196,7 +197,7 @@ def _beside(position, within=None):
         op.inputs[position], symbolic_shapes.rank_of(op.outputs[index])):
       return [rows] * len(op.inputs)
     if within is None:
-      raise symbolic_shapes.Unclear
+      raise symbolic_shapes.UnknownStatically
     return [within] * len(op.inputs)
   return rule
 
@@ -225,7 +226,7 @@ def _tile(op, unused_index, rows):
   demand = _aligned(op.inputs[0], rows, symbolic_shapes.dims_of(op.outputs[0]))
   if demand != symbolic_shapes.WHOLE and symbolic_shapes.entry(
       op.inputs[1], rows.axis) != 1:
-    raise symbolic_shapes.Unclear
+    raise symbolic_shapes.UnknownStatically
   return [demand, symbolic_shapes.SHAPE]
 
 

@@ -10,13 +10,13 @@ from gradfeed.graph.tensors import describe
 from gradfeed.graph import traversal
 
 
-def disconnected(ys, x, flow):
+def disconnected_error(ys, x, flow):
   """Why no gradient of `ys` arrives at `x`, and what to do instead.
 
   Args:
-    ys: list of `tensors.Point`.
-    x: `tensors.Point`.
-    flow: `gradient_flow.Flow` of `ys`.
+    ys: list of `tensors.Dense`.
+    x: `tensors.Dense`.
+    flow: `gradient_flow.GradientFlow` of `ys`.
 
   Returns:
     `findings.Finding` of kind "disconnected".
@@ -47,7 +47,7 @@ def _why(ys, x, flow, found, users, blocking):
     why = "{} is {}, not floating point.".format(describe(x), x.dtype.name)
   elif blocking:
     why = "No gradient passes {}, which {} between them.".format(
-        ", ".join(blocker.told() for blocker in blocking[:4]),
+        ", ".join(blocker.describe() for blocker in blocking[:4]),
         "lie" if len(blocking) > 1 else "lies")
   elif not any(flow.trace.carries(y.tensor) for y in ys):
     why = "It depends on the shape of {} alone.".format(describe(x))
@@ -58,7 +58,7 @@ def _why(ys, x, flow, found, users, blocking):
 
 def _between(flow, users):
   """What blocks gradients among `users`; else what x decides there."""
-  for judge in (blockers.found, blockers.choices):
+  for judge in (blockers.find_blockers, blockers.find_choices):
     found = [blocker for op, trace in flow.traces
              for blocker in judge(trace, op)
              if (op or blocker.op).name in users]
@@ -93,7 +93,7 @@ def _why_no_path(ys, x, found):
   """`x` is not read by `ys`: finds what is read in its place."""
   above = _upstream_read(x, found)
   sources = [t for t in above if _tf.is_number(t.dtype) or
-             tensors.Point(t).is_variable]
+             tensors.Dense(t).is_variable]
   named = tensors.describe_all(ys)
   if sources:
     return ("{} does not depend on {}, which is a copy or a part made of {} "

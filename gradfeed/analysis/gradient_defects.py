@@ -52,11 +52,11 @@ _AT_VALUES = {
 }
 
 
-def without_second(flow):
+def ops_without_second_derivative(flow):
   """The ops between x and y that have no second derivative.
 
   Args:
-    flow: `gradient_flow.Flow` of the first derivative.
+    flow: `gradient_flow.GradientFlow` of the first derivative.
 
   Yields:
     (op, str why, str fix); for an op inside a function the op that calls it.
@@ -112,10 +112,11 @@ def _tried(node, inputs, indices):
     except Exception:  # pylint: disable=broad-except
       return None  # Alone it cannot be judged; what is wrong will be said.
     first = [g.values if isinstance(g, tf.IndexedSlices) else g for g in first]
-    trace = gradient_flow.Trace(first, [given[i] for i in indices] + seeds)
+    trace = gradient_flow.GradientTrace(first,
+                                        [given[i] for i in indices] + seeds)
     gaps = trace.missing + [
         blocked for blocked in trace.blocked.values()
-        if gradient_flow.hides(blocked)
+        if gradient_flow.hides_dependence(blocked)
     ]
     if gaps:
       return _told(node.op, gaps[0])
@@ -148,7 +149,7 @@ def wrong_gradients(trace):
   """The ops whose gradient would be wrong on its way from ys to xs.
 
   Args:
-    trace: `gradient_flow.Trace` of the derivative.
+    trace: `gradient_flow.GradientTrace` of the derivative.
 
   Yields:
     (op, str why, str fix).
@@ -164,7 +165,7 @@ def wrong_at_values(trace):
   """The ops whose gradient is right at most values and wrong at some.
 
   Args:
-    trace: `gradient_flow.Trace` of the derivative.
+    trace: `gradient_flow.GradientTrace` of the derivative.
 
   Yields:
     (op, int order of the first derivative that is wrong, str why, str fix).

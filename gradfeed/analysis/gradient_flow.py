@@ -18,7 +18,7 @@ _FUNCTIONS = {
 _LOOPS = ("StatelessWhile", "While")
 
 #: Ops whose result is the same whatever the value of what they read.
-_NOT_CARRYING = op_types.MEASURING | frozenset([
+_NOT_CARRYING = op_types.SHAPE_READING | frozenset([
     "OnesLike", "TensorArraySizeV3", "TensorListElementShape",
     "TensorListLength", "ZerosLike"])
 
@@ -37,12 +37,12 @@ FLAT = frozenset([
     "ZerosLike"])
 
 
-class Flow:
+class GradientFlow:
   """Where the gradient of `ys` flows, functions included.
 
   Attributes:
-    trace: the `Trace` that it follows.
-    traces: list of (op of the graph or None, `Trace`): the trace of the
+    trace: the `GradientTrace` that it follows.
+    traces: list of (op of the graph or None, `GradientTrace`): the trace of the
       graph itself first; then those of what its ops call, and what these call.
     tensors: set of the names of the tensors of the graph that a gradient
       arrives at.
@@ -52,7 +52,7 @@ class Flow:
     """Follows the gradient.
 
     Args:
-      trace: `Trace` of `ys`.
+      trace: `GradientTrace` of `ys`.
       ys: list of `tf.Tensor`.
       root: `tf.Graph` whose library holds the functions; None for that of ys.
       outer: the op of the root that this is inside of, or None.
@@ -78,7 +78,7 @@ class Flow:
         for name in _names(op.node_def.attr[attribute])]
     bodies = [_body(self._root, name) for name in names]
     if any(body is None for body in bodies):
-      return passed_to(op)
+      return differentiable_inputs(op)
     if op.name not in self._inputs:
       self._inputs[op.name] = self._through(op, bodies, skipped)
     return self._inputs[op.name]
@@ -95,7 +95,7 @@ class Flow:
       if flow is not None:
         self.traces.extend(flow.traces)
         reached |= found
-    return [t for t in passed_to(op)
+    return [t for t in differentiable_inputs(op)
             if any(t is op.inputs[i + skipped] for i in reached)]
 
   def _inside(self, op, body, given, wanted, is_loop):
@@ -106,8 +106,8 @@ class Flow:
             if _tf.is_trainable_dtype(body.outputs[i].dtype)]
       if not ys or not given:
         return flow, found
-      trace = Trace(ys, [body.inputs[i] for i in sorted(given)])
-      flow = Flow(trace, ys, self._root, self._outer or op)
+      trace = GradientTrace(ys, [body.inputs[i] for i in sorted(given)])
+      flow = GradientFlow(trace, ys, self._root, self._outer or op)
       found = {i for i in given if body.inputs[i].name in flow.tensors}
       # What comes out of one turn of a loop goes into the next.
       after = {i for i, t in enumerate(body.outputs) if trace.depends(t)}
@@ -130,7 +130,7 @@ def _body(graph, name):
       graph, definition)
 
 
-class Trace:
+class GradientTrace:
   """Where the gradient of `ys` flows, before anything is built.
 
   Attributes:
@@ -154,7 +154,7 @@ class Trace:
     self._sources = list(xs)
     self._on_path = self._carrying = None
     # From x on, as TensorFlow does: what lies above x does not matter.
-    self._dependent = traversal.users(xs)
+    self._dependent = traversal.dependents(xs)
     self.missing = self._walk(ys)
     self.path = collections.OrderedDict(
         (name, op) for name, op in self.reached.items()
@@ -176,14 +176,14 @@ class Trace:
     What depends on the shape of an x alone does not.
     """
     if self._carrying is None:
-      self._carrying = traversal.users(self._sources, _NOT_CARRYING)
+      self._carrying = traversal.dependents(self._sources, _NOT_CARRYING)
     return tensor.name in self._xs or tensor.op.name in self._carrying
 
   def _forward(self):
     """The names of the tensors that lead from an x along the path."""
     readers = collections.defaultdict(list)
     for op in self.path.values():
-      for tensor in passed_to(op):
+      for tensor in differentiable_inputs(op):
         readers[tensor.name].append(op)
     found, queue = set(), [name for name in self._xs if name in self.tensors]
     while queue:
@@ -215,19 +215,19 @@ class Trace:
       elif not passes:
         self.blocked[op.name] = op
         continue
-      for tensor in passed_to(op):
+      for tensor in differentiable_inputs(op):
         self.tensors.add(tensor.name)
         queue.append(tensor.op)
     return missing
 
 
-def hides(op):
+def hides_dependence(op):
   """Whether `op`, which no gradient passes, may depend on its inputs."""
   return op.type not in FLAT and any(
       _tf.is_trainable_dtype(tensor.dtype) for tensor in op.inputs)
 
 
-def passed_to(op):
+def differentiable_inputs(op):
   """The inputs of `op` that its gradient goes to."""
   dead = DEAD_INPUTS.get(op.type, ())
   return [tensor for index, tensor in enumerate(op.inputs)
@@ -238,7 +238,7 @@ def _passes_gradient(op):
   """True, False where it is declared to be zero, None where undefined."""
   if not op.inputs:
     return True
-  if not passed_to(op):
+  if not differentiable_inputs(op):
     return False
   if op.type == "Exit":
     context = _tf.control_flow_context(op.inputs[0].op)

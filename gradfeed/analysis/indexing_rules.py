@@ -19,7 +19,7 @@ def reshaped(op, rows, sizes):
   ]
   fits = [fit for fit in fits if fit.outer and fit.size]
   if not fits:
-    raise symbolic_shapes.Unclear
+    raise symbolic_shapes.UnknownStatically
   return [min(fits, key=lambda fit: (
       fit.outer != symbolic_shapes.ONE, fit.size != symbolic_shapes.ONE,
       abs(fit.axis - rows.axis))), symbolic_shapes.SHAPE]
@@ -39,7 +39,7 @@ def expand(op, unused_index, rows):
 def without(new, rows):
   """The rows before the axis `new` was put in."""
   if rows.axis == new:
-    raise symbolic_shapes.Unclear
+    raise symbolic_shapes.UnknownStatically
   return rows._replace(axis=rows.axis - (new < rows.axis))
 
 
@@ -48,7 +48,7 @@ def squeeze(op, unused_index, rows):
   gone = [axis % len(dims) for axis in op.get_attr("squeeze_dims")]
   if not gone:
     if None in dims:
-      raise symbolic_shapes.Unclear
+      raise symbolic_shapes.UnknownStatically
     gone = [i for i, dim in enumerate(dims) if dim == 1]
   kept = [i for i in range(len(dims)) if i not in gone]
   return [rows._replace(axis=kept[rows.axis])]
@@ -74,7 +74,7 @@ def one_hot(op, unused_index, rows):
 
 def pad(op, unused_index, rows):
   if np.any(symbolic_shapes.entry(op.inputs[1], rows.axis)):
-    raise symbolic_shapes.Unclear
+    raise symbolic_shapes.UnknownStatically
   return [rows, symbolic_shapes.SHAPE, symbolic_shapes.WHOLE][:len(op.inputs)]
 
 
@@ -84,7 +84,7 @@ def slice(op, rows, sizes):
   taken = sizes.entries(size)[rows.axis]
   if symbolic_shapes.entry(begin, rows.axis) or (
       taken != symbolic_shapes.REST and taken != sizes.of(source)[rows.axis]):
-    raise symbolic_shapes.Unclear
+    raise symbolic_shapes.UnknownStatically
   return [rows, symbolic_shapes.SHAPE, symbolic_shapes.SHAPE]
 
 
@@ -96,7 +96,7 @@ def strided_slice(op, unused_index, rows):
       if position is None or _is_full(op, position, dims[axis]):
         return [rows._replace(axis=inside if backward else axis)] * len(
             op.inputs)
-  raise symbolic_shapes.Unclear
+  raise symbolic_shapes.UnknownStatically
 
 
 def _sliced_axes(op, rank):
@@ -106,7 +106,7 @@ def _sliced_axes(op, rank):
   """
   count, = symbolic_shapes.dims_of(op.inputs[1])
   if count is None:
-    raise symbolic_shapes.Unclear
+    raise symbolic_shapes.UnknownStatically
   masks = {kind: [i for i in range(count)
                   if op.get_attr(kind + "_mask") >> i & 1]
            for kind in ("ellipsis", "new_axis", "shrink_axis")}
@@ -172,7 +172,7 @@ def gather_nd(op, unused_index, rows):
         indices, symbolic_shapes.dims_of(params)[0])
     return [rows if own else symbolic_shapes.PICKED, rows]
   if depth is None:
-    raise symbolic_shapes.Unclear
+    raise symbolic_shapes.UnknownStatically
   return [rows._replace(axis=rows.axis - outer + depth), symbolic_shapes.WHOLE]
 
 
@@ -202,5 +202,5 @@ def _has_row_numbers(indices, size):
 
 def reverse_sequence(op, unused_index, rows):
   if rows.axis != op.get_attr("batch_dim"):
-    raise symbolic_shapes.Unclear
+    raise symbolic_shapes.UnknownStatically
   return [rows, rows._replace(axis=0)]

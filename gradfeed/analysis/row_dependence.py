@@ -13,7 +13,7 @@ from gradfeed.analysis import dependence_rules
 from gradfeed.analysis import symbolic_shapes
 
 
-class Rows:
+class RowDependence:
   """Where the rows of `ys` lie in what they are computed from.
 
   A dimension that is not known statically is taken for the number of rows
@@ -57,8 +57,8 @@ class Rows:
     for y in ys:
       self._ask(
           y,
-          symbolic_shapes.Along(axis, symbolic_shapes.ONE, symbolic_shapes.ONE),
-          None)
+          symbolic_shapes.RowDemand(axis, symbolic_shapes.ONE,
+                                    symbolic_shapes.ONE), None)
     while self._queue:
       tensor, demand = self._queue.popleft()
       op = tensor.op
@@ -76,7 +76,7 @@ class Rows:
   def _ask(self, tensor, demand, reader):
     """Notes what `reader` wants of `tensor`; queued unless it was before."""
     name = tensor.name
-    if isinstance(demand, symbolic_shapes.Along):
+    if isinstance(demand, symbolic_shapes.RowDemand):
       if self._rows.setdefault(name, demand) != demand:
         # Rows in two directions: no row is apart from all.
         demand = symbolic_shapes.WHOLE
@@ -117,7 +117,7 @@ def coupling(ys, x, part):
     ("independent", None); ("coupled", the op that mixes the rows); or
     ("unknown", the first op that no rule is sure about).
   """
-  rows = Rows(ys, part)
+  rows = RowDependence(ys, part)
   on_path = {t.name for op in part.values() for t in op.outputs} | {x.name}
   whole = [(name, op) for name, op in rows.whole.items() if name in on_path]
   mixing = [read for read in whole if read[0] not in rows.picked]

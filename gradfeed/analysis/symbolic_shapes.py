@@ -8,14 +8,14 @@ from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.graph import traversal
 
-#: Demands other than `Along`. All of a tensor is read for one row; any of its
-#: rows may be read, because they are picked by index; its value settles shapes,
-#: axes or positions alone.
+#: Demands other than `RowDemand`. All of a tensor is read for one row; any of
+# its rows may be read, because they are picked by index; its value settles
+# shapes, axes or positions alone.
 WHOLE, PICKED, SHAPE = "whole", "picked", "shape"
 
 #: The demand for rows. Row b are the places (i * B + b) * size + j on `axis`,
 #: for i below `outer` and j below `size`: mostly place b, and both are 1.
-Along = collections.namedtuple("Along", ["axis", "outer", "size"])
+RowDemand = collections.namedtuple("Along", ["axis", "outer", "size"])
 
 #: A size: a number times sizes that differ from run to run, each named by a
 #: tensor and one of its axes, in order.
@@ -23,7 +23,7 @@ Size = collections.namedtuple("Size", ["number", "symbols"])
 ONE, REST = Size(1, ()), Size(-1, ())
 
 
-class Unclear(Exception):
+class UnknownStatically(Exception):
   """What the graph says before it runs is not enough to tell."""
 
 
@@ -36,7 +36,7 @@ def constant(tensor):
     return _FOLDED[op.type](*[constant(source) for source in op.inputs])
   value = _tf.static_value(tensor)
   if value is None:
-    raise Unclear
+    raise UnknownStatically
   return np.asarray(value)
 
 
@@ -44,7 +44,7 @@ def entry(tensor, position):
   """One entry of a tensor, which may be constant where others are not."""
   if tensor.op.type == "ConcatOffset":
     if position == constant(tensor.op.inputs[0]):
-      raise Unclear
+      raise UnknownStatically
     return 0
   if tensor.op.type == "Pack" and not tensor.op.get_attr("axis"):
     return constant(tensor.op.inputs[position])
@@ -61,7 +61,7 @@ def dims_of(tensor):
     return [1 if i in axes else dim for i, dim in enumerate(dims)
             if keep or i not in axes]
   if tensor.shape.ndims is None:
-    raise Unclear
+    raise UnknownStatically
   return tensor.shape.as_list()
 
 
@@ -127,14 +127,14 @@ class Sizes:
             (size.symbols and self._source(output, axis)) or size
             for axis, size in enumerate(self._known[output.name])]
     if tensor.shape.ndims is None and not self._known[tensor.name]:
-      raise Unclear
+      raise UnknownStatically
     return self._known[tensor.name]
 
   def _named(self, tensor):
     """The sizes of `tensor` under its own name; none if its rank is unknown."""
     try:
       dims = dims_of(tensor)
-    except Unclear:
+    except UnknownStatically:
       return []
     return [Size(1, ((tensor.name, axis),)) if dim is None else Size(dim, ())
             for axis, dim in enumerate(dims)]
@@ -146,11 +146,11 @@ class Sizes:
       if op.type in _SHAPED:
         return self._wanted(op, op.inputs[_SHAPED[op.type]])[axis]
       demands = self._demands(
-          op, tensor.value_index, Along(axis, ONE, ONE), self) or []
+          op, tensor.value_index, RowDemand(axis, ONE, ONE), self) or []
       sizes = {self.of(source)[rows.axis]
                for source, rows in zip(op.inputs, demands)
-               if isinstance(rows, Along) and source.dtype != tf.resource}
-    except Unclear:
+               if isinstance(rows, RowDemand) and source.dtype != tf.resource}
+    except UnknownStatically:
       return None
     return sizes.pop() if len(sizes) == 1 else None
 
@@ -171,10 +171,10 @@ class Sizes:
       return self.of(op.inputs[tensor.value_index])
     count = tensor.shape.num_elements()
     if count is None or rank_of(tensor) > 1:
-      raise Unclear
+      raise UnknownStatically
     try:
       return [Size(int(n), ()) for n in np.ravel(constant(tensor))]
-    except Unclear:
+    except UnknownStatically:
       pass
     entries = []
     if op.type in _PICKING and depth < _DEPTH:
@@ -182,7 +182,7 @@ class Sizes:
       try:
         entries = pick(op, *[self.entries(source, depth + 1)
                              for source in op.inputs[:sources]])
-      except Unclear:
+      except UnknownStatically:
         pass
     return entries if len(entries) == count else [None] * count
 
@@ -210,7 +210,7 @@ def over(size, others):
 def _sliced(op, entries):
   """The entries that a strided slice of a vector takes."""
   if op.get_attr("ellipsis_mask") or op.get_attr("new_axis_mask"):
-    raise Unclear
+    raise UnknownStatically
   begin, end, stride = (int(constant(t)[0]) for t in op.inputs[1:])
   if op.get_attr("shrink_axis_mask"):
     return [entries[begin]]

@@ -14,15 +14,16 @@ from gradfeed.graph import provenance
 _SMALL = 1e-4
 
 
-def found(place, held, forward, freer, gradients, seed):
+def find_blocked_paths(place, held, forward, freer, gradients, seed):
   """What goes through ops that no gradient passes.
 
   Args:
-    place: `evaluation_points.Place`.
-    held: `held_constants.Held`.
-    forward: `forward_functions.Forward` with all of these ops held.
-    freer: list of `forward_functions.Forward`, in which those are let go that
-      are hidden, if there are any, and those that are meant, if there are any.
+    place: `evaluation_points.EvaluationPoint`.
+    held: `held_constants.HeldConstants`.
+    forward: `forward_functions.ForwardFunction` with all of these ops held.
+    freer: list of `forward_functions.ForwardFunction`, in which those are let
+      go that are hidden, if there are any, and those that are meant, if there
+      are any.
     gradients: list of arrays.
     seed: int.
 
@@ -34,7 +35,7 @@ def found(place, held, forward, freer, gradients, seed):
     return []
   ways = finite_differences.directions(
       directional_tests.broad(place.values), gradients,
-      [point.name for point in place.points], seed)[:3]
+      [component.name for component in place.points], seed)[:3]
   source = forward.differences(gradients)
   without = [source.slope(way, source.unseen) for way in ways]
   result = []
@@ -57,13 +58,16 @@ def _share(all_of_it, without):
 
 
 def _finding(held, operations, share):
-  ops = list(dict.fromkeys(held.told_by(op) for op in operations))
+  ops = list(dict.fromkeys(held.blocking_op(op) for op in operations))
   is_meant = operations is held.meant
   return Finding(
-      "blocked", WARNING if is_meant else BAD,
+      "blocked",
+      WARNING if is_meant else BAD,
       "The gradient leaves out what goes through {}: {} of how y "
-      "changes.".format(provenance.listed(ops), reports.percent(share)),
-      "The model says so." if is_meant else "No gradient passes {}.".format(
-          "it" if len(ops) == 1 else "them"),
+      "changes.".format(provenance.describe_ops(ops), reports.percent(share)),
+      "The model says so." if is_meant else
+      "No gradient passes {}.".format("it" if len(ops) == 1 else "them"),
       "" if is_meant else "Write it from ops of TensorFlow, or give it a "
-      "gradient (tf.custom_gradient).", provenance.names(ops), share=share)
+      "gradient (tf.custom_gradient).",
+      provenance.original_names(ops),
+      share=share)

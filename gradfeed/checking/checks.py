@@ -75,7 +75,7 @@ def check(y, x, x_t, session=None, feed_dict=None, gradient=None, order=1,
   session = session if session is not None else sessions.default_session()
   graph = sessions.graph_of(session)
   ys = _resolved(y, graph, "y")
-  place = evaluation_points.Place(graph, x, x_t, session, feed_dict)
+  place = evaluation_points.EvaluationPoint(graph, x, x_t, session, feed_dict)
   place.require_steady(ys)
   return _Examination(place, ys, gradient, order, seed).report()
 
@@ -85,7 +85,7 @@ class _Examination:
 
   def __init__(self, place, ys, gradient, order, seed):
     self._place = place
-    self._xs = [point.tensor for point in place.points]
+    self._xs = [component.tensor for component in place.points]
     self._is_own = gradient is None
     built, dxs = (gradients.value_and_gradient(ys, self._xs)
                   if self._is_own else (ys, _gradients(gradient, place)))
@@ -93,7 +93,7 @@ class _Examination:
     place.require_steady(dxs)
     self._order = order
     self._seed = seed
-    self._held = held_constants.Held(place, built)
+    self._held = held_constants.HeldConstants(place, built)
     self._found = []
     self._rows = []
     self._open = []
@@ -114,10 +114,10 @@ class _Examination:
         self._rows, self._open = compared.rows, compared.reasons
         self._found += compared.found
       if not self._open:
-        self._found += blocked_paths.found(
+        self._found += blocked_paths.find_blocked_paths(
             self._place, self._held, self._forward, self._freer,
             self._gradients, self._seed)
-      self._found += row_coupling.found(
+      self._found += row_coupling.find_coupling(
           self._place, self._ys, self._dxs, self._held, self._seed)
     return reports.Check(
         tensors.describe_all(self._asked), tensors.describe_all(
@@ -138,12 +138,12 @@ class _Examination:
     self._raw, results = _split(results, len(self._dxs))
     self._values, results = _split(results, len(self._ys))
     self._gradients = directional_tests.broad(self._raw)
-    for point, value, g in zip(
+    for component, value, g in zip(
         self._place.points, self._place.values, self._gradients):
       if np.shape(g) != np.shape(value):
         raise errors.ArgumentError(
             "The gradient by {} has the shape {}.".format(
-                point, tensors.format_shape(np.shape(g))),
+                component, tensors.format_shape(np.shape(g))),
             "Its x_t has the shape {}.".format(
                 tensors.format_shape(np.shape(value))),
             "Pass a gradient with the shape of x.")
@@ -155,8 +155,9 @@ class _Examination:
         forward.bind(own, self._values)
 
   def _held_forward(self, operations):
-    return forward_functions.Forward(self._place, self._ys, self._held.tensors(
-        self._held.randoms + operations))
+    return forward_functions.ForwardFunction(
+        self._place, self._ys,
+        self._held.tensors(self._held.randoms + operations))
 
   def _repeat(self):
     """Twice the same?"""
@@ -173,11 +174,11 @@ class _Examination:
     self._found.append(Finding(
         "repeatability", WARNING, "The same run twice gives other numbers.",
         "{} new ones at each run.".format(
-            provenance.listed(drawing, "draws", "draw"))
+            provenance.describe_ops(drawing, "draws", "draw"))
         if drawing else "Something between x and y has a state.",
         "Feed the numbers, or switch that off (keep_prob: 1.0, "
         "is_training: False)." if drawing else "Look for functions in Python.",
-        provenance.names(drawing)))
+        provenance.original_names(drawing)))
     if self._held.loose or not drawing:
       self._open.append("the same run twice gives other numbers")
 
@@ -199,23 +200,26 @@ class _Examination:
       precise = self._forward.gradients(self._place.values)
       lost = max([float(np.max(np.abs(g), initial=0.0)) for g in precise or ()]
                  or [0.0])
-      self._found.append(Finding(
-          "zero", WARNING, "Every element of the gradient is exactly 0.",
-          "{}{}".format(
-              "{} makes it so. ".format(provenance.told(op)) if op else "",
-              "In float64 it is up to {:.1e}: too small for {}.".format(
-                  lost, self._raw[0].dtype.name) if lost else
-              "y does not change there, or is saturated."),
-          "Differentiate what it reads (logits in the place of "
-          "probabilities)." if op is not None and op.type in _SATURATING else
-          "Take another x_t, or look whether y depends on x as it should.",
-          [provenance.name(op)] if op is not None else []))
+      self._found.append(
+          Finding(
+              "zero", WARNING, "Every element of the gradient is exactly 0.",
+              "{}{}".format(
+                  "{} makes it so. ".format(provenance.describe_op(op))
+                  if op else "",
+                  "In float64 it is up to {:.1e}: too small for {}.".format(
+                      lost, self._raw[0].dtype.name)
+                  if lost else "y does not change there, or is saturated."),
+              "Differentiate what it reads (logits in the place of "
+              "probabilities)."
+              if op is not None and op.type in _SATURATING else
+              "Take another x_t, or look whether y depends on x as it should.",
+              [provenance.original_name(op)] if op is not None else []))
 
 
 def _resolved(structure, graph, role):
   """The tensors of what a caller passes, flat."""
-  return [tensors.read_of(point) for leaf in nest.flatten(structure)
-          for point in tensors.resolve(leaf, graph, role).differentiable()]
+  return [tensors.read_of(component) for leaf in nest.flatten(structure)
+          for component in tensors.resolve(leaf, graph, role).differentiable()]
 
 
 def _gradients(gradient, place):

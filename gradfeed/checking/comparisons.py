@@ -36,11 +36,12 @@ class Comparison:
     """Compares nothing yet.
 
     Args:
-      place: `evaluation_points.Place`.
+      place: `evaluation_points.EvaluationPoint`.
       ys: list of `tf.Tensor`.
       dxs: list of `tf.Tensor`, the gradients.
-      held: `held_constants.Held`.
-      forward: `forward_functions.Forward`, bound to the run of the gradients.
+      held: `held_constants.HeldConstants`.
+      forward: `forward_functions.ForwardFunction`, bound to the run of the
+        gradients.
       gradients: list of float64 arrays, all finite.
       is_own: bool, whether gradfeed built them.
       seed: int.
@@ -52,7 +53,7 @@ class Comparison:
     self._is_own = is_own
     self._seed = seed
     self._base = directional_tests.broad(place.values)
-    self._names = [point.name for point in place.points]
+    self._names = [component.name for component in place.points]
 
   @property
   def is_wrong(self):
@@ -117,8 +118,9 @@ class Comparison:
           "blocked", WARNING, "The gradient and the differences are apart by "
           "{}.".format(reports.percent(reports.off(worst))),
           "{} in a loop or a function, where it cannot be told what is "
-          "meant.".format(provenance.listed(inside, "stops it", "stop it")),
-          "", provenance.names(inside))
+          "meant.".format(provenance.describe_ops(inside, "stops it",
+                                                  "stop it")), "",
+          provenance.original_names(inside))
     op = None
     if self._is_own:
       op = op_checks.wrong_op(self._place, self._held, order, self._seed)
@@ -127,12 +129,12 @@ class Comparison:
             "second derivative" if order > 1 else "gradient",
             reports.percent(reports.off(worst)),
             worst.direction.label),
-        "The gradient of {} is wrong.".format(provenance.told(op))
+        "The gradient of {} is wrong.".format(provenance.describe_op(op))
         if op is not None else "It says {:.6g}, the differences {:.6g}.".format(
             *reports.scaled(worst)),
         "Write this op from others, or correct the gradient that is registered "
         "for it." if op is not None else "",
-        [provenance.name(op)] if op is not None else [])
+        [provenance.original_name(op)] if op is not None else [])
 
   def _undecidable(self, trial, label):
     if trial.kink is None:
@@ -152,11 +154,11 @@ class Comparison:
         "to one side and {:.6g} to the other.".format(
             trial.direction.label, label, trial.kink.left / length,
             trial.kink.right / length),
-        " ".join("{} {}.".format(provenance.told(op), told)
+        " ".join("{} {}.".format(provenance.describe_op(op), told)
                  for op, told in kinks),
         "There is no derivative; TensorFlow gives {:.6g}. Take another x_t, "
         "or be content with that.".format(trial.gradient / length),
-        provenance.names(op for op, _ in kinks)))
+        provenance.original_names(op for op, _ in kinks)))
 
   def _compare(self, precise, verdict, values):
     """The gradient as it is, element by element, against float64.
@@ -169,8 +171,8 @@ class Comparison:
     apart, worst = _apart(self._gradients, precise, eps, floors)
     if apart is None:
       return
-    point, index = self._place.points[worst[0]], worst[1]
-    element = "'{}'[{}]".format(point.name, ", ".join(map(str, index)))
+    component, index = self._place.points[worst[0]], worst[1]
+    element = "'{}'[{}]".format(component.name, ", ".join(map(str, index)))
     told = "At {} it is {:.6g}, and {:.6g} in float64.".format(
         element, self._gradients[worst[0]][index], precise[worst[0]][index])
     if self._is_own or not self._is_systematic(precise, worst):
@@ -211,12 +213,14 @@ class Comparison:
   def second(self):
     """Second derivatives times directions against differences of gradients."""
     place, forward = self._place, self._forward
-    with cache.memo_of(place.graph).lock:
-      vs = [cache.once(place.graph, ("direction", point.name),
-                       lambda point=point: _direction(point))
-            for point in place.points]
+    with cache.cache_of(place.graph).lock:
+      vs = [
+          cache.cached(place.graph, ("direction", component.name),
+                       lambda component=component: _direction(component))
+          for component in place.points
+      ]
     hv = hessians.hvp(
-        self._ys, [point.tensor for point in place.points], vs)
+        self._ys, [component.tensor for component in place.points], vs)
     for k in range(_SECONDS):
       along = finite_differences.directions(
           self._base, self._gradients, self._names, self._seed + k)[k].arrays
@@ -247,9 +251,9 @@ class Comparison:
         return
 
 
-def _direction(point):
-  with _tf.building(point.graph):
-    return tf.placeholder(point.dtype, point.shape, name="direction")
+def _direction(component):
+  with _tf.building(component.graph):
+    return tf.placeholder(component.dtype, component.shape, name="direction")
 
 
 def _apart(gradients, precise, eps, floors):

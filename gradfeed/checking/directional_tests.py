@@ -21,7 +21,7 @@ _USEFUL = 0.02
 #: they may be apart; the size of what the gradient adds up there, 0 where that
 #: is lost in the rounding of y; why it is undecidable: a kink, or the error of
 #: the difference.
-Trial = collections.namedtuple("Trial", [
+DirectionalTest = collections.namedtuple("Trial", [
     "direction", "gradient", "difference", "tolerance", "size", "verdict",
     "kink", "error"])
 
@@ -99,7 +99,7 @@ def run(source, gradients, directions, eps):
     eps: float, the rounding that the gradients were computed with.
 
   Returns:
-    list of `Trial`.
+    list of `DirectionalTest`.
   """
   usual = [finite_differences.size(gradients, direction.arrays)
            for direction in directions if direction.length is None]
@@ -117,7 +117,7 @@ def run(source, gradients, directions, eps):
 
 
 def judge(direction, expected, slope, size, allowed, source):
-  """The `Trial` for one slope."""
+  """The `DirectionalTest` for one slope."""
   tolerance = allowed + _SAFETY * slope.error
   jump = abs(slope.right - slope.left)
   has_kink = slope.has_kink and jump > allowed and slope.error < 0.1 * jump
@@ -128,21 +128,22 @@ def judge(direction, expected, slope, size, allowed, source):
   elif not abs(slope.value - expected) <= tolerance:
     verdict = WRONG
   is_seen = max(size, abs(slope.value)) > source.unseen
-  return Trial(direction, expected, slope.value, tolerance,
-               size if is_seen else 0.0, verdict,
-               slope if has_kink else None, slope.error)
+  return DirectionalTest(direction, expected, slope.value, tolerance,
+                         size if is_seen else 0.0, verdict,
+                         slope if has_kink else None, slope.error)
 
 
 def eased(found, gradients, others):
   """The trials, where what the gradient is depends on how x is rounded.
 
   Args:
-    found: list of `Trial`.
+    found: list of `DirectionalTest`.
     gradients: list of arrays.
     others: list of the gradients at points within the rounding of x.
 
   Returns:
-    list of `Trial`, undecidable instead of wrong where that explains it.
+    list of `DirectionalTest`, undecidable instead of wrong where that explains
+    it.
   """
   result = []
   for trial in found:

@@ -22,12 +22,12 @@ from gradfeed.graph import traversal
 _TAKING = re.compile("Dequeue|Read|Take|Unstage|GetNext")
 
 
-class Place:
+class EvaluationPoint:
   """Where tensors are sampled: the session, the values, all that is fed.
 
   Attributes:
     graph: `tf.Graph`.
-    points: list of `tensors.Point`, what is differentiated by.
+    points: list of `tensors.Dense`, what is differentiated by.
     values: list of arrays, one for each point, of exactly its dtype.
     cut: set of the names of all that gets a value.
     fed: list of (leaf, value), the other feeds.
@@ -56,22 +56,25 @@ class Place:
     given = nest.flatten_as(x, x_t, "x_t")
     for leaf, value in zip(leaves, given):
       self._take(leaf, value)
-    self.cut = {point.name for point in self.points} | {
-        point.name for leaf, _ in self.fed for point in leaf.points()}
+    self.cut = {component.name for component in self.points} | {
+        component.name
+        for leaf, _ in self.fed
+        for component in leaf.components()
+    }
 
   def _take(self, leaf, value):
     try:
-      arrays = [feeds.Slot(point).fit(part) for point, part in zip(
-          leaf.points(), feeds.split(leaf, value))]
+      arrays = [feeds.Slot(component).fit(part) for component, part in zip(
+          leaf.components(), feeds.split(leaf, value))]
     except feeds.Unfit as unfit:
       raise feeds.feed_error([feeds.Problem(leaf, str(unfit))]) from None
-    moved = {point.name for point in leaf.differentiable()}
-    for point, array in zip(leaf.points(), arrays):
-      if point.name in moved:
-        self.points.append(point)
+    moved = {component.name for component in leaf.differentiable()}
+    for component, array in zip(leaf.components(), arrays):
+      if component.name in moved:
+        self.points.append(component)
         self.values.append(array)
       else:  # The indices of a sparse tensor.
-        self.fed.append((point, array))
+        self.fed.append((component, array))
 
   def require_steady(self, targets):
     """Refuses targets that an evaluation would take something away for.
@@ -82,7 +85,7 @@ class Place:
     Raises:
       MissingFeedError: names what to feed.
     """
-    waiting = effects.waiting(traversal.ancestors(targets, self.cut))
+    waiting = effects.waiting_ops(traversal.ancestors(targets, self.cut))
     if waiting:
       waiting = [op for op in waiting if _TAKING.search(op.type)] or waiting
       taken = [t for op in waiting for t in op.outputs]
@@ -107,11 +110,11 @@ class Place:
     Returns:
       list of arrays.
     """
-    leaves = self.points + [tensors.Point(t) for t, _ in held] + [
+    leaves = self.points + [tensors.Dense(t) for t, _ in held] + [
         leaf for leaf, _ in self.fed]
     key = ("samples", strict, tuple(t.name for t in targets),
            tuple((leaf.name, type(leaf).__name__) for leaf in leaves))
-    evaluation, places = cache.once(
+    evaluation, places = cache.cached(
         self.graph, key, lambda: self._evaluation(leaves, targets, strict))
     evaluation.require_all_fed()
     arrays = (list(self.values if values is None else values) +
@@ -121,16 +124,18 @@ class Place:
         self.session, evaluation.fit([arrays[i] for i in places]))
 
   def _evaluation(self, leaves, targets, strict):
-    """(an `executables.Evaluation`, the places of the leaves that it has)."""
+    """(an `executables.Executable`, the places of the leaves that it has)."""
     places = list(range(len(leaves)))
     if not strict:
-      names = [{name for point in leaf.points() for name in [point.name] +
-                cache.twins_of(self.graph, point.name)} for leaf in leaves]
+      names = [{
+          name for component in leaf.components() for name in [component.name] +
+          cache.clones_of(self.graph, component.name)
+      } for leaf in leaves]
       found = traversal.ancestors(targets, set().union(*names))
       read = {t.name for op in found.values() for t in op.inputs}
       read.update(t.name for t in targets)
       read.update(t.name for t in effects.placeholders(found))
       places = [i for i in places if names[i] & read]
-    return executables.Evaluation(
+    return executables.Executable(
         self.graph, [leaves[i] for i in places],
         [fetchables.resolve(t, self.graph) for t in targets]), places

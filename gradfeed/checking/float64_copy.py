@@ -23,7 +23,7 @@ from gradfeed.rewriting import subgraphs
 _MOST_KNOWN = 64
 
 
-class Double:
+class Float64Copy:
   """`ys` at any values of `xs`, in float64.
 
   Attributes:
@@ -39,17 +39,17 @@ class Double:
     Args:
       graph: `tf.Graph`.
       ys: list of `tf.Tensor`.
-      xs: list of `tensors.Point`.
+      xs: list of `tensors.Dense`.
       held: set of names of tensors whose values are inputs too.
 
     Raises:
       UnsupportedGraphError: something cannot be copied so.
     """
     named = {name: i for i, x in enumerate(xs)
-             for name in [x.name] + cache.twins_of(graph, x.name)}
+             for name in [x.name] + cache.clones_of(graph, x.name)}
     found, part = _part(ys, set(named), held)
     external = _external(found, part, ys)
-    self.sources = [tensors.read_of(tensors.Point(t))
+    self.sources = [tensors.read_of(tensors.Dense(t))
                     for name, t in sorted(external.items())
                     if name not in named]
     with tf.Graph().as_default() as own:
@@ -59,10 +59,10 @@ class Double:
       self._sources = []
       for name, tensor in sorted(external.items()):
         if name not in named:
-          placed[name] = _stand_in(tensors.Point(tensor))
+          placed[name] = _stand_in(tensors.Dense(tensor))
           self._sources.append(placed[name])
-      made = cloning.nodes_of(graph, part, found, placed)
-      wide = float64.Widening(graph, made, found)
+      made = cloning.subgraph_of(graph, part, found, placed)
+      wide = float64.Float64Nodes(graph, made, found)
       self.eps = wide.eps
       new = _place(graph, wide, made.external)
       self._ys = [placed[y.name] if y.name in placed else
@@ -153,15 +153,16 @@ def _differentiated(ys, xs, weights):
     return None
 
 
-def _stand_in(point):
-  return tf.placeholder(float64.wide(point.dtype), point.shape)
+def _stand_in(component):
+  return tf.placeholder(float64.wide(component.dtype), component.shape)
 
 
 def _part(ys, xs, held):
   """(dict of the ops above `ys`, names of those that have to be copied)."""
   cut = xs | held
   found = traversal.ancestors(ys, cut)
-  part, inside = subgraphs.part_to_copy(found, xs), control_flow.apart(found)
+  part, inside = subgraphs.dependent_ops(
+      found, xs), control_flow.ops_without_a_value(found)
   while True:
     more = set()
     for name in part:
@@ -172,7 +173,7 @@ def _part(ys, xs, held):
                   if before.name in inside)
     if more <= part:
       return found, part
-    part = subgraphs.together(found, part | more)
+    part = subgraphs.with_shared_state(found, part | more)
 
 
 def _has_value(tensor):

@@ -10,7 +10,7 @@ from gradfeed.graph import cache
 from gradfeed.rewriting import float64
 
 
-class Forward:
+class ForwardFunction:
   """y at any x, in float64 where there is such a copy, else in the session.
 
   Attributes:
@@ -24,7 +24,7 @@ class Forward:
     """Prepares; the copy is made once.
 
     Args:
-      place: `evaluation_points.Place`.
+      place: `evaluation_points.EvaluationPoint`.
       ys: list of `tf.Tensor`.
       held: list of `tf.Tensor` that keep their values.
       remember: bool, whether the copy is kept with the graph.
@@ -39,19 +39,19 @@ class Forward:
 
   def _copy(self, remember):
     names = {t.name for t in self._held} | (
-        self._place.cut - {point.name for point in self._place.points})
+        self._place.cut - {component.name for component in self._place.points})
     key = ("double", tuple(y.name for y in self._ys),
-           tuple(point.name for point in self._place.points),
+           tuple(component.name for component in self._place.points),
            tuple(sorted(names)))
 
     def build():
       try:
-        return float64_copy.Double(
+        return float64_copy.Float64Copy(
             self._place.graph, self._ys, self._place.points, names), None
       except errors.GradfeedError as error:
         return None, error.why
 
-    return cache.once(self._place.graph, key, build) if remember else build()
+    return cache.cached(self._place.graph, key, build) if remember else build()
 
   def _set_native_eps(self):
     if self._double is not None:

@@ -23,7 +23,7 @@ _OF_SHAPES = frozenset(["OnesLike", "Rank", "Shape", "ShapeN", "Size",
 _MEANT = frozenset(["Exit", "RefExit", "StopGradient"])
 
 
-class Held:
+class HeldConstants:
   """What is constant for the derivative of `ys` by the points of a place.
 
   Attributes:
@@ -32,23 +32,23 @@ class Held:
     meant: list of ops that the model stops the gradient with.
     hidden: list of ops that depend on x and that no gradient passes.
     loose_stops: list of ops as `meant`, in loops and functions.
-    trace: the `gradient_flow.Trace`.
+    trace: the `gradient_flow.GradientTrace`.
     eps: float, the rounding of the least precise number between x and y.
   """
 
   def __init__(self, place, ys):
     self._ys = ys
-    self._names = {point.name for point in place.points}
-    self.trace = gradient_flow.Trace(ys,
-                                     [point.tensor for point in place.points])
+    self._names = {component.name for component in place.points}
+    self.trace = gradient_flow.GradientTrace(
+        ys, [component.tensor for component in place.points])
     self._found = found = traversal.ancestors(ys, place.cut)
-    self._inside = control_flow.apart(found)
+    self._inside = control_flow.ops_without_a_value(found)
     self._valued = traversal.descendants(
         {name: op for name, op in found.items() if op.type not in _OF_SHAPES},
         self._names, control=False)
     drawing = list(
         collections.OrderedDict.fromkeys(
-            op for op, kind in effects.types_run(found)
+            op for op, kind in effects.op_types_of_run(found)
             if op_types.RANDOM.search(kind)))
     self.randoms = [op for op in drawing if self._can_hold(op) and
                     not self._is_differentiated(op)]
@@ -61,7 +61,7 @@ class Held:
                    self._can_hold(op)]
     self.loose_stops = [op for op in blocked if op.type in _MEANT and
                         op not in self.meant] + [
-        op for op, kind in effects.types_run(
+        op for op, kind in effects.op_types_of_run(
             {name: found[name] for name in self._valued})
         if kind == "StopGradient" and op.type != kind]
     self.eps = self._least_precise(place)
@@ -73,7 +73,7 @@ class Held:
     return op.name in self._valued and op.name in self.trace.path
 
   def _least_precise(self, place):
-    found = [float64.eps(point.dtype) for point in place.points]
+    found = [float64.eps(component.dtype) for component in place.points]
     found += [float64.eps(t.dtype) for t in self._ys]
     found += [float64.eps(t.dtype) for op in self.trace.path.values()
               if not op.type.startswith("TensorArray") for t in op.outputs]
@@ -101,7 +101,7 @@ class Held:
     return {name: op for name, op in self._found.items()
             if name in self._valued}
 
-  def told_by(self, op):
+  def blocking_op(self, op):
     """The op that cuts the path, where `op` only reads what is left of it."""
     seen = set()
     while op.name not in seen and not any(

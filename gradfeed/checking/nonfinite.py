@@ -40,14 +40,14 @@ _OF_SELECT = ("tf.where takes the other branch there, but the gradient of this "
               "tf.where(c, f(tf.where(c, x, 1.0)), ...).")
 
 
-class Passes:
+class ForwardAndBackwardValues:
   """The values of all that is computed forth and back, at one point."""
 
   def __init__(self, place, ys, dxs, held=()):
     """Evaluates.
 
     Args:
-      place: `evaluation_points.Place`.
+      place: `evaluation_points.EvaluationPoint`.
       ys: list of `tf.Tensor`.
       dxs: list of `tf.Tensor`, the gradients.
       held: list of (tensor, array): placeholders that the gradients need.
@@ -55,7 +55,7 @@ class Passes:
     self._graph = place.graph
     self._found = traversal.ancestors(list(ys) + list(dxs), place.cut)
     self._forth = set(traversal.ancestors(ys, place.cut))
-    inside = control_flow.apart(self._found)
+    inside = control_flow.ops_without_a_value(self._found)
     wanted = [t for name, op in self._found.items() for t in op.outputs
               if name not in inside and _tf.is_number(t.dtype) and
               not _tf.is_reference(t)]
@@ -120,13 +120,13 @@ class Passes:
     return any(self._found[name].type in _SELECTING for name in below)
 
 
-def _tensor_of(point):
-  if point.is_handle:
+def _tensor_of(component):
+  if component.is_handle:
     try:
-      return tensors.read_of(point)
+      return tensors.read_of(component)
     except errors.ArgumentError:
       return None
-  return point.tensor
+  return component.tensor
 
 
 def _at(index):
@@ -141,11 +141,11 @@ def finding(place, ys, dxs, gradients, held=()):
   """What is found of a gradient, or a y, that is not finite.
 
   Args:
-    place: `evaluation_points.Place`.
+    place: `evaluation_points.EvaluationPoint`.
     ys: list of `tf.Tensor`.
     dxs: list of `tf.Tensor`.
     gradients: list of arrays, the values of `dxs`.
-    held: as in `Passes`.
+    held: as in `ForwardAndBackwardValues`.
 
   Returns:
     `findings.Finding`.
@@ -160,7 +160,7 @@ def finding(place, ys, dxs, gradients, held=()):
         ", in row{} {} of x_t".format(
             "s" if len(rows) > 1 else "", _listed(rows)) if rows else "")
   try:
-    passes = Passes(place, ys, dxs, held)
+    passes = ForwardAndBackwardValues(place, ys, dxs, held)
   except (tf.errors.OpError, errors.GradfeedError):
     passes = None
   found = passes and passes.origin(is_finite)
@@ -173,20 +173,20 @@ def finding(place, ys, dxs, gradients, held=()):
   if not read and op is not shows:
     read = passes.inputs_at(shows, array)
   why = "The first op to blame is {}{}{}.".format(
-      provenance.told(op), "" if op is shows else " (its gradient)",
+      provenance.describe_op(op), "" if op is shows else " (its gradient)",
       ": " + read if read else "")
   fix = _CURES.get(op.type, "Keep what it reads away from there.")
   if bad and passes.is_hidden(op):
     fix = _OF_SELECT
   return findings.Finding("nonfinite", findings.BAD, what, why, fix,
-                          [provenance.name(op)], rows=rows)
+                          [provenance.original_name(op)], rows=rows)
 
 
 def _rows(place, gradients):
   """The rows of x_t at whose gradient something is not finite."""
   rows = set()
-  for point, g in zip(place.points, gradients):
-    if point.shape.ndims and point.shape.as_list()[0] is None:
+  for component, g in zip(place.points, gradients):
+    if component.shape.ndims and component.shape.as_list()[0] is None:
       rows.update(int(row) for row in np.argwhere(~np.isfinite(g))[:, 0])
   return sorted(rows)
 
@@ -198,7 +198,7 @@ def _listed(rows):
 def vanished(place, ys, dxs):
   """The op of the model that makes the gradient zero, or None."""
   try:
-    found = Passes(place, ys, dxs).origin(
+    found = ForwardAndBackwardValues(place, ys, dxs).origin(
         lambda array: bool(np.any(array)) or not np.size(array), any)
   except (tf.errors.OpError, errors.GradfeedError):
     return None

@@ -32,8 +32,8 @@ def wrong_op(place, held, order, seed):
   """The op nearest to y whose own derivative is wrong, or None.
 
   Args:
-    place: `evaluation_points.Place`.
-    held: `held_constants.Held`.
+    place: `evaluation_points.EvaluationPoint`.
+    held: `held_constants.HeldConstants`.
     order: int, 1 or 2.
     seed: int.
   """
@@ -70,10 +70,10 @@ def _is_wrong(place, op, values, order, seed):
   others = {t.name: t for t in op.inputs if not _tf.is_number(t.dtype)}
   if not ys or not moved:
     return False
-  alone = evaluation_points.Place(
+  alone = evaluation_points.EvaluationPoint(
       place.graph, moved, [values[t.name] for t in moved], place.session,
       {t: values[name] for name, t in others.items()})
-  forward = forward_functions.Forward(alone, ys, [], remember=False)
+  forward = forward_functions.ForwardFunction(alone, ys, [], remember=False)
   given = [values[y.name] for y in ys]
   forward.bind([values[t.name] for t in forward.sources], given)
   generator = np.random.RandomState(seed)

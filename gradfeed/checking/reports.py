@@ -3,10 +3,10 @@
 from gradfeed.checking import directional_tests
 from gradfeed.checking import finite_differences
 from gradfeed.findings import BAD
-from gradfeed.findings import Page
+from gradfeed.findings import FindingsReport
 
 
-class Check(Page):
+class Check(FindingsReport):
   """What `check` returns: prints as a page, and holds the numbers.
 
   Attributes:

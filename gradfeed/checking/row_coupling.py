@@ -11,16 +11,16 @@ from gradfeed.graph import provenance
 from gradfeed.graph import tensors
 
 
-def found(place, ys, dxs, held, seed):
+def find_coupling(place, ys, dxs, held, seed):
   """What is found of the rows of a batch.
 
   The first row is evaluated alone, twice over, and beside another row.
 
   Args:
-    place: `evaluation_points.Place`.
+    place: `evaluation_points.EvaluationPoint`.
     ys: list of `tf.Tensor`.
     dxs: list of `tf.Tensor`, the gradients.
-    held: `held_constants.Held`.
+    held: `held_constants.HeldConstants`.
     seed: int, for the other row.
 
   Returns:
@@ -53,16 +53,16 @@ def found(place, ys, dxs, held, seed):
       [y.name for y in ys], rows=count)]
 
 
-def _is_batch(point, value):
+def _is_batch(component, value):
   """Whether the first axis is one of any length, over what may be examples."""
-  return point.shape.ndims and point.shape.as_list()[0] is None and (
+  return component.shape.ndims and component.shape.as_list()[0] is None and (
       np.ndim(value) > 0)
 
 
 def _count(place):
   """How many rows x_t has; 0 where it is no batch."""
-  counts = {len(value) for point, value in zip(place.points, place.values)
-            if _is_batch(point, value)}
+  counts = {len(value) for component, value in zip(place.points, place.values)
+            if _is_batch(component, value)}
   if place.has_sparse:
     return 0
   return counts.pop() if len(counts) == 1 else 0
@@ -71,9 +71,9 @@ def _count(place):
 def _row(place, dxs, count, rows, seed):
   """The gradient of the first of `rows`, each the first of x_t or a number."""
 
-  def batch(point, value, may_move):
-    if not isinstance(point, tensors.Point) or not _is_batch(point, value) or (
-        len(value) != count):
+  def batch(component, value, may_move):
+    if not isinstance(component, tensors.Dense) or not _is_batch(
+        component, value) or (len(value) != count):
       return value
     made = []
     for row in rows:
@@ -85,14 +85,14 @@ def _row(place, dxs, count, rows, seed):
         made[-1] = moved.astype(made[-1].dtype)
     return np.stack(made)
 
-  values = [batch(point, value, True)
-            for point, value in zip(place.points, place.values)]
+  values = [batch(component, value, True)
+            for component, value in zip(place.points, place.values)]
   fed = [batch(leaf, value if not isinstance(value, list) else
                np.asarray(value), False) for leaf, value in place.fed]
   results = place.sample(dxs, values, fed=fed)
-  return [g[0] for point, value, g in zip(
+  return [g[0] for component, value, g in zip(
       place.points, place.values, directional_tests.broad(results))
-          if _is_batch(point, value)]
+          if _is_batch(component, value)]
 
 
 def _is_close(one, other, allowed):
@@ -104,21 +104,21 @@ def _is_close(one, other, allowed):
 def _coupled(place, ys, held):
   op = None
   for y in _with_rows(ys, held):
-    for point, value in zip(place.points, place.values):
-      if _is_batch(point, value) and op is None:
+    for component, value in zip(place.points, place.values):
+      if _is_batch(component, value) and op is None:
         try:
           how, suspect = row_dependence.coupling(
-              [y], point.tensor, held.dependent())
+              [y], component.tensor, held.dependent())
         except (ValueError, IndexError, KeyError):
           continue
         op = suspect if how == "coupled" else None
   return findings.Finding(
       "coupled", findings.WARNING, "The gradient of a row depends on other "
       "rows of x_t.", "" if op is None else "{} reads all rows for one.".format(
-          provenance.told(op)),
+          provenance.describe_op(op)),
       "Evaluate the model as it runs outside of training "
       "(is_training=False), or one row at a time.",
-      [provenance.name(op)] if op is not None else [])
+      [provenance.original_name(op)] if op is not None else [])
 
 
 def _with_rows(ys, held):

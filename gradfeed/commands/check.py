@@ -64,7 +64,7 @@ def value_at(x, points):
   """The value of `x` in a file: all of it, or its first row.
 
   Args:
-    x: `tensors.Point`.
+    x: `tensors.Dense`.
     points: array.
 
   Returns:

@@ -21,7 +21,7 @@ class Request:
     x: the structure that was passed.
     ys: list of the leaves of y.
     xs: list of the leaves of x.
-    stops: list of `tensors.Point` to hold constant.
+    stops: list of `tensors.Dense` to hold constant.
   """
 
   def __init__(self, y, x, stop_gradients=None, roles=("y", "x")):
@@ -30,19 +30,21 @@ class Request:
     self.ys = _leaves(y, self.graph, roles[0])
     self.xs = _leaves(x, self.graph, roles[1])
     self.stops = [
-        point for leaf in _leaves(
+        component for leaf in _leaves(
             stop_gradients, self.graph, "stop_gradients")
-        for point in leaf.differentiable()
+        for component in leaf.differentiable()
     ] if stop_gradients is not None else []
 
   def product(self, cotangents, settings=None):
-    """The `vjps.Product` of `cotangents`, one for each of `ys`."""
-    return vjps.Product(self.graph, self.ys, self.xs, cotangents, self.stops,
-                        settings or {})
+    """The `vjps.VJP` of `cotangents`, one for each of `ys`."""
+    return vjps.VJP(self.graph, self.ys, self.xs, cotangents, self.stops,
+                    settings or {})
 
-  def points(self):
-    """list of the parts of each x, as `tensors.Point`."""
-    return [point for leaf in self.xs for point in leaf.differentiable()]
+  def components(self):
+    """list of the parts of each x, as `tensors.Dense`."""
+    return [
+        component for leaf in self.xs for component in leaf.differentiable()
+    ]
 
   def by_leaf(self, parts):
     """[(leaf, its parts)] of what there is one of for each part of each x."""
@@ -110,8 +112,9 @@ def _tangents(value, x, graph):
     value = getattr(value, "values", value)  # Of a SparseTensor or its value.
   elif isinstance(x, tensors.Partitioned):
     return [
-        cotangent_types.Cotangent(part, point, graph, cotangent_types.TANGENT)
-        for part, point in zip(_split(value, x, graph), x.parts)
+        cotangent_types.Cotangent(part, component, graph,
+                                  cotangent_types.TANGENT)
+        for part, component in zip(_split(value, x, graph), x.parts)
     ]
   return [cotangent_types.Cotangent(
       value, x.differentiable()[0], graph, cotangent_types.TANGENT)]
@@ -121,16 +124,16 @@ def _split(value, x, graph):
   if _tf.is_partitioned(value):
     return list(value)
   if isinstance(value, (tf.Tensor, str)) or _tf.is_variable(value):
-    point = tensors.resolve(value, graph, "v")
-    if not point.shape.is_compatible_with(x.shape):
-      raise cotangent_types.unfit(cotangent_types.TANGENT, point.dtype,
-                                  point.shape, x)
+    component = tensors.resolve(value, graph, "v")
+    if not component.shape.is_compatible_with(x.shape):
+      raise cotangent_types.unfit(cotangent_types.TANGENT, component.dtype,
+                                  component.shape, x)
 
     def build():
       with _tf.building(graph):
-        return tf.split(tensors.read_of(point), x.sizes, x.axis)
+        return tf.split(tensors.read_of(component), x.sizes, x.axis)
 
-    return cache.once(graph, ("split", point.name, x.name), build)
+    return cache.cached(graph, ("split", component.name, x.name), build)
   return x.split(cotangent_types.as_array(value, x, cotangent_types.TANGENT))
 
 

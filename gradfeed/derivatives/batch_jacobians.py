@@ -66,7 +66,7 @@ def batch_jacobian(y, x, coupled=False, stop_gradients=None,
 
 
 def check_rows(role, leaf):
-  if leaf.shape.ndims == 0 or not isinstance(leaf, tensors.Point):
+  if leaf.shape.ndims == 0 or not isinstance(leaf, tensors.Dense):
     raise errors.ArgumentError(
         "{} = {} has no rows.".format(role, tensors.describe(leaf)),
         "The first axis of a batch counts its examples.",
@@ -88,7 +88,7 @@ def _check_rows(y, x):
 
 def _blocks(ask, y, unconnected, coupled, chunk):
   """[d y[b] / d x[b] for each leaf of x] for one leaf of y."""
-  linear = pullbacks.Transposed(
+  linear = pullbacks.Pullback(
       ask.graph, [y], ask.xs, ask.stops, unconnected == "error")
   probed = {} if coupled else _doubts(linear)
   if coupled:
@@ -186,7 +186,7 @@ def _as_blocks(y, x, stacked, coupled, check):
       blocks.set_shape(shape)
       return blocks
 
-  return cache.once(
+  return cache.cached(
       y.graph, ("blocks", y.name, x.name, stacked.name, bool(check)), build)
 
 
@@ -197,4 +197,4 @@ def _zero_blocks(y, x):
           tf.shape(tensors.read_of(y)),
           tf.shape(tensors.read_of(x))[1:]], 0), x.dtype)
 
-  return cache.once(y.graph, ("zero blocks", y.name, x.name), build)
+  return cache.cached(y.graph, ("zero blocks", y.name, x.name), build)

@@ -112,4 +112,4 @@ class Seed:
       return tf.placeholder_with_default(
           tf.ones_like(y), y.shape, name="seed")
 
-    return cache.once(y.graph, ("seed", y.name), build)
+    return cache.cached(y.graph, ("seed", y.name), build)

@@ -20,7 +20,7 @@ def check(linear, x, op):
   if op is None:
     return []
   y, = linear.ys
-  place = [point.name for point in linear.xs].index(x.name)
+  place = [component.name for component in linear.xs].index(x.name)
   stack = linear.stacked(
       ("probe",), lambda: 1 + _digits(y), lambda scratch: _probes(scratch, y))[
           place]
@@ -39,7 +39,7 @@ def check(linear, x, op):
       # What is not a number is no proof of anything.
       return [tf.Assert(tf.logical_not(tf.reduce_any(apart > allowed)), [told])]
 
-  return cache.once(y.graph, ("check", linear.key, x.name), build)
+  return cache.cached(y.graph, ("check", linear.key, x.name), build)
 
 
 def _probes(scratch, y):

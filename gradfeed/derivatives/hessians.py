@@ -58,7 +58,7 @@ def hessian(y, x, stop_gradients=None, chunk=None):
           "Use `hvp`, or make x from two real tensors with tf.complex and "
           "differentiate by these.")
   first = ask.product([None] * len(ask.ys))
-  built = first.functional(strict=True, order=2).build(strict=False)
+  built = first.on_functional_copy(strict=True, order=2).build(strict=False)
   return nest.pack(x, [
       nest.pack(x, _row(ask, first, built, gradient, chunk))
       for gradient in _gradients(ask, built)])
@@ -66,8 +66,8 @@ def hessian(y, x, stop_gradients=None, chunk=None):
 
 def _row(ask, first, built, gradient, chunk):
   """The blocks of one gradient, by each leaf of x."""
-  linear = pullbacks.Transposed(
-      ask.graph, [tensors.Point(gradient)], ask.xs, ask.stops, False)
+  linear = pullbacks.Pullback(
+      ask.graph, [tensors.Dense(gradient)], ask.xs, ask.stops, False)
   linear.refuse_hidden()
   passes = linear.passes_of(built)
   return jacobians.rows(ask, linear, "zero", chunk,
@@ -116,11 +116,11 @@ def hvp(y, x, v, stop_gradients=None):
   ask = arguments.Request(y, x, stop_gradients)
   tangents = arguments.tangents(v, x, ask.xs, ask.graph)
   first = ask.product([None] * len(ask.ys))
-  built = first.functional(strict=True, order=2).build(strict=False)
+  built = first.on_functional_copy(strict=True, order=2).build(strict=False)
   gradients = [pullbacks.dense(ask.graph, *pair) for pair in zip(
-      built.gradients, ask.points())]
-  second = vjps.Product(
-      ask.graph, [tensors.Point(gradient) for gradient in gradients], ask.xs,
+      built.gradients, ask.components())]
+  second = vjps.VJP(
+      ask.graph, [tensors.Dense(gradient) for gradient in gradients], ask.xs,
       tangents, ask.stops, {})
   twice = second.build(strict=False)
   second.refuse_hidden(twice)

@@ -53,7 +53,7 @@ def jacobian(y, x, stop_gradients=None, unconnected="error", chunk=None):
   arguments.check_chunk(chunk)
   ask = arguments.Request(y, x, stop_gradients)
   refuse_real_parts(ask)
-  linears = [pullbacks.Transposed(
+  linears = [pullbacks.Pullback(
       ask.graph, [leaf], ask.xs, ask.stops, unconnected == "error")
              for leaf in ask.ys]
   return nest.pack(y, [nest.pack(x, rows(
@@ -79,7 +79,7 @@ def rows(ask, linear, unconnected, chunk, remember):
 
   Args:
     ask: `arguments.Request` with the leaves of x.
-    linear: `pullbacks.Transposed` of that y.
+    linear: `pullbacks.Pullback` of that y.
     unconnected: as in `gradient`.
     chunk: as in `jacobian`.
     remember: function that takes the list of results, one for each part of x.
@@ -137,27 +137,27 @@ def jvp(y, x, v, stop_gradients=None, unconnected="error"):
   arguments.check_unconnected(unconnected)
   ask = arguments.Request(y, x, stop_gradients)
   tangents = arguments.tangents(v, x, ask.xs, ask.graph)
-  linear = pullbacks.Transposed(
+  linear = pullbacks.Pullback(
       ask.graph, ask.ys, ask.xs, ask.stops, unconnected == "error")
   pushed = _pushed(linear, tangents)
   if pushed is None:
     pushed = [_contracted(ask, leaf, tangents) for leaf in ask.ys]
-  pushed = [_moved(ask.graph, point, result, unconnected)
-            for point, result in zip(linear.ys, pushed)]
+  pushed = [_moved(ask.graph, component, result, unconnected)
+            for component, result in zip(linear.ys, pushed)]
   linear.remember_moved(pushed)
   return nest.pack(y, pushed)
 
 
 def _pushed(linear, tangents):
   """J v for each y, None where it is zero; None where there is no such way."""
-  kept = [(tensors.Point(result), tangent)
+  kept = [(tensors.Dense(result), tangent)
           for result, tangent in zip(linear.results, tangents)
           if result is not None]
   if not kept:
     return [None] * len(linear.ys)
-  backward = vjps.Product(
-      linear.graph, [point for point, _ in kept],
-      [tensors.Point(seed) for seed in linear.seeds],
+  backward = vjps.VJP(
+      linear.graph, [component for component, _ in kept],
+      [tensors.Dense(seed) for seed in linear.seeds],
       [tangent for _, tangent in kept], [], {})
   if backward.hides_something():
     return None
@@ -171,7 +171,7 @@ def _pushed(linear, tangents):
 
 def _contracted(ask, y, tangents):
   """J v from J, for one leaf of y."""
-  linear = pullbacks.Transposed(ask.graph, [y], ask.xs, ask.stops, False)
+  linear = pullbacks.Pullback(ask.graph, [y], ask.xs, ask.stops, False)
   y, = linear.ys
   parts = [linear.stacked(
       ("jacobian",), lambda: size_of(y), lambda scratch: _units(scratch, y))]
@@ -194,7 +194,7 @@ def _contracted(ask, y, tangents):
       return tf.reshape(tf.complex(*summed) if y.dtype.is_complex else
                         summed[0], tf.shape(tensors.read_of(y)))
 
-  return cache.once(ask.graph, ("contracted", linear.key, tuple(
+  return cache.cached(ask.graph, ("contracted", linear.key, tuple(
       tangent.key for tangent in tangents)), build)
 
 
@@ -220,7 +220,7 @@ def _units(scratch, y, unit=1):
     read = tensors.read_of(y)
     with _tf.building(y.graph):
       size, shape = tf.size(read), tf.shape(read)
-    size, shape = scratch.holder(size), scratch.holder(shape)
+    size, shape = scratch.placeholder_for(size), scratch.placeholder_for(shape)
   return lambda i: [tf.reshape(
       tf.one_hot(i, size, on_value=tf.constant(unit, y.dtype), dtype=y.dtype),
       shape)]
@@ -234,14 +234,15 @@ def _reshaped(y, x, rows):
       result.set_shape(y.shape.concatenate(x.shape))
       return result
 
-  return cache.once(y.graph, ("rows", y.name, x.name, rows.name), build)
+  return cache.cached(y.graph, ("rows", y.name, x.name, rows.name), build)
 
 
 def _joint_shape(y, x):
   joint = y.shape.concatenate(x.shape)
   if joint.is_fully_defined():
     return joint.as_list()
-  return tf.concat([tf.shape(tensors.read_of(point)) for point in (y, x)], 0)
+  return tf.concat(
+      [tf.shape(tensors.read_of(component)) for component in (y, x)], 0)
 
 
 def _in_form(y, leaf, parts, unconnected):
@@ -254,13 +255,13 @@ def _in_form(y, leaf, parts, unconnected):
 
   def build():
     with _tf.building(y.graph):
-      dense = [tf.zeros(_joint_shape(y, point), point.dtype)
+      dense = [tf.zeros(_joint_shape(y, component), component.dtype)
                if part is None else part
-               for part, point in zip(parts, points)]
+               for part, component in zip(parts, points)]
       if isinstance(leaf, tensors.Partitioned):
         return tf.concat(dense, leaf.axis - leaf.shape.ndims)
       return dense[0]
 
   key = ("rows", y.name, leaf.name, type(leaf).__name__, tuple(
       part if part is None else part.name for part in parts))
-  return cache.once(y.graph, key, build)
+  return cache.cached(y.graph, key, build)

@@ -69,9 +69,9 @@ def per_example_gradient(y, x, coupled=False, stop_gradients=None,
     raise errors.ArgumentError(
         "y is a {} of tensors.".format(type(y).__name__),
         "The examples are the rows of one.", "Pass one tensor.")
-  point, = ask.ys
-  batch_jacobians.check_rows("y", point)
-  linear = pullbacks.Transposed(
+  component, = ask.ys
+  batch_jacobians.check_rows("y", component)
+  linear = pullbacks.Pullback(
       ask.graph, ask.ys, ask.xs, ask.stops, unconnected == "error")
   alone = None if coupled else _Alone(ask, linear)
   stacked = alone and alone.stacked(chunk)
@@ -82,9 +82,9 @@ def per_example_gradient(y, x, coupled=False, stop_gradients=None,
         lambda scratch: _rows_of_ones(scratch, y), chunk)
     linear.remember(stacked)
   else:
-    linear.remember(stacked, anew=alone.part)
+    linear.remember(stacked, recomputed=alone.part)
   return nest.pack(x, [
-      _in_form(point, leaf, own, unconnected)
+      _in_form(component, leaf, own, unconnected)
       for leaf, own in ask.by_leaf(stacked)])
 
 
@@ -106,22 +106,22 @@ def _in_form(y, leaf, own, unconnected):
     with _tf.building(y.graph):
       count = tf.shape(tensors.read_of(y))[:1]
       dense = [tf.zeros(tf.concat(
-          [count, tf.shape(tensors.read_of(point))], 0), point.dtype)
+          [count, tf.shape(tensors.read_of(component))], 0), component.dtype)
                if part is None else part
-               for part, point in zip(own, leaf.differentiable())]
+               for part, component in zip(own, leaf.differentiable())]
       return (tf.concat(dense, leaf.axis + 1)
               if isinstance(leaf, tensors.Partitioned) else dense[0])
 
   key = ("examples", y.name, leaf.name, tuple(
       part if part is None else part.name for part in own))
-  return cache.once(y.graph, key, build)
+  return cache.cached(y.graph, key, build)
 
 
 def _numbered(known, ops):
   """The tensors of indices that begin with the number of their own row.
 
   Args:
-    known: `row_dependence.Rows`.
+    known: `row_dependence.RowDependence`.
     ops: list of `tf.Operation` that are copied for each example.
 
   Returns:
@@ -180,7 +180,7 @@ class _Alone:
         except Exception:  # pylint: disable=broad-except
           return None,  # The number of rows is part of the graph.
 
-    stacked, = cache.once(self._graph, key, build)
+    stacked, = cache.cached(self._graph, key, build)
     if stacked is None:
       return None
     results = iter(stacked)
@@ -199,7 +199,8 @@ class _Alone:
       return None
     y = tensors.read_of(self._y)
     while True:
-      known = row_dependence.Rows([y], {name: found[name] for name in part})
+      known = row_dependence.RowDependence([y],
+                                           {name: found[name] for name in part})
       more = {name.split(":")[0] for name in known.shapes} - part
       more = {name for name in more if found[name].inputs and
               found[name].name in fixed}
@@ -209,7 +210,8 @@ class _Alone:
 
   def _sliced(self, y, found, part):
     """{name of a tensor outside of the part: axis of its rows}, or None."""
-    known = row_dependence.Rows([y], {name: found[name] for name in part})
+    known = row_dependence.RowDependence([y],
+                                         {name: found[name] for name in part})
     inside = {t.name for name in part for t in found[name].outputs}
     mixed = (set(known.axes) | set(known.blocks)) & set(known.whole)
     for name in sorted(mixed & inside - known.picked):
@@ -240,11 +242,11 @@ class _Alone:
     return False
 
   def _build(self, y, found, part, sliced, chunk):
-    scratch = vectorization.Scratch(self._graph)
+    scratch = vectorization.ScratchGraph(self._graph)
     with scratch.building():
-      values = [scratch.holder(tensors.read_of(x)) for x in self._xs]
+      values = [scratch.placeholder_for(tensors.read_of(x)) for x in self._xs]
       count = pullbacks.held_numbers(scratch, self._y)[0]
-      pickers = {name: scratch.picker(
+      pickers = {name: scratch.row_reader(
           self._graph.get_tensor_by_name(name), axis)
                  for name, axis in sliced.items()}
 
@@ -261,10 +263,10 @@ class _Alone:
                  if stop.op.name in part]
         gradients = tf.gradients(
             at(y.name), own, stop_gradients=stops or None)
-        return [result_forms.dense(gradient, tensors.Point(value))
+        return [result_forms.dense(gradient, tensors.Dense(value))
                 for gradient, value in zip(gradients, own)]
 
-      stacked = scratch.mapped(body, count, chunk)
+      stacked = scratch.map_rows(body, count, chunk)
     stacked = scratch.export(stacked, "examples")
     for result, x in zip(stacked, self._xs):
       result.set_shape(self._y.shape[:1].concatenate(x.shape))

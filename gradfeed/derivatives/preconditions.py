@@ -1,4 +1,4 @@
-"""What is refused before an op is built: checks of one `vjps.Product`.
+"""What is refused before an op is built: checks of one `vjps.VJP`.
 
 What is wrong is found as `findings.Finding`s, which `explain` shows; a verb
 raises the first as the error of its kind.
@@ -31,27 +31,27 @@ def check(product, trace, strict):
   """Refuses what has no gradient, or one that would be wrong.
 
   Args:
-    product: `vjps.Product`.
-    trace: its `gradient_flow.Trace`.
+    product: `vjps.VJP`.
+    trace: its `gradient_flow.GradientTrace`.
     strict: bool; whether an x that no y depends on is refused.
 
   Raises:
     DisconnectedError, MissingGradientError, UnsupportedGraphError.
   """
-  _raise(list(found(product, flow_of(product, trace), strict)))
+  _raise(list(find_problems(product, flow_of(product, trace), strict)))
 
 
 def flow_of(product, trace):
-  """The `gradient_flow.Flow` of a product and its `gradient_flow.Trace`."""
-  return gradient_flow.Flow(trace, [y.tensor for y in product.ys])
+  """The `GradientFlow` of a product whose `GradientTrace` is `trace`."""
+  return gradient_flow.GradientFlow(trace, [y.tensor for y in product.ys])
 
 
-def found(product, flow, strict=True):
+def find_problems(product, flow, strict=True):
   """What is wrong with a derivative, the reason not to build it first.
 
   Args:
-    product: `vjps.Product`.
-    flow: its `gradient_flow.Flow`.
+    product: `vjps.VJP`.
+    flow: its `gradient_flow.GradientFlow`.
     strict: as in `check`.
 
   Yields:
@@ -72,7 +72,7 @@ def found(product, flow, strict=True):
         "Build the loop with control flow v2 (tf.enable_control_flow_v2() "
         "before it is built), or unroll it.")
   for x in product.xs if no_ys else lost if strict else ():
-    yield disconnection.disconnected(product.ys, x, flow)
+    yield disconnection.disconnected_error(product.ys, x, flow)
   yield from _stops(product, trace)
   for op, error in custom_gradient_ops.refusals(trace.path.values()):
     yield _bad("unknown_gradient", op, error.what, error.why, error.fix)
@@ -122,17 +122,17 @@ def _stops(product, trace):
 def check_second(product, trace):
   """Refuses what has a first derivative and no second one."""
   _raise(list(itertools.islice(
-      without_second(product, flow_of(product, trace)), 1)))
+      second_derivative_problems(product, flow_of(product, trace)), 1)))
   return True
 
 
-def without_second(product, flow):
+def second_derivative_problems(product, flow):
   """What has a first derivative between the xs and the ys and no second one.
 
   Yields:
     `findings.Finding`; a note, for who wants the first derivative alone.
   """
-  for op, why, fix in gradient_defects.without_second(flow):
+  for op, why, fix in gradient_defects.ops_without_second_derivative(flow):
     yield findings.Finding(
         "no_second_derivative", findings.NOTE,
         product.purpose("No second derivative") + ".",
@@ -162,7 +162,7 @@ def wrong_at_values(flow):
 def refuse(product, lost, trace):
   """Raises the error for the xs in `lost`, of which no y has a gradient."""
   flow = flow_of(product, trace)
-  _raise([disconnection.disconnected(product.ys, x, flow) for x in lost])
+  _raise([disconnection.disconnected_error(product.ys, x, flow) for x in lost])
 
 
 def _raise(problems):

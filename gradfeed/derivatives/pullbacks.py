@@ -2,8 +2,8 @@
 
 One product is built with cotangents that stand for any
 (`cotangent_types.Seed`). What depends on them is linear in them; it is repeated
-for each cotangent of a stack, which `vectorization` does by a number of ops that
-does not grow.
+for each cotangent of a stack, which `vectorization` does by a number of ops
+that does not grow.
 """
 
 import numpy as np
@@ -21,13 +21,13 @@ from gradfeed.rewriting import subgraphs
 from gradfeed.rewriting import vectorization
 
 
-class Transposed:
+class Pullback:
   """The map from cotangents of some ys to the gradients by some xs.
 
   Attributes:
     graph: `tf.Graph`.
-    ys: list of `tensors.Point`.
-    xs: list of `tensors.Point`.
+    ys: list of `tensors.Dense`.
+    xs: list of `tensors.Dense`.
     seeds: list of `tf.Tensor`, the cotangent of each y.
     results: list with a dense `tf.Tensor`, linear in `seeds`, for each x, or
       None if no y depends on it.
@@ -40,13 +40,13 @@ class Transposed:
       graph: `tf.Graph`.
       ys: list of leaves, as `tensors.resolve` gives them.
       xs: list of leaves.
-      stops: list of `tensors.Point` to hold constant.
+      stops: list of `tensors.Dense` to hold constant.
       strict: bool; whether an x that no y depends on is refused.
     """
-    original = vjps.Product(
+    original = vjps.VJP(
         graph, ys, xs, [cotangent_types.Seed(leaf) for leaf in _points(ys)],
         stops, {})
-    product = original.functional(strict)
+    product = original.on_functional_copy(strict)
     built = product.build(strict=False)
     self.graph = graph
     self.ys, self.xs = product.ys, original.xs
@@ -63,15 +63,15 @@ class Transposed:
                                    x.tensor, self._original.path(x))
 
   def refuse_hidden(self):
-    """See `vjps.Product.refuse_hidden`."""
+    """See `vjps.VJP.refuse_hidden`."""
     self._product.refuse_hidden(self._built)
 
-  def remember(self, results, anew=()):
+  def remember(self, results, recomputed=()):
     """Tells the cache that `results`, one for each x, are derivatives by it."""
-    self._original.remember(self._built.ys, results, anew=anew)
+    self._original.remember(self._built.ys, results, recomputed=recomputed)
 
   def passes_of(self, built):
-    """See `vjps.Built.passes_of`."""
+    """See `vjps.BuiltVJP.passes_of`."""
     return self._built.passes_of(built)
 
   def remember_moved(self, results):
@@ -85,11 +85,13 @@ class Transposed:
       label: tuple, names the stack among all of this map, and the scope.
       count: function without arguments to the number of cotangents: int, or
         int32 scalar tensor of the graph.
-      cotangents: function from a `vectorization.Scratch` to a function from an
-        index, int32 scalar tensor, to the list of the cotangents of `ys`.
+      cotangents: function from a `vectorization.ScratchGraph` to a function
+        from an index, int32 scalar tensor, to the list of the cotangents of
+        `ys`.
       chunk: int, how many products at a time, or None for all.
-      take: function from a `vectorization.Scratch` to a function from an index
-        and a product to the part of the product to keep; None for all of it.
+      take: function from a `vectorization.ScratchGraph` to a function from an
+        index and a product to the part of the product to keep; None for all of
+        it.
 
     Returns:
       list with a `tf.Tensor` of shape [count] + x.shape, or None, for each x.
@@ -99,14 +101,14 @@ class Transposed:
       return list(self.results)
 
     def build():
-      cache.require_open(self.graph, "A {} of {} by {}".format(
+      cache.check_not_finalized(self.graph, "A {} of {} by {}".format(
           label[0], tensors.describe_all(self.ys),
           tensors.describe_all(self.xs)))
       with _tf.building(self.graph):
         return self._build(
             wanted, label[0], count(), cotangents, chunk, take)
 
-    found = iter(cache.once(
+    found = iter(cache.cached(
         self.graph, ("stack", self.key, label, chunk), build))
     return [None if result is None else next(found)
             for result in self.results]
@@ -114,13 +116,13 @@ class Transposed:
   def _build(self, wanted, label, count, cotangents, chunk, take):
     seeds = {seed.name for seed in self.seeds}
     found = traversal.ancestors(wanted, cut=seeds)
-    part = subgraphs.part_to_copy(found, seeds)
-    scratch = vectorization.Scratch(self.graph)
+    part = subgraphs.dependent_ops(found, seeds)
+    scratch = vectorization.ScratchGraph(self.graph)
     with scratch.building():
       cotangent = cotangents(scratch)
       kept = (lambda i, product: product) if take is None else take(scratch)
       if isinstance(count, tf.Tensor):
-        count = scratch.holder(count)
+        count = scratch.placeholder_for(count)
 
       def body(i):
         given = dict(zip([seed.name for seed in self.seeds], cotangent(i)))
@@ -129,7 +131,7 @@ class Transposed:
         at = scratch.copy(part, found, given, "body", same_shapes=True)
         return [kept(i, at(result.name)) for result in wanted]
 
-      stacked = scratch.mapped(body, count, chunk)
+      stacked = scratch.map_rows(body, count, chunk)
     stacked = scratch.export(stacked, label)
     static = count if isinstance(count, int) else None
     for result, one in zip(stacked, wanted):
@@ -139,7 +141,7 @@ class Transposed:
 
 
 def _points(leaves):
-  return [point for leaf in leaves for point in leaf.differentiable()]
+  return [component for leaf in leaves for component in leaf.differentiable()]
 
 
 def numbers(y):
@@ -154,13 +156,15 @@ def numbers(y):
       width = tf.reduce_prod(shape[1:]) if known is None else known
       return shape[0], width, shape
 
-  return cache.once(y.graph, ("numbers", y.name), build)
+  return cache.cached(y.graph, ("numbers", y.name), build)
 
 
 def held_numbers(scratch, y):
   """What `numbers` gives, as it can be read in a scratch graph."""
-  return [scratch.holder(value) if isinstance(value, tf.Tensor) else value
-          for value in numbers(y)]
+  return [
+      scratch.placeholder_for(value) if isinstance(value, tf.Tensor) else value
+      for value in numbers(y)
+  ]
 
 
 def dense(graph, result, x):
@@ -169,7 +173,7 @@ def dense(graph, result, x):
   Args:
     graph: `tf.Graph`.
     result: `tf.Tensor`, `tf.IndexedSlices` or None.
-    x: `tensors.Point` that has its shape.
+    x: `tensors.Dense` that has its shape.
   """
   if result is None or isinstance(result, tf.Tensor):
     return result
@@ -178,4 +182,4 @@ def dense(graph, result, x):
     with _tf.building(graph):
       return result_forms.dense(result, x)
 
-  return cache.once(graph, ("dense", result_forms.name_of(result)), build)
+  return cache.cached(graph, ("dense", result_forms.name_of(result)), build)

@@ -12,11 +12,11 @@ def shaped(graph, leaf, parts, unconnected="zero", sparse=False):
          tuple(name_of(part) for part in parts))
   if all(part is None for part in parts) and unconnected != "zero":
     return None
-  if isinstance(leaf, tensors.Point) and isinstance(parts[0], tf.Tensor):
+  if isinstance(leaf, tensors.Dense) and isinstance(parts[0], tf.Tensor):
     return parts[0]
 
   def build():
-    cache.require_open(graph, "The gradient by {}".format(leaf))
+    cache.check_not_finalized(graph, "The gradient by {}".format(leaf))
     with _tf.building(graph):
       points = leaf.differentiable()
       if sparse and len(parts) == 1 and isinstance(
@@ -30,7 +30,7 @@ def shaped(graph, leaf, parts, unconnected="zero", sparse=False):
                                leaf.dense_shape.tensor)
       return made[0]
 
-  return cache.once(graph, key, build)
+  return cache.cached(graph, key, build)
 
 
 def _summed(part):
@@ -40,13 +40,13 @@ def _summed(part):
   return tf.IndexedSlices(values, indices, part.dense_shape)
 
 
-def zeros(graph, point):
-  """Zeros of the shape and dtype of `point`; one tensor for each."""
+def zeros(graph, component):
+  """Zeros of the shape and dtype of `component`; one tensor for each."""
   def build():
     with _tf.building(graph):
-      return dense(None, point)
+      return dense(None, component)
 
-  return cache.once(graph, ("zeros", point.name), build)
+  return cache.cached(graph, ("zeros", component.name), build)
 
 
 def name_of(part):
@@ -55,16 +55,17 @@ def name_of(part):
   return None if part is None else part.name
 
 
-def dense(part, point):
+def dense(part, component):
   """A dense tensor of the value's shape; rows of equal indices are summed."""
   if part is None:
-    if point.shape.is_fully_defined():
-      return tf.zeros(point.shape, point.dtype)
-    return tf.zeros_like(tensors.read_of(point))
+    if component.shape.is_fully_defined():
+      return tf.zeros(component.shape, component.dtype)
+    return tf.zeros_like(tensors.read_of(component))
   if isinstance(part, tf.IndexedSlices):
-    rows = point.shape.as_list()[0] if point.shape.ndims else None
+    rows = component.shape.as_list()[0] if component.shape.ndims else None
     if rows is None:
-      rows = tf.shape(tensors.read_of(point), out_type=part.indices.dtype)[0]
+      rows = tf.shape(tensors.read_of(component),
+                      out_type=part.indices.dtype)[0]
     part = tf.math.unsorted_segment_sum(part.values, part.indices, rows)
-    part.set_shape(point.shape)
+    part.set_shape(component.shape)
   return part

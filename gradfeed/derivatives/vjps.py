@@ -1,6 +1,6 @@
 """One product of a cotangent with a Jacobian, checked and built once.
 
-Everything that is differentiated goes through `Product.build`, the only place
+Everything that is differentiated goes through `VJP.build`, the only place
 that calls `tf.gradients`.
 """
 
@@ -23,7 +23,7 @@ from gradfeed.rewriting import differentiable_copy
 from gradfeed.rewriting import subgraphs
 
 
-class Built:
+class BuiltVJP:
   """What one product added to the graph.
 
   Attributes:
@@ -41,18 +41,18 @@ class Built:
     """The copies of the ys of `first` that this, a derivative of it, reads.
 
     Args:
-      first: `Built`, whose gradients were differentiated once more.
+      first: `BuiltVJP`, whose gradients were differentiated once more.
     """
     return [self.copied.get(y.name, y) for y in first.ys]
 
 
-class Product:
+class VJP:
   """d sum(ys) / d xs with cotangents and stops: checked, then built once."""
 
   def __init__(self, graph, ys, xs, cotangents, stops, settings):
     self.graph = graph
-    self.ys = [point for leaf in ys for point in leaf.differentiable()]
-    self.xs = [point for leaf in xs for point in leaf.differentiable()]
+    self.ys = [component for leaf in ys for component in leaf.differentiable()]
+    self.xs = [component for leaf in xs for component in leaf.differentiable()]
     self.leaves = xs
     if any(len(leaf.differentiable()) != 1 for leaf in ys):
       raise errors.ArgumentError(
@@ -74,13 +74,13 @@ class Product:
     """Builds it the first time; an unconnected x is refused if `strict`.
 
     Returns:
-      `Built`.
+      `BuiltVJP`.
     """
-    built = cache.memo_of(self.graph).built.get(self.key())
+    built = cache.cache_of(self.graph).built.get(self.key())
     if isinstance(built, errors.GradfeedError):
       raise type(built)(built.what, built.why, built.fix)
     if built is None:
-      with cache.memo_of(self.graph).lock:
+      with cache.cache_of(self.graph).lock:
         built = self._build_once(strict)
     if strict and any(g is None for g in built.gradients):
       preconditions.refuse(
@@ -89,12 +89,12 @@ class Product:
     return built
 
   def _build_once(self, strict):
-    known = cache.memo_of(self.graph).built
+    known = cache.cache_of(self.graph).built
     if self.key() not in known:
       trace = self.trace()
-      other = self._in_another_way(trace)
-      if other is None and control_flow.has_bare_loops(trace):
-        other = self.functional(strict)
+      other = self._on_differentiable_gradients(trace)
+      if other is None and control_flow.has_loops_without_context(trace):
+        other = self.on_functional_copy(strict)
       if other is not None:
         built = known[self.key()] = other.build(strict)
         self.remember(built.ys, built.gradients)
@@ -107,38 +107,39 @@ class Product:
         raise
     return known[self.key()]
 
-  def functional(self, strict, order=1, free_means=False):
+  def on_functional_copy(self, strict, order=1, free_means=False):
     """This product on a copy of its path that has no control flow of v1.
 
-    Checked as `build` checks it. What is made on the copy is vectorised, and
+    Checked as `build` checks it. What is made on the copy is vectorized, and
     has derivatives of its own.
 
     Args:
       strict: as in `build`.
       order: int; 2 where a derivative of the result is asked for, so that an op
         without one is named before anything is built.
-      free_means: bool; as in `differentiable_copy.functional`. So it is with
-        `order` 2.
+      free_means: bool; as in `differentiable_copy.differentiable_copy`. So it
+        is with `order` 2.
 
     Returns:
-      `Product`; this one where there is nothing to copy.
+      `VJP`; this one where there is nothing to copy.
     """
     if order > 1:
-      cache.once(self.graph, ("has a second",) + self.key(),
-                 lambda: preconditions.check_second(self, self.trace()))
-    known = cache.memo_of(self.graph)
+      cache.cached(self.graph, ("has a second",) + self.key(),
+                   lambda: preconditions.check_second(self, self.trace()))
+    known = cache.cache_of(self.graph)
     free_means = free_means or order > 1
-    key = ("functional", strict, free_means) + self.key()
+    key = ("functional copy", strict, free_means) + self.key()
     with known.lock:
       if key not in known.built:
-        base = self._in_another_way(self.trace()) or self
+        base = self._on_differentiable_gradients(self.trace()) or self
         trace = base.checked_trace(strict)
-        known.built[key] = base.on(differentiable_copy.functional(
-            self.graph, [tensors.read_of(y) for y in base.ys], trace,
-            free_means))
+        known.built[key] = base.with_clones(
+            differentiable_copy.differentiable_copy(
+                self.graph, [tensors.read_of(y) for y in base.ys], trace,
+                free_means))
       return known.built[key]
 
-  def _in_another_way(self, trace):
+  def _on_differentiable_gradients(self, trace):
     """This product with gradients that have no derivative built anew.
 
     What the gradient of a loop of v1 remembers of each turn lies on a stack,
@@ -146,65 +147,66 @@ class Product:
     So it is with the mean that `tf.nn.moments` holds constant.
 
     Args:
-      trace: the `gradient_flow.Trace` of this product.
+      trace: the `gradient_flow.GradientTrace` of this product.
 
     Returns:
-      `Product`, or None where there is nothing to replace.
+      `VJP`, or None where there is nothing to replace.
     """
     if not trace.second_order and not any(
         op.type == "StopGradient" for op in trace.blocked.values()):
       return None
-    cache.require_open(self.graph, self.purpose())
+    cache.check_not_finalized(self.graph, self.purpose())
     found = traversal.ancestors([y.tensor for y in self.ys])
     replaced = {}
     for name, derivative in list(
-        cache.memo_of(self.graph).derivatives.items()):
+        cache.cache_of(self.graph).derivatives.items()):
       product = derivative.product
       if product is not None and name.split(":")[0] in found and (
-          product.needs_another_way()):
-        built = product.functional(
+          product.needs_differentiable_gradients()):
+        built = product.on_functional_copy(
             strict=False, free_means=True).build(strict=False)
         replaced.update((old, new) for old, new in zip(
             derivative.results, built.gradients)
                         if isinstance(new, tf.Tensor))
     if not replaced:
       return None
-    part = subgraphs.part_to_copy(found, set(replaced))
-    copied = cloning.copy(self.graph, part, found, replaced, "again")
+    part = subgraphs.dependent_ops(found, set(replaced))
+    copied = cloning.clone_subgraph(self.graph, part, found, replaced, "again")
     copied.update(replaced)
-    return self.on(copied)
+    return self.with_clones(copied)
 
-  def needs_another_way(self):
+  def needs_differentiable_gradients(self):
     """Whether the derivative of this product, as it is built, lacks a part."""
     trace = self.trace()
     return bool(blockers.held_means(trace)) or any(
-        control_flow.is_primitive(op) for op in trace.path.values())
+        control_flow.is_control_flow_v1(op) for op in trace.path.values())
 
-  def on(self, copied):
+  def with_clones(self, copied):
     """This product with the tensors in `copied` in the place of its own."""
     if not copied:
       return self
 
-    def point(original):
-      return (tensors.Point(copied[original.name])
+    def component(original):
+      return (tensors.Dense(copied[original.name])
               if original.name in copied else original)
 
-    cotangents = [cotangent.of(point(y)) if cotangent else None
+    cotangents = [cotangent.of(component(y)) if cotangent else None
                   for cotangent, y in zip(self.cotangents, self.ys)]
-    return Product(
-        self.graph, [point(y) for y in self.ys], [point(x) for x in self.xs],
-        cotangents, [point(stop) for stop in self.stops], self.settings)
+    return VJP(self.graph, [component(y) for y in self.ys],
+               [component(x) for x in self.xs], cotangents,
+               [component(stop) for stop in self.stops], self.settings)
 
   def path(self, x):
     """The ops between one x and the ys that a gradient passes, by name."""
-    return gradient_flow.Trace([y.tensor for y in self.ys], [x.tensor],
-                               [stop.tensor for stop in self.stops]).path
+    return gradient_flow.GradientTrace(
+        [y.tensor for y in self.ys], [x.tensor],
+        [stop.tensor for stop in self.stops]).path
 
   def trace(self):
-    """The `gradient_flow.Trace` of this product, which nothing has checked."""
-    return gradient_flow.Trace([y.tensor for y in self.ys],
-                               [x.tensor for x in self.xs],
-                               [stop.tensor for stop in self.stops])
+    """The `gradient_flow.GradientTrace` of this product, unchecked."""
+    return gradient_flow.GradientTrace([y.tensor for y in self.ys],
+                                       [x.tensor for x in self.xs],
+                                       [stop.tensor for stop in self.stops])
 
   def purpose(self, kind="The gradient"):
     """The `kind` of derivative that this is, of what by what, in words."""
@@ -212,13 +214,13 @@ class Product:
                                    tensors.describe_all(self.leaves))
 
   def checked_trace(self, strict):
-    """The `gradient_flow.Trace` of this product, after everything was checked."""
+    """The `GradientTrace` of this product, after everything was checked."""
     trace = self.trace()
     self._check(trace, strict)
     return trace
 
   def _check(self, trace, strict):
-    cache.require_open(self.graph, self.purpose())
+    cache.check_not_finalized(self.graph, self.purpose())
     preconditions.check(self, trace, strict)
 
   def _build(self, trace):
@@ -239,7 +241,7 @@ class Product:
         for i, result in zip(connected, built):
           results[i] = self._owned(result, self.xs[i])
     self.remember(ys, results, self)
-    return Built(ys, results, copied)
+    return BuiltVJP(ys, results, copied)
 
   def _differentiate(self, ys, xs, stops):
     cotangents = []
@@ -289,15 +291,15 @@ class Product:
             "Build the loop with control flow v2 as well "
             "(tf.enable_control_flow_v2()), or differentiate by the function's "
             "output, {}.".format(tensors.describe(functional[0].outputs[0])))
-    copied = cloning.copy(self.graph,
-                          part,
-                          found, {},
-                          "path",
-                          renew={x.name for x in self.xs})
-    known = cache.memo_of(self.graph).twins
-    for name, twin in copied.items():
-      if isinstance(twin, tf.Tensor):
-        known[name].append(twin.name)
+    copied = cloning.clone_subgraph(self.graph,
+                                    part,
+                                    found, {},
+                                    "path",
+                                    renew={x.name for x in self.xs})
+    known = cache.cache_of(self.graph).clones
+    for name, clone in copied.items():
+      if isinstance(clone, tf.Tensor):
+        known[name].append(clone.name)
     return copied
 
   def _owned(self, result, x):
@@ -305,36 +307,39 @@ class Product:
     if result is None or isinstance(result, tf.IndexedSlices):
       return result
     if not result.name.startswith(_tf.SCOPE) or (
-        result.name in cache.memo_of(self.graph).derivatives):
+        result.name in cache.cache_of(self.graph).derivatives):
       result = tf.identity(result)
     result.set_shape(x.shape)
     return result
 
-  def remember(self, built, results, product=None, anew=()):
+  def remember(self, built, results, product=None, recomputed=()):
     """Notes that `results`, one for each x, are derivatives of this kind.
 
     Args:
       built: list of `tf.Tensor`, the ys that they were built on.
       results: list of `tf.Tensor`, `tf.IndexedSlices` or None.
-      product: `Product` that gave them as they are, or None.
-      anew: names of the ops whose copies are part of `results`.
+      product: `VJP` that gave them as they are, or None.
+      recomputed: names of the ops whose copies are part of `results`.
     """
-    cache.remember(
+    cache.record_derivative(
         self.graph, [y.name for y in self.ys], [x.name for x in self.xs],
         [stop.name for stop in self.stops], [y.name for y in built],
-        [result_forms.name_of(result) for result in results], product, anew)
+        [result_forms.name_of(result) for result in results], product,
+        recomputed)
 
   def remember_moved(self, built, results):
     """The same for the results of `jvp`, of which each is one by all xs."""
     for y, copy, result in zip(self.ys, built, results):
-      cache.remember(
+      cache.record_derivative(
           self.graph, [y.name], [x.name for x in self.xs],
           [stop.name for stop in self.stops], [copy.name],
           [result_forms.name_of(result)] * len(self.xs))
 
   def hides_something(self):
     """Whether an op that no gradient passes hides a part of the result."""
-    return any(gradient_flow.hides(op) for op in self.trace().blocked.values())
+    return any(
+        gradient_flow.hides_dependence(op)
+        for op in self.trace().blocked.values())
 
   def refuse_hidden(self, built):
     """Refuses a product that is zero only because an op hides the dependence.
@@ -343,14 +348,15 @@ class Product:
     that depends on it through an op such as PyFunc has another one.
 
     Args:
-      built: the `Built` of this product.
+      built: the `BuiltVJP` of this product.
     """
     lost = [x for x, g in zip(self.xs, built.gradients) if g is None]
     if not lost:
       return
     trace = self.trace()
     hidden = {
-        name for name, op in trace.blocked.items() if gradient_flow.hides(op)
+        name for name, op in trace.blocked.items()
+        if gradient_flow.hides_dependence(op)
     }
     found = traversal.ancestors([y.tensor for y in self.ys])
     lost = [x for x in lost if hidden & traversal.descendants(

@@ -13,8 +13,8 @@ from gradfeed.graph import tensors
 
 
 def names(things, graph):
-  return [point.name for leaf in nest.flatten(things)
-          for point in tensors.resolve(leaf, graph, "points").points()]
+  return [component.name for leaf in nest.flatten(things)
+          for component in tensors.resolve(leaf, graph, "points").components()]
 
 
 def resolve_feeds(feed_dict, graph, inputs=()):
@@ -35,8 +35,8 @@ def resolve_feeds(feed_dict, graph, inputs=()):
   check_mapping(feed_dict)
   feed_dict = feed_dict or {}
   fed, problems = collections.OrderedDict(), []
-  taken = {point.name for leaf in inputs for point in leaf.points()}
-  if len(taken) < sum(len(leaf.points()) for leaf in inputs):
+  taken = {component.name for leaf in inputs for component in leaf.components()}
+  if len(taken) < sum(len(leaf.components()) for leaf in inputs):
     problems.append(("the inputs", "one of them appears twice"))
   for key, value in feed_dict.items():
     try:
@@ -45,7 +45,7 @@ def resolve_feeds(feed_dict, graph, inputs=()):
             errors.GraphMismatchError) as error:
       problems.append((repr(key), "{} {}".format(error.what, error.why)))
       continue
-    names = {point.name for point in leaf.points()}
+    names = {component.name for component in leaf.components()}
     if names & taken:
       problems.append((leaf, "it has a value already; two keys, or a key and "
                        "an input, name the same tensor"))
@@ -60,12 +60,12 @@ def check_overlaps(fed):
   """A held sparse tensor, say, and a call's value for a part of it."""
   taken = {}
   for leaf, _ in fed.values():
-    for point in leaf.points():
-      if point.name in taken:
+    for component in leaf.components():
+      if component.name in taken:
         raise feeds.feed_error([feeds.Problem(
             leaf, "'{}' has a value already, through {}".format(
-                point.name, tensors.describe(taken[point.name])))])
-      taken[point.name] = leaf
+                component.name, tensors.describe(taken[component.name])))])
+      taken[component.name] = leaf
 
 
 def check_timeout(timeout):
@@ -93,10 +93,12 @@ def frozen(fed):
   frozen, problems = {}, []
   for name, (leaf, value) in fed.items():
     try:
-      parts = [np.array(feeds.Slot(point).fit(part))
-               if _tf.numpy_dtype(point.dtype) else part
-               for point, part in zip(leaf.points(),
-                                      feeds.split(leaf, value))]
+      parts = [
+          np.array(feeds.Slot(component).fit(part))
+          if _tf.numpy_dtype(component.dtype) else part
+          for component, part in zip(leaf.components(), feeds.split(
+              leaf, value))
+      ]
     except feeds.Unfit as unfit:
       problems.append((leaf, str(unfit)))
       continue

@@ -96,7 +96,7 @@ def _run_here(way, arrays):
     spare.append(saved)
 
 
-class Recipe:
+class CallSpec:
   """What is fed and fetched, whatever the session.
 
   Attributes:
@@ -145,7 +145,7 @@ class _Pace:
 
 
 class Compiled:
-  """A `Recipe` in one raw session; call it with the fed arrays in order.
+  """A `CallSpec` in one raw session; call it with the fed arrays in order.
 
   Safe from many threads. The caller may write into what it returns.
 
@@ -161,7 +161,7 @@ class Compiled:
 
     Args:
       session: raw `tf.Session`.
-      recipe: `Recipe`.
+      recipe: `CallSpec`.
       accepted: list of (dtype, set of shapes), for each feed the arrays that
         `direct` may take as they are.
       general: `Compiled` whose `direct` is asked for values of other shapes,

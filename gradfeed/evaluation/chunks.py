@@ -18,7 +18,7 @@ def check(chunk, slots, outputs):
   Args:
     chunk: what the caller gave for the number of rows.
     slots: list of `feeds.Slot` of the inputs.
-    outputs: list of `fetchables.Output`.
+    outputs: list of `fetchables.Fetchable`.
   """
   errors.check_chunk(
       chunk, "rows", "It is how many rows of a batch are evaluated at a time.",
@@ -26,7 +26,7 @@ def check(chunk, slots, outputs):
   if not _batches(slots):
     raise errors.ArgumentError(
         "There is no batch to divide among the inputs {}.".format(
-            tensors.describe_all(slot.point for slot in slots)),
+            tensors.describe_all(slot.component for slot in slots)),
         "The first axis of each is fixed.",
         "Leave out chunk=, or make a placeholder of shape [None, ...].")
   for output in outputs:
@@ -60,8 +60,8 @@ def check_rows(outputs, results, count, why, fix):
 def _batches(slots):
   """The places of the inputs that are batches of any number of rows."""
   return [i for i, slot in enumerate(slots)
-          if slot.point.shape.ndims is None or
-          slot.point.shape.as_list()[:1] == [None]]
+          if slot.component.shape.ndims is None or
+          slot.component.shape.as_list()[:1] == [None]]
 
 
 class Chunks:
@@ -70,7 +70,7 @@ class Chunks:
   def __init__(self, size, slots, outputs):
     """Prepares; see `check` for the arguments."""
     self._size = size
-    self._points = [slot.point for slot in slots]
+    self._points = [slot.component for slot in slots]
     self._outputs = [output.tensors()[0] for output in outputs]
     self._places = _batches(slots)
     self._is_proven = False

@@ -21,11 +21,11 @@ from gradfeed.graph import tensors
 _State = collections.namedtuple("_State", ["session", "general", "fixed"])
 
 
-class Evaluation:
+class Executable:
   """Outputs as a function of the values at some places of one graph.
 
   Attributes:
-    leaves: list of `tensors.Point` and the like that get values.
+    leaves: list of `tensors.Dense` and the like that get values.
     slots: list of `feeds.Slot`, one for each dense tensor that is fed, in the
       order of the leaves.
     needs: list of `tf.Tensor`, the placeholders that have no value yet.
@@ -37,8 +37,8 @@ class Evaluation:
 
     Args:
       graph: `tf.Graph`.
-      leaves: list of `tensors.Point` and the like that get values.
-      outputs: list of `fetchables.Output`.
+      leaves: list of `tensors.Dense` and the like that get values.
+      outputs: list of `fetchables.Fetchable`.
       points: names of tensors at which derivatives are taken though they lie
         between x and y.
       timeout: seconds for one run, or None.
@@ -96,7 +96,7 @@ class Evaluation:
     arrays, problems = [], []
     slots = iter(self.slots)
     for leaf, value in zip(self.leaves, values):
-      own = [next(slots) for _ in leaf.points()]
+      own = [next(slots) for _ in leaf.components()]
       try:
         parts = feeds.split(leaf, value)
         arrays.extend(slot.fit(part) for slot, part in zip(own, parts))
@@ -178,7 +178,7 @@ class Evaluation:
       sessions.check_initialized(
           _tf.innermost_session(session), self._plan.variables)
       return sessions.Uncompiled(session, recipe)
-    memo = _tf.session_memo(raw)
+    memo = _tf.session_cache(raw)
     compiled = memo.get(self)
     if compiled is None:
       sessions.check_initialized(raw, self._plan.variables)
@@ -203,7 +203,7 @@ class Evaluation:
     if special is None or special[0] != tuple(map(np.shape, active)):
       return nothing
     shapes, recipe = special
-    memo = _tf.session_memo(session)
+    memo = _tf.session_cache(session)
     if self._plan not in memo:
       slots = [self.slots[i] for i in self._plan.active]
       fixed = callables.Compiled(session, recipe, [

@@ -8,7 +8,7 @@ from gradfeed.graph import tensors
 from gradfeed.graph import traversal
 
 
-def _check_fetch(item):
+def check_fetch(item):
   """A tensor inside a while loop has a value at each turn, and none after."""
   op = item if isinstance(item, tf.Operation) else item.op
   if _tf.is_inside_while(op):
@@ -18,8 +18,8 @@ def _check_fetch(item):
         "Take the output of the loop, or collect the values in a TensorArray.")
 
 
-def _check_assignments(found, wanted):
-  changing = effects.assigning(found)
+def check_assignments(found, wanted):
+  changing = effects.assigning_ops(found)
   if changing:
     raise errors.AssignmentError(
         "Evaluating {} would run {}.".format(
@@ -32,12 +32,12 @@ def _check_assignments(found, wanted):
         "tf.GraphKeys.UPDATE_OPS), or run it with gradfeed.run.")
 
 
-def _check_races(found, wanted):
+def check_races(found, wanted):
   """A derivative must not read a variable while the same run changes it."""
-  known = cache.memo_of(wanted[0].graph).derivatives if wanted else {}
+  known = cache.cache_of(wanted[0].graph).derivatives if wanted else {}
   derivatives = [t for t in wanted
                  if isinstance(t, tf.Tensor) and t.name in known]
-  changing = effects.assigning(found) if derivatives else []
+  changing = effects.assigning_ops(found) if derivatives else []
   for op in changing:
     before = traversal.ancestors([op])
     changed = {t.name for t in op.inputs

@@ -23,19 +23,19 @@ class Slot:
   """One dense tensor that takes a value at each call.
 
   Attributes:
-    point: `tensors.Point` that the caller named.
+    component: `tensors.Dense` that the caller named.
     target: `tf.Tensor` that TensorFlow is fed at: the point's own tensor if
       that is a placeholder, else the placeholder in its place.
     dtype: `np.dtype` of the array that is fed, or None (resources).
     shapes: set of shapes that were found to fit.
   """
 
-  __slots__ = ("point", "target", "dtype", "shapes")
+  __slots__ = ("component", "target", "dtype", "shapes")
 
-  def __init__(self, point, target=None):
-    self.point = point
+  def __init__(self, component, target=None):
+    self.component = component
     self.target = target
-    self.dtype = _tf.numpy_dtype(point.dtype)
+    self.dtype = _tf.numpy_dtype(component.dtype)
     self.shapes = set()
 
   def fit(self, value):
@@ -63,9 +63,10 @@ class Slot:
   def _check_shape(self, shape):
     if shape in self.shapes:
       return
-    if not self.point.shape.is_compatible_with(shape):
+    if not self.component.shape.is_compatible_with(shape):
       raise Unfit("shape {} does not fit {}".format(
-          tensors.format_shape(shape), tensors.format_shape(self.point.shape)))
+          tensors.format_shape(shape),
+          tensors.format_shape(self.component.shape)))
     if len(self.shapes) >= _SHAPES_REMEMBERED:
       self.shapes.clear()
     self.shapes.add(shape)
@@ -151,11 +152,11 @@ def split(leaf, value):
   """The values of the points of `leaf` in the one value given for it.
 
   Args:
-    leaf: `tensors.Point`, `tensors.Sparse` or `tensors.Partitioned`.
+    leaf: `tensors.Dense`, `tensors.Sparse` or `tensors.Partitioned`.
     value: what the caller passed for it.
 
   Returns:
-    list with a value for each of `leaf.points()`.
+    list with a value for each of `leaf.components()`.
 
   Raises:
     Unfit: with the reason.

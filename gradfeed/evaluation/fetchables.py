@@ -8,7 +8,7 @@ from gradfeed import errors
 from gradfeed.graph import tensors as tensors_lib
 
 
-class Output:
+class Fetchable:
   """One thing to fetch.
 
   Attributes:
@@ -29,7 +29,7 @@ class Output:
 
 
 def resolve(thing, graph, allow_operations=False):
-  """Turns whatever can be fetched into an `Output`.
+  """Turns whatever can be fetched into an `Fetchable`.
 
   Args:
     thing: tensor, variable, `SparseTensor`, `IndexedSlices`, name, or op.
@@ -37,7 +37,7 @@ def resolve(thing, graph, allow_operations=False):
     allow_operations: whether an op, which has no value, will do.
 
   Returns:
-    `Output`.
+    `Fetchable`.
   """
   thing = _tf.dereference(thing)
   if thing is None:
@@ -63,22 +63,22 @@ def resolve(thing, graph, allow_operations=False):
       raise errors.GraphMismatchError(
           "{} is in another graph.".format(tensors_lib.describe(thing)),
           "A session runs one graph.", "Pass an op of the session's graph.")
-    return Output([thing], lambda values: None)
+    return Fetchable([thing], lambda values: None)
   if isinstance(thing, tf.IndexedSlices):
     parts = [thing.values, thing.indices]
     if thing.dense_shape is not None:
       parts.append(thing.dense_shape)
-    return Output(parts, lambda values: _tf.IndexedSlicesValue(
+    return Fetchable(parts, lambda values: _tf.IndexedSlicesValue(
         values[0], values[1], values[2] if len(values) > 2 else None))
   leaf = tensors_lib.resolve(thing, graph, "output")
   if _tf.is_variable(thing) and not _tf.is_partitioned(thing):
     element = _tf.graph_element(thing)
     if element is not None:
-      leaf = tensors_lib.Point(element)
+      leaf = tensors_lib.Dense(element)
   if isinstance(leaf, tensors_lib.Sparse):
-    return Output([p.tensor for p in leaf.points()],
-                  lambda values: tf.SparseTensorValue(*values))
+    return Fetchable([p.tensor for p in leaf.components()],
+                     lambda values: tf.SparseTensorValue(*values))
   if isinstance(leaf, tensors_lib.Partitioned):
-    return Output([tensors_lib.read_of(p) for p in leaf.points()],
-                  lambda values: np.concatenate(values, leaf.axis))
-  return Output([tensors_lib.read_of(leaf)])
+    return Fetchable([tensors_lib.read_of(p) for p in leaf.components()],
+                     lambda values: np.concatenate(values, leaf.axis))
+  return Fetchable([tensors_lib.read_of(leaf)])

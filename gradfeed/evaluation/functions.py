@@ -122,7 +122,7 @@ class Function:
     self._is_direct = (
         not self.needs and chunk is None and
         len(self._structures) == len(self._inputs) and
-        all(isinstance(leaf, tensors.Point) for leaf in self._inputs) and
+        all(isinstance(leaf, tensors.Dense) for leaf in self._inputs) and
         not any(map(nest.is_container, self._structures)))
     self._slots = self._base.slots[:len(self._inputs)]
     self._direct = callables.nothing, callables.nothing
@@ -133,7 +133,7 @@ class Function:
              for part in feeds.split(leaf, value)]))
 
   def _input_count(self):
-    return sum(len(leaf.points()) for leaf in self._inputs)
+    return sum(len(leaf.components()) for leaf in self._inputs)
 
   def __call__(self, *values, feed_dict=None):
     """Evaluates the outputs.
@@ -219,7 +219,7 @@ class Function:
     sessions.check_initialized(session, variables)
     for op in variables:
       try:
-        reads.append(tensors.read_of(tensors.Point(op.outputs[0])))
+        reads.append(tensors.read_of(tensors.Dense(op.outputs[0])))
       except errors.ArgumentError:
         continue  # Nothing in the graph can tell its value.
     return list(self._held_arrays) + session.run(reads)
@@ -233,7 +233,7 @@ class Function:
       an input or an output is put together from several tensors.
     """
     if not all(output.is_plain for output in self._outputs) or not all(
-        isinstance(leaf, tensors.Point) for leaf in self._inputs):
+        isinstance(leaf, tensors.Dense) for leaf in self._inputs):
       return None
     targets, results = self._base.ends()
     return targets[:len(self._inputs)], results
@@ -309,8 +309,8 @@ class Function:
     key = tuple(fed)
     known = self._evaluations.get(key)
     if known is None:
-      with cache.memo_of(self.graph).lock:
-        known = self._evaluations[key] = executables.Evaluation(
+      with cache.cache_of(self.graph).lock:
+        known = self._evaluations[key] = executables.Executable(
             self.graph, self._inputs + [leaf for leaf, _ in fed.values()],
             self._outputs, self._points, self._timeout)
     return known

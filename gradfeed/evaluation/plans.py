@@ -34,7 +34,7 @@ class Plan:
     needs: dict from each placeholder without a value to what uses it.
     variables: list of the ops of the variables that are read.
     waiting: list of the ops that wait for something outside of the run.
-    recipe: `callables.Recipe`, or None until `prepare` is called.
+    recipe: `callables.CallSpec`, or None until `prepare` is called.
   """
 
   def __init__(self, graph, leaves, wanted, points, timeout, may_assign):
@@ -42,7 +42,7 @@ class Plan:
 
     Args:
       graph: `tf.Graph`.
-      leaves: list of `tensors.Point` and the like that get values.
+      leaves: list of `tensors.Dense` and the like that get values.
       wanted: list of `tf.Tensor` and `tf.Operation` to run.
       points: names of tensors at which derivatives are taken though they lie
         between x and y.
@@ -50,8 +50,8 @@ class Plan:
       may_assign: whether the run may change variables.
     """
     self.graph = graph
-    self.slots = [feeds.Slot(point) for leaf in leaves
-                  for point in leaf.points()]
+    self.slots = [feeds.Slot(component) for leaf in leaves
+                  for component in leaf.components()]
     self.recipe = None
     self._fixed = None
     self._leaves = leaves
@@ -59,12 +59,12 @@ class Plan:
     self._timeout = timeout
     # A copy that was made to differentiate has the value of its original.
     self._fed = {name: i for i, slot in enumerate(self.slots)
-                 for name in [slot.point.name] + cache.twins_of(
-                     graph, slot.point.name)}
+                 for name in [slot.component.name] + cache.clones_of(
+                     graph, slot.component.name)}
     self._cut = {name for name, i in self._fed.items()
-                 if not self.slots[i].point.is_placeholder}
+                 if not self.slots[i].component.is_placeholder}
     for item in wanted:
-      feed_checks._check_fetch(item)
+      feed_checks.check_fetch(item)
     computed = [item for item in wanted if isinstance(item, tf.Operation) or
                 item.name not in self._fed]
     self._found = traversal.ancestors(computed, self._cut)
@@ -75,8 +75,8 @@ class Plan:
     self._read = effects.names_read(self._found)
     self._check_feeds(points)
     if not may_assign:
-      feed_checks._check_assignments(self._found, wanted)
-    feed_checks._check_races(self._found, wanted)
+      feed_checks.check_assignments(self._found, wanted)
+    feed_checks.check_races(self._found, wanted)
     self._survey()
 
   def _in_one_pass(self, wanted):
@@ -85,14 +85,14 @@ class Plan:
     The value and the derivative then come from one forward pass, and from the
     same random numbers.
     """
-    known = cache.memo_of(self.graph).derivatives
-    twins = {}
+    known = cache.cache_of(self.graph).derivatives
+    clones = {}
     for item in wanted:
       if item.name in known:
         derivative = known[item.name]
-        twins.update(zip(derivative.ys, derivative.built))
-    return [self.graph.get_tensor_by_name(twins[item.name])
-            if item.name in twins else item for item in wanted]
+        clones.update(zip(derivative.ys, derivative.built))
+    return [self.graph.get_tensor_by_name(clones[item.name])
+            if item.name in clones else item for item in wanted]
 
   def _branches_of_cuts(self):
     """The pivot of the branch that each cut lies in, where it lies in one."""
@@ -105,16 +105,16 @@ class Plan:
   def _survey(self):
     self.active = [i for i, slot in enumerate(self.slots) if any(
         name in self._read for name, j in self._fed.items() if i == j)]
-    fed = {self.slots[i].point.name for i in self.active}
+    fed = {self.slots[i].component.name for i in self.active}
     self.needs = {t: effects.user_of(t, self._found)
                   for t in effects.placeholders(self._found)
                   if t.name not in fed}
     self.variables = effects.variables_read(self._found, self._wanted)
-    self.waiting = effects.waiting(self._found)
+    self.waiting = effects.waiting_ops(self._found)
 
   def _check_feeds(self, points):
     derivatives = self._derivatives()
-    self._check_anew(derivatives)
+    self._check_recomputed(derivatives)
     problems = [problem for derivative in derivatives
                 for problem in self._between(derivative, points)]
     problems += self._between_unknown(points)
@@ -129,7 +129,7 @@ class Plan:
       raise error
     self._check_effect(derivatives)
 
-  def _check_anew(self, derivatives):
+  def _check_recomputed(self, derivatives):
     """Refuses a cut of what a derivative computes by itself once more."""
     problems = [
         feeds.Problem(self._leaf_of(name), "it lies between x and y = {}, and "
@@ -137,7 +137,7 @@ class Plan:
                           ", ".join(map(repr, derivative.ys))))
         for derivative in derivatives
         for name in sorted(self._cut - set(derivative.xs))
-        if name.split(":")[0] in derivative.anew]
+        if name.split(":")[0] in derivative.recomputed]
     if problems:
       error = feeds.feed_error(problems)
       error.fix = ("Differentiate by this tensor itself, or build the "
@@ -146,7 +146,7 @@ class Plan:
 
   def _derivatives(self):
     """The derivatives that gradfeed built and that are run here."""
-    known = cache.memo_of(self.graph).derivatives
+    known = cache.cache_of(self.graph).derivatives
     return list({id(derivative): derivative
                  for name, derivative in list(known.items())
                  if self._is_run(name)}.values())
@@ -164,7 +164,9 @@ class Plan:
       suspects = sorted(self._cut - allowed - {x})
       if not suspects or result is None or not self._is_run(result):
         continue
-      trace = gradient_flow.Trace(ys, [self.graph.get_tensor_by_name(x)], stops)
+      trace = gradient_flow.GradientTrace(ys,
+                                          [self.graph.get_tensor_by_name(x)],
+                                          stops)
       for name in suspects:
         if name in trace.tensors and name.split(":")[0] in trace.path:
           yield feeds.Problem(
@@ -208,14 +210,16 @@ class Plan:
           leaf, "nothing that is evaluated depends on it") for leaf in idle)
 
   def _idle(self, reached):
-    reached = reached | {self.slots[i].point.name
+    reached = reached | {self.slots[i].component.name
                          for name, i in self._fed.items() if name in reached}
-    return [leaf for leaf in self._leaves
-            if not any(point.name in reached for point in leaf.points())]
+    return [
+        leaf for leaf in self._leaves
+        if not any(component.name in reached for component in leaf.components())
+    ]
 
   def _leaf_of(self, name):
     for leaf in self._leaves:
-      if any(point.name == name for point in leaf.points()):
+      if any(component.name == name for component in leaf.components()):
         return leaf
     return None
 
@@ -228,7 +232,7 @@ class Plan:
     """
     if self.recipe is not None:
       return
-    with cache.memo_of(self.graph).lock:
+    with cache.cache_of(self.graph).lock:
       if self.recipe is None:
         self._prepare()
 
@@ -247,10 +251,10 @@ class Plan:
           fetched.append(item)
         self.sources.append(places[item.name])
     for slot in self.slots:
-      slot.target = slot.point.tensor
+      slot.target = slot.component.tensor
     for i in self.active:
-      if not self.slots[i].point.is_placeholder:
-        self.slots[i].target = _stand_in(self.slots[i].point)
+      if not self.slots[i].component.is_placeholder:
+        self.slots[i].target = _stand_in(self.slots[i].component)
     found, self._found = self._found, None  # The ops stay reachable otherwise.
     self._fetched = fetched
     self.recipe = self._recipe(
@@ -273,7 +277,7 @@ class Plan:
 
   def _recipe(self, targets, fetched, operations, found):
     fetches = [_fetchable(tensor) for tensor in fetched]
-    return callables.Recipe(
+    return callables.CallSpec(
         [target.name for target in targets],
         [fetch.name for fetch, _ in fetches],
         [private for _, private in fetches],
@@ -288,9 +292,9 @@ class Plan:
       shapes: tuple of the shapes of the active feeds.
 
     Returns:
-      (shapes, `callables.Recipe`) of the first call that there was, or None.
+      (shapes, `callables.CallSpec`) of the first call that there was, or None.
     """
-    with cache.memo_of(self.graph).lock:
+    with cache.cache_of(self.graph).lock:
       if self._fixed is None:
         self._fixed = shapes, self._fix(shapes)
       return self._fixed if self._fixed[1] is not None else None
@@ -305,8 +309,8 @@ class Plan:
            for i, shape in zip(self.active, shapes)}
     key = ("fixed", tuple(sorted(fed.items())),
            tuple(t.name for t in self._fetched))
-    special, = cache.once(
-        self.graph, key, lambda: (shape_specialization.specialise(
+    special, = cache.cached(
+        self.graph, key, lambda: (shape_specialization.specialize(
             self.graph, found, self._fetched, fed),))
     if special is None:
       return None
@@ -320,35 +324,36 @@ class Plan:
     cut = self._cut & self._read
     if not cut:
       return self._wanted
-    points = {name: self.slots[self._fed[name]].point for name in cut}
+    points = {name: self.slots[self._fed[name]].component for name in cut}
 
     def build():
-      cache.require_open(self.graph, "Another value at {}".format(
+      cache.check_not_finalized(self.graph, "Another value at {}".format(
           tensors.describe_all(points[name] for name in sorted(cut))))
-      part = subgraphs.part_to_copy(self._found, cut)
-      return cloning.copy(
+      part = subgraphs.dependent_ops(self._found, cut)
+      return cloning.clone_subgraph(
           self.graph, part, self._found,
           {name: _stand_in(points[name]) for name in sorted(cut)}, "cut",
           {name: op for name, op in self._pivots.items() if name in cut})
 
-    twins = cache.once(
+    clones = cache.cached(
         self.graph,
         ("cut", tuple(sorted(cut)), tuple(t.name for t in self._wanted)),
         build)
-    return [item if item.name in self._fed else twins.get(item.name, item)
+    return [item if item.name in self._fed else clones.get(item.name, item)
             for item in self._wanted]
 
 
-def _stand_in(point):
-  """The placeholder that takes the place of `point`; one for each point."""
+def _stand_in(component):
+  """The placeholder that takes the place of `component`; one for each point."""
 
   def build():
-    cache.require_open(point.graph, "Another value at {}".format(point))
-    with _tf.building(point.graph):
-      return tf.placeholder(point.dtype, point.shape,
-                            name="at/" + point.op.name.lstrip("_"))
+    cache.check_not_finalized(component.graph,
+                              "Another value at {}".format(component))
+    with _tf.building(component.graph):
+      return tf.placeholder(component.dtype, component.shape,
+                            name="at/" + component.op.name.lstrip("_"))
 
-  return cache.once(point.graph, ("at", point.name), build)
+  return cache.cached(component.graph, ("at", component.name), build)
 
 
 def _fetchable(tensor):
@@ -363,7 +368,7 @@ def _fetchable(tensor):
   if not _tf.IS_TF2 or not numeric or dtype.is_quantized:
     return tensor, False
   key = ("snapshot", tensor.name)
-  known = cache.memo_of(tensor.graph).built.get(key)
+  known = cache.cache_of(tensor.graph).built.get(key)
   if known is None and tensor.graph.finalized:
     return tensor, False
 
@@ -371,4 +376,4 @@ def _fetchable(tensor):
     with _tf.building(tensor.graph):
       return tf.raw_ops.Snapshot(input=tensor)
 
-  return cache.once(tensor.graph, key, build), True
+  return cache.cached(tensor.graph, key, build), True

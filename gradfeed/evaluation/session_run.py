@@ -53,12 +53,12 @@ def run(session, fetches, feed_dict=None, points=(), timeout=None):
   arguments.check_timeout(timeout)
   key = ("run", _token(fetches, graph), timeout, _token(points, graph),
          tuple(_token(key, graph) for key in feed_dict or ()))
-  evaluation = cache.memo_of(graph).built.get(key)
+  evaluation = cache.cache_of(graph).built.get(key)
   if evaluation is None:
     fed = arguments.resolve_feeds(feed_dict, graph)
     found = [fetchables.resolve(leaf, graph, allow_operations=True)
              for leaf in nest.flatten(fetches)]
-    evaluation = cache.once(graph, key, lambda: executables.Evaluation(
+    evaluation = cache.cached(graph, key, lambda: executables.Executable(
         graph, [leaf for leaf, _ in fed.values()], found,
         arguments.names(points, graph), timeout, may_assign=True))
   evaluation.require_all_fed()

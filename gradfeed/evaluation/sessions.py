@@ -56,7 +56,7 @@ def closed():
 
 
 class Uncompiled:
-  """A `callables.Recipe` through the `run` of a session that wraps another."""
+  """Evaluates a `CallSpec` by the `run` of a session that wraps another."""
 
   def __init__(self, session, recipe):
     self._session = session
@@ -88,7 +88,7 @@ def check_initialized(session, variables):
   Raises:
     UninitializedError: lists them. Nothing is ever initialised here.
   """
-  known = _tf.session_memo(session).setdefault(_INITIALIZED, set())
+  known = _tf.session_cache(session).setdefault(_INITIALIZED, set())
   unknown = [op for op in variables if op.name not in known]
   empty = uninitialized(session, unknown)
   if empty:
@@ -127,7 +127,7 @@ def uninitialized(session, variables):
 
 def _reader(variable):
   """An op that fails without the value of `variable`, else the value."""
-  read = tensors.read_of(tensors.Point(variable.outputs[0]))
+  read = tensors.read_of(tensors.Dense(variable.outputs[0]))
   if read.op is not variable:
     return read.op
   for consumer in traversal.consumers(read):
@@ -158,4 +158,4 @@ def _is_initialized(op):
         return tf.raw_ops.VarIsInitializedOp(resource=handle)
       return tf.raw_ops.IsVariableInitialized(ref=handle)
 
-  return cache.once(op.graph, ("is_initialized", op.name), build)
+  return cache.cached(op.graph, ("is_initialized", op.name), build)

@@ -61,39 +61,39 @@ class Drawing:
     arrows: list of pairs of indices of boxes.
   """
 
-  def __init__(self, way):
+  def __init__(self, paths):
     """Puts ops together until the picture is small enough.
 
     Args:
-      way: `gradient_paths.Way`.
+      paths: `gradient_paths.GradientPaths`.
     """
-    nodes = list(way.nodes.values())
+    nodes = list(paths.nodes.values())
     depth = max([node.name.count("/") for node in nodes] or [0])
-    self._make(way, _chains(way))
+    self._make(paths, _chains(paths))
     while len(self.boxes) > _MOST_BOXES and depth >= 0:
-      self._make(way, _by_scope(way, depth))
+      self._make(paths, _by_scope(paths, depth))
       depth -= 1
 
-  def _make(self, way, group):
+  def _make(self, paths, group):
     members = collections.OrderedDict()
-    for node in way.nodes.values():
+    for node in paths.nodes.values():
       members.setdefault(group[node.name], []).append(node)
     index = {key: i for i, key in enumerate(members)}
     self.boxes = [Box(found, key[1] if isinstance(key, tuple) else None)
                   for key, found in members.items()]
     self.arrows = [pair for pair in collections.OrderedDict.fromkeys(
-        (index[group[one]], index[group[other]]) for one, other in way.edges)
+        (index[group[one]], index[group[other]]) for one, other in paths.edges)
                    if pair[0] != pair[1]]
 
 
-def _by_scope(way, depth):
+def _by_scope(paths, depth):
   """{name: group}: plain ops of one scope, cut off at a depth, go together.
 
   Where a way leaves a scope and comes back, that is another group.
   """
-  group, special, before = {}, collections.Counter(), _before(way)
+  group, special, before = {}, collections.Counter(), _before(paths)
   last = {}  # For each op: {scope: the last group of it that leads there}.
-  for name, node in way.nodes.items():
+  for name, node in paths.nodes.items():
     special[node.state] += 1
     sources = [one for one in before[name] if one in last]
     led = {}
@@ -113,25 +113,25 @@ def _by_scope(way, depth):
   return group
 
 
-def _before(way):
+def _before(paths):
   """{name: the names of what comes right before it}."""
   before = collections.defaultdict(list)
-  for one, other in way.edges:
+  for one, other in paths.edges:
     before[other].append(one)
   return before
 
 
-def _chains(way):
+def _chains(paths):
   """{name: group}: plain ops that follow one another, and nothing else."""
-  before, after = _before(way), collections.Counter(
-      one for one, _ in way.edges)
+  before, after = _before(paths), collections.Counter(
+      one for one, _ in paths.edges)
   group = {}
-  for name, node in way.nodes.items():
+  for name, node in paths.nodes.items():
     group[name] = name
     if len(before[name]) == 1:
       one, = before[name]
       if (after[one] == 1 and one in group and node.state in _PLAIN and
-          way.nodes[one].state == node.state):
+          paths.nodes[one].state == node.state):
         group[name] = group[one]
   return group
 
@@ -300,7 +300,7 @@ def html(page, drawing):
   """A document of `page` and its picture, which needs no other file.
 
   Args:
-    page: `findings.Page`.
+    page: `findings.FindingsReport`.
     drawing: `Drawing`.
 
   Returns:

@@ -23,7 +23,7 @@ GOOD, PARTLY, NONE = (
     "differentiable", "partly differentiable", "not differentiable")
 
 
-class Explanation(findings.Page):
+class Explanation(findings.FindingsReport):
   """What `explain` found out; printed, it is a page of one screen.
 
   Attributes:
@@ -34,11 +34,11 @@ class Explanation(findings.Page):
     y, x: lists of the names of the tensors.
   """
 
-  def __init__(self, verdict, summary, found, ys, xs, way):
+  def __init__(self, verdict, summary, found, ys, xs, paths):
     super().__init__(verdict, summary, found)
     self.y = [y.name for y in ys]
     self.x = [x.name for x in xs]
-    self._way = way
+    self._paths = paths
 
   def to_dot(self):
     """The ways from x to y as a graph in the language of Graphviz.
@@ -47,7 +47,7 @@ class Explanation(findings.Page):
       str, for the program `dot`. Ops that stop gradients are red; chains, and
       in a large graph name scopes, are one box.
     """
-    return drawing.dot(drawing.Drawing(self._way))
+    return drawing.dot(drawing.Drawing(self._paths))
 
   def to_html(self):
     """The page with a picture of the ways from x to y.
@@ -55,7 +55,7 @@ class Explanation(findings.Page):
     Returns:
       str, an HTML document that needs nothing else: no network, no script.
     """
-    return drawing.html(self, drawing.Drawing(self._way))
+    return drawing.html(self, drawing.Drawing(self._paths))
 
   def to_dict(self):
     """All of the page, for programs.
@@ -64,7 +64,10 @@ class Explanation(findings.Page):
       dict of what JSON can hold: that of every page, the names of x and y, and
       "way", all ops between them with what becomes of the gradient there.
     """
-    return dict(super().to_dict(), x=self.x, y=self.y, way=self._way.to_dict())
+    return dict(super().to_dict(),
+                x=self.x,
+                y=self.y,
+                way=self._paths.to_dict())
 
 
 def explain(y, x=None, stop_gradients=None):
@@ -106,20 +109,20 @@ def explain(y, x=None, stop_gradients=None):
     x = _candidates(arguments.Request(y, y, stop_gradients))
   ask = arguments.Request(y, x, stop_gradients)
   product = ask.product([None] * len(ask.ys))
-  with cache.memo_of(ask.graph).lock:
+  with cache.cache_of(ask.graph).lock:
     return _explained(product)
 
 
 def _candidates(ask):
   """The tensors that y can be differentiated by, where none was named."""
-  ys = [point for y in ask.ys for point in y.differentiable()]
+  ys = [component for y in ask.ys for component in y.differentiable()]
   found = traversal.ancestors([y.tensor for y in ys])
   fed = [t for t in effects.placeholders(found) if _tf.is_number(t.dtype) and
          run_requirements.likely_value(t) is None]
   read = [op.outputs[0] for op in effects.variables(found.values())]
   for candidates in (fed, read):
-    trace = gradient_flow.Trace([y.tensor for y in ys], candidates,
-                                [stop.tensor for stop in ask.stops])
+    trace = gradient_flow.GradientTrace([y.tensor for y in ys], candidates,
+                                        [stop.tensor for stop in ask.stops])
     reached = [t for t in candidates if t.name in trace.tensors]
     if reached:
       return reached
@@ -135,35 +138,35 @@ def _candidates(ask):
 def _explained(product):
   trace = product.trace()
   flow = preconditions.flow_of(product, trace)
-  problems = list(preconditions.found(product, flow))
+  problems = list(preconditions.find_problems(product, flow))
   blocking = [blocker.finding() for op, inner in flow.traces
-              for blocker in blockers.found(inner, op)]
+              for blocker in blockers.find_blockers(inner, op)]
   if any(problem.kind == "disconnected" for problem in problems):
     told = {name for problem in problems for name in problem.names}
     blocking = [finding for finding in blocking if finding.names[0] not in told]
-  way = gradient_paths.Way(flow, product.ys, product.xs)
-  found = problems + blocking + list(_facts(product, flow, way))
+  paths = gradient_paths.GradientPaths(flow, product.ys, product.xs)
+  found = problems + blocking + list(_facts(product, flow, paths))
   verdict = NONE if problems else PARTLY if any(
       finding.severity == findings.WARNING for finding in blocking) else GOOD
   return Explanation(verdict, _summary(product, verdict, found), found,
-                     product.ys, product.xs, way)
+                     product.ys, product.xs, paths)
 
 
-def _facts(product, flow, way):
+def _facts(product, flow, paths):
   """What is good to know of a derivative that there is, or might be."""
   trace, ys = flow.trace, [y.tensor for y in product.ys]
   cut = {x.name for x in product.xs if not x.is_variable}
   found = traversal.ancestors(ys, cut)
   yield from preconditions.wrong_at_values(flow)
-  yield from pitfalls.found(flow, product.ys, product.xs)
+  yield from pitfalls.find_pitfalls(flow, product.ys, product.xs)
   for y in product.ys:
-    yield from reductions.told(y, product.xs, trace)
-  yield from run_requirements.unsteady(found)
-  yield from _passed(way)
+    yield from reductions.describe_reduction(y, product.xs, trace)
+  yield from run_requirements.find_unsteady_ops(found)
+  yield from _passed(paths)
   yield from run_requirements.needed(found, cut)
   yield from run_requirements.variables(found, ys)
   yield from _choices(flow)
-  yield from _by_type(preconditions.without_second(product, flow))
+  yield from _by_type(preconditions.second_derivative_problems(product, flow))
 
 
 def _by_type(found):
@@ -176,32 +179,33 @@ def _by_type(found):
   return list(first.values())
 
 
-def _passed(way):
+def _passed(paths):
   """The ways, in a line."""
-  passed = way.passed()
-  if not way.shortest():
+  passed = paths.passed()
+  if not paths.shortest():
     return
   types = collections.Counter(node.type for node in passed)
   common = ", ".join(
       "{} {}".format(count, kind) for kind, count in types.most_common(4))
-  text = "The way: {}.".format(way.told())
-  if len(passed) > len(way.shortest()):
+  text = "The way: {}.".format(paths.describe_shortest())
+  if len(passed) > len(paths.shortest()):
     text = "{} ops pass a gradient ({}{}). The shortest way: {}.".format(
-        len(passed), common, ", ..." if len(types) > 4 else "", way.told())
+        len(passed), common, ", ..." if len(types) > 4 else "",
+        paths.describe_shortest())
   yield findings.Finding(
       "way", findings.NOTE, text, "", "",
-      [node.name for node in way.shortest()], ops=len(passed),
+      [node.name for node in paths.shortest()], ops=len(passed),
       types=dict(types))
 
 
 def _choices(flow):
   """What x decides by a comparison or an index."""
   choices = [blocker for op, trace in flow.traces
-             for blocker in blockers.choices(trace, op)]
+             for blocker in blockers.find_choices(trace, op)]
   if choices:
     yield findings.Finding(
         "choice", findings.NOTE, "x decides by {}{} which values are "
-        "taken.".format(", ".join(choice.told() for choice in choices[:3]),
+        "taken.".format(", ".join(choice.describe() for choice in choices[:3]),
                         " and {} more".format(len(choices) - 3)
                         if len(choices) > 3 else ""),
         "The gradient is that of the values that are taken.", "",

@@ -29,7 +29,7 @@ class Node:
     self.label = tensors.describe(op.outputs[0]) if op.outputs else op.name
 
 
-class Way:
+class GradientPaths:
   """All ways from the xs to the ys.
 
   Attributes:
@@ -41,9 +41,9 @@ class Way:
     """Finds the ways.
 
     Args:
-      flow: `gradient_flow.Flow`.
-      ys: list of `tensors.Point`.
-      xs: list of `tensors.Point`.
+      flow: `gradient_flow.GradientFlow`.
+      ys: list of `tensors.Dense`.
+      xs: list of `tensors.Dense`.
     """
     trace = flow.trace
     found = traversal.ancestors([y.tensor for y in ys])
@@ -89,7 +89,7 @@ class Way:
           queue.append(other)
     return []
 
-  def told(self):
+  def describe_shortest(self):
     """str: the shortest way in a line, or "" if there is none."""
     way = self.shortest()
     steps = [_step(node) for node in way]
@@ -117,7 +117,7 @@ def _states(flow, ys, xs):
   for outer, trace in flow.traces:
     for op in trace.missing:
       states[(outer or op).name] = BLOCKS
-    for blocker in blockers.found(trace, outer):
+    for blocker in blockers.find_blockers(trace, outer):
       if outer is not None:
         passes = any(t.name in flow.tensors for t in outer.inputs)
         states[outer.name] = PARTLY if passes else BLOCKS
@@ -125,9 +125,9 @@ def _states(flow, ys, xs):
       states[blocker.op.name] = BLOCKS
       states[blocker.culprit.name] = BLOCKS
   for state, points in ((Y, ys), (X, xs)):
-    for point in points:
-      if states.get(point.op.name) is None:
-        states[point.op.name] = state
+    for component in points:
+      if states.get(component.op.name) is None:
+        states[component.op.name] = state
   return states
 
 

@@ -23,13 +23,13 @@ _SATURATING = {"Sigmoid": "tf.nn.sigmoid_cross_entropy_with_logits or "
 _PAIRING = frozenset(["Sub", "SquaredDifference"])
 
 
-def found(flow, ys, xs):
+def find_pitfalls(flow, ys, xs):
   """What looks as if something else was meant.
 
   Args:
-    flow: `gradient_flow.Flow`.
-    ys: list of `tensors.Point`.
-    xs: list of `tensors.Point`.
+    flow: `gradient_flow.GradientFlow`.
+    ys: list of `tensors.Dense`.
+    xs: list of `tensors.Dense`.
 
   Yields:
     `findings.Finding`.
@@ -41,8 +41,8 @@ def found(flow, ys, xs):
         if finding is not None:
           yield finding
   above = traversal.ancestors([y.tensor for y in ys])
-  for point in ys + xs:
-    yield from _copied(point, above)
+  for component in ys + xs:
+    yield from _copied(component, above)
   for y in ys:
     for x in xs:
       yield from _coupled(y, x, flow.trace)
@@ -106,34 +106,36 @@ def _finding(kind, op, outer, what, why, fix, names):
 
 
 def _place(op, outer):
-  line = provenance.told_with_line(op)
+  line = provenance.in_line(op)
   return line if outer is None else "{} in {} '{}'".format(
       line, outer.type, outer.name)
 
 
-def _copied(point, found_ops):
+def _copied(component, found_ops):
   """A tensor of which code that ran again made a second one."""
-  twins = [twin for twin in lookup.younger(point.tensor)
-           if _is_copy(point.tensor, twin, found_ops)]
-  if twins:
+  copies = [
+      other for other in lookup.younger_copies(component.tensor)
+      if _is_copy(component.tensor, other, found_ops)
+  ]
+  if copies:
     yield findings.Finding(
         "copied", findings.WARNING,
         "{} is the oldest of several: there is {} too.".format(
-            tensors.describe(point), tensors.describe_all(twins)),
+            tensors.describe(component), tensors.describe_all(copies)),
         "It is made in the same way of other placeholders, as by a notebook "
         "cell that was run twice.",
         "Start with a new graph, or pass the one that is meant as a tensor.",
-        [point.name] + [twin.name for twin in twins])
+        [component.name] + [other.name for other in copies])
 
 
-def _is_copy(tensor, twin, found_ops):
-  """Whether `twin` is made as `tensor` is, and of other placeholders."""
+def _is_copy(tensor, other, found_ops):
+  """Whether `other` is made as `tensor` is, and of other placeholders."""
   if (tensor.dtype, tensors.format_shape(tensor.shape)) != (
-      twin.dtype, tensors.format_shape(twin.shape)) or (
-          tensor.op.name in found_ops and twin.op.name in found_ops and
+      other.dtype, tensors.format_shape(other.shape)) or (
+          tensor.op.name in found_ops and other.op.name in found_ops and
           tensor.op.type.startswith("Placeholder")):
     return False
-  one, other = traversal.ancestors([tensor.op]), traversal.ancestors([twin.op])
+  one, other = traversal.ancestors([tensor.op]), traversal.ancestors([other.op])
   fed, others = [{t.name for t in effects.placeholders(above)}
                  for above in (one, other)]
   return bool(fed) and not fed & others and _types(one) == _types(other)
@@ -147,11 +149,11 @@ def _coupled(y, x, trace):
   """Rows of a batch that depend on each other."""
   sized = reductions.Sized()
   batches = [y.tensor] if y.shape.ndims else [
-      reduction.tensor for reduction in reductions.reductions(y, trace)]
+      reduction.tensor for reduction in reductions.find_reductions(y, trace)]
   for batch in batches:
     if not sized.is_batch(batch, x, trace):
       continue
-    part = gradient_flow.Trace([batch], [x.tensor]).path
+    part = gradient_flow.GradientTrace([batch], [x.tensor]).path
     verdict, op = row_dependence.coupling([batch], x.tensor, part)
     if verdict == "coupled":
       error = errors.coupled_rows(*map(tensors.describe, (batch, x, op)))

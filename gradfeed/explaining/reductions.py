@@ -28,7 +28,7 @@ class Reduction:
     self.is_mean = is_mean or op.type == "Mean"
 
 
-def reductions(y, trace):
+def find_reductions(y, trace):
   """The `Reduction`s that end in the scalar `y`, those nearest to it first."""
   found, seen, queue = [], set(), [(y.tensor, False)]
   while queue:
@@ -49,7 +49,7 @@ def reductions(y, trace):
 def _counts(tensor):
   """Whether a number is computed from the shape of something."""
   return tensor.shape.ndims == 0 and any(
-      op.type in op_types.MEASURING or op.type == "Sum"
+      op.type in op_types.SHAPE_READING or op.type == "Sum"
       for op in traversal.ancestors([tensor]).values())
 
 
@@ -70,7 +70,7 @@ class Sized:
       return False
     try:
       own, rows = self._sizes.of(tensor)[0], self._sizes.of(x.tensor)[0]
-    except symbolic_shapes.Unclear:
+    except symbolic_shapes.UnknownStatically:
       return False
     if own == rows or own.number != 1 or len(own.symbols) != 1:
       return own == rows
@@ -95,7 +95,7 @@ class Sized:
       return any(rows & symbols or (not axis and symbols and
                                     symbols not in others)
                  for axis, symbols in sizes.items())
-    except symbolic_shapes.Unclear:
+    except symbolic_shapes.UnknownStatically:
       return source.shape.ndims is None
 
 
@@ -103,13 +103,13 @@ def _is_of_known_size(x):
   return x.is_variable or not x.shape.ndims or x.shape.as_list()[0] is not None
 
 
-def told(y, xs, trace):
+def describe_reduction(y, xs, trace):
   """What the gradient of `y` is of.
 
   Args:
-    y: `tensors.Point`.
-    xs: list of `tensors.Point`.
-    trace: `gradient_flow.Trace`.
+    y: `tensors.Dense`.
+    xs: list of `tensors.Dense`.
+    trace: `gradient_flow.GradientTrace`.
 
   Yields:
     `findings.Finding` of kind "reduction", "mean_over_batch" or
@@ -119,7 +119,7 @@ def told(y, xs, trace):
     yield _of_many(y)
     return
   sized = Sized()
-  for reduction in reductions(y, trace):
+  for reduction in find_reductions(y, trace):
     rows = [x for x in xs if sized.is_averaged(reduction, x)]
     what = "{} is {} over {}, by {} '{}'.".format(
         tensors.describe(y), "a mean" if reduction.is_mean else "a sum",

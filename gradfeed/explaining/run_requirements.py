@@ -115,7 +115,7 @@ def variables(found, targets):
         "", "", list(kinds), kinds=kinds)
 
 
-def unsteady(found):
+def find_unsteady_ops(found):
   """What makes two runs at one point differ, or changes something.
 
   Args:
@@ -124,17 +124,17 @@ def unsteady(found):
   Yields:
     `findings.Finding` of kind "random", "waiting" and "assigning".
   """
-  for name, op in _distinct(op for op, kind in effects.types_run(found)
+  for name, op in _distinct(op for op, kind in effects.op_types_of_run(found)
                             if op_types.RANDOM.search(kind)):
     yield _random(name, op, found)
-  for op in effects.waiting(found):
+  for op in effects.waiting_ops(found):
     if not op.type.endswith(_SOURCES):
       yield _with_line(
           "waiting", op, "{} '{}' takes the next element at every run.",
           "With other elements the gradient at the same x is another one; with "
           "none left it waits, or ends.", "Feed {}.".format(", ".join(
               tensors.describe(t) for t in op.outputs[:3])))
-  for op in effects.assigning(found):
+  for op in effects.assigning_ops(found):
     yield _with_line(
         "assigning", op, "{} '{}' changes a variable when y is evaluated.",
         "The next run is then of another model, and `function` refuses it.",
@@ -157,7 +157,7 @@ def _random(name, op, found):
   switch = _switch(op, found)
   if switch is None:
     return _with_line(
-        "random", op, "{} '{}'" + provenance.told_with_line(op) +
+        "random", op, "{} '{}'" + provenance.in_line(op) +
         " draws numbers at every run.",
         "Value and gradient differ from run to run at the same x.",
         "Build the model without it (is_training=False), or feed {}.".format(

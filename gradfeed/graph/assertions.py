@@ -46,7 +46,7 @@ def explained_rows(message, graph):
       COUPLED_ROWS.replace("{}", r"(\S+)"), message)
   if not found:
     return None
-  y, x = [tensors.Point(graph.get_tensor_by_name(name))
+  y, x = [tensors.Dense(graph.get_tensor_by_name(name))
           for name in found.groups()[:2]]
   return errors.coupled_rows(
       tensors.describe(y), tensors.describe(x), tensors.describe(

@@ -19,10 +19,11 @@ _ATTRIBUTE = "_gradfeed_memo"
 #: product that can build it once more in another way, or None; and the ops that
 #: it computes by itself, from other values than where they stand.
 Derivative = collections.namedtuple(
-    "Derivative", ["ys", "xs", "stops", "built", "results", "product", "anew"])
+    "Derivative",
+    ["ys", "xs", "stops", "built", "results", "product", "recomputed"])
 
 
-class Memo:
+class GraphCache:
   """Everything built so far on one graph.
 
   Attributes:
@@ -30,7 +31,7 @@ class Memo:
       safe from several threads.
     built: dict from a key that names a request to its result.
     derivatives: dict from the name of a tensor to the `Derivative` it is of.
-    twins: dict from the name of a tensor to those of its copies, which have
+    clones: dict from the name of a tensor to those of its copies, which have
       the same value and were made to differentiate them.
     functions: set of the names of functions that gradfeed made there.
   """
@@ -39,34 +40,34 @@ class Memo:
     self.lock = threading.RLock()
     self.built = {}
     self.derivatives = {}
-    self.twins = collections.defaultdict(list)
+    self.clones = collections.defaultdict(list)
     self.functions = set()
 
 
-def memo_of(graph):
-  """The `Memo` of `graph`; the same one on every call."""
+def cache_of(graph):
+  """The `GraphCache` of `graph`; the same one on every call."""
   memo = getattr(graph, _ATTRIBUTE, None)
   if memo is None:
     with _CREATION:
       memo = getattr(graph, _ATTRIBUTE, None)
       if memo is None:
-        memo = Memo()
+        memo = GraphCache()
         setattr(graph, _ATTRIBUTE, memo)
   return memo
 
 
-def twins_of(graph, name):
+def clones_of(graph, name):
   """The names of all copies of the tensor called `name`, and of theirs."""
-  twins = memo_of(graph).twins
+  clones = cache_of(graph).clones
   found, queue = [], [name]
   while queue:
-    for twin in twins.get(queue.pop(), ()):
-      found.append(twin)
-      queue.append(twin)
+    for clone in clones.get(queue.pop(), ()):
+      found.append(clone)
+      queue.append(clone)
   return found
 
 
-def once(graph, key, build):
+def cached(graph, key, build):
   """`build()` the first time that `key` is asked for on `graph`.
 
   Args:
@@ -77,7 +78,7 @@ def once(graph, key, build):
   Returns:
     What `build` returned then.
   """
-  memo = memo_of(graph)
+  memo = cache_of(graph)
   result = memo.built.get(key)
   if result is None:
     with memo.lock:
@@ -87,15 +88,22 @@ def once(graph, key, build):
   return result
 
 
-def remember(graph, ys, xs, stops, built, results, product=None, anew=()):
+def record_derivative(graph,
+                      ys,
+                      xs,
+                      stops,
+                      built,
+                      results,
+                      product=None,
+                      recomputed=()):
   """Notes that `results` are derivatives; see `Derivative` for the names."""
   derivative = Derivative(tuple(ys), tuple(xs), tuple(stops), tuple(built),
-                          tuple(results), product, frozenset(anew))
-  memo_of(graph).derivatives.update(
+                          tuple(results), product, frozenset(recomputed))
+  cache_of(graph).derivatives.update(
       (name, derivative) for name in results if name is not None)
 
 
-def require_open(graph, purpose):
+def check_not_finalized(graph, purpose):
   """Refuses to add ops to a finalized graph.
 
   Args:

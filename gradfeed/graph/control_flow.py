@@ -104,7 +104,7 @@ def _frame_after(op, frames):
   return frame[:-1] if op.type in op_types.EXITS else frame
 
 
-def apart(found):
+def ops_without_a_value(found):
   """The ops of `found` whose results a run cannot be asked for.
 
   In a branch of control flow v1 that is not taken nothing has a value, and
@@ -129,12 +129,13 @@ def apart(found):
   return inside
 
 
-def is_primitive(op):
+def is_control_flow_v1(op):
   """Whether `op` is control flow of v1, or works on one of its arrays."""
-  return op.type in op_types.PRIMITIVES or op.type.startswith(op_types.ARRAYS)
+  return op.type in op_types.CONTROL_FLOW_V1 or op.type.startswith(
+      op_types.TENSOR_ARRAY)
 
 
-def has_bare_loops(trace):
+def has_loops_without_context(trace):
   """Whether a while loop of v1 is on the path of which only ops are left.
 
   A graph that was read from a GraphDef, such as a frozen one, has the ops of

@@ -13,7 +13,7 @@ def _calls_functions(op):
       op.graph, op.type) is not None
 
 
-def types_run(found):
+def op_types_of_run(found):
   """(op, type) of each op in `found`, and of each inside its functions."""
   for op in found.values():
     yield op, op.type
@@ -33,32 +33,33 @@ def placeholders(found):
 def user_of(tensor, found):
   """str: an op of `found` that reads `tensor`."""
   readers = [op for op in traversal.consumers(tensor) if op.name in found]
-  for op in sorted(readers, key=lambda op: op.type in op_types.MEASURING):
+  for op in sorted(readers, key=lambda op: op.type in op_types.SHAPE_READING):
     return "{} '{}'".format(op.type, op.name)
   return "the outputs"
 
 
-def assigning(found):
+def assigning_ops(found):
   """The ops of `found` that change a variable."""
   changing = collections.OrderedDict()
-  for op, op_type in types_run(found):
+  for op, op_type in op_types_of_run(found):
     if op_types.ASSIGNING.search(op_type):
       changing[op.name] = op
   return list(changing.values())
 
 
 def has_loop(found):
-  return any(op_type in op_types.LOOPS for _, op_type in types_run(found))
+  return any(op_type in op_types.LOOPS for _, op_type in op_types_of_run(found))
 
 
 def keeps_feeds(found):
   """Whether an op of `found` may hold on to a fed value after the run."""
   return any(
-      op_types.ASSIGNING.search(op_type) or op_types.KEEPING.search(op_type)
-      for _, op_type in types_run(found))
+      op_types.ASSIGNING.search(op_type) or
+      op_types.FEED_KEEPING.search(op_type)
+      for _, op_type in op_types_of_run(found))
 
 
-def waiting(found):
+def waiting_ops(found):
   return [op for op in found.values() if op_types.WAITING.search(op.type)]
 
 
@@ -80,7 +81,7 @@ def variables_read(found, targets):
   fetched = {t.op.name for t in targets if isinstance(t, tf.Tensor)}
   return [op for op in variables(found.values())
           if (users[op.name] or op.name in fetched) and
-          not users[op.name] & op_types.NOT_READING]
+          not users[op.name] & op_types.VALUE_IGNORING]
 
 
 def names_read(found):

@@ -24,26 +24,27 @@ def lookup(name, graph):
         _nearby(name, graph),
         "Use the `.name` of a tensor of this graph, as in 'logits:0'."
     ) from None
-  twins = younger(tensor)
-  if twins:
+  younger = younger_copies(tensor)
+  if younger:
     warnings.warn(errors.GradfeedWarning(
         "'{}' is the oldest of several: the graph also has {}. If the code "
         "that made it was run again, '{}' is the old copy; pass the tensor "
         "itself instead of its name.".format(
-            full, ", ".join("'{}'".format(twin.name) for twin in twins), full)),
+            full, ", ".join("'{}'".format(copy.name) for copy in younger),
+            full)),
                   stacklevel=_frames_inside())
   return tensor
 
 
-def younger(tensor):
+def younger_copies(tensor):
   """The tensors that the code which made `tensor` may have made later.
 
   They are of its kind and have its name with a number added: y_1, model_1/y.
   """
   name, index = tensor.name.split(":")
-  return [tensor.graph.get_tensor_by_name("{}:{}".format(twin, index))
-          for twin in _younger(name)
-          if _has_op(tensor.graph, twin, tensor.op.type)]
+  return [tensor.graph.get_tensor_by_name("{}:{}".format(copy, index))
+          for copy in _younger(name)
+          if _has_op(tensor.graph, copy, tensor.op.type)]
 
 
 def _younger(name):

@@ -10,12 +10,12 @@ EXITS = ("Exit", "RefExit")
 JOINS = EXITS + ("Merge", "RefMerge")
 
 #: All ops that loops and branches of control flow v1 are made of.
-PRIMITIVES = frozenset([
+CONTROL_FLOW_V1 = frozenset([
     "Enter", "Exit", "LoopCond", "Merge", "NextIteration", "RefEnter",
     "RefExit", "RefMerge", "RefNextIteration", "RefSwitch", "Switch"])
 
 #: What the names of the ops of tensor arrays begin with.
-ARRAYS = "TensorArray"
+TENSOR_ARRAY = "TensorArray"
 
 #: Ops that call one function.
 CALLS = frozenset(["PartitionedCall", "StatefulPartitionedCall"])
@@ -32,11 +32,11 @@ LOOPS = frozenset(["Enter", "RefEnter", "While", "StatelessWhile", "For",
 #: stack itself on.
 PUSHES = ("StackPush", "StackPushV2")
 POPS = ("StackPop", "StackPopV2")
-HANDING_ON = ("Enter", "RefEnter", "Identity", "RefIdentity", "Switch",
-              "RefSwitch")
+HANDLE_PASSING = ("Enter", "RefEnter", "Identity", "RefIdentity", "Switch",
+                  "RefSwitch")
 
 #: Ops that look at the shape of what they read and not at its value.
-MEASURING = frozenset(["Rank", "Shape", "ShapeN", "Size"])
+SHAPE_READING = frozenset(["Rank", "Shape", "ShapeN", "Size"])
 
 #: Ops that wait for something that happens outside of the run.
 WAITING = re.compile(r"(Queue|Reader|Barrier|Stage|Iterator).*"
@@ -56,12 +56,13 @@ ASSIGNING = re.compile(
     r"^ResourceAccumulator|^Accumulator")
 
 #: Ops that take a variable and do not mind that it has no value.
-NOT_READING = frozenset([
+VALUE_IGNORING = frozenset([
     "Assign", "AssignVariableOp", "IsVariableInitialized",
     "VarIsInitializedOp", "DestroyResourceOp"])
 
 #: Ops that may keep, or hand to Python, the buffer of a value that is fed.
-KEEPING = re.compile(r"Enqueue|^PyFunc|^EagerPyFunc|^Stage|^MapStage|"
-                     r"^OrderedMapStage|Insert|^Barrier|^PutSession|"
-                     r"^GetSession|"
-                     r"^TensorList|^EmptyTensorList|Import|Iterator|Dataset")
+FEED_KEEPING = re.compile(
+    r"Enqueue|^PyFunc|^EagerPyFunc|^Stage|^MapStage|"
+    r"^OrderedMapStage|Insert|^Barrier|^PutSession|"
+    r"^GetSession|"
+    r"^TensorList|^EmptyTensorList|Import|Iterator|Dataset")

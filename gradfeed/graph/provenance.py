@@ -35,36 +35,36 @@ def made_at(op):
   return line
 
 
-def told_with_line(op):
+def in_line(op):
   """` (model.py:12)`, or nothing where the line is not known."""
   line = made_at(op)
   return " ({})".format(line) if line else ""
 
 
-def name(op):
+def original_name(op):
   """The name of `op`, or of what it is a copy of."""
   current = op.name
-  twins = cache.memo_of(op.graph).twins
+  clones = cache.cache_of(op.graph).clones
   while True:
-    sources = [source for source, copies in list(twins.items())
+    sources = [source for source, copies in list(clones.items())
                if any(copy.split(":")[0] == current for copy in copies)]
     if not sources:
       return current
     current = sources[0].split(":")[0]
 
 
-def names(operations):
-  return [name(op) for op in operations]
+def original_names(operations):
+  return [original_name(op) for op in operations]
 
 
-def told(op):
+def describe_op(op):
   """The type and the name: `Log 'model/Log'`."""
-  return "{} '{}'".format(op.type, name(op))
+  return "{} '{}'".format(op.type, original_name(op))
 
 
-def listed(operations, one="", many=""):
+def describe_ops(operations, one="", many=""):
   """The first of some ops in words, with a verb."""
-  words = ", ".join(map(told, operations[:3]))
+  words = ", ".join(map(describe_op, operations[:3]))
   if len(operations) > 3:
     words += " and {} more".format(len(operations) - 3)
   return "{} {}".format(words, one if len(operations) == 1 else many).strip()

@@ -12,7 +12,7 @@ from gradfeed.graph import traversal
 _VARIABLE_OPS = ("VarHandleOp", "VariableV2", "Variable")
 
 
-class Point:
+class Dense:
   """One dense place in a graph that can be differentiated by, fed or fetched.
 
   Attributes:
@@ -57,7 +57,7 @@ class Point:
   def is_variable(self):
     return self.op.type in _VARIABLE_OPS
 
-  def points(self):
+  def components(self):
     return [self]
 
   def differentiable(self):
@@ -74,9 +74,9 @@ class Sparse:
 
   def __init__(self, sparse):
     self.shape = sparse.get_shape()
-    self.indices = Point(sparse.indices)
-    self.values = Point(sparse.values)
-    self.dense_shape = Point(sparse.dense_shape)
+    self.indices = Dense(sparse.indices)
+    self.values = Dense(sparse.values)
+    self.dense_shape = Dense(sparse.dense_shape)
 
   @property
   def name(self):
@@ -90,7 +90,7 @@ class Sparse:
   def graph(self):
     return self.values.graph
 
-  def points(self):
+  def components(self):
     return [self.indices, self.values, self.dense_shape]
 
   def differentiable(self):
@@ -106,7 +106,7 @@ class Partitioned:
   __slots__ = ("parts", "axis", "sizes", "label", "shape")
 
   def __init__(self, variable):
-    self.parts = [point_of_variable(part) for part in variable]
+    self.parts = [dense_of_variable(part) for part in variable]
     self.label = variable.name
     self.shape = variable.get_shape()
     self.axis = _tf.partition_axis(variable)
@@ -124,7 +124,7 @@ class Partitioned:
   def graph(self):
     return self.parts[0].graph
 
-  def points(self):
+  def components(self):
     return self.parts
 
   def differentiable(self):
@@ -155,8 +155,8 @@ def describe(tensor):
     return str(tensor)
   if isinstance(tensor, tf.Operation):
     return "'{}' ({})".format(tensor.name, tensor.type)
-  if not isinstance(tensor, Point):
-    tensor = Point(tensor)
+  if not isinstance(tensor, Dense):
+    tensor = Dense(tensor)
   return "'{}' ({}, {})".format(
       tensor.name, tensor.dtype.name, format_shape(tensor.shape))
 
@@ -165,15 +165,15 @@ def describe_all(things):
   return ", ".join(describe(thing) for thing in things)
 
 
-def point_of_variable(variable):
-  """The `Point` of a ref or resource variable of a graph."""
+def dense_of_variable(variable):
+  """The `Dense` of a ref or resource variable of a graph."""
   if _tf.is_resource_variable(variable):
-    return Point(variable.handle, variable.dtype, variable.shape)
-  return Point(variable.op.outputs[0])
+    return Dense(variable.handle, variable.dtype, variable.shape)
+  return Dense(variable.op.outputs[0])
 
 
 def resolve(thing, graph=None, role="x"):
-  """Turns whatever a caller may pass for a tensor into a `Point` or the like.
+  """Turns whatever a caller may pass for a tensor into a `Dense` or the like.
 
   Args:
     thing: tensor, variable, partitioned variable, `SparseTensor`, or a name.
@@ -182,7 +182,7 @@ def resolve(thing, graph=None, role="x"):
     role: str, what the thing is called in an error.
 
   Returns:
-    `Point`, `Sparse` or `Partitioned`.
+    `Dense`, `Sparse` or `Partitioned`.
   """
   thing = _tf.dereference(thing)
   if _tf.is_eager(thing):
@@ -195,15 +195,15 @@ def resolve(thing, graph=None, role="x"):
   if isinstance(thing, str):
     if graph is None:
       graph = default_graph()
-    resolved = Point(lookup.lookup(thing, graph))
+    resolved = Dense(lookup.lookup(thing, graph))
   elif _tf.is_partitioned(thing):
     resolved = Partitioned(thing)
   elif _tf.is_variable(thing):
-    resolved = point_of_variable(thing)
+    resolved = dense_of_variable(thing)
   elif isinstance(thing, tf.SparseTensor):
     resolved = Sparse(thing)
   elif isinstance(thing, tf.Tensor):
-    resolved = Point(thing)
+    resolved = Dense(thing)
   else:
     raise errors.ArgumentError(
         "{} is {}, not a tensor.".format(role, _shorten(thing)),
@@ -251,22 +251,22 @@ def graph_of(*structures):
   return default_graph()
 
 
-def read_of(point):
-  """The tensor that holds the value of `point` when it is fetched.
+def read_of(component):
+  """The tensor that holds the value of `component` when it is fetched.
 
   The handle of a resource variable has no value to fetch; a read of it, which
   every variable made in Python has, does.
   """
-  if not point.is_handle:
-    return point.tensor
-  reads = [op for op in traversal.consumers(point.tensor)
+  if not component.is_handle:
+    return component.tensor
+  reads = [op for op in traversal.consumers(component.tensor)
            if op.type == "ReadVariableOp" and not op.control_inputs]
   reads = [op for op in reads if not _tf.is_inside_while(op)]
-  own = [op for op in reads if op.name.startswith(point.op.name + "/Read")]
+  own = [op for op in reads if op.name.startswith(component.op.name + "/Read")]
   for op in own + reads:
     return op.outputs[0]
   raise errors.ArgumentError(
-      "The variable {} cannot be fetched.".format(describe(point)),
+      "The variable {} cannot be fetched.".format(describe(component)),
       "The graph has no op that reads it.",
       "Fetch the `variable.value()` that you make before the graph is "
       "finalized.")

@@ -106,7 +106,7 @@ def functions_called(graph, nodes):
   return called
 
 
-def users(sources, skipped=frozenset()):
+def dependents(sources, skipped=frozenset()):
   """The names of all ops whose values depend on the tensors `sources`.
 
   Args:
@@ -126,14 +126,14 @@ def users(sources, skipped=frozenset()):
 def _pops_of(push):
   """The ops that take from the stack what `push` puts there."""
   stack = push.inputs[0]
-  while stack.op.type in op_types.HANDING_ON:
+  while stack.op.type in op_types.HANDLE_PASSING:
     stack = stack.op.inputs[0]
   pops, queue = [], [stack]
   while queue:
     for op in consumers(queue.pop()):
       if op.type in op_types.POPS:
         pops.append(op)
-      elif op.type in op_types.HANDING_ON:
+      elif op.type in op_types.HANDLE_PASSING:
         queue.extend(op.outputs)
   return pops
 
@@ -143,5 +143,5 @@ def consumers(tensor):
 
   TensorFlow's list of them must not be read while another thread adds to it.
   """
-  with cache.memo_of(tensor.graph).lock:
+  with cache.cache_of(tensor.graph).lock:
     return tensor.consumers()

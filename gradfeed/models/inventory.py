@@ -49,7 +49,7 @@ def inventory(model):
   operations = model.graph.get_operations()
   x, y = _starts(model), _results(model)
   found = traversal.ancestors(y)
-  types = list(effects.types_run(found))
+  types = list(effects.op_types_of_run(found))
   return {
       "path": model.path,
       "kind": model.kind,
@@ -68,7 +68,7 @@ def inventory(model):
       "branches": _branches(types),
       "random": _named(types, op_types.RANDOM.search),
       "waiting": _named(types, op_types.WAITING.search),
-      "assigning": [op.name for op in effects.assigning(found)],
+      "assigning": [op.name for op in effects.assigning_ops(found)],
   }
 
 
@@ -135,7 +135,7 @@ def _variables(model, operations):
   found = effects.variables(operations)
   with model.graph.as_default():
     empty = sessions.uninitialized(model.session, found)
-  return [dict(_told([tensors.Point(op.outputs[0])])[0],
+  return [dict(_told([tensors.Dense(op.outputs[0])])[0],
                is_resource=op.type == "VarHandleOp",
                has_value=op.name not in empty) for op in found]
 

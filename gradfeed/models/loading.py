@@ -126,7 +126,7 @@ class Model:
           for named in signatures[_SERVING][:2]]
       return
     found = {op.name: op for op in graph.get_operations()}
-    assigning = {op.name for op in effects.assigning(found)}
+    assigning = {op.name for op in effects.assigning_ops(found)}
     self.inputs = {t.name: t for t in effects.placeholders(found)
                    if not BESIDE.search(t.name)}
     self.outputs = {

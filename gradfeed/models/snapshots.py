@@ -135,7 +135,7 @@ def _copy_values(session, source, clone):
   reads = {}
   for op in full:
     try:
-      reads[op.name] = tensors.read_of(tensors.Point(op.outputs[0]))
+      reads[op.name] = tensors.read_of(tensors.Dense(op.outputs[0]))
     except errors.ArgumentError:
       if not source.finalized:  # Else nothing there can tell its value.
         reads[op.name] = _new_read(op)
@@ -151,14 +151,14 @@ def _new_read(op):
       return tf.raw_ops.ReadVariableOp(
           resource=op.outputs[0], dtype=op.get_attr("dtype"))
 
-  return cache.once(op.graph, ("read", op.name), build)
+  return cache.cached(op.graph, ("read", op.name), build)
 
 
 def _assign(session, name, value):
   target = session.graph.get_operation_by_name(name).outputs[0]
-  point = tensors.Point(target)
-  holder = tf.placeholder(point.dtype, np.shape(value))
-  if point.is_handle:
+  component = tensors.Dense(target)
+  holder = tf.placeholder(component.dtype, np.shape(value))
+  if component.is_handle:
     assign = tf.raw_ops.AssignVariableOp(resource=target, value=holder)
   else:
     assign = tf.raw_ops.Assign(ref=target, value=holder, validate_shape=False)

@@ -97,9 +97,14 @@ def enlarge(graph, wanted, sources):
     else:
       return None
   found = traversal.ancestors(wanted, fed)
-  part = subgraphs.part_to_copy(found, set(fed))
+  part = subgraphs.dependent_ops(found, set(fed))
   growing = _Growing(found, part, fed)
-  copied = cloning.copy(graph, part, found, fed, "rows", change=growing.change)
+  copied = cloning.clone_subgraph(graph,
+                                  part,
+                                  found,
+                                  fed,
+                                  "rows",
+                                  rewrite=growing.rewrite)
   copied.update(fed)
   results = [copied[t.name] if t.name in copied else growing.repeated(t)
              for t in wanted]
@@ -117,9 +122,9 @@ def _are_apart(results, names):
     names: list of the names of the tensors.
   """
   found = traversal.ancestors(results, names)
-  within = subgraphs.part_to_copy(found, set(names))
+  within = subgraphs.dependent_ops(found, set(names))
   part = {name: op for name, op in found.items() if name in within}
-  seen = row_dependence.Rows(results, part)
+  seen = row_dependence.RowDependence(results, part)
   computed = {t.name for op in part.values() if op.inputs for t in op.outputs}
   return not seen.unknown and computed.isdisjoint(seen.whole) and all(
       name not in seen.whole and name not in seen.shapes and
@@ -136,8 +141,8 @@ class _Growing:
     self._count = tf.shape(next(iter(fed.values())))[0]
     self._made = {}
 
-  def change(self, made):
-    """`cloning.Nodes` that read what has rows; see `cloning.copy`."""
+  def rewrite(self, made):
+    """`rewrite` for `cloning.clone_subgraph`: adapts the reads with rows."""
     external = dict(made.external)
     for node in made.nodes:
       op = self._found[node.name]
@@ -218,7 +223,7 @@ def _other_axes(op):
   try:
     return sorted(
         symbolic_shapes.axes_of(op.inputs[1], op.inputs[0].shape.ndims) - {0})
-  except symbolic_shapes.Unclear:
+  except symbolic_shapes.UnknownStatically:
     return None
 
 
@@ -246,14 +251,14 @@ def repeat(graph, wanted, sources):
   """
   fed = {source.tensor.name for source in sources}
   found = traversal.ancestors(wanted, fed)
-  part = subgraphs.part_to_copy(found, fed)
-  if any(control_flow.is_primitive(found[name]) for name in part):
+  part = subgraphs.dependent_ops(found, fed)
+  if any(control_flow.is_control_flow_v1(found[name]) for name in part):
     return None
-  scratch = vectorization.Scratch(graph)
+  scratch = vectorization.ScratchGraph(graph)
   with scratch.building():
     pickers = {source.tensor.name: _picker(scratch, source)
                for source in sources}
-    count = tf.shape(scratch.holder(sources[0].rows))[0]
+    count = tf.shape(scratch.placeholder_for(sources[0].rows))[0]
 
     def body(i):
       at = scratch.copy(part, found, {
@@ -261,7 +266,7 @@ def repeat(graph, wanted, sources):
                         same_shapes=True)
       return [at(tensor.name) for tensor in wanted]
 
-    stacked = scratch.mapped(body, count, one_by_one=False)
+    stacked = scratch.map_rows(body, count, one_by_one=False)
     stacked = [tf.squeeze(result, 1) if is_one_row(tensor) else result
                for result, tensor in zip(stacked, wanted)]
   results = scratch.export(stacked, "rows")
@@ -273,7 +278,7 @@ def repeat(graph, wanted, sources):
 
 def _picker(scratch, source):
   """function from an index to that row, in the form of what was fed."""
-  pick = scratch.picker(source.rows, 0)
+  pick = scratch.row_reader(source.rows, 0)
 
   def own(i):
     row = pick(i)

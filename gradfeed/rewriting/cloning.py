@@ -2,8 +2,8 @@
 
 The copy stands in the same graph, under `gradfeed/`, and shares everything
 that is not copied: variables, constants, inputs. What has to be copied with
-what is worked out in `subgraphs.py`; `variable_reads.py` turns the reads of a resource
-variable into reads of a value.
+what is worked out in `subgraphs.py`; `variable_reads.py` turns the reads of a
+resource variable into reads of a value.
 """
 
 import collections
@@ -23,12 +23,18 @@ from gradfeed.rewriting import variable_reads
 #: `external`, dict from the name of each tensor that is read and not made here
 #: to what is read; `waits`, list of (node name, op that it has to wait for);
 #: `renamed`, dict from names of tensors that are gone to what has their values.
-Nodes = collections.namedtuple(
+Subgraph = collections.namedtuple(
     "Nodes", ["nodes", "functions", "external", "waits", "renamed"])
 
 
-def copy(graph, part, found, replaced, label, pivots=None, renew=None,
-         change=None):
+def clone_subgraph(graph,
+                   part,
+                   found,
+                   replaced,
+                   label,
+                   pivots=None,
+                   renew=None,
+                   rewrite=None):
   """Copies the ops of `part` into `graph` with some inputs replaced.
 
   Args:
@@ -42,8 +48,8 @@ def copy(graph, part, found, replaced, label, pivots=None, renew=None,
       the branch runs that the tensor is computed in; see `pivot_of`.
     renew: None, or the names of the handles that the copy will be
       differentiated by: the functions that it calls get names of their own.
-    change: function from the `Nodes` of the copy to those to import, which may
-      read other tensors; or None.
+    rewrite: function from the `Subgraph` of the copy to those to import, which
+      may read other tensors; or None.
 
   Returns:
     dict from the name of each tensor and op that was copied to its copy.
@@ -51,28 +57,28 @@ def copy(graph, part, found, replaced, label, pivots=None, renew=None,
   Raises:
     UnsupportedGraphError: an op needs the variable itself, not its value.
   """
-  made = nodes_of(graph, part, found, replaced, pivots, renew)
+  made = subgraph_of(graph, part, found, replaced, pivots, renew)
   with _tf.building(graph):
-    if change is not None:
-      made = change(made)
+    if rewrite is not None:
+      made = rewrite(made)
     _rename_frames(made.nodes, graph.unique_name(label, mark_as_used=False))
-    new = place(graph, made, made.external, label)
+    new = import_subgraph(graph, made, made.external, label)
     for name, before in made.waits:
       _tf.add_control_inputs(new[name], [before])
   return _copies(found, part, made, new)
 
 
-def nodes_of(graph, part, found, replaced, pivots=None, renew=None):
-  """What `copy` imports; the arguments are those of `copy`.
+def subgraph_of(graph, part, found, replaced, pivots=None, renew=None):
+  """What `clone_subgraph` imports; the arguments are those of `clone_subgraph`.
 
   Returns:
-    `Nodes`.
+    `Subgraph`.
   """
   external, waits = {}, []
   guards = [_guard(name, pivot, replaced[name], part, external, waits)
             for name, pivot in sorted((pivots or {}).items())]
   guarded = {name: _guard_name(name) + ":0" for name in pivots or ()}
-  lifted = variable_reads.Lifting(graph, [
+  lifted = variable_reads.VariableReads(graph, [
       name for name in replaced
       if graph.get_tensor_by_name(name).dtype == tf.resource])
   order = [op for name, op in found.items() if name in part]
@@ -90,15 +96,15 @@ def nodes_of(graph, part, found, replaced, pivots=None, renew=None):
     functions = function_calls.renew_functions(graph,
                                                function_calls.handles(order),
                                                nodes, renew)
-  return Nodes(nodes, functions, external, waits, inlined)
+  return Subgraph(nodes, functions, external, waits, inlined)
 
 
-def place(graph, made, external, label):
-  """Imports `Nodes` into the default graph.
+def import_subgraph(graph, made, external, label):
+  """Imports `Subgraph` into the default graph.
 
   Args:
     graph: `tf.Graph` that they are of.
-    made: `Nodes`.
+    made: `Subgraph`.
     external: dict from the names of `made.external` to the tensors to read.
     label: str, the name scope.
 
@@ -110,7 +116,7 @@ def place(graph, made, external, label):
   graph_def.node.extend(made.nodes)
   graph_def.library.function.extend(made.functions)
   names = [node.name for node in made.nodes]
-  cache.memo_of(tf.get_default_graph()).functions.update(
+  cache.cache_of(tf.get_default_graph()).functions.update(
       function.signature.name for function in made.functions)
   imported = tf.import_graph_def(
       graph_def, input_map=external, return_elements=names, name=label)
@@ -133,8 +139,8 @@ def output_of(made, new, name):
   """The tensor that has the value of the one called `name` among the copies.
 
   Args:
-    made: `Nodes`.
-    new: what `place` returned.
+    made: `Subgraph`.
+    new: what `import_subgraph` returned.
     name: str.
   """
   name = function_calls.last_name(name, made.renamed)

@@ -35,7 +35,7 @@ _Loop = collections.namedtuple(
     "_Loop", ["enters", "variables", "predicates", "exits"])
 
 
-class Part:
+class ParsedControlFlow:
   """What the nodes say: frames, guards, tensor arrays, other names.
 
   An *item* is what is made as one: an op, by name, or a loop, by the tuple of

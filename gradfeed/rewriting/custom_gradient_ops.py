@@ -99,7 +99,7 @@ def mark_nodes(graph, function):
     function: FunctionDef, changed.
   """
   name = function.signature.name
-  if name in cache.memo_of(graph).functions:
+  if name in cache.cache_of(graph).functions:
     return
   for node in function.node_def:
     if node.op in TYPES and _is_foreign_node(graph, name, node):

@@ -57,7 +57,7 @@ def cannot(why):
       "Build the graph in float64.")
 
 
-class Widening:
+class Float64Nodes:
   """The nodes of a copy, in float64.
 
   Attributes:
@@ -72,7 +72,7 @@ class Widening:
 
     Args:
       graph: `tf.Graph` that the nodes are of.
-      made: `cloning.Nodes`; the nodes are changed.
+      made: `cloning.Subgraph`; the nodes are changed.
       found: dict from the names of nodes to the ops that they were.
     """
     self.nodes, self.renamed = [], {}

@@ -1,6 +1,6 @@
 """Turns loops and branches of control flow v1 into functional ops.
 
-Control flow v1 has no gradient of its gradient and cannot be vectorised. Its
+Control flow v1 has no gradient of its gradient and cannot be vectorized. Its
 functional form (`While`, `If`, lists for tensor arrays) has both. What the
 loops and branches are is read from the nodes (`control_flow_v1`); here they are
 made, as functions that capture what they read from outside.
@@ -51,7 +51,7 @@ def emit(nodes, values, shape_of, library=()):
   Raises:
     UnsupportedGraphError: an op has no functional form.
   """
-  part = control_flow_v1.Part(nodes, values, shape_of, library)
+  part = control_flow_v1.ParsedControlFlow(nodes, values, shape_of, library)
   scope = _Scope(part, values, frozenset())
   scope.emit(part.outside())
   return {name: tensor for name, tensor in scope.env.items()

@@ -71,7 +71,7 @@ def _is_pure(op):
       op.op_def.input_arg, op.op_def.output_arg) for argument in arguments)
 
 
-def specialise(graph, found, wanted, shapes):
+def specialize(graph, found, wanted, shapes):
   """Copies what `wanted` needs, for feeds of exactly these shapes.
 
   Args:
@@ -97,13 +97,13 @@ def specialise(graph, found, wanted, shapes):
 class _Shaped:
   """The ops in a graph of their own, where every shape is known."""
 
-  def __init__(self, graph, twins, feeds):
+  def __init__(self, graph, clones, feeds):
     self.graph = graph
-    self.twins = twins
+    self.clones = clones
     self.feeds = feeds
 
   def shape(self, name):
-    return self.twins[name].shape
+    return self.clones[name].shape
 
 
 def _is_number(tensor):
@@ -128,19 +128,19 @@ def _shaped(graph, found, shapes):
       graph_def.node.extend([_plain(op.node_def)])
   scratch = tf.Graph()
   with scratch.as_default():
-    twins = {t.name: tf.placeholder(
+    clones = {t.name: tf.placeholder(
         t.dtype.base_dtype, shapes.get(t.name, t.shape)) for t in given}
     names = [op.name for op in computed]
     read = {t.name for op in computed for t in op.inputs}
     imported = tf.import_graph_def(
         graph_def, return_elements=names, name="",
-        input_map={name: twin for name, twin in twins.items()
+        input_map={name: clone for name, clone in clones.items()
                    if name in read})
-  feeds = dict(twins)
-  for op, twin in zip(computed, imported):
-    twins.update((a.name, b) for a, b in zip(op.outputs, twin.outputs))
-  known = all(twin.shape.is_fully_defined() for twin in feeds.values())
-  return _Shaped(scratch, twins, feeds) if known else None
+  feeds = dict(clones)
+  for op, clone in zip(computed, imported):
+    clones.update((a.name, b) for a, b in zip(op.outputs, clone.outputs))
+  known = all(clone.shape.is_fully_defined() for clone in feeds.values())
+  return _Shaped(scratch, clones, feeds) if known else None
 
 
 def _plain(node, inputs=None):
@@ -166,16 +166,16 @@ def _folded(found, wanted, shaped):
           if not all(out.name in folded for out in op.outputs)}
   read.update(t.name for t in wanted)
   fetched = {
-      name: shaped.twins[name] for name in read & folded
+      name: shaped.clones[name] for name in read & folded
       if shaped.shape(name).is_fully_defined() and
       shaped.shape(name).num_elements() <= _LARGEST_CONSTANT}
   with tf.Session(graph=shaped.graph, config=tf.ConfigProto(
       device_count={"GPU": 0})) as session:
     given = {
-        twin: np.zeros(twin.shape.as_list(), _tf.numpy_dtype(twin.dtype))
-        for twin in shaped.feeds.values() if _is_number(twin)}
+        clone: np.zeros(clone.shape.as_list(), _tf.numpy_dtype(clone.dtype))
+        for clone in shaped.feeds.values() if _is_number(clone)}
     # What the shapes are of is not computed: it may not bear zeros.
-    given.update((shaped.twins[t.name], _shape_of(op, t, shaped))
+    given.update((shaped.clones[t.name], _shape_of(op, t, shaped))
                  for op in found.values() if op.type in _SHAPE_OPS
                  for t in op.outputs if t.name in folded)
     return session.run(fetched, given)
@@ -253,14 +253,14 @@ def _rebuild(graph, found, wanted, shapes, constants, aliases):
       graph_def.node.extend([_plain(op.node_def, inputs)])
       mapped.update((name, outside(name)) for name in inputs
                     if name in constants or name.split(":")[0] not in keep)
-    twins = dict(zip([op.name for op in order], tf.import_graph_def(
+    clones = dict(zip([op.name for op in order], tf.import_graph_def(
         graph_def, input_map=mapped, name="part",
         return_elements=[op.name for op in order])))
     results = []
     for tensor in wanted:
       name = source(tensor.name)
       node, index = name.split(":")
-      results.append(twins[node].outputs[int(index)] if node in twins and
+      results.append(clones[node].outputs[int(index)] if node in clones and
                      name not in constants else outside(name))
     feeds = {name: outside(name) for name in shapes}
   # A feed that is a result as well cannot be fetched.

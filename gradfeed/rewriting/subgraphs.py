@@ -20,7 +20,7 @@ _PER_RUN_STATE = frozenset([
     "TensorArrayGradWithShape"])
 
 
-def part_to_copy(found, sources):
+def dependent_ops(found, sources):
   """The ops of `found` that need a copy when `sources` are replaced.
 
   These are the ops that depend on `sources`; with one op of a while loop the
@@ -33,10 +33,10 @@ def part_to_copy(found, sources):
   Returns:
     set of op names.
   """
-  return together(found, traversal.descendants(found, sources))
+  return with_shared_state(found, traversal.descendants(found, sources))
 
 
-def together(found, part):
+def with_shared_state(found, part):
   """`part` with what has to be copied with it, and all that depends on that.
 
   Args:
@@ -93,16 +93,16 @@ def closed(found, start):
   depths = control_flow.depths(found)
   while True:
     sources = {t.name for name in start for t in found[name].outputs}
-    part = together(found, start | traversal.descendants(
+    part = with_shared_state(found, start | traversal.descendants(
         found, sources, control=False))
     beside = set()
     for name in part:
       for before in [t.op for t in found[name].inputs] + list(
           found[name].control_inputs):
-        if before.name not in part and (
-            depths.get(before.name) or control_flow.is_primitive(before) or
-            names_a_predicate(before, found[name]) or
-            counts(before, found[name])):
+        if before.name not in part and (depths.get(
+            before.name) or control_flow.is_control_flow_v1(before) or
+                                        names_a_predicate(before, found[name])
+                                        or counts(before, found[name])):
           beside.add(before.name)
     if not beside:
       return part
@@ -121,4 +121,4 @@ def names_a_predicate(op, reader):
 def counts(op, reader):
   """Whether `op` may say which elements of a tensor array `reader` takes."""
   return op.type in ("Const", "Range") and (
-      reader.type == "Range" or reader.type.startswith(op_types.ARRAYS))
+      reader.type == "Range" or reader.type.startswith(op_types.TENSOR_ARRAY))

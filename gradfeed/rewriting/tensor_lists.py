@@ -7,7 +7,7 @@ _SHAPE, _LEADING = "element_shape", "leading_dims"  # Inputs that lists add.
 #: Op of a tensor array to the op of a list, and its inputs: indices of inputs
 #: of the tensor array's op, or one that is added. Elements are never gathered
 #: from a list or scattered into one: the one is the gradient of the other, and
-#: where TensorFlow vectorises a gather, it mixes up the axes.
+#: where TensorFlow vectorizes a gather, it mixes up the axes.
 LISTS = {
     "TensorArrayV3": ("TensorListReserve", (_SHAPE, 0)),
     "TensorArrayReadV3": ("TensorListGetItem", (2, 1, _SHAPE)),

@@ -42,7 +42,7 @@ _CALLING = {
 }
 
 
-class Lifting:
+class VariableReads:
   """Rewrites nodes that read handles so that they read values.
 
   Attributes:
@@ -75,7 +75,7 @@ class Lifting:
     if self._values:
       _Body(self, [defs[op.name] for op in order], self._values).rewrite()
 
-  def specialise(self, name, lifted):
+  def specialize(self, name, lifted):
     """The function called `name` with some arguments values, not handles.
 
     Args:
@@ -177,7 +177,7 @@ class _Body:
     elif node.op == "SymbolicGradient":
       self._retype(node, "Tin", taken)
       self._retype(node, "Tout", taken)
-      self._specialise(node, "f", 0, node.attr["f"].func, taken)
+      self._specialize(node, "f", 0, node.attr["f"].func, taken)
     elif node.op in _READING and list(taken) == [0]:
       self._read(node, taken[0])
     else:
@@ -220,7 +220,7 @@ class _Body:
       value = node.attr[attribute]
       callees = [value.func] if value.func.name else value.list.func
       for i, function in enumerate(callees):
-        results = self._specialise(node, attribute, i, function, lifted)
+        results = self._specialize(node, attribute, i, function, lifted)
         if attribute != "cond":
           all_results.append(results)
     results = all_results[0]
@@ -240,17 +240,17 @@ class _Body:
 
   def _call_by_name(self, node, taken):
     """A function of TF 1's Defun is called by an op of its own name."""
-    name, results = self._lifting.specialise(
+    name, results = self._lifting.specialize(
         self._callees.setdefault((node.name, "", 0), node.op), taken)
     if results:
       raise _cannot("{} '{}'".format(node.op, node.name),
                     "it returns the variable")
     node.op = name
 
-  def _specialise(self, node, attribute, position, function, lifted):
+  def _specialize(self, node, attribute, position, function, lifted):
     name = self._callees.setdefault(
         (node.name, attribute, position), function.name)
-    function.name, results = self._lifting.specialise(name, lifted)
+    function.name, results = self._lifting.specialize(name, lifted)
     return results
 
   def _retype(self, node, attribute, values):

@@ -21,7 +21,7 @@ from gradfeed.rewriting import functionalization
 _LARGEST_CONSTANT = 1024
 
 
-class Scratch:
+class ScratchGraph:
   """A graph to build in, beside the user's, and the way back.
 
   Attributes:
@@ -39,7 +39,7 @@ class Scratch:
     """Ops made inside go to the scratch graph."""
     return self._scratch.as_default()
 
-  def holder(self, tensor):
+  def placeholder_for(self, tensor):
     """What stands in the scratch graph for a tensor of the user's."""
     holder = self._holders.get(tensor.name)
     if holder is None:
@@ -57,7 +57,7 @@ class Scratch:
       shape = [None] + shape.as_list()[1:]  # TF 1 counts 1 where nothing is.
     return tf.placeholder(tensor.dtype.base_dtype, shape, name="held")
 
-  def picker(self, tensor, axis):
+  def row_reader(self, tensor, axis):
     """Picks rows of a tensor of the user's, one at a time.
 
     Args:
@@ -67,7 +67,7 @@ class Scratch:
     Returns:
       function from an index to a tensor with one row, along the same axis.
     """
-    whole = self.holder(tensor)
+    whole = self.placeholder_for(tensor)
     padding = [[0, int(i == axis)] for i in range(tensor.shape.ndims)]
     filled_up = tf.pad(whole, padding)
     last = tf.shape(whole)[axis]
@@ -82,7 +82,7 @@ class Scratch:
 
     return pick
 
-  def mapped(self, body, count, chunk=None, one_by_one=True):
+  def map_rows(self, body, count, chunk=None, one_by_one=True):
     """`body(i)` for all i below `count`, stacked; inside of `building()`.
 
     Args:
@@ -104,15 +104,15 @@ class Scratch:
                     else tf.maximum(count, 1))
     self._fills_up = chunk is not None or not isinstance(count, int)
     try:
-      stacked = _vectorised(body, at_least_one, chunk)
+      stacked = _vectorized(body, at_least_one, chunk)
     except errors.GradfeedError:
       raise
     except Exception:  # pylint: disable=broad-except
-      # The vectoriser raises whatever its converters stumble over.
+      # The vectorizer raises whatever its converters stumble over.
       with _told(self.graph):
         if not one_by_one:
           raise
-        stacked = _tf.looped(body, _dtypes(body), at_least_one)
+        stacked = _tf.map_rows_in_loop(body, _dtypes(body), at_least_one)
     if chunk is None and isinstance(count, int) and count:
       return stacked
     return [part[:count] for part in stacked]
@@ -132,7 +132,7 @@ class Scratch:
     Returns:
       function from the name of a tensor to the tensor that has its value here.
     """
-    made = cloning.nodes_of(self.graph, part, found, replaced)
+    made = cloning.subgraph_of(self.graph, part, found, replaced)
     self._befores.extend(before for _, before in made.waits)
     if same_shapes:
       for node in made.nodes:
@@ -141,9 +141,9 @@ class Scratch:
     here = tf.get_default_graph()
     functions = _library(self.graph, made.nodes, here)
     external = {name: _tf.captured(
-        replaced[name] if name in replaced else self.holder(tensor))
+        replaced[name] if name in replaced else self.placeholder_for(tensor))
                 for name, tensor in made.external.items()}
-    new = cloning.place(self.graph, made._replace(
+    new = cloning.import_subgraph(self.graph, made._replace(
         functions=made.functions + functions), external, label)
     _tf.show_bodies(here)
 
@@ -152,11 +152,11 @@ class Scratch:
         return replaced[name]
       if name.split(":")[0] in part:
         return cloning.output_of(made, new, name)
-      return self.holder(self.graph.get_tensor_by_name(name))
+      return self.placeholder_for(self.graph.get_tensor_by_name(name))
 
     return lookup
 
-  def functional(self, part, found, freed):
+  def copy_functional(self, part, found, freed):
     """Copies a part of the user's graph without control flow of v1.
 
     Args:
@@ -167,13 +167,13 @@ class Scratch:
     Returns:
       dict from the names of tensors to their copies.
     """
-    made = cloning.nodes_of(self.graph, part, found, {})
+    made = cloning.subgraph_of(self.graph, part, found, {})
     for node in made.nodes:
       if node.name in freed:
         node.op = "Identity"
     self._befores.extend(
         before for _, before in made.waits if not _tf.is_inside(before))
-    values = {name: self.holder(tensor)
+    values = {name: self.placeholder_for(tensor)
               for name, tensor in made.external.items()}
     return functionalization.emit(
         made.nodes, values,
@@ -196,12 +196,12 @@ class Scratch:
     originals = {holder: self.graph.get_tensor_by_name(name)
                  for holder, name in held.items()}
     # A handle goes on as it is, where `nodes_of` would ask for its value.
-    made = cloning.nodes_of(self._scratch, part, found, {
+    made = cloning.subgraph_of(self._scratch, part, found, {
         holder: tensor for holder, tensor in originals.items()
         if tensor.dtype != tf.resource})
     functions = _library(self._scratch, made.nodes, self.graph)
     with _told(self.graph):
-      new = cloning.place(
+      new = cloning.import_subgraph(
           self._scratch, made._replace(functions=functions),
           {name: originals.get(name, tensor)
            for name, tensor in made.external.items()}, label)
@@ -261,29 +261,29 @@ def is_plain(ops):
                  _tf.has_own_gradient(op.node_def) for op in ops)
 
 
-#: Ops of which TensorFlow's vectorised form mixes up the axes.
+#: Ops of which TensorFlow's vectorized form mixes up the axes.
 _DISTRUSTED = frozenset(["TensorListGather"])
 
 
-def _at_once(body, count):
-  """`_tf.vectorised`, unless the numbers could be wrong."""
+def _vectorized_at_once(body, count):
+  """`_tf.vectorized`, unless the numbers could be wrong."""
   graph = tf.get_default_graph()
   before = len(graph.get_operations())
-  results = _tf.vectorised(body, count)
+  results = _tf.vectorized(body, count)
   nodes = [op.node_def for op in graph.get_operations()[before:]]
   for definition in traversal.functions_called(graph, nodes):
     nodes.extend(definition.node_def)
   if any(node.op in _DISTRUSTED for node in nodes):
-    raise ValueError("An op that is not vectorised rightly is among them.")
+    raise ValueError("An op that is not vectorized rightly is among them.")
   return results
 
 
-def _vectorised(body, count, chunk):
+def _vectorized(body, count, chunk):
   if chunk is None:
-    return _at_once(body, count)
+    return _vectorized_at_once(body, count)
   # The last chunk is filled up, so that there is one form for all.
-  stacked = _tf.looped(
-      lambda j: _at_once(lambda i: body(j * chunk + i), chunk),
+  stacked = _tf.map_rows_in_loop(
+      lambda j: _vectorized_at_once(lambda i: body(j * chunk + i), chunk),
       _dtypes(body), (count + chunk - 1) // chunk)
   return [tf.reshape(part, tf.concat([[-1], tf.shape(part)[2:]], 0))
           for part in stacked]

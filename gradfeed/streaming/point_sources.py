@@ -65,12 +65,12 @@ class Points:
           "Row i of each belongs to point i.", "Pass points of one length.")
 
   @property
-  def ways(self):
+  def batch_forms(self):
     """List of str, how a row of each input becomes a value.
 
     None where no row was read that tells it.
     """
-    found = [reader.ways for reader in self._readers]
+    found = [reader.batch_forms for reader in self._readers]
     return None if None in found else self._in_order(found)
 
   def about(self):
@@ -230,8 +230,8 @@ class _SeveralReader:
     self._current, self._begin = 0, 0
 
   @property
-  def ways(self):
-    return self._readers[0].ways
+  def batch_forms(self):
+    return self._readers[0].batch_forms
 
   def about(self):
     found = [reader.about() for reader in self._readers]
@@ -283,7 +283,7 @@ class _IteratorReader:
     self._next = 0
     self._peeked = list(itertools.islice(iterator, _PEEKED_ROWS))
     self._rows = itertools.chain(self._peeked, iterator)
-    self.ways, self._shapes = None, None
+    self.batch_forms, self._shapes = None, None
 
   def about(self):
     return None
@@ -337,8 +337,10 @@ class _IteratorReader:
     shapes = [value.shape for value in row]
     if self._shapes is None:
       try:
-        self.ways = [row_layout.way_of((1,) + shape, leaf)
-                     for shape, leaf in zip(shapes, self.inputs)]
+        self.batch_forms = [
+            row_layout.batch_form_of((1,) + shape, leaf)
+            for shape, leaf in zip(shapes, self.inputs)
+        ]
       except errors.FeedError as error:
         raise row_layout.Unreadable(
             "does not fit: {}".format(error.what)) from None

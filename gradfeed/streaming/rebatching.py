@@ -136,7 +136,8 @@ def _built(f, forms, way):
   fed = [target for target, _ in given]
   found = traversal.ancestors(results, {target.name for target in fed})
   if not fed or f.needs or any(
-      _DIFFERING.search(op_type) for _, op_type in effects.types_run(found)):
+      _DIFFERING.search(op_type)
+      for _, op_type in effects.op_types_of_run(found)):
     return None
   sources = _sources(f.graph, given)
   made = _made(f.graph, way, results, sources)
@@ -155,11 +156,11 @@ def _sources(graph, given):
   """
 
   def build():
-    cache.require_open(graph, "A larger batch")
+    cache.check_not_finalized(graph, "A larger batch")
     with _tf.building(graph):
       return [batch_size.Source(*pair) for pair in given]
 
-  return cache.once(graph, ("rows",) + tuple(
+  return cache.cached(graph, ("rows",) + tuple(
       (tensor.name, has_axis) for tensor, has_axis in given), build)
 
 
@@ -167,14 +168,14 @@ def _made(graph, way, results, sources):
   """What one way makes of `results`, once; None where it leads nowhere."""
 
   def build():
-    cache.require_open(graph, "A larger batch")
+    cache.check_not_finalized(graph, "A larger batch")
     with _tf.building(graph):
       try:
         return way(graph, results, sources),
       except Exception:  # pylint: disable=broad-except
         return None,  # Not tried again.
 
-  made, = cache.once(graph, (
+  made, = cache.cached(graph, (
       "rows", way.__name__, tuple(t.name for t in results),
       tuple(source.rows.name for source in sources)), build)
   return made

@@ -12,7 +12,7 @@ from gradfeed.streaming import rebatching
 _MEND = "Mend it, or pass on_error='skip' to leave such rows NaN."
 
 
-class Rows:
+class RowEvaluator:
   """Evaluates blocks of points."""
 
   def __init__(self, f, source, skips, coupled):
@@ -20,7 +20,8 @@ class Rows:
 
     Args:
       f: `functions.Function`.
-      source: `point_sources.Points`; after the first block it knows its `ways`.
+      source: `point_sources.Points`; after the first block it knows its
+        `batch_forms`.
       skips: bool; whether a point that cannot be evaluated is skipped.
       coupled: bool; whether rows may depend on each other.
     """
@@ -100,17 +101,17 @@ class Rows:
     return found
 
   @property
-  def _ways(self):
-    return self._source.ways or ["many"]
+  def _batch_forms(self):
+    return self._source.batch_forms or ["many"]
 
   @property
   def _is_batch(self):
-    return all(way == "many" for way in self._ways)
+    return all(way == "many" for way in self._batch_forms)
 
   @property
   def _has_axis(self):
     """Whether rows are fed as batches of one."""
-    return any(way != "bare" for way in self._ways)
+    return any(way != "bare" for way in self._batch_forms)
 
   def _evaluated(self, values, numbers):
     """(results of the rows that fit, {place: why} of those that do not)."""
@@ -183,7 +184,7 @@ class Rows:
   def _calls(self, values, numbers):
     """The arguments of `_tried` for each row."""
     return [([array[i] if way == "bare" else array[i:i + 1]
-              for array, way in zip(values, self._ways)], number)
+              for array, way in zip(values, self._batch_forms)], number)
             for i, number in enumerate(numbers)]
 
   def _rebatched(self, values, numbers):
@@ -193,7 +194,7 @@ class Rows:
     if len(tried) < 2:
       return None
     return rebatching.rebatched(
-        self._f, [array[tried] for array in values], self._ways)
+        self._f, [array[tried] for array in values], self._batch_forms)
 
   def _in_one_batch(self, values):
     if self._rows is None:

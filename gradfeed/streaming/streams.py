@@ -102,7 +102,7 @@ def stream(f, points, out, chunk=256, on_error="stop", coupled=False,
       "Pass a positive int.")
   sink = sinks.Sink(out, f)
   source = point_sources.Points(points, f, keys)
-  rows = row_evaluation.Rows(f, source, on_error == "skip", coupled)
+  rows = row_evaluation.RowEvaluator(f, source, on_error == "skip", coupled)
   report, shown = Report(), progress_bars.shown(progress)
   try:
     report.resumed = report.rows = sink.resume(_fingerprint(

@@ -17,8 +17,10 @@ _AT = np.array([[0.5, 1.5], [0.7, 0.2]])
 class WithoutSecondTest(graphs.GraphTest):
 
   def _without(self, y, x):
-    return next(gradient_defects.without_second(
-        gradient_flow.Flow(gradient_flow.Trace([y], [x]), [y])), None)
+    return next(
+        gradient_defects.ops_without_second_derivative(
+            gradient_flow.GradientFlow(gradient_flow.GradientTrace([y], [x]),
+                                       [y])), None)
 
   @parameterized.named_parameters(
       ("elementwise", lambda x: tf.tanh(x) * tf.exp(x) / (x * x + 1.0)),

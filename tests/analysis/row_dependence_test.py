@@ -398,8 +398,9 @@ def _is_coupled(ys, x, value):
 class CouplingTest(_GraphTest):
 
   def _verdict(self, x, ys):
-    verdict, op = row_dependence.coupling(ys, x,
-                                          gradient_flow.Trace(ys, [x]).path)
+    verdict, op = row_dependence.coupling(
+        ys, x,
+        gradient_flow.GradientTrace(ys, [x]).path)
     return verdict if op is None else "{} {}".format(verdict, op.type)
 
   def _check(self, x, ys, tail):
@@ -542,7 +543,8 @@ class RowsTest(_GraphTest):
 
   def _rows(self, *ys, **options):
     """`Rows` of `ys` with everything they are computed from as its part."""
-    found = row_dependence.Rows(list(ys), traversal.ancestors(ys), **options)
+    found = row_dependence.RowDependence(list(ys), traversal.ancestors(ys),
+                                         **options)
     self.assertEmpty(found.unknown)
     return found
 
@@ -674,7 +676,7 @@ class RowsTest(_GraphTest):
     h = tf.tanh(x)
     mean = tf.reduce_mean(h, 0)
     y = h - mean
-    found = row_dependence.Rows([y], {y.op.name: y.op})
+    found = row_dependence.RowDependence([y], {y.op.name: y.op})
     self.assertEqual(found.axes, {y.name: 0, h.name: 0})
     self.assertEqual(found.whole, {mean.name: y.op})
 
@@ -689,10 +691,11 @@ class RowsTest(_GraphTest):
     h = tf.tanh(x)
     noise = tf.random_uniform([4], dtype=tf.float64)
     y = tf.py_func(lambda a: a, [h], tf.float64, name="f") * x * noise
-    found = row_dependence.Rows([y], traversal.ancestors([y]))
+    found = row_dependence.RowDependence([y], traversal.ancestors([y]))
     self.assertEqual(found.unknown[0].type, "Mul")  # Its rank is not known.
     product = tf.multiply(x, noise)
-    found = row_dependence.Rows([product], traversal.ancestors([product]))
+    found = row_dependence.RowDependence([product],
+                                         traversal.ancestors([product]))
     self.assertEqual([op.type for op in found.unknown], ["RandomUniform"])
     self.assertEqual(found.axes[x.name], 0)
 

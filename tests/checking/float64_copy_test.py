@@ -71,7 +71,8 @@ class DoubleTest(graphs.GraphTest):
 
   def _double(self, y, x, x_t, feeds=None):
     before = self.count()
-    double = float64_copy.Double(self.graph, [y], [tensors.Point(x)], set())
+    double = float64_copy.Float64Copy(self.graph, [y], [tensors.Dense(x)],
+                                      set())
     self.assertEqual(self.count(), before)
     feeds = dict(feeds or {})
     feeds[x] = x_t
@@ -120,9 +121,9 @@ class DoubleTest(graphs.GraphTest):
     with flows.control_flow(flow):
       y = tf.cond(is_first, lambda: 3.0 * x, lambda: tf.exp(w))
     for taken, expected in ((True, 3.0 * _ROWS), (False, np.exp(_ROWS))):
-      double = float64_copy.Double(
-          self.graph, [y], [tensors.Point(x)], set())
-      place = evaluation_points.Place(
+      double = float64_copy.Float64Copy(
+          self.graph, [y], [tensors.Dense(x)], set())
+      place = evaluation_points.EvaluationPoint(
           self.graph, x, _ROWS, self.session, {is_first: taken, w: _ROWS})
       sources = place.sample(double.sources)
       for _ in range(5):
@@ -166,8 +167,8 @@ class DoubleTest(graphs.GraphTest):
     x = tf.placeholder(tf.float64, [None, 4])
     y = tf.matmul(x, w) ** 2
     self.initialize()
-    point = tensors.point_of_variable(w)
-    double = float64_copy.Double(self.graph, [y], [point], set())
+    point = tensors.dense_of_variable(w)
+    double = float64_copy.Float64Copy(self.graph, [y], [point], set())
     other = _normal(4, 2) + 1.0
     sources = self.session.run(double.sources, {x: _ROWS})
     np.testing.assert_allclose(
@@ -186,7 +187,7 @@ class DoubleTest(graphs.GraphTest):
     y = tf.cast(tf.bitcast(x, tf.int32), tf.float32)
     with self.assertRaisesRegex(
         errors.UnsupportedGraphError, "no copy of this graph in float64"):
-      float64_copy.Double(self.graph, [y], [tensors.Point(x)], set())
+      float64_copy.Float64Copy(self.graph, [y], [tensors.Dense(x)], set())
 
   def test_second_derivatives(self):
     x = tf.placeholder(tf.float32, [3])

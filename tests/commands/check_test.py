@@ -80,7 +80,7 @@ class ValueTest(parameterized.TestCase):
       ([1, 3], [2, 1, 3], [1, 3]), ([], [4], []), (None, [2, 3], [2, 3]))
   def test_is_the_whole_file_or_its_first_row(self, shape, points, expected):
     with tf.Graph().as_default():
-      x = tensors.Point(tf.placeholder(tf.float32, shape))
+      x = tensors.Dense(tf.placeholder(tf.float32, shape))
     given = np.arange(np.prod(points, dtype=int)).reshape(points)
     value = check.value_at(x, given)
     self.assertEqual(list(value.shape), expected)
@@ -89,6 +89,6 @@ class ValueTest(parameterized.TestCase):
 
   def test_of_another_shape_is_refused(self):
     with tf.Graph().as_default():
-      x = tensors.Point(tf.placeholder(tf.float32, [None, 3], name="x"))
+      x = tensors.Dense(tf.placeholder(tf.float32, [None, 3], name="x"))
     with self.assertRaisesRegex(errors.ArgumentError, r"\[2, 4\]"):
       check.value_at(x, np.zeros([2, 4]))

@@ -616,7 +616,7 @@ class TwoWaysTest(graphs.GraphTest):
     x = tf.placeholder(tf.float64, [2, 3])
     y = function(x)
     with unittest.mock.patch.object(
-        vectorization, "_vectorised", side_effect=ValueError("no converter")):
+        vectorization, "_vectorized", side_effect=ValueError("no converter")):
       looped = gf.jacobian(y, x)
     # Another request, since the first is remembered.
     whole = gf.jacobian(y, x, chunk=10 ** 6)

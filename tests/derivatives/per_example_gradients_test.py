@@ -185,7 +185,7 @@ class PerExampleGradientTest(graphs.GraphTest):
 
   def test_one_after_the_other(self):
     with unittest.mock.patch.object(
-        vectorization, "_vectorised", side_effect=ValueError("no converter")):
+        vectorization, "_vectorized", side_effect=ValueError("no converter")):
       self._check(_dense)
 
   @parameterized.named_parameters(("v1", 1), ("v2", 2))

@@ -430,7 +430,7 @@ class ThreadTest(parameterized.TestCase):
       h = x * v
       y = tf.reduce_sum(tf.cond(v > 0., lambda: h * h, lambda: h))
       session.run(v.initializer)
-      lock = cache.memo_of(graph).lock
+      lock = cache.cache_of(graph).lock
       kind = type(y)
       consumers = kind.consumers
       walked, alone = [], []

@@ -74,7 +74,7 @@ class DotTest(_Layered):
           "ab"[i // 20 % 2] if i < 39 else "a", "ab"[i % 2])):
         h = h * tf.sin(h)
     picture = drawing.Drawing(
-        gf.explain(h, x)._way)  # pylint: disable=protected-access
+        gf.explain(h, x)._paths)  # pylint: disable=protected-access
     self.assertTrue(all(one < other for one, other in picture.arrows))
 
   def test_quotes_in_names(self):

@@ -26,21 +26,21 @@ class OnceTest(parameterized.TestCase):
       built.append(None)
       return len(built)
 
-    self.assertEqual(cache.once(one, "a", build), 1)
-    self.assertEqual(cache.once(one, "a", build), 1)
-    self.assertEqual(cache.once(one, "b", build), 2)
-    self.assertEqual(cache.once(other, "a", build), 3)
+    self.assertEqual(cache.cached(one, "a", build), 1)
+    self.assertEqual(cache.cached(one, "a", build), 1)
+    self.assertEqual(cache.cached(one, "b", build), 2)
+    self.assertEqual(cache.cached(other, "a", build), 3)
 
   def test_what_failed_is_tried_again(self):
     graph = tf.Graph()
     with self.assertRaises(ZeroDivisionError):
-      cache.once(graph, "a", lambda: 1 / 0)
-    self.assertEqual(cache.once(graph, "a", lambda: 5), 5)
+      cache.cached(graph, "a", lambda: 1 / 0)
+    self.assertEqual(cache.cached(graph, "a", lambda: 5), 5)
 
   def test_building_may_ask_for_more(self):
     graph = tf.Graph()
-    self.assertEqual(cache.once(
-        graph, "a", lambda: cache.once(graph, "b", lambda: 2) + 1), 3)
+    self.assertEqual(cache.cached(
+        graph, "a", lambda: cache.cached(graph, "b", lambda: 2) + 1), 3)
 
   @parameterized.named_parameters(
       ("one_key", lambda i: "a", 1), ("a_key_each", lambda i: i, 4))
@@ -59,7 +59,7 @@ class OnceTest(parameterized.TestCase):
 
     def work(i):
       start.wait()
-      return cache.once(graph, key(i), build)
+      return cache.cached(graph, key(i), build)
 
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
       self.assertEqual(list(pool.map(work, range(4))), ["built"] * 4)
@@ -73,7 +73,7 @@ class OnceTest(parameterized.TestCase):
 
       def ask(graph=graph, start=start):
         start.wait()
-        return cache.memo_of(graph)
+        return cache.cache_of(graph)
 
       with concurrent.futures.ThreadPoolExecutor(4) as pool:
         found = [pool.submit(ask) for _ in range(4)]
@@ -291,7 +291,7 @@ class ThreadsTest(parameterized.TestCase):
     with tf.Graph().as_default(), tf.Session() as session:
       x, y = _build(_loop, 2)
       runs = []
-      copy = cloning.copy
+      copy = cloning.clone_subgraph
 
       def copy_and_run(*arguments, **settings):
         twins = copy(*arguments, **settings)
@@ -301,7 +301,7 @@ class ThreadsTest(parameterized.TestCase):
         runs[-1].join(0.5)  # It has to wait, or it is done by now.
         return twins
 
-      with mock.patch.object(cloning, "copy", copy_and_run):
+      with mock.patch.object(cloning, "clone_subgraph", copy_and_run):
         dx = gf.gradient(y, x)
       runs[0].join()
       self.assertEqual(session.run(dx, {x: [0.3, 0.7]}).shape, (2,))

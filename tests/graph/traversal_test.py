@@ -95,7 +95,7 @@ class TraceTest(_GraphTest):
     h = tf.square(x, name="h")
     y = tf.add(h, tf.round(x, name="r"), name="y")
     tf.exp(x, name="aside")
-    trace = gradient_flow.Trace([y], [x])
+    trace = gradient_flow.GradientTrace([y], [x])
     self.assertCountEqual(trace.path, ["h", "y"])
     self.assertCountEqual(trace.blocked, ["r"])
     self.assertEqual(trace.tensors, {"x:0", "h:0", "r:0", "y:0"})
@@ -105,18 +105,19 @@ class TraceTest(_GraphTest):
     x = tf.placeholder(tf.float64, [2, 2], name="x")
     z = tf.placeholder(tf.float64, [2, 2], name="z")
     y = tf.add(x, tf.linalg.lu(z, name="lu")[0], name="y")
-    self.assertEmpty(gradient_flow.Trace([y], [x]).missing)
-    self.assertEqual([op.name for op in gradient_flow.Trace([y], [z]).missing],
-                     ["lu"])
+    self.assertEmpty(gradient_flow.GradientTrace([y], [x]).missing)
+    self.assertEqual(
+        [op.name for op in gradient_flow.GradientTrace([y], [z]).missing],
+        ["lu"])
 
   def test_stops(self):
     x = tf.placeholder(tf.float64, [], name="x")
     h = tf.square(x, name="h")
     y = tf.multiply(h, x, name="y")
-    trace = gradient_flow.Trace([y], [x], [h])
+    trace = gradient_flow.GradientTrace([y], [x], [h])
     self.assertIn("y", trace.path)
     self.assertEqual(trace.tensors, {"x:0", "h:0", "y:0"})
-    only = gradient_flow.Trace([tf.multiply(h, 2., name="z")], [x], [h])
+    only = gradient_flow.GradientTrace([tf.multiply(h, 2., name="z")], [x], [h])
     self.assertNotIn("x:0", only.tensors)
 
 
@@ -134,14 +135,14 @@ class NeedsTest(_GraphTest):
     self.assertCountEqual(
         [op.name for op in effects.variables_read(found, [y])], ["a", "b"])
     self.assertFalse(effects.has_loop(found))
-    self.assertEmpty(effects.assigning(found))
+    self.assertEmpty(effects.assigning_ops(found))
 
   @parameterized.named_parameters(*_KINDS)
   def test_assigning(self, use_resource):
     v = tf.get_variable("v", [], tf.float64, use_resource=use_resource)
     with tf.control_dependencies([tf.assign_add(v, 1.)]):
       y = tf.constant(1.)
-    self.assertLen(effects.assigning(traversal.ancestors([y])), 1)
+    self.assertLen(effects.assigning_ops(traversal.ancestors([y])), 1)
 
   def test_assigning_inside_of_a_function(self):
     v = tf.get_variable("v", [], tf.float64, use_resource=True)
@@ -152,14 +153,14 @@ class NeedsTest(_GraphTest):
 
     with flows.control_flow(2):
       y = tf.cond(tf.placeholder(tf.bool, []), update, lambda: 1.)
-    self.assertNotEmpty(effects.assigning(traversal.ancestors([y])))
+    self.assertNotEmpty(effects.assigning_ops(traversal.ancestors([y])))
 
   def test_waiting(self):
     queue = tf.FIFOQueue(3, tf.float64, [[]])
     y = queue.dequeue(name="take") * 2.
     self.assertEqual([
         op.name
-        for op in effects.waiting(traversal.ancestors([y]))
+        for op in effects.waiting_ops(traversal.ancestors([y]))
         if "Dequeue" in op.type
     ], ["take"])
 

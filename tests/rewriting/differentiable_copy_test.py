@@ -16,9 +16,8 @@ from tests.testing import graphs
 class FunctionalTest(graphs.GraphTest):
 
   def _twins(self, y, x, **settings):
-    return differentiable_copy.functional(self.graph, [y],
-                                          gradient_flow.Trace([y], [x]),
-                                          **settings)
+    return differentiable_copy.differentiable_copy(
+        self.graph, [y], gradient_flow.GradientTrace([y], [x]), **settings)
 
   def test_has_no_control_flow_of_v1_and_the_same_value(self):
     x = tf.placeholder(tf.float64, [2])
@@ -29,7 +28,7 @@ class FunctionalTest(graphs.GraphTest):
     copied = self._twins(y, x)
     found = traversal.ancestors([copied[y.name]])
     self.assertEmpty([op.name for op in found.values()
-                      if control_flow.is_primitive(op)])
+                      if control_flow.is_control_flow_v1(op)])
     for at in ([1.0, 2.0], [-1.0, 2.0]):
       one, other = self.session.run([y, copied[y.name]], {x: at})
       np.testing.assert_array_equal(one, other)
@@ -80,7 +79,7 @@ class FunctionalTest(graphs.GraphTest):
 class HeldMeansTest(graphs.GraphTest):
 
   def _held(self, y, x):
-    return blockers.held_means(gradient_flow.Trace([y], [x]))
+    return blockers.held_means(gradient_flow.GradientTrace([y], [x]))
 
   def test_of_moments(self):
     x = tf.placeholder(tf.float64, [None, 3])

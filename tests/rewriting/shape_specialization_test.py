@@ -8,11 +8,11 @@ from gradfeed.graph import traversal
 from gradfeed.rewriting import shape_specialization
 
 
-def _specialised(wanted, shapes):
+def _specialized(wanted, shapes):
   """(found, placeholders by name, the copy of `wanted`)."""
   found = traversal.ancestors([wanted])
   assert shape_specialization.is_suitable(found)
-  special = shape_specialization.specialise(wanted.graph, found, [wanted],
+  special = shape_specialization.specialize(wanted.graph, found, [wanted],
                                             shapes)
   return None if special is None else (special[0], special[1][0])
 
@@ -47,7 +47,7 @@ class SpecialiseTest(parameterized.TestCase):
       x = tf.placeholder(tf.float64, [None, 3], name="x")
       result = build(x)
       value = np.array([[.1, -.2, .3]])
-      special = _specialised(result, {"x:0": (1, 3)})
+      special = _specialized(result, {"x:0": (1, 3)})
       if special is not None:
         feeds, copied = special
         # A division by a constant is a product with its inverse, to TensorFlow.
@@ -68,7 +68,7 @@ class SpecialiseTest(parameterized.TestCase):
       result = tf.reshape(
           tf.exp(x) * tf.fill(tf.shape(x), tf.cast(1., tf.float64)),
           tf.stack([tf.shape(x)[0], 3]))
-      _, copied = _specialised(result, {"x:0": (1, 3)})
+      _, copied = _specialized(result, {"x:0": (1, 3)})
       self.assertEqual(
           [op.type for op in traversal.ancestors([copied]).values()],
           ["Placeholder", "Exp"])
@@ -78,14 +78,14 @@ class SpecialiseTest(parameterized.TestCase):
     with tf.Graph().as_default():
       x = tf.placeholder(tf.float64, [None, 3], name="x")
       result = tf.exp(x * tf.ones_like(x))
-      _, copied = _specialised(result, {"x:0": (1, 3)})
+      _, copied = _specialized(result, {"x:0": (1, 3)})
       self.assertIn("Mul", [op.type for op in
                             traversal.ancestors([copied]).values()])
 
   def test_the_feed_itself_is_no_result(self):
     with tf.Graph().as_default():
       x = tf.placeholder(tf.float64, [None, 3], name="x")
-      self.assertIsNone(_specialised(tf.reshape(x, tf.shape(x)),
+      self.assertIsNone(_specialized(tf.reshape(x, tf.shape(x)),
                                      {"x:0": (1, 3)}))
 
   def test_shares_variables(self):
@@ -94,7 +94,7 @@ class SpecialiseTest(parameterized.TestCase):
       v = tf.get_variable("v", initializer=np.array([2., 3.]),
                           use_resource=True)
       result = tf.reshape(x * v, tf.shape(x))
-      feeds, copied = _specialised(result, {"x:0": (2,)})
+      feeds, copied = _specialized(result, {"x:0": (2,)})
       session.run(v.initializer)
       session.run(v.assign([5., 7.]))
       np.testing.assert_array_equal(

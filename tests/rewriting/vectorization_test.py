@@ -22,18 +22,18 @@ class ScratchTest(graphs.GraphTest):
   def _mapped(self, y, x, values, chunk=None):
     """`y` with each row of `values` in the place of `x`."""
     found = traversal.ancestors([y], cut={x.name})
-    part = subgraphs.part_to_copy(found, {x.name})
+    part = subgraphs.dependent_ops(found, {x.name})
     with _tf.building(self.graph):
       stack = tf.constant(values)
-    scratch = vectorization.Scratch(self.graph)
+    scratch = vectorization.ScratchGraph(self.graph)
     with scratch.building():
-      pick = scratch.picker(stack, 0)
+      pick = scratch.row_reader(stack, 0)
 
       def body(i):
         row = tf.reshape(pick(i), values.shape[1:])
         return [scratch.copy(part, found, {x.name: row}, "body")(y.name)]
 
-      result = scratch.mapped(body, len(values), chunk)
+      result = scratch.map_rows(body, len(values), chunk)
     with _tf.building(self.graph):
       return scratch.export(result, "mapped")[0]
 
@@ -87,8 +87,9 @@ class ScratchTest(graphs.GraphTest):
         y = tf.tanh(x) * x
         before = len(graph.get_operations())
         # pylint: disable-next=protected-access
-        taken = way or vectorization._at_once
-        with unittest.mock.patch.object(vectorization, "_at_once", taken):
+        taken = way or vectorization._vectorized_at_once
+        with unittest.mock.patch.object(vectorization, "_vectorized_at_once",
+                                        taken):
           gf.jacobian(y, x)
         counts.append(len(graph.get_operations()) - before)
     self.assertLess(counts[1], counts[0] + 30)
@@ -101,8 +102,8 @@ class ScratchTest(graphs.GraphTest):
     def fail(*unused):
       raise ValueError("Shapes do not fit.")
 
-    with unittest.mock.patch.object(vectorization, "_at_once", fail):
-      with unittest.mock.patch.object(_tf, "looped", fail):
+    with unittest.mock.patch.object(vectorization, "_vectorized_at_once", fail):
+      with unittest.mock.patch.object(_tf, "map_rows_in_loop", fail):
         with self.assertRaisesRegex(
             gf.UnsupportedGraphError, "Shapes do not fit.*\n.*vjp"):
           gf.jacobian(y, x)
@@ -128,8 +129,8 @@ class ScratchTest(graphs.GraphTest):
     self.assertEqual([r.getMessage() for r in records],
                      ["another", "cannot convert"])
 
-  def test_what_is_vectorised_wrongly_runs_in_a_loop(self):
-    # Of a gather from a list, the vectorised form mixes up the axes.
+  def test_what_is_vectorized_wrongly_runs_in_a_loop(self):
+    # Of a gather from a list, the vectorized form mixes up the axes.
     x = tf.placeholder(tf.float64, [3, 2])
     with flows.control_flow(2):
       array = tf.TensorArray(tf.float64, 3)

@@ -211,7 +211,7 @@ class PointsTest(_StreamTest):
     np.savez(self.path("p.npz"), x=self.points)
     self._write_csv("", [self.points])
     self.write_records([_example(x=row) for row in self.points])
-    f, evaluate = self.cubes(), row_evaluation.Rows.evaluate
+    f, evaluate = self.cubes(), row_evaluation.RowEvaluator.evaluate
     for i, part in enumerate((self.points[:7], self.points[7:8],
                               self.points[8:])):
       np.savez(self.path("p_{}.npz".format(i)), x=part)
@@ -228,7 +228,7 @@ class PointsTest(_StreamTest):
           raise KeyboardInterrupt
         return evaluate(rows, block, start)
 
-      with unittest.mock.patch.object(row_evaluation.Rows, "evaluate",
+      with unittest.mock.patch.object(row_evaluation.RowEvaluator, "evaluate",
                                       interrupted):
         with self.assertRaises(KeyboardInterrupt):
           gf.stream(f, make(), self.path("out.npy"), chunk=5)
@@ -321,14 +321,14 @@ class BadRowsTest(_StreamTest):
 
   def test_what_is_skipped_before_an_interruption_is_told_after_it(self):
     self.points[[2, 12]] = np.nan
-    f, evaluate = self.cubes(), row_evaluation.Rows.evaluate
+    f, evaluate = self.cubes(), row_evaluation.RowEvaluator.evaluate
 
     def interrupted(rows, block, start):
       if start >= 15:
         raise KeyboardInterrupt
       return evaluate(rows, block, start)
 
-    with unittest.mock.patch.object(row_evaluation.Rows, "evaluate",
+    with unittest.mock.patch.object(row_evaluation.RowEvaluator, "evaluate",
                                     interrupted):
       with self.assertRaises(KeyboardInterrupt):
         gf.stream(f, self.points, self.path("out.npy"), 5, "skip")
@@ -447,7 +447,7 @@ class ResultsTest(_StreamTest):
     np.testing.assert_array_equal(np.load(self.path("again.npy")), points)
 
   def test_npz_in_shards(self):
-    f, evaluate = self.cubes(), row_evaluation.Rows.evaluate
+    f, evaluate = self.cubes(), row_evaluation.RowEvaluator.evaluate
 
     def interrupted(rows, block, start):
       if start == stop:
@@ -456,7 +456,7 @@ class ResultsTest(_StreamTest):
 
     with unittest.mock.patch.object(npz, "SHARD_BYTES", 4 * 3 * 6):
       for stop in (4, 6, 8, 12, 14):  # Where shards end, and between.
-        with unittest.mock.patch.object(row_evaluation.Rows, "evaluate",
+        with unittest.mock.patch.object(row_evaluation.RowEvaluator, "evaluate",
                                         interrupted):
           with self.assertRaises(KeyboardInterrupt):
             gf.stream(f, self.points, self.path("out.npz"), chunk=2)
@@ -497,7 +497,7 @@ class ResultsTest(_StreamTest):
 
   @parameterized.parameters("out.npy", "out.npz", "out.csv", "out.tfrecord")
   def test_what_a_killed_chunk_left_is_cut_off(self, name):
-    f, evaluate = self.cubes(), row_evaluation.Rows.evaluate
+    f, evaluate = self.cubes(), row_evaluation.RowEvaluator.evaluate
 
     def interrupted(rows, block, start):
       if start == 15:
@@ -506,7 +506,7 @@ class ResultsTest(_StreamTest):
 
     undisturbed = self.path("p_" + name)
     gf.stream(f, self.points, undisturbed, chunk=5)
-    with unittest.mock.patch.object(row_evaluation.Rows, "evaluate",
+    with unittest.mock.patch.object(row_evaluation.RowEvaluator, "evaluate",
                                     interrupted):
       with self.assertRaises(KeyboardInterrupt):
         gf.stream(f, self.points, self.path(name), chunk=5)

@@ -21,7 +21,7 @@ class PointsTest(folders.FolderTest):
   def test_rows_that_are_values(self, shape, x_shape, way):
     with tf.Graph().as_default():
       x = tf.placeholder(tf.float32, x_shape)
-      self.assertEqual(row_layout.way_of(tuple(shape), x), way)
+      self.assertEqual(row_layout.batch_form_of(tuple(shape), x), way)
 
   @parameterized.parameters(
       ([], [None, 2], r"\[N\] \+ \[\?, 2\] or \[N\] \+ \[2\]"),
@@ -33,7 +33,7 @@ class PointsTest(folders.FolderTest):
     with tf.Graph().as_default():
       x = tf.placeholder(tf.float32, x_shape, name="x")
       with self.assertRaisesRegex(errors.FeedError, "'x:0' ") as caught:
-        row_layout.way_of(tuple(shape), x)
+        row_layout.batch_form_of(tuple(shape), x)
     self.assertRegex(str(caught.exception), fix)
 
   def test_points_are_mapped_and_not_read(self):

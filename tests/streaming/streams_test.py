@@ -79,7 +79,7 @@ class StreamTest(folders.FolderTest, graphs.GraphTest):
       *[("at_{}".format(i), i) for i in range(0, 11, 3)])
   def test_goes_on_after_an_interruption(self, chunks):
     f, seen = self.cube(), []
-    evaluate = row_evaluation.Rows.evaluate
+    evaluate = row_evaluation.RowEvaluator.evaluate
 
     def interrupted(rows, block, start):
       if len(seen) == chunks:
@@ -87,7 +87,7 @@ class StreamTest(folders.FolderTest, graphs.GraphTest):
       seen.append(start)
       return evaluate(rows, block, start)
 
-    with unittest.mock.patch.object(row_evaluation.Rows, "evaluate",
+    with unittest.mock.patch.object(row_evaluation.RowEvaluator, "evaluate",
                                     interrupted):
       with self.assertRaises(KeyboardInterrupt):
         gf.stream(f, self.points, self.path(), chunk=10)
@@ -207,7 +207,8 @@ class StreamTest(folders.FolderTest, graphs.GraphTest):
     def late(*unused):
       raise gf.TimeLimitError("No result.", "It took too long.", "Wait.")
 
-    with unittest.mock.patch.object(row_evaluation.Rows, "evaluate", late):
+    with unittest.mock.patch.object(row_evaluation.RowEvaluator, "evaluate",
+                                    late):
       with self.assertRaises(gf.TimeLimitError):
         gf.stream(f, self.points, self.path(), chunk=10)
 

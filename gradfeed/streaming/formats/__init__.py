@@ -3,7 +3,8 @@
 A reader gives rows of points. It has
 
 - `inputs`: list of what it has values of, each with a name, dtype and shape;
-- `ways`: list of how a row of each becomes a value (`row_layout.way_of`);
+- `batch_forms`: list of how a row of each becomes a value
+  (`row_layout.batch_form_of`);
 - `count`: the number of rows, or None where it is not known before the end;
 - `read(start, end)`: a `row_layout.Block`, with fewer rows at the end; where
   `count` is None it is called for one block after the other, and `position` is

@@ -40,7 +40,7 @@ class ArrayReader:
 
   def __init__(self, array, leaf):
     self.inputs = [leaf]
-    self.ways = [row_layout.way_of(array.shape, leaf)]
+    self.batch_forms = [row_layout.batch_form_of(array.shape, leaf)]
     self.count = len(array)
     self._array = array
 

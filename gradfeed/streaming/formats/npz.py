@@ -37,8 +37,10 @@ class ArchiveReader:
         _Member(path, _key_of(path, names, place, leaf, key, len(inputs)))
         for place, (leaf, key) in enumerate(zip(inputs, keys))]
     shapes = [member.shape for member in self._members]
-    self.ways = [row_layout.way_of(shape, leaf)
-                 for shape, leaf in zip(shapes, inputs)]
+    self.batch_forms = [
+        row_layout.batch_form_of(shape, leaf)
+        for shape, leaf in zip(shapes, inputs)
+    ]
     self.count = shapes[0][0]
     if len({shape[0] for shape in shapes}) > 1:
       raise errors.FeedError(

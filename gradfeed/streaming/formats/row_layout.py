@@ -18,7 +18,7 @@ class Unreadable(Exception):
   """A row that is no point; `str` of it is the reason, half a sentence."""
 
 
-def way_of(shape, leaf):
+def batch_form_of(shape, leaf):
   """How a row of points becomes a value of an input.
 
   Args:
@@ -48,7 +48,7 @@ def way_of(shape, leaf):
       "Pass points of shape {}.".format(" or ".join(allowed)))
 
 
-def way_of_numbers(count, leaf):
+def batch_form_of_numbers(count, leaf):
   """(way, shape of a row), where a row is `count` numbers in one line.
 
   Raises:
@@ -99,7 +99,7 @@ class RowReader:
   def __init__(self, path, inputs):
     self.inputs = inputs
     self.count = None
-    self.ways = None
+    self.batch_forms = None
     self.position = 0
     self._path = path
     self._bytes = 0
@@ -158,10 +158,10 @@ class RowReader:
     Raises:
       Unreadable: with the reason.
     """
-    if self.ways is None:
-      found = [way_of_numbers(len(value), leaf)
+    if self.batch_forms is None:
+      found = [batch_form_of_numbers(len(value), leaf)
                for value, leaf in zip(values, self.inputs)]
-      self.ways, self._shapes = map(list, zip(*found))
+      self.batch_forms, self._shapes = map(list, zip(*found))
     for value, shape, leaf in zip(values, self._shapes, self.inputs):
       size = int(np.prod(shape, dtype=np.int64))
       if len(value) != size:
