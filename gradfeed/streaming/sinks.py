@@ -1,4 +1,4 @@
-"""Files of results, that are there when they are complete."""
+"""Files of results, which get their names when they are complete."""
 
 import json
 import os
@@ -17,28 +17,39 @@ try:
 except ImportError:  # Windows: two processes are not kept apart there.
   fcntl = None
 
-#: What the name of a file says it is to be, and what writes it.
+#: (pattern of the name of a file, the class that writes such files).
 _WRITERS = [
     (re.compile(r"\.npz$"), npz.ArchiveWriter),
     (re.compile(r"\.csv$"), csv_files.ColumnWriter),
     (re.compile(r"\.tf-?records?$"), tfrecords.RecordWriter),
 ]
-_KNOWN = ".npy, .npz, .csv or .tfrecord"
+_ENDINGS = ".npy, .npz, .csv or .tfrecord"
 
 
 class Sink:
-  """The files of the results: partial ones, until all rows are there.
+  """Writes results to files, and notes in a journal which rows are there.
+
+  The files end in ".partial" until all rows are in them.
 
   Attributes:
     path: str, the first file.
-    steps: list of dict, what was noted at each chunk of an earlier call.
+    steps: list of dict, what the journal has of each chunk of earlier calls.
   """
 
   def __init__(self, out, f):
-    given = out if isinstance(out, (list, tuple)) else [out]
-    self._out = [os.fspath(path) for path in given]
+    """Checks the names of the files, and creates none yet.
+
+    Args:
+      out: str or os.PathLike, or a list of them, as in `streams.stream`.
+      f: `functions.Function`.
+
+    Raises:
+      ArgumentError: the files cannot hold the outputs of `f`.
+    """
+    paths = out if isinstance(out, (list, tuple)) else [out]
+    self._out = [os.fspath(path) for path in paths]
     self.path = self._out[0]
-    _check(self._out, f)
+    _check_paths(self._out, f)
     names = [name if not name[0].isdigit() else "result_" + name
              for name in nest.names_of(f.structure)]
     if len(self._out) == 1:
@@ -50,49 +61,56 @@ class Sink:
     self._journal = Journal(self.path + ".state")
     self._has_begun = False
     self.steps = []
-    self._known = {"done": 0}
+    self._last_step = {"done": 0}
 
   def resume(self, fingerprint):
-    """The number of rows that an earlier call has done.
+    """Opens the files of an earlier call, if there are any.
+
+    Args:
+      fingerprint: dict of what the results depend on, that JSON can hold.
+
+    Returns:
+      int, the number of rows that the earlier call has done.
 
     Raises:
-      StreamError: they belong to something else; or another process is at it.
+      StreamError: they belong to another fingerprint; or another process is
+        writing them.
     """
     lines = self._journal.open()
     if not lines:
       self._journal.add(fingerprint)
       return 0
-    other = sorted(key for key in fingerprint
-                   if lines[0].get(key) != fingerprint[key])
+    different = sorted(key for key in fingerprint
+                       if lines[0].get(key) != fingerprint[key])
     self.steps = lines[1:]
     if self.steps:
-      self._known = self.steps[-1]
-    if other:
+      self._last_step = self.steps[-1]
+    if different:
       raise errors.StreamError(
           "'{}' was begun with {}.".format(
-              self.path, " and ".join("other " + key for key in other)),
+              self.path, " and ".join("other " + key for key in different)),
           "{} of its rows are done, and the rest would not belong to "
-          "them.".format(self._known["done"]),
+          "them.".format(self._last_step["done"]),
           "Go on with what it was begun with; or delete '{}' to begin "
           "anew.".format(self._journal.path))
-    if "states" in self._known and "files" not in self._known:
-      for writer, state in zip(self._writers, self._known["states"]):
+    if "states" in self._last_step and "files" not in self._last_step:
+      for writer, state in zip(self._writers, self._last_step["states"]):
         writer.resume(state)
       self._has_begun = True
-    return self._known["done"]
+    return self._last_step["done"]
 
   @property
   def is_complete(self):
-    """Whether all rows are there, and files lack their names at the most."""
-    return "files" in self._known
+    """bool, whether all rows are there; files may still lack their names."""
+    return "files" in self._last_step
 
-  def write(self, results, done, more):
-    """Appends the rows up to `done`, and notes that they are there.
+  def write(self, results, done, notes):
+    """Appends the rows up to `done`, and notes in the journal that they are.
 
     Args:
       results: list of the array of each output.
       done: int, how many rows there are then.
-      more: dict of what else to note, that JSON can hold.
+      notes: dict of what else to write to the journal, that JSON can hold.
     """
     groups = [[results[i] for i in group] for group in self._groups]
     if not self._has_begun:
@@ -101,43 +119,57 @@ class Sink:
       self._has_begun = True
     states = [writer.write(group)
               for writer, group in zip(self._writers, groups)]
-    self._known = dict(more, done=done, states=states)
-    self._journal.add(self._known)
+    self._last_step = dict(notes, done=done, states=states)
+    self._journal.add(self._last_step)
 
   def close(self):
+    """Closes the files; they and the journal stay if there are rows in them."""
     for writer in self._writers:
       writer.close()
-    if "states" in self._known:
+    if "states" in self._last_step:
       self._journal.close()
     else:
       self._journal.remove()
 
   def finish(self):
-    """Gives the files their names; the state is of no use any more."""
+    """Completes the files, gives them their names and removes the journal.
+
+    Returns:
+      list of the names of the files.
+    """
     if not self.is_complete:
-      self._known["files"] = [
+      self._last_step["files"] = [
           pair for writer in self._writers
-          for pair in writer.finish(self._known["done"])]
-      self._journal.add(self._known)
-    for path, final in self._known["files"]:
-      if os.path.exists(path):  # Not where this was cut off before.
+          for pair in writer.finish(self._last_step["done"])]
+      self._journal.add(self._last_step)
+    for path, final in self._last_step["files"]:
+      if os.path.exists(path):  # Else a call that was killed here renamed it.
         if final is None:
           os.remove(path)
         else:
           os.replace(path, final)
     self._journal.remove()
-    return [final for _, final in self._known["files"] if final is not None]
+    return [final for _, final in self._last_step["files"] if final is not None]
 
 
-def _check(out, f):
-  """Refuses files that cannot hold the outputs of `f`."""
+def _check_paths(out, f):
+  """Refuses files that cannot hold the outputs of `f`.
+
+  Args:
+    out: list of str.
+    f: `functions.Function`.
+
+  Raises:
+    ArgumentError: a name says no format; there are too few or too many files;
+      or one is named twice.
+  """
   for path in out:
     if not any(ending.search(path) for ending, _ in _WRITERS) and (
         not path.endswith(".npy")):
       raise errors.ArgumentError(
           "'{}' is the name of no file of results.".format(path),
           "It is not known which format is meant.",
-          "Use a name that ends in {}.".format(_KNOWN))
+          "Use a name that ends in {}.".format(_ENDINGS))
   holds_all = len(out) == 1 and not out[0].endswith(".npy")
   if len(out) != len(f.outputs) and not holds_all:
     raise errors.ArgumentError(
@@ -154,6 +186,7 @@ def _check(out, f):
 
 
 def _writer(path, names):
+  """The writer of the format that the name of a file says."""
   for ending, writer in _WRITERS:
     if ending.search(path):
       return writer(path, names)
@@ -161,7 +194,7 @@ def _writer(path, names):
 
 
 class Journal:
-  """A file of a line of JSON for each step; the process that has it locks it.
+  """A file with a line of JSON for each step, locked while it is open.
 
   Attributes:
     path: str.
@@ -172,10 +205,13 @@ class Journal:
     self._file = None
 
   def open(self):
-    """The lines that are whole, as a list of dicts; locks the file.
+    """Opens and locks the file, and cuts off a last line that is not whole.
+
+    Returns:
+      list of dict, the lines of the file.
 
     Raises:
-      StreamError: another process has it.
+      StreamError: another process has it open.
     """
     while True:
       self._file = open(self.path, "a+b")
@@ -185,7 +221,7 @@ class Journal:
           break
       except OSError:
         pass
-      self._file.close()  # Another process was done with it, and removed it.
+      self._file.close()  # Another process has finished, and removed it.
     self._file.seek(0)
     lines, size = [], 0
     for line in self._file:
@@ -198,6 +234,7 @@ class Journal:
     return lines
 
   def _lock(self):
+    """Locks the file for this process; does nothing on Windows."""
     if fcntl is None:
       return
     try:
@@ -212,7 +249,11 @@ class Journal:
           "Wait until it is done, or write to another file.") from None
 
   def add(self, step):
-    """Appends a line."""
+    """Appends a line.
+
+    Args:
+      step: dict that JSON can hold.
+    """
     self._file.write(json.dumps(step).encode() + b"\n")
     self._file.flush()
 
@@ -222,7 +263,7 @@ class Journal:
       self._file = None
 
   def remove(self):
-    """Removes it, if it is open here."""
+    """Deletes the file, if it is open here."""
     if self._file is not None:
       os.remove(self.path)
       self.close()
