@@ -1,9 +1,9 @@
-"""Functions of one row, for many: in one batch, or from several threads.
+"""Evaluates functions of one row for many: in a batch, or in several threads.
 
 In a graph whose batch is fixed to 1 a function is evaluated row by row, though
 TensorFlow could do hundreds at once for little more than the price of one.
-`rebatched` makes a function of many rows of it, where two ways to do that
-(`batch_size`) lead to one, and where the numbers show that it gives what the
+`rebatched` makes a function of many rows of it, where one of the two rewritings
+of `batch_size` succeeds, and where the numbers show that it gives what the
 function gives row by row. Where it does not, `one_by_one` makes use of more
 than one processor.
 """
@@ -25,46 +25,48 @@ from gradfeed.graph import op_types
 from gradfeed.graph import traversal
 from gradfeed.rewriting import batch_size
 
-#: How one value is made of the values for all rows. It is the row itself; or it
-#: is the same for all. With anything else (the "one" and "many" of `points`) it
-#: is the row with the axis of the batch.
+#: How the value of an input for one row is made of its values for all rows: it
+#: is the row itself (BARE); or it is the same for all (SHARED). With anything
+#: else (the "one" and "many" of `row_layout.batch_form_of`) it is the row with
+#: the axis of the batch.
 BARE, ONE, SHARED = "bare", "one", "shared"
 
 #: Ops that may give another value at each run.
 _DIFFERING = re.compile("|".join(
     [op_types.RANDOM.pattern, op_types.WAITING.pattern, "PyFunc"]))
 
-_WAYS = (batch_size.enlarge, batch_size.repeat)
+#: What makes tensors for many rows of those for one, the better one first.
+_REWRITES = (batch_size.enlarge, batch_size.repeat)
 _MOST_THREADS = 8
 
-#: Parts of the rows for each thread, so that none ends long after the others.
-_PARTS = 8
+#: Groups of calls for each thread, so that none ends long after the others.
+_GROUPS = 8
 
 
 def rebatched(f, values, forms=None):
-  """A function of many rows that gives what `f` gives for each of them.
+  """Makes a function of many rows that gives what `f` gives for each of them.
 
   It is in the graph and the session of `f`, shares the variables with it, holds
-  the same values, and adds ops the first time only. It was tried at `values`,
-  and gave what `f` gives row by row; see `prove`.
+  the same values, and adds ops the first time only. It was evaluated at
+  `values`, and gave what `f` gives row by row; see `prove`.
 
   Args:
     f: `functions.Function`.
     values: list with an array for each input, as the result takes them, of some
       rows that differ: two at least, better are some from all over the data.
     forms: list with "bare", "one", "many" or "shared" for each input, as
-      `formats.fitting.way_of` tells them, or None: those whose first axis is
-      1 (or of any size) have rows along it, and the value of any other is
+      `row_layout.batch_form_of` gives them. None: an input whose first axis is
+      1, or of any size, has rows along it, and the value of any other is
       shared.
 
   Returns:
-    `Rebatched`, or None: no way leads to one that gives the same, or there are
-    ops on the way that give another value at each run. It never raises an
-    error: `f` says better what is wrong with a row.
+    `Rebatched`; or None where no rewriting gives the same numbers, or where
+    ops between the inputs and the outputs give another value at each run. No
+    error is raised: what `f` raises for one row says better what is wrong.
   """
-  for way in _WAYS:
+  for rewrite in _REWRITES:
     try:
-      batched = _built(f, forms or list(map(_form, f.inputs)), way)
+      batched = _build(f, forms or list(map(_form_of, f.inputs)), rewrite)
     except Exception:  # pylint: disable=broad-except
       continue  # A closed graph, say, or an input that has no effect.
     if batched is not None and prove(batched, f, values):
@@ -72,13 +74,14 @@ def rebatched(f, values, forms=None):
   return None
 
 
-def _form(leaf):
+def _form_of(leaf):
+  """The form of the values of an input, from its static shape."""
   dims = leaf.shape.as_list() if leaf.shape.ndims else [0]
   return ONE if dims[0] in (1, None) else SHARED
 
 
 class Rebatched:
-  """A function of one row as a function of many.
+  """A function of many rows, made of a function of one row.
 
   Attributes:
     f: `functions.Function` of one row.
@@ -108,7 +111,7 @@ class Rebatched:
 
 
 def stacked(f, results):
-  """The results of `f` for some rows, as those of one call for all of them.
+  """Stacks the results of `f` for some rows, as one call for all gives them.
 
   Args:
     f: `functions.Function` of one row.
@@ -117,84 +120,102 @@ def stacked(f, results):
   Returns:
     list with an array for each output.
   """
-  rows = zip(*map(nest.flatten, results))
-  return [np.stack([part[0] if batch_size.is_one_row(output) else part
-                    for part in parts])
-          for output, parts in zip(f.outputs, rows)]
+  values_of_outputs = zip(*map(nest.flatten, results))
+  return [np.stack([value[0] if batch_size.is_one_row(output) else value
+                    for value in values])
+          for output, values in zip(f.outputs, values_of_outputs)]
 
 
-def _built(f, forms, way):
-  """`Rebatched` that one way leads to, the same ops on every call; or None."""
+def _build(f, forms, rewrite):
+  """Makes the function of many rows by one rewriting, not yet proven.
+
+  Args:
+    f, forms: as in `rebatched`.
+    rewrite: one of `_REWRITES`.
+
+  Returns:
+    `Rebatched`, with the same ops on every call; or None.
+  """
   ends = f.ends()
   if ends is None:
     return None
   targets, results = ends
   if targets.count(None) == len(targets):  # The same for each row.
     targets = [f.inputs[0].tensor] + targets[1:]
-  given = [(target, form != BARE) for target, form in zip(targets, forms)
-           if target is not None and form != SHARED]
-  fed = [target for target, _ in given]
-  found = traversal.ancestors(results, {target.name for target in fed})
+  fed_with_axis = [(target, form != BARE)
+                   for target, form in zip(targets, forms)
+                   if target is not None and form != SHARED]
+  fed = [target for target, _ in fed_with_axis]
+  ops = traversal.ancestors(results, {target.name for target in fed})
   if not fed or f.needs or any(
       _DIFFERING.search(op_type)
-      for _, op_type in effects.op_types_of_run(found)):
+      for _, op_type in effects.op_types_of_run(ops)):
     return None
-  sources = _sources(f.graph, given)
-  made = _made(f.graph, way, results, sources)
-  if made is None:
+  sources = _sources(f.graph, fed_with_axis)
+  outputs = _rewritten(f.graph, rewrite, results, sources)
+  if outputs is None:
     return None
   rows = {source.tensor.name: source.rows for source in sources}
   inputs = [leaf.tensor if target is None else rows.get(
       target.name, target) for leaf, target in zip(f.inputs, targets)]
-  return Rebatched(f, f.between(inputs, made), forms, [
+  return Rebatched(f, f.between(inputs, outputs), forms, [
       _depends(result, fed) for result in results])
 
 
-def _sources(graph, given):
-  """The `batch_size.Source` of each (tensor that is fed, whether it has an axis
-  for rows); the same on every call.
+def _sources(graph, fed_with_axis):
+  """The sources of rows for the tensors that are fed; the same on every call.
+
+  Args:
+    graph: `tf.Graph`.
+    fed_with_axis: list of (tensor, bool, whether it has an axis for rows).
+
+  Returns:
+    list of `batch_size.Source`.
   """
 
   def build():
     cache.check_not_finalized(graph, "A larger batch")
     with _tf.building(graph):
-      return [batch_size.Source(*pair) for pair in given]
+      return [batch_size.Source(*pair) for pair in fed_with_axis]
 
   return cache.cached(graph, ("rows",) + tuple(
-      (tensor.name, has_axis) for tensor, has_axis in given), build)
+      (tensor.name, has_axis) for tensor, has_axis in fed_with_axis), build)
 
 
-def _made(graph, way, results, sources):
-  """What one way makes of `results`, once; None where it leads nowhere."""
+def _rewritten(graph, rewrite, results, sources):
+  """The tensors for many rows that a rewriting makes of `results`, or None.
+
+  They are built once; a rewriting that fails is not tried again.
+  """
 
   def build():
     cache.check_not_finalized(graph, "A larger batch")
     with _tf.building(graph):
       try:
-        return way(graph, results, sources),
+        return rewrite(graph, results, sources),
       except Exception:  # pylint: disable=broad-except
         return None,  # Not tried again.
 
-  made, = cache.cached(graph, (
-      "rows", way.__name__, tuple(t.name for t in results),
+  outputs, = cache.cached(graph, (
+      "rows", rewrite.__name__, tuple(t.name for t in results),
       tuple(source.rows.name for source in sources)), build)
-  return made
+  return outputs
 
 
 def _depends(result, fed):
   """Whether `result` is computed from one of the tensors that are fed."""
-  found = traversal.ancestors([result])
-  return any(t.op.name in found for t in fed)
+  ops = traversal.ancestors([result])
+  return any(t.op.name in ops for t in fed)
 
 
 def prove(batched, f, values):
-  """Whether rows in one batch give what they give by themselves.
+  """Compares the results of a batch of rows with those of the rows one by one.
 
   All rows are evaluated by `f` one by one; then together; and the first two
-  once more in the other order, in a batch of another size: numbers that are
-  right for one size, or for one place in the batch, are not for both. Rounding
-  is allowed for. Rows of which all give the same prove nothing, as then every
-  mistake gives it too.
+  once more in the other order, in a batch of another size: results that are
+  right by chance for one size of the batch, or for one order, are wrong for the
+  other. Rounding is allowed for. Rows that all have the same results prove
+  nothing, as a function that mixes rows gives these results too.
 
   Args:
     batched: `Rebatched`.
@@ -203,7 +224,7 @@ def prove(batched, f, values):
       differ.
 
   Returns:
-    bool; False as well where an evaluation fails.
+    bool, whether they agree; False as well where an evaluation fails.
   """
   try:
     counts = {len(value) for value, form in zip(values, batched.forms)
@@ -211,42 +232,51 @@ def prove(batched, f, values):
     if len(counts) != 1 or min(counts) < 2:
       return False
     count, = counts
-    apart = stacked(f, [f(*batched.row(values, i)) for i in range(count)])
-    return (_tells_rows_apart(apart, batched.depends) and
-            _agrees(batched, values, np.arange(count), apart) and
+    expected = stacked(f, [f(*batched.row(values, i)) for i in range(count)])
+    return (_have_different_rows(expected, batched.depends) and
+            _agrees(batched, values, np.arange(count), expected) and
             _agrees(batched, values, np.array(
-                [1, 0] if count > 2 else [1, 0, 1]), apart))
+                [1, 0] if count > 2 else [1, 0, 1]), expected))
   except Exception:  # pylint: disable=broad-except
-    return False  # The caller meets it again, if it is in a row.
+    return False  # The caller gets the error again, if a row is the reason.
 
 
-def _tells_rows_apart(apart, depends):
+def _have_different_rows(results, depends):
   """Whether results that depend on a row differ from row to row."""
-  return all(_differ(result) for result, depending in zip(apart, depends)
+  return all(_differ(result) for result, depending in zip(results, depends)
              if depending)
 
 
 def _differ(rows):
-  if rows.dtype.kind in "fc":  # NaN differs from NaN, and tells nothing.
+  """Whether not all rows of an array are the same."""
+  if rows.dtype.kind in "fc":  # NaN differs from NaN, and proves nothing.
     rows = np.where(np.isfinite(rows), rows, 0)
   return not all(np.array_equal(row, rows[0]) for row in rows[1:])
 
 
-def _agrees(batched, values, order, apart):
-  together = nest.flatten(batched(*batched.f.arguments([
+def _agrees(batched, values, order, expected):
+  """Whether a batch of some rows gives what is expected.
+
+  Args:
+    batched: `Rebatched`.
+    values: list with an array for each input.
+    order: array of int, the rows of the batch.
+    expected: list with an array for each output, of all rows.
+  """
+  results = nest.flatten(batched(*batched.f.arguments([
       value if form == SHARED else np.asarray(value)[order]
       for value, form in zip(values, batched.forms)])))
   return all(
-      np.shape(one) == np.shape(other[order]) and
-      one.dtype == other.dtype and chunks.is_close(one, other[order])
-      for one, other in zip(together, apart))
+      np.shape(result) == np.shape(rows[order]) and
+      result.dtype == rows.dtype and chunks.is_close(result, rows[order])
+      for result, rows in zip(results, expected))
 
 
 def one_by_one(f, calls, threads=None):
   """Evaluates `f` at one row after the other, from several threads.
 
   Args:
-    f: `functions.Function`, or what calls one.
+    f: `functions.Function`, or a function that calls one.
     calls: list with the tuple of the arguments of each call.
     threads: int, how many; None for one for each processor, up to 8.
 
@@ -259,18 +289,19 @@ def one_by_one(f, calls, threads=None):
   threads = threads or min(os.cpu_count() or 1, _MOST_THREADS)
   session = tf.get_default_session()  # A thread has none of its own.
 
-  def evaluate(part):
+  def evaluate(group):
     with contextlib.ExitStack() as stack:
       if session is not None:
         stack.enter_context(session.as_default())
-      return [f(*call) for call in part]
+      return [f(*call) for call in group]
 
-  size = max(1, -(-len(calls) // (threads * _PARTS)))
+  size = max(1, -(-len(calls) // (threads * _GROUPS)))
   if threads == 1 or len(calls) <= size:
     return evaluate(calls)
   pool = concurrent.futures.ThreadPoolExecutor(threads)
   try:
-    parts = [calls[i:i + size] for i in range(0, len(calls), size)]
-    return [result for part in pool.map(evaluate, parts) for result in part]
+    groups = [calls[i:i + size] for i in range(0, len(calls), size)]
+    return [result for results in pool.map(evaluate, groups)
+            for result in results]
   finally:
     pool.shutdown()

@@ -1,4 +1,4 @@
-"""Blocks of points through a function, a result for each row."""
+"""Evaluates a function at blocks of points, with a result for each row."""
 
 import numpy as np
 
@@ -13,15 +13,15 @@ _MEND = "Mend it, or pass on_error='skip' to leave such rows NaN."
 
 
 class RowEvaluator:
-  """Evaluates blocks of points."""
+  """Evaluates a function at blocks of points, one block after the other."""
 
   def __init__(self, f, source, skips, coupled):
-    """Prepares.
+    """Prepares to evaluate, and runs nothing yet.
 
     Args:
       f: `functions.Function`.
-      source: `point_sources.Points`; after the first block it knows its
-        `batch_forms`.
+      source: `point_sources.Points` that the blocks are read from. Its
+        `batch_forms` are used after the first block is read.
       skips: bool; whether a point that cannot be evaluated is skipped.
       coupled: bool; whether rows may depend on each other.
     """
@@ -29,19 +29,19 @@ class RowEvaluator:
     self._source = source
     self._skips = skips
     self._is_proven = coupled
-    self._batched = None
-    self._rows = None
+    self._batched = None  # `Rebatched`; False where there is none.
+    self._row_types = None  # (shape, dtype) of a row of each output.
 
   def evaluate(self, block, start):
-    """The results of a block.
+    """Evaluates the function at the points of a block.
 
     Args:
-      block: `formats.fitting.Block`.
+      block: `row_layout.Block`.
       start: int, the number of its first row.
 
     Returns:
-      (list of the array of each output; dict from the place of each row that
-      was skipped to the reason).
+      (list of the array of each output; dict from the index in the block of
+      each row that was skipped to the reason).
 
     Raises:
       FeedError: with the number of the point, where none is skipped.
@@ -60,30 +60,49 @@ class RowEvaluator:
     results = None
     if good:
       values = [array[good] for array in block.arrays] if bad else block.arrays
-      results, unfit = self._evaluated(values, [start + i for i in good])
-      bad.update((good[i], why) for i, why in unfit.items())
+      results, failed = self._evaluate_rows(values, [start + i for i in good])
+      bad.update((good[i], why) for i, why in failed.items())
     if results is not None:
-      self._rows = [(result.shape[1:], result.dtype) for result in results]
-    return self._filled(results, bad, count), bad
+      self._row_types = [
+          (result.shape[1:], result.dtype) for result in results]
+    return self._with_bad_rows(results, bad, count), bad
 
-  def _filled(self, results, bad, count):
-    """The results with rows where there are none."""
+  def _with_bad_rows(self, results, bad, count):
+    """Inserts rows of NaN, or 0, for those that were skipped.
+
+    Args:
+      results: list of the array of each output, for the good rows; None where
+        there is none.
+      bad: dict with the indices of the rows that were skipped.
+      count: int, the number of all rows.
+
+    Returns:
+      list of the array of each output, for all rows.
+    """
     if results is not None and not bad:
       return results
     good = [i for i in range(count) if i not in bad]
     filled = []
-    for i, (shape, dtype) in enumerate(self._rows or self._static_rows(count)):
-      whole = np.full((count,) + tuple(shape), {
+    for i, (shape, dtype) in enumerate(
+        self._row_types or self._static_row_types(count)):
+      rows = np.full((count,) + tuple(shape), {
           "f": np.nan, "c": np.nan, "V": np.nan, "O": b""}.get(dtype.kind, 0),
-                      dtype)
+                     dtype)
       if good:
-        whole[good] = results[i]
-      filled.append(whole)
+        rows[good] = results[i]
+      filled.append(rows)
     return filled
 
-  def _static_rows(self, count):
-    """(shape, dtype) of a row of each output, from the graph alone."""
-    found = []
+  def _static_row_types(self, count):
+    """(shape, dtype) of a row of each output, from the graph alone.
+
+    Args:
+      count: int, how many points could not be evaluated.
+
+    Raises:
+      FeedError: the shape of an output is not known, and there are points.
+    """
+    row_types = []
     for output in self._f.outputs:
       shape = output.shape
       if self._is_batch or self._has_axis and shape.ndims and (
@@ -96,9 +115,9 @@ class RowEvaluator:
               "The shape of a result is not known before one is.",
               "Look at the points; a larger chunk has more of them.")
         shape = tf.TensorShape([])
-      found.append((shape.as_list(), np.dtype(
+      row_types.append((shape.as_list(), np.dtype(
           output.dtype.base_dtype.as_numpy_dtype)))
-    return found
+    return row_types
 
   @property
   def _batch_forms(self):
@@ -106,54 +125,82 @@ class RowEvaluator:
 
   @property
   def _is_batch(self):
-    return all(way == "many" for way in self._batch_forms)
+    """Whether rows are fed as batches of any size."""
+    return all(form == "many" for form in self._batch_forms)
 
   @property
   def _has_axis(self):
     """Whether rows are fed as batches of one."""
-    return any(way != "bare" for way in self._batch_forms)
+    return any(form != "bare" for form in self._batch_forms)
 
-  def _evaluated(self, values, numbers):
-    """(results of the rows that fit, {place: why} of those that do not)."""
+  def _evaluate_rows(self, values, numbers):
+    """Evaluates rows, together where the inputs are batches of any size.
+
+    Args:
+      values: list with an array for each input, of some rows.
+      numbers: list of the number of each row.
+
+    Returns:
+      (list of the array of each output, for the rows that can be evaluated;
+      None where there is none), (dict from the index in `values` of each other
+      row to the reason).
+    """
     if not self._is_batch:
-      return self._one_by_one(values, numbers)
+      return self._evaluate_one_by_one(values, numbers)
     try:
-      return self._together(values), {}
+      return self._evaluate_batch(values), {}
     except (errors.FeedError, tf.errors.InvalidArgumentError):
-      unfit = {}
+      failed = {}
       for i, number in enumerate(numbers):
-        _, why = self._tried([array[i:i + 1] for array in values], number)
+        _, why = self._try_row([array[i:i + 1] for array in values], number)
         if why is not None:
-          unfit[i] = why
-      if not unfit:  # None of them alone is the reason.
+          failed[i] = why
+      if not failed:  # None of them alone is the reason.
         raise
-      fit = [i for i in range(len(numbers)) if i not in unfit]
-      return (self._together([array[fit] for array in values])
-              if fit else None), unfit
+      good = [i for i in range(len(numbers)) if i not in failed]
+      return (self._evaluate_batch([array[good] for array in values])
+              if good else None), failed
 
-  def _together(self, values):
+  def _evaluate_batch(self, values):
+    """The array of each output for rows in one batch.
+
+    Raises:
+      CoupledRowsError: a row depends on the others; found at the first batch.
+      ArgumentError: an output does not have a row for each point.
+    """
     if not self._is_proven and len(values[0]) > 1:
-      self._f.require_rows(*different(values))
+      self._f.require_rows(*farthest_pair(values))
       self._is_proven = True
-    results = self._results(values)
+    results = self._call(values)
     chunks.check_rows(
         self._f.outputs, results, len(values[0]),
         "A result has to have a row for each point.",
         "Take an output with rows (losses before their mean).")
     return results
 
-  def _results(self, fed):
-    """The array of each output."""
-    return [np.asarray(part) for part in nest.flatten(self._f(*fed))]
+  def _call(self, values):
+    """Calls the function with a value for each input.
 
-  def _tried(self, fed, number):
-    """(the results at one point, None), or (None, why it has none).
+    Returns:
+      list of the array of each output.
+    """
+    return [np.asarray(result) for result in nest.flatten(self._f(*values))]
+
+  def _try_row(self, values, number):
+    """Evaluates the function at one point.
+
+    Args:
+      values: list with a value for each input.
+      number: int, the number of the point.
+
+    Returns:
+      (list of the array of each output, None); or (None, why there are none).
 
     Raises:
       FeedError: why, with the number of the point, where none is skipped.
     """
     try:
-      return self._results(fed), None
+      return self._call(values), None
     except errors.FeedError as error:
       if not self._skips:
         error.what = "Point {}: {}".format(number, error.what)
@@ -167,66 +214,81 @@ class RowEvaluator:
             "TensorFlow: {}.".format(why.rstrip(".")), _MEND) from error
       return None, "cannot be evaluated: " + why
 
-  def _one_by_one(self, values, numbers):
-    """As `_evaluated`, for values that are no rows of a batch of any size."""
+  def _evaluate_one_by_one(self, values, numbers):
+    """Evaluates rows of inputs that are batches of one, or no batches.
+
+    They are evaluated together by the function for many rows, if there is one;
+    or else one by one, in several threads. Takes and returns what
+    `_evaluate_rows` does.
+    """
     if self._batched is None and len(numbers) > 1:
       self._batched = self._rebatched(values, numbers) or False
     if self._batched:
       try:
-        return self._in_one_batch(values), {}
+        return self._evaluate_rebatched(values), {}
       except (errors.FeedError, tf.errors.InvalidArgumentError):
-        pass  # One of the rows it is.
-    found = rebatching.one_by_one(self._tried, self._calls(values, numbers))
-    rows = [self._row(row) for row, why in found if why is None]
-    unfit = {i: why for i, (_, why) in enumerate(found) if why is not None}
-    return [_stacked(parts) for parts in zip(*rows)] or None, unfit
+        pass  # Some row is bad: find out which, one by one.
+    outcomes = rebatching.one_by_one(
+        self._try_row, self._row_arguments(values, numbers))
+    rows = [self._row_of(results) for results, why in outcomes if why is None]
+    failed = {i: why for i, (_, why) in enumerate(outcomes) if why is not None}
+    return [_stacked(values) for values in zip(*rows)] or None, failed
 
-  def _calls(self, values, numbers):
-    """The arguments of `_tried` for each row."""
-    return [([array[i] if way == "bare" else array[i:i + 1]
-              for array, way in zip(values, self._batch_forms)], number)
+  def _row_arguments(self, values, numbers):
+    """The arguments of `_try_row` for each row."""
+    return [([array[i] if form == "bare" else array[i:i + 1]
+              for array, form in zip(values, self._batch_forms)], number)
             for i, number in enumerate(numbers)]
 
   def _rebatched(self, values, numbers):
-    """The function for many rows, proven at some of them; or None."""
-    calls = self._calls(values, numbers)
-    tried = [i for i in _spread(values) if self._tried(*calls[i])[1] is None]
-    if len(tried) < 2:
+    """Makes the function for many rows, proven at some of `values`; or None."""
+    arguments = self._row_arguments(values, numbers)
+    good = [i for i in _sample_rows(values)
+            if self._try_row(*arguments[i])[1] is None]
+    if len(good) < 2:
       return None
     return rebatching.rebatched(
-        self._f, [array[tried] for array in values], self._batch_forms)
+        self._f, [array[good] for array in values], self._batch_forms)
 
-  def _in_one_batch(self, values):
-    if self._rows is None:
-      row = self._row(self._results(self._calls(values, [0])[0][0]))
-      self._rows = [(part.shape, part.dtype) for part in row]
+  def _evaluate_rebatched(self, values):
+    """The array of each output, from the function for many rows."""
+    if self._row_types is None:
+      row = self._row_of(self._call(self._row_arguments(values, [0])[0][0]))
+      self._row_types = [(value.shape, value.dtype) for value in row]
     results = nest.flatten(self._batched(*self._f.arguments(values)))
     return [np.reshape(result, (len(values[0]),) + tuple(shape))
-            for result, (shape, _) in zip(results, self._rows)]
+            for result, (shape, _) in zip(results, self._row_types)]
 
-  def _row(self, results):
-    return [self._without_axis(output, part)
-            for output, part in zip(self._f.outputs, results)]
+  def _row_of(self, results):
+    """The row of each output, from the results at one point."""
+    return [self._without_batch_axis(output, result)
+            for output, result in zip(self._f.outputs, results)]
 
-  def _without_axis(self, output, part):
-    if not self._has_axis or np.shape(part)[:1] != (1,):
-      return part
-    return part[0] if output.shape.ndims and (
-        output.shape.as_list()[0] in (None, 1)) else part
+  def _without_batch_axis(self, output, result):
+    """A result without its first axis, if that is of the batch of one."""
+    if not self._has_axis or np.shape(result)[:1] != (1,):
+      return result
+    return result[0] if output.shape.ndims and (
+        output.shape.as_list()[0] in (None, 1)) else result
 
 
-def _stacked(parts):
-  shapes = sorted({part.shape for part in map(np.asarray, parts)})
+def _stacked(rows):
+  """One array of rows.
+
+  Raises:
+    ArgumentError: they differ in their shapes.
+  """
+  shapes = sorted({row.shape for row in map(np.asarray, rows)})
   if len(shapes) > 1:
     raise errors.ArgumentError(
         "The results of some points have the shape {}, those of others "
         "{}.".format(*map(tensors.format_shape, shapes[:2])),
         "They are rows of one array.", "Take an output of one shape.")
-  return np.stack(parts)
+  return np.stack(rows)
 
 
-def different(values):
-  """The first row and the one that is farthest from it, as a batch of two.
+def farthest_pair(values):
+  """The first row and the one that differs most from it, as a batch of two.
 
   Args:
     values: list of arrays with the same number of rows, at least two.
@@ -238,16 +300,16 @@ def different(values):
 
 
 def _farthest(values):
-  """The number of the row that differs most from the first one."""
-  far = np.zeros(len(values[0]))
+  """The index of the row that differs most from the first one."""
+  distances = np.zeros(len(values[0]))
   for array in values:
     if array.dtype.kind in "biuf" and array.size:
-      apart = np.abs(np.subtract(array, array[:1], dtype=np.float64))
-      far += apart.reshape(len(array), -1).max(axis=1)
-  return int(np.argmax(far)) or 1
+      differences = np.abs(np.subtract(array, array[:1], dtype=np.float64))
+      distances += differences.reshape(len(array), -1).max(axis=1)
+  return int(np.argmax(distances)) or 1
 
 
-def _spread(values):
-  """The numbers of some rows that differ: two at least, from all over."""
+def _sample_rows(values):
+  """The indices of two rows or more, from all over, with the farthest one."""
   count = len(values[0])
   return sorted({0, _farthest(values), count // 2, count - 1})
