@@ -112,6 +112,11 @@ class GradfeedWarning(UserWarning):
   """Something that is probably not what was meant."""
 
 
+def first_line(error):
+  """The first line of the message of an exception, without a full stop."""
+  return str(error).split("\n")[0].rstrip(".")
+
+
 def check_chunk(chunk, what, why, fix):
   """Refuses a `chunk` that is no positive int, as a number of `what`."""
   if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:

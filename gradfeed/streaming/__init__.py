@@ -1,1 +1,1 @@
-"""A function at every row of a file, into a file."""
+"""Evaluates a function at every row of a file, and writes results to a file."""

@@ -1,4 +1,4 @@
-"""How far a stream is: a bar on a terminal, a line now and then in a log."""
+"""Shows the progress of a stream: a bar on a terminal, lines in a log."""
 
 import os
 import sys
@@ -7,22 +7,25 @@ import time
 _SECONDS_BETWEEN = 30.0
 
 
-def shown(progress):
-  """What is called after each chunk, and closed at the end.
+def reporter(progress):
+  """Makes what shows the progress of a stream.
 
   Args:
-    progress: function of the number of rows done and of all; True; or None.
+    progress: as in `streams.stream`: a function of (the number of rows that are
+      done, the number of all or None); True for a bar or lines on stderr; or
+      None for nothing.
 
   Returns:
-    function of the same, with a method `close`.
+    function of the same two numbers, to be called after each chunk; with a
+    method `close` to be called at the end.
   """
   if progress is True:
-    return _bar() or Lines()
-  return _Called(progress)
+    return _new_bar() or Lines()
+  return _Callback(progress)
 
 
-class _Called:
-  """A function of the caller's, or nothing."""
+class _Callback:
+  """Calls a function of the user's, if there is one."""
 
   def __init__(self, function):
     self._function = function
@@ -35,8 +38,8 @@ class _Called:
     pass
 
 
-def _bar():
-  """A bar of tqdm, if there is a terminal to show it on, and tqdm."""
+def _new_bar():
+  """A bar of tqdm; None without a terminal to show it on, or without tqdm."""
   if not sys.stderr.isatty():
     return None
   try:
@@ -47,7 +50,7 @@ def _bar():
 
 
 class _Bar:
-  """A bar with the rate and the time left."""
+  """Shows a bar of tqdm, with the rate and the time left."""
 
   def __init__(self, tqdm):
     self._tqdm = tqdm
@@ -71,30 +74,31 @@ class _Bar:
 
 
 class Lines:
-  """A line at the beginning, if it goes on, and one each half minute."""
+  """Prints a line each half minute, and one where a stream is resumed."""
 
   def __init__(self):
     self._start = self._last = time.perf_counter()
-    self._first = None
+    self._first = None  # The rows that were done at the first call.
 
   def __call__(self, done, count):
     now = time.perf_counter()
     if self._first is None:
       self._first = done
       if done:
-        _print("going on after {}{} points.".format(done, _of(count)))
+        _print("going on after {}{} points.".format(done, _of_all(count)))
     elif now - self._last > _SECONDS_BETWEEN and done != count:
       self._last = now
       rate = (done - self._first) / (now - self._start)
       _print("{}{} points, {:.0f} in a second{}.".format(
-          done, _of(count), rate, "" if not (count and rate) else
+          done, _of_all(count), rate, "" if not (count and rate) else
           ", {:.0f} s left".format(max(count - done, 0) / rate)))
 
   def close(self):
     pass
 
 
-def _of(count):
+def _of_all(count):
+  """" of 100" for a count of 100; nothing where it is not known."""
   return "" if count is None else " of {}".format(count)
 
 

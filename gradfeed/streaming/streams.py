@@ -1,4 +1,4 @@
-"""Points in chunks through a function into files: bounded memory, resumed."""
+"""Streams points in chunks through a function into files, and resumes."""
 
 import concurrent.futures
 import contextlib
@@ -14,6 +14,7 @@ from gradfeed.streaming import progress_bars
 from gradfeed.streaming import row_evaluation
 from gradfeed.streaming import sinks
 
+#: Chunks that are read ahead of the one that is evaluated.
 _AHEAD = 2
 
 
@@ -103,20 +104,20 @@ def stream(f, points, out, chunk=256, on_error="stop", coupled=False,
   sink = sinks.Sink(out, f)
   source = point_sources.Points(points, f, keys)
   rows = row_evaluation.RowEvaluator(f, source, on_error == "skip", coupled)
-  report, shown = Report(), progress_bars.shown(progress)
+  report, show_progress = Report(), progress_bars.reporter(progress)
   try:
     report.resumed = report.rows = sink.resume(_fingerprint(
         f, source, coupled and chunk))
     report.note(sink.steps)
-    shown(report.rows, source.about())
+    show_progress(report.rows, source.estimate_count())
     if not sink.is_complete:
-      _run(rows, source, sink, chunk, report, shown)
-    with _told_of_the_disk(sink):
+      _evaluate_rest(rows, source, sink, chunk, report, show_progress)
+    with _translated_write_errors(sink):
       report.files = sink.finish()
   finally:
     sink.close()
     source.close()
-    shown.close()
+    show_progress.close()
   return report
 
 
@@ -174,7 +175,7 @@ class Report:
     """
     bad = np.zeros(len(results[0]), bool)
     for result in results:
-      bad |= ~point_sources.finite(result)
+      bad |= ~point_sources.finite_rows(result)
     if bad.any():
       self.not_finite += int(bad.sum())
       if self.first_not_finite is None:
@@ -185,8 +186,20 @@ class Report:
         self.rows, self.resumed, len(self.reasons))
 
 
-def _run(rows, source, sink, chunk, report, shown):
-  """Evaluates what is not done, while it reads ahead and writes behind."""
+def _evaluate_rest(rows, source, sink, chunk, report, show_progress):
+  """Evaluates the rows that are not done, and writes their results.
+
+  The next chunks are read, and the results of the last one are written, while a
+  chunk is evaluated.
+
+  Args:
+    rows: `row_evaluation.RowEvaluator`.
+    source: `point_sources.Points`.
+    sink: `sinks.Sink`.
+    chunk: int, the number of rows of a chunk.
+    report: `Report`, which is kept up to date.
+    show_progress: as `progress_bars.reporter` returns it.
+  """
   with concurrent.futures.ThreadPoolExecutor(1) as reader, (
       concurrent.futures.ThreadPoolExecutor(1)) as writer:
     start = following = report.resumed
@@ -201,20 +214,21 @@ def _run(rows, source, sink, chunk, report, shown):
         count = len(block.arrays[0])
         if count or not start:
           results, skipped = rows.evaluate(block, start)
-          _finish(writing, sink)
+          _wait_for(writing, sink)
           writing = writer.submit(
               _write, sink, results, skipped, start, report)
           start += count
-        shown(start, source.about() if source.count is None else source.count)
+        show_progress(start, source.estimate_count())
         if count < chunk:
           break
-      _finish(writing, sink)
+      _wait_for(writing, sink)
     finally:
       for future in ahead:
         future.cancel()
 
 
 def _write(sink, results, skipped, start, report):
+  """Writes the results of a chunk, and counts them in the report."""
   report.look_at(results, start)
   skipped = {start + i: why for i, why in skipped.items()}
   report.reasons.update(skipped)
@@ -224,15 +238,24 @@ def _write(sink, results, skipped, start, report):
       "first_not_finite": report.first_not_finite})
 
 
-def _finish(writing, sink):
-  """Waits for the chunk that is being written, if there is one."""
+def _wait_for(writing, sink):
+  """Waits until a chunk is written.
+
+  Args:
+    writing: future of the chunk, or None.
+    sink: `sinks.Sink`.
+
+  Raises:
+    StreamError: it cannot be written.
+  """
   if writing is not None:
-    with _told_of_the_disk(sink):
+    with _translated_write_errors(sink):
       writing.result()
 
 
 @contextlib.contextmanager
-def _told_of_the_disk(sink):
+def _translated_write_errors(sink):
+  """Raises an `OSError` of the block, such as a full disk, as `StreamError`."""
   try:
     yield
   except errors.GradfeedError:
@@ -246,29 +269,45 @@ def _told_of_the_disk(sink):
 
 
 def _fingerprint(f, source, chunk):
-  """What the results depend on, in a form that JSON can hold."""
-  return {"points": _hashed(source.fingerprint()), "model": _of_model(f),
-          "tensors": _hashed(
+  """What the results depend on.
+
+  Args:
+    f: `functions.Function`.
+    source: `point_sources.Points`.
+    chunk: int, the size of the chunks where rows depend on each other; or
+      False.
+
+  Returns:
+    dict of what JSON can hold. An error names the keys whose values differ.
+  """
+  return {"points": _sha256(source.fingerprint()), "model": _hash_of_model(f),
+          "tensors": _sha256(
               [t.name.encode() for t in source.inputs + f.outputs]),
           "chunks": chunk}
 
 
-def _hashed(parts):
+def _sha256(contents):
+  """The digest of a list of bytes, in hexadecimal."""
   digest = hashlib.sha256()
-  for part in parts:
-    digest.update(str(len(part)).encode() + b":")
-    digest.update(part)
+  for content in contents:
+    digest.update(str(len(content)).encode() + b":")
+    digest.update(content)
   return digest.hexdigest()
 
 
-def _of_model(f):
-  """The ops of the model that run, the values of variables and held feeds."""
-  own = [op for name, op in sorted(traversal.ancestors(f.outputs).items())
+def _hash_of_model(f):
+  """The digest of the ops that run, and of what all calls of `f` share.
+
+  Ops that gradfeed added are left out. What the calls share are the values of
+  variables, and those that are fed at every call.
+  """
+  ops = [op for name, op in sorted(traversal.ancestors(f.outputs).items())
          if not name.startswith(_tf.SCOPE)]
-  parts = [" ".join([op.name, op.type] + [t.name for t in op.inputs]).encode()
-           for op in own]
-  parts.extend(op.get_attr("value").SerializeToString()
-               for op in own if op.type == "Const")
-  parts.extend(np.ascontiguousarray(value).tobytes()
-               for value in f.constants())
-  return _hashed(parts)
+  contents = [
+      " ".join([op.name, op.type] + [t.name for t in op.inputs]).encode()
+      for op in ops]
+  contents.extend(op.get_attr("value").SerializeToString()
+                  for op in ops if op.type == "Const")
+  contents.extend(np.ascontiguousarray(value).tobytes()
+                  for value in f.constants())
+  return _sha256(contents)

@@ -1,4 +1,4 @@
-"""How far a stream is: on a terminal, and in a log."""
+"""Tests of the progress of a stream: on a terminal, and in a log."""
 
 import os
 import pty
@@ -15,10 +15,10 @@ _ROOT = folders.ROOT
 
 _STEPS = """
 from gradfeed.streaming import progress_bars
-shown = progress_bars.shown(True)
+show = progress_bars.reporter(True)
 for done in (20, 40, 70, 100):
-  shown(done, 100)
-shown.close()
+  show(done, 100)
+show.close()
 """
 
 
@@ -29,7 +29,7 @@ def _run(stderr, folder=""):
       env=dict(os.environ, PYTHONPATH=folder + os.pathsep + _ROOT))
 
 
-class ShownTest(parameterized.TestCase):
+class ReporterTest(parameterized.TestCase):
 
   def test_a_bar_on_a_terminal(self):
     terminal, end = pty.openpty()
@@ -52,22 +52,22 @@ class ShownTest(parameterized.TestCase):
   @parameterized.named_parameters(
       ("of_all", 100, "gradfeed: 40 of 100 points, 1 in a second, 60 s left."),
       ("of_many", None, "gradfeed: 40 points, 1 in a second."))
-  def test_a_line_each_half_minute(self, count, told):
+  def test_a_line_each_half_minute(self, count, expected):
     now, lines = [0.0], []
     with unittest.mock.patch.object(
         progress_bars.time, "perf_counter", lambda: now[0]), (
             unittest.mock.patch.object(progress_bars, "_print", lines.append)):
-      shown = progress_bars.Lines()
+      show = progress_bars.Lines()
       for done in range(0, 41, 10):
         now[0] = float(done)
-        shown(done, count)
-      shown.close()
-    self.assertEqual(["gradfeed: " + line for line in lines], [told])
+        show(done, count)
+      show.close()
+    self.assertEqual(["gradfeed: " + line for line in lines], [expected])
 
   def test_a_function_of_the_callers(self):
     calls = []
-    shown = progress_bars.shown(lambda *call: calls.append(call))
-    shown(1, 2)
-    shown.close()
-    progress_bars.shown(None)(1, 2)
+    show = progress_bars.reporter(lambda *call: calls.append(call))
+    show(1, 2)
+    show.close()
+    progress_bars.reporter(None)(1, 2)
     self.assertEqual(calls, [(1, 2)])

@@ -1,24 +1,28 @@
 """Formats of files of rows, one module each: its reader and its writer.
 
-A reader gives rows of points. It has
+A reader reads rows of points. It has
 
-- `inputs`: list of what it has values of, each with a name, dtype and shape;
-- `batch_forms`: list of how a row of each becomes a value
-  (`row_layout.batch_form_of`);
-- `count`: the number of rows, or None where it is not known before the end;
+- `inputs`: list of the inputs of the function that it reads values of, each
+  with a name, dtype and shape;
+- `batch_forms`: list of how a row of each becomes a value, "bare", "many" or
+  "one" (`row_layout.batch_form_of`); None as long as no row was read that shows
+  it;
+- `count`: int, the number of rows; None where it is not known before the end;
 - `read(start, end)`: a `row_layout.Block`, with fewer rows at the end; where
   `count` is None it is called for one block after the other, and `position` is
-  the number of rows that it has passed;
-- `about()`: an estimate of the number of rows, or None;
-- `fingerprint()`: list of bytes that tell these rows from others;
+  the number of rows that were read or skipped so far;
+- `estimate_count()`: an estimate of the number of rows, or None;
+- `fingerprint()`: list of bytes by which these rows are recognised when a
+  stream is resumed;
 - `close()`.
 
 A writer appends rows of results. It has
 
-- `begin(results)`: makes the files, for results such as these;
-- `resume(state)`: opens them as they were when `state` was returned;
-- `write(results)`: appends; returns its state, which JSON can hold;
-- `finish(count)`: completes them; returns a list of [path, final path], None
-  for a file that is to go;
+- `begin(results)`: creates the files, for results of these shapes and dtypes;
+- `resume(state)`: opens them as they were when `write` returned `state`;
+- `write(results)`: appends rows; returns the state after that, a dict that JSON
+  can hold;
+- `finish(count)`: completes the files, which have `count` rows; returns a list
+  of [path, final path], where the final path of a file to delete is None;
 - `close()`.
 """

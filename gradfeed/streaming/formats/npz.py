@@ -1,4 +1,4 @@
-"""NumPy archives (.npz): an array for each input; outputs in shards."""
+"""NumPy archives (.npz): an array for each input, or for each output."""
 
 import os
 import zipfile
@@ -11,16 +11,17 @@ from gradfeed.streaming.formats import files
 from gradfeed.streaming.formats import npy
 from gradfeed.streaming.formats import row_layout
 
-#: A shard is complete when it has so many bytes, and a chunk ends.
+#: A shard ends with the chunk that fills it to so many bytes.
 SHARD_BYTES = 64 * 2 ** 20
 
 _FIX = "Write it with numpy.savez('points.npz', x=points)."
 
 
 class ArchiveReader:
-  """The rows of arrays in a .npz file, read one after the other.
+  """Reads the rows of arrays in a .npz file, a few at a time.
 
-  Nothing is held, however large they are; also of a compressed archive.
+  No array is held in memory, however large it is, and whether the archive is
+  compressed or not.
   """
 
   def __init__(self, path, inputs, keys):
@@ -34,8 +35,8 @@ class ArchiveReader:
       raise files.not_rows(path, "a .npz file", "{}.".format(error),
                            _FIX) from None
     self._members = [
-        _Member(path, _key_of(path, names, place, leaf, key, len(inputs)))
-        for place, (leaf, key) in enumerate(zip(inputs, keys))]
+        _Member(path, _key_of(path, names, i, leaf, key, len(inputs)))
+        for i, (leaf, key) in enumerate(zip(inputs, keys))]
     shapes = [member.shape for member in self._members]
     self.batch_forms = [
         row_layout.batch_form_of(shape, leaf)
@@ -48,7 +49,7 @@ class ArchiveReader:
               path, ", ".join(str(shape[0]) for shape in shapes)),
           "Row i of each belongs to point i.", "Save arrays of one length.")
 
-  def about(self):
+  def estimate_count(self):
     return self.count
 
   def fingerprint(self):
@@ -65,25 +66,41 @@ class ArchiveReader:
       member.close()
 
 
-def _key_of(path, names, place, leaf, key, inputs):
-  """The name of the array of `leaf` in the archive."""
-  wanted = [key] if key is not None else row_layout.names_of(leaf)
+def _key_of(path, names, i, leaf, key, inputs):
+  """The name of the array with the values of `leaf`, which is input `i`.
+
+  Args:
+    path: str, for the error.
+    names: list of the names of the arrays in the archive.
+    i: int; arrays that were saved without names are called "arr_0", ...
+    leaf: the input.
+    key: str, or None.
+    inputs: int, how many inputs the archive has values of.
+
+  Raises:
+    FeedError: there is no such array.
+  """
+  candidates = row_layout.candidate_names(leaf, key, names, inputs)
   if key is None:
-    if inputs == len(names) == 1:
-      wanted = names
-    wanted = wanted + ["arr_{}".format(place)]
-  for name in wanted:
+    candidates = candidates + ["arr_{}".format(i)]
+  for name in candidates:
     if name in names:
       return name
   raise errors.FeedError(
-      "There is no array '{}' in '{}'.".format(wanted[0], path),
+      "There is no array '{}' in '{}'.".format(candidates[0], path),
       "It has {}.".format(", ".join(map(repr, sorted(names))) or "none"),
       "Say which one is meant, as in keys=[{!r}].".format(
           sorted(names)[0] if names else "x"))
 
 
 class _Member:
-  """An array in an archive, unpacked a few rows at a time."""
+  """An array in an archive, unpacked a few rows at a time.
+
+  Attributes:
+    key: str, its name.
+    shape: tuple of int.
+    dtype: `np.dtype`.
+  """
 
   def __init__(self, path, key):
     self.key = key
@@ -92,6 +109,7 @@ class _Member:
     self._open()
 
   def _open(self):
+    """Opens the array at its first row; also once more, to go back to it."""
     self.close()
     self._archive = zipfile.ZipFile(self._path)
     self._stream = self._archive.open(self.key + ".npy")
@@ -100,11 +118,11 @@ class _Member:
       version = np.lib.format.read_magic(self._stream)
       read = (np.lib.format.read_array_header_1_0 if version == (1, 0)
               else np.lib.format.read_array_header_2_0)
-      self.shape, columns, self.dtype = read(self._stream)
+      self.shape, is_by_column, self.dtype = read(self._stream)
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
       self.close()
       raise self._damaged(error) from None
-    if columns and len(self.shape) > 1:
+    if is_by_column and len(self.shape) > 1:
       raise files.not_rows(
           self._path, "an archive of rows",
           "'{}' is stored column by column.".format(self.key),
@@ -113,25 +131,27 @@ class _Member:
       raise files.not_rows(
           self._path, "an archive of rows of numbers", "'{}' is {}.".format(
               self.key, self.dtype if self.shape else "one number"), _FIX)
-    self._row = self.dtype.itemsize * int(
+    self._row_bytes = self.dtype.itemsize * int(
         np.prod(self.shape[1:], dtype=np.int64))
 
   def read(self, start, end):
+    """The rows from `start` to `end`, an array that may be written to."""
     if start < self._next:
       self._open()
     try:
       if start > self._next:
-        self._stream.seek((start - self._next) * self._row, os.SEEK_CUR)
-      content = self._stream.read((end - start) * self._row)
+        self._stream.seek((start - self._next) * self._row_bytes, os.SEEK_CUR)
+      content = self._stream.read((end - start) * self._row_bytes)
     except (EOFError, zipfile.BadZipFile, zlib.error) as error:
       raise self._damaged(error) from None
-    if len(content) < (end - start) * self._row:
+    if len(content) < (end - start) * self._row_bytes:
       raise self._damaged("it ends early")
     self._next = end
     return np.frombuffer(bytearray(content), self.dtype).reshape(
         (end - start,) + self.shape[1:])
 
   def _damaged(self, error):
+    """Makes the `ModelFileError` for an array that cannot be unpacked."""
     return files.not_rows(
         self._path, "a whole .npz file",
         "'{}' cannot be read: {}.".format(self.key, str(error).rstrip(".")),
@@ -145,9 +165,10 @@ class _Member:
 
 
 class ArchiveWriter:
-  """Shards: gradients-00000-of-00003.npz, ...; one alone has the bare name.
+  """Writes shards: gradients-00000-of-00003.npz, ...; one alone is `path`.
 
-  The rows of the shard in work are in .npy files, that nothing is lost of.
+  The rows of the shard that is not full yet are in .npy files, to which rows
+  can be appended.
   """
 
   def __init__(self, path, names):
@@ -156,25 +177,26 @@ class ArchiveWriter:
     self._shard, self._rows, self._bytes = 0, 0, 0
     self._arrays = None
 
-  def _paths(self, shard):
+  def _array_paths(self, shard):
+    """The .npy file of each output, for the rows of one shard."""
     return ["{}.{}.{}".format(self._base, shard, i)
             for i in range(len(self._names))]
 
   def begin(self, results):
-    self._arrays = npy.ArrayWriter(self._paths(self._shard))
+    self._arrays = npy.ArrayWriter(self._array_paths(self._shard))
     self._arrays.begin(results)
 
   def resume(self, state):
     self._shard, self._rows, self._bytes = state["shard"]
-    self._arrays = npy.ArrayWriter(self._paths(self._shard))
+    self._arrays = npy.ArrayWriter(self._array_paths(self._shard))
     self._arrays.resume(state["arrays"])
 
   def write(self, results):
-    if self._rows:  # The shard before is not wanted back any more.
+    if self._rows:  # No stream is resumed in the shard before this one.
       for path, _ in self._leftovers(self._shard - 1):
         os.remove(path)
     if self._bytes >= SHARD_BYTES:
-      self._complete()
+      self._complete_shard()
       self._shard, self._rows, self._bytes = self._shard + 1, 0, 0
       self.begin(results)
     state = self._arrays.write(results)
@@ -182,26 +204,28 @@ class ArchiveWriter:
     self._bytes += sum(result.nbytes for result in results)
     return {"shard": [self._shard, self._rows, self._bytes], "arrays": state}
 
-  def _complete(self):
-    """The rows of the shard in work become an archive."""
-    parts = [partial for partial, _ in self._arrays.finish(self._rows)]
-    with open(self._partial(self._shard) + ".new", "wb") as output:
-      np.savez(output, **{name: np.load(part, mmap_mode="r")
-                          for name, part in zip(self._names, parts)})
-    os.replace(self._partial(self._shard) + ".new", self._partial(self._shard))
+  def _complete_shard(self):
+    """Writes an archive of the rows in the .npy files."""
+    arrays = [partial for partial, _ in self._arrays.finish(self._rows)]
+    archive = self._archive_path(self._shard)
+    with open(archive + ".new", "wb") as output:
+      np.savez(output, **{name: np.load(array, mmap_mode="r")
+                          for name, array in zip(self._names, arrays)})
+    os.replace(archive + ".new", archive)
 
-  def _partial(self, shard):
+  def _archive_path(self, shard):
+    """The archive of a shard, until it gets its final name."""
     return "{}.{}.npz.partial".format(self._base, shard)
 
   def _leftovers(self, shard):
-    """The rows of a shard as they were before it was complete."""
-    return [[path + ".partial", None] for path in self._paths(shard)
+    """[path, None] of each .npy file that is still there for a shard."""
+    return [[path + ".partial", None] for path in self._array_paths(shard)
             if os.path.exists(path + ".partial")]
 
   def finish(self, unused_count):
-    self._complete()
+    self._complete_shard()
     shards = self._shard + 1
-    return [[self._partial(i), self._base + (
+    return [[self._archive_path(i), self._base + (
         "" if shards == 1 else "-{:05d}-of-{:05d}".format(i, shards)) + ".npz"]
             for i in range(shards)] + self._leftovers(
                 self._shard - 1) + self._leftovers(self._shard)

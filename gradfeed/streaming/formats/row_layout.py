@@ -9,20 +9,24 @@ from gradfeed import _tf
 from gradfeed import errors
 from gradfeed.graph import tensors
 
-#: Rows that were read: an array for each input; and a dict from the place of
-#: each row that is none (its values are zeros) to what is wrong with it.
+#: Rows that were read: `arrays`, a list with an array for each input; and
+#: `bad`, a dict from the index of each bad row in them to what is wrong with it.
+#: The values of a bad row are zeros.
 Block = collections.namedtuple("Block", ["arrays", "bad"])
 
 
 class Unreadable(Exception):
-  """A row that is no point; `str` of it is the reason, half a sentence."""
+  """A row cannot be read as a point.
+
+  `str` of it is the reason, a sentence without its subject: "is not finite".
+  """
 
 
 def batch_form_of(shape, leaf):
-  """How a row of points becomes a value of an input.
+  """Finds out how a row of points becomes a value of an input.
 
   Args:
-    shape: tuple, of all the points.
+    shape: tuple, the shape of all the points.
     leaf: the input, with a name, dtype and shape.
 
   Returns:
@@ -30,7 +34,7 @@ def batch_form_of(shape, leaf):
     size; "one" where it is the only row of a batch.
 
   Raises:
-    FeedError: it is neither.
+    FeedError: a row of this shape is none of these.
   """
   row = tuple(shape[1:])
   if shape:
@@ -49,10 +53,18 @@ def batch_form_of(shape, leaf):
 
 
 def batch_form_of_numbers(count, leaf):
-  """(way, shape of a row), where a row is `count` numbers in one line.
+  """Finds the shape of a row that is stored as flat numbers.
+
+  Args:
+    count: int, how many numbers a row has.
+    leaf: the input, with a name, dtype and shape.
+
+  Returns:
+    (how a row becomes a value, as in `batch_form_of`; tuple, the shape of a
+    row).
 
   Raises:
-    Unreadable: so many are no value of `leaf`.
+    Unreadable: so many numbers are no value of `leaf`.
   """
   if leaf.shape.ndims is None:
     return "bare", (count,)
@@ -60,40 +72,94 @@ def batch_form_of_numbers(count, leaf):
   candidates = [("bare", dims)]
   if dims and dims[0] in (None, 1):
     candidates.insert(0, ("many" if dims[0] is None else "one", dims[1:]))
-  for way, row in candidates:
+  for form, row in candidates:
     unknown = row.count(None)
-    known = int(np.prod([dim for dim in row if dim is not None]))
-    if unknown < 2 and known and (
-        count == known if not unknown else count % known == 0):
-      return way, tuple(count // known if dim is None else dim for dim in row)
+    size = int(np.prod([dim for dim in row if dim is not None]))
+    if unknown < 2 and size and (
+        count == size if not unknown else count % size == 0):
+      return form, tuple(count // size if dim is None else dim for dim in row)
   raise Unreadable("has {} value{}, which is no row for {}".format(
       count, "" if count == 1 else "s", tensors.describe(leaf)))
 
 
 def dtype_of(leaf):
-  """The `np.dtype` that values of `leaf` are read in."""
+  """The `np.dtype` that values of `leaf` are read in; object for strings."""
   dtype = _tf.numpy_dtype(leaf.dtype)
   return np.dtype(object) if dtype is None or dtype.kind in "OSU" else dtype
 
 
 def names_of(leaf):
-  """What `leaf` may be called in a file, the full name first."""
+  """What `leaf` may be called in a file, as a list of str.
+
+  It is the full name "scope/x:0", the name of the op "scope/x", and "x".
+  """
   name = leaf.name
   op = name.split(":")[0]
   return list(dict.fromkeys([name, op, op.split("/")[-1]]))
 
 
-class RowReader:
-  """Rows of flat values that are read one after the other.
+def candidate_names(leaf, key, names, inputs):
+  """The names under which the values of an input may stand in a file.
 
-  A format says how to take the next row as it stands in the file (`_taken`,
-  which counts `_bytes`), and what its values are (`_values`).
+  Args:
+    leaf: the input.
+    key: str, what the caller says it is called; or None.
+    names: the names that there are in the file.
+    inputs: int, how many inputs the file has values of.
+
+  Returns:
+    list of str, at least one, the likeliest first: the key alone; or else,
+    where the file has one name and is read for one input, that name; or else
+    those of `names_of`.
+  """
+  if key is not None:
+    return [key]
+  return list(names) if inputs == len(names) == 1 else names_of(leaf)
+
+
+def values_per_input(mapping, inputs, what):
+  """The values of a dict in the order of the inputs.
+
+  Args:
+    mapping: dict from an input, or a name of it, to a value.
+    inputs: list of the inputs.
+    what: "points", of which there have to be some for each input; or "keys".
+
+  Returns:
+    list with a value, or None, for each input.
+
+  Raises:
+    FeedError: it names what is no input; or there are no points for one.
+  """
+  unused = {getattr(key, "name", key): value for key, value in mapping.items()}
+  values = []
+  for leaf in inputs:
+    names = [name for name in names_of(leaf) if name in unused]
+    values.append(unused.pop(names[0]) if names else None)
+    if not names and what == "points":
+      raise errors.FeedError(
+          "There are no points for {}.".format(tensors.describe(leaf)),
+          "It is an input.", "Add points={{'{}': ...}}.".format(leaf.name))
+  if unused:
+    raise errors.FeedError(
+        "There is no input '{}'.".format(sorted(map(str, unused))[0]),
+        "The inputs are {}.".format(tensors.describe_all(inputs)),
+        "Name one of them in {}.".format(what))
+  return values
+
+
+class RowReader:
+  """Reads rows of flat values, one after the other.
+
+  A format says how to read the next row as it stands in the file (`_next_raw`,
+  which adds its length to `_bytes`), and what its values are (`_values_of`).
 
   Attributes:
-    inputs: list of what the rows have values of.
+    inputs: list of the inputs that the rows have values of.
     count: None; how many rows there are is not known before the end.
-    ways: how rows become values, as the first rows tell; None before.
-    position: int, the number of rows that were passed.
+    batch_forms: list of str, how a row of each input becomes a value
+      (`batch_form_of_numbers`); None as long as no good row was read.
+    position: int, the number of rows that were read or skipped so far.
   """
 
   def __init__(self, path, inputs):
@@ -105,8 +171,8 @@ class RowReader:
     self._bytes = 0
     self._shapes = None
 
-  def about(self):
-    """An estimate of the number of rows, or None."""
+  def estimate_count(self):
+    """The number of rows, estimated from the size of those before; or None."""
     if not self.position or self._path.endswith(".gz"):
       return None
     return int(round(
@@ -116,71 +182,78 @@ class RowReader:
     """A `Block` of these rows, or of fewer at the end."""
     while self.position < start and self._next() is not None:
       pass
-    taken = []
+    rows = []
     while self.position < end:
       row = self._next()
       if row is None:
         break
-      taken.append(row)
-    return self._block(taken)
+      rows.append(row)
+    return self._block_of(rows)
 
   def _next(self):
-    row = self._taken()
+    """The next row as it stands in the file, which is counted; or None."""
+    row = self._next_raw()
     if row is not None:
       self.position += 1
     return row
 
-  def _block(self, taken):
+  def _block_of(self, raw_rows):
+    """A `Block` of rows as they stand in the file."""
     rows, bad = [], {}
-    for row in taken:
+    for raw_row in raw_rows:
       try:
-        rows.append(self._checked(self._values(row)))
+        values = self._values_of(raw_row)
+        self._check_sizes(values)
+        rows.append(values)
       except Unreadable as error:
         bad[len(rows)] = str(error)
         rows.append(None)
-    return self._gathered(rows, bad)
+    return self._as_block(rows, bad)
 
-  def _taken(self):
+  def _next_raw(self):
     """The next row as it stands in the file; None at the end."""
     raise NotImplementedError
 
-  def _values(self, row):
-    """A flat array for each input.
+  def _values_of(self, row):
+    """The values of a row, a list with a flat array for each input.
 
     Raises:
       Unreadable: with the reason.
     """
     raise NotImplementedError
 
-  def _checked(self, values):
-    """`values`, if they have the shape of those of the first row.
+  def _check_sizes(self, values):
+    """Refuses values that are not as many as those of the first row.
 
     Raises:
       Unreadable: with the reason.
     """
     if self.batch_forms is None:
-      found = [batch_form_of_numbers(len(value), leaf)
-               for value, leaf in zip(values, self.inputs)]
-      self.batch_forms, self._shapes = map(list, zip(*found))
+      forms_and_shapes = [batch_form_of_numbers(len(value), leaf)
+                          for value, leaf in zip(values, self.inputs)]
+      self.batch_forms, self._shapes = map(list, zip(*forms_and_shapes))
     for value, shape, leaf in zip(values, self._shapes, self.inputs):
       size = int(np.prod(shape, dtype=np.int64))
       if len(value) != size:
         raise Unreadable("has {} value{} for '{}' where others have {}".format(
             len(value), "" if len(value) == 1 else "s", leaf.name, size))
-    return values
 
-  def _gathered(self, rows, bad):
-    """A `Block` of `rows`: a list of flat arrays for each, None for bad ones.
+  def _as_block(self, rows, bad):
+    """Makes a `Block` of rows.
+
+    Args:
+      rows: list with the flat arrays of each row, None for a bad one.
+      bad: dict from the index of each bad row to what is wrong with it.
     """
     arrays = []
-    for place, leaf in enumerate(self.inputs):
-      shape = self._shapes[place] if self._shapes else ()
+    for input_index, leaf in enumerate(self.inputs):
+      shape = self._shapes[input_index] if self._shapes else ()
       dtype = dtype_of(leaf)
       array = np.zeros((len(rows),) + shape, dtype)
       if dtype == object:
         array[...] = b""
       for i, row in enumerate(rows):
         if row is not None:
-          array[i, ...] = np.reshape(row[place], shape)
+          array[i, ...] = np.reshape(row[input_index], shape)
       arrays.append(array)
     return Block(arrays, bad)

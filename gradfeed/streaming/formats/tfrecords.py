@@ -9,16 +9,16 @@ from gradfeed._tf import tf
 from gradfeed.streaming.formats import files
 from gradfeed.streaming.formats import row_layout
 
-_FRAME = 16  # What a record has beside its content: a length and two sums.
+_FRAME = 16  # Bytes of a record beside its content: its length, two checksums.
 
 
 class RecordReader(row_layout.RowReader):
-  """The features of Examples; or the records as they are.
+  """Reads the features of Examples, or whole records.
 
   A feature is a list of numbers of the dtype of Examples; or bytes that are a
   `TensorProto` (`tf.io.serialize_tensor`) or the numbers themselves, in the
-  dtype of the input. An input of dtype string without a key, alone, is given
-  whole records: a model that parses Examples itself.
+  dtype of the input. Where the only input is of dtype string and has no key,
+  its values are the records as they stand: the model parses Examples itself.
   """
 
   def __init__(self, path, inputs, keys):
@@ -26,14 +26,14 @@ class RecordReader(row_layout.RowReader):
     self._keys = keys
     self._is_raw = len(inputs) == 1 and keys == [None] and (
         row_layout.dtype_of(inputs[0]) == object)
-    os.stat(path)  # TensorFlow tells later, and not as Python does.
+    os.stat(path)  # Raises FileNotFoundError now; TensorFlow's comes later.
     self._records = _tf.records(path)
 
   def fingerprint(self):
     return files.fingerprint(self._path) + [
         str(key).encode() for key in self._keys]
 
-  def _taken(self):
+  def _next_raw(self):
     try:
       record = next(self._records, None)
     except tf.errors.OpError as error:
@@ -47,7 +47,7 @@ class RecordReader(row_layout.RowReader):
       self._bytes += len(record) + _FRAME
     return record
 
-  def _values(self, record):
+  def _values_of(self, record):
     if self._is_raw:
       return [np.array([record], object)]
     example = tf.train.Example()
@@ -56,34 +56,48 @@ class RecordReader(row_layout.RowReader):
     except Exception:  # Which class it is depends on the version of protobuf.
       raise row_layout.Unreadable("is not a tf.train.Example") from None
     features = example.features.feature
-    return [_numbers(features[_name_of(features, leaf, key, self.inputs)], leaf)
-            for leaf, key in zip(self.inputs, self._keys)]
+    return [
+        _numbers(features[_name_of(features, leaf, key, len(self.inputs))],
+                 leaf)
+        for leaf, key in zip(self.inputs, self._keys)]
 
   def close(self):
     self._records = iter(())
 
 
 def _name_of(features, leaf, key, inputs):
-  """The name of the feature of `leaf` in an Example."""
-  wanted = [key] if key is not None else row_layout.names_of(leaf)
-  if key is None and len(features) == len(inputs) == 1:
-    wanted = list(features)
-  for name in wanted:
+  """The name of the feature with the values of `leaf` in an Example.
+
+  Args:
+    features: map from the names of the features to them.
+    leaf: the input.
+    key: str, or None.
+    inputs: int, how many inputs the Example has values of.
+
+  Raises:
+    Unreadable: there is no such feature.
+  """
+  candidates = row_layout.candidate_names(leaf, key, features, inputs)
+  for name in candidates:
     if name in features:
       return name
   raise row_layout.Unreadable("has no feature '{}' but {}".format(
-      wanted[0], ", ".join(map(repr, sorted(features))) or "none"))
+      candidates[0], ", ".join(map(repr, sorted(features))) or "none"))
 
 
 def _numbers(feature, leaf):
-  """The flat values of a feature, in the dtype of `leaf`."""
+  """The values of a feature, a flat array in the dtype of `leaf`.
+
+  Raises:
+    Unreadable: they are no values of that dtype.
+  """
   dtype, kind = row_layout.dtype_of(leaf), feature.WhichOneof("kind")
   if kind is None:
     return np.zeros([0], dtype)
   values = getattr(feature, kind).value
   if kind == "bytes_list":
     return np.array(values, object) if dtype == object else (
-        _of_bytes(values, dtype, leaf))
+        _numbers_in_bytes(values, dtype, leaf))
   if dtype == object:
     raise row_layout.Unreadable("has numbers for '{}', which is string".format(
         leaf.name))
@@ -91,7 +105,17 @@ def _numbers(feature, leaf):
                         else np.float32), dtype, leaf)
 
 
-def _of_bytes(values, dtype, leaf):
+def _numbers_in_bytes(values, dtype, leaf):
+  """The numbers in a feature of bytes: a `TensorProto`, or the bare numbers.
+
+  Args:
+    values: list of bytes.
+    dtype: `np.dtype` of the numbers.
+    leaf: the input.
+
+  Raises:
+    Unreadable: they are neither.
+  """
   if len(values) == 1:
     proto = _tf.TensorProto()
     try:
@@ -99,7 +123,7 @@ def _of_bytes(values, dtype, leaf):
       return _cast(np.ravel(tf.make_ndarray(proto)), dtype, leaf)
     except row_layout.Unreadable:
       raise
-    except Exception:  # No TensorProto, in one of many ways.
+    except Exception:  # Not a TensorProto; its parsers raise many classes.
       pass
     if values[0] and len(values[0]) % dtype.itemsize == 0 and (
         leaf.shape.num_elements() in (
@@ -111,7 +135,13 @@ def _of_bytes(values, dtype, leaf):
 
 
 def _cast(values, dtype, leaf):
-  """Whole numbers stay whole; what else a cast loses is checked when fed."""
+  """Casts values to the dtype of `leaf`, fractions not to whole numbers.
+
+  What else a cast loses is checked when the values are fed.
+
+  Raises:
+    Unreadable: a value with a fraction is to be a whole number.
+  """
   if dtype.kind in "iu" and values.dtype.kind == "f" and (
       values != np.floor(values)).any():
     raise row_layout.Unreadable("has {!r} for '{}', which is {}".format(
@@ -119,26 +149,15 @@ def _cast(values, dtype, leaf):
   return values.astype(dtype)
 
 
-class RecordWriter:
-  """An Example for each row, with a feature for each output.
+class RecordWriter(files.RowWriter):
+  """Writes an Example for each row, with a feature for each output.
 
   A feature is a list of floats or of whole numbers, where that loses nothing;
   or else (float64, complex) the bytes of a `TensorProto`, as `tf.io.
   parse_tensor` reads it.
   """
 
-  def __init__(self, path, names):
-    self._path = path
-    self._names = names
-    self._file = files.Growing(path + ".partial")
-
-  def begin(self, unused_results):
-    self._file.open()
-
-  def resume(self, state):
-    self._file.open(state["size"])
-
-  def write(self, results):
+  def _encoded(self, results):
     chunk = self._path + ".chunk"
     try:
       with tf.io.TFRecordWriter(chunk) as writer:
@@ -147,28 +166,22 @@ class RecordWriter:
               name: _feature(value) for name, value in zip(self._names, row)
           })).SerializeToString())
       with open(chunk, "rb") as source:
-        self._file.write(source.read())
+        return source.read()
     except tf.errors.OpError as error:
       raise OSError(str(error.message)) from error
     finally:
       if os.path.exists(chunk):
         os.remove(chunk)
-    return {"size": self._file.tell()}
-
-  def finish(self, unused_count):
-    self.close()
-    return [[self._file.path, self._path]]
-
-  def close(self):
-    self._file.close()
 
 
 def _feature(value):
+  """The `tf.train.Feature` that loses nothing of one value of an output."""
   value = np.asarray(value)
   flat = value.ravel()
   if value.dtype.kind in "OSU":
     return tf.train.Feature(bytes_list=tf.train.BytesList(value=[
-        one if isinstance(one, bytes) else str(one).encode() for one in flat]))
+        text if isinstance(text, bytes) else str(text).encode()
+        for text in flat]))
   if value.dtype.kind in "biu" and value.dtype != np.uint64:
     return tf.train.Feature(int64_list=tf.train.Int64List(value=flat.tolist()))
   if value.dtype.kind != "c" and value.dtype.itemsize <= 4:

@@ -1,0 +1,119 @@
+"""Iterators over points, in Python."""
+
+from collections import abc
+import itertools
+
+import numpy as np
+
+from gradfeed import errors
+from gradfeed.graph import tensors
+from gradfeed.streaming.formats import row_layout
+
+#: Rows of an iterator that are read ahead, for its fingerprint.
+_PEEKED_ROWS = 64
+
+
+class IteratorReader:
+  """Reads rows from an iterator.
+
+  It yields for each row the value of the only input, or a list, tuple or dict
+  with the value of each input.
+  """
+
+  def __init__(self, iterator, inputs):
+    self.inputs = inputs
+    self.count = None
+    self._iterator = iterator
+    self._next = 0
+    self._peeked = list(itertools.islice(iterator, _PEEKED_ROWS))
+    self._rows = itertools.chain(self._peeked, iterator)
+    self.batch_forms, self._shapes = None, None
+
+  def estimate_count(self):
+    return None
+
+  def fingerprint(self):
+    contents = []
+    for row in self._peeked:
+      try:
+        for value in self._arrays_of(row):
+          contents += [repr(value.shape).encode(), value.tobytes()]
+      except row_layout.Unreadable as error:
+        contents.append(str(error).encode())
+    return contents
+
+  def read(self, start, end):
+    for _ in itertools.islice(self._rows, max(start - self._next, 0)):
+      pass
+    self._next = max(self._next, start)
+    rows, bad = [], {}
+    for row in itertools.islice(self._rows, end - self._next):
+      try:
+        arrays = self._arrays_of(row)
+        self._check_shapes(arrays)
+        rows.append(arrays)
+      except row_layout.Unreadable as error:
+        bad[len(rows)] = str(error)
+        rows.append(None)
+    self._next += len(rows)
+    return row_layout.Block([
+        _stacked([row and row[i] for row in rows], shape)
+        for i, shape in enumerate(self._shapes or [()] * len(self.inputs))],
+                      bad)
+
+  def _arrays_of(self, row):
+    """The values of a row, a list with an array for each input.
+
+    Raises:
+      Unreadable: with the reason.
+    """
+    if isinstance(row, abc.Mapping):
+      row = row_layout.values_per_input(row, self.inputs, "points")
+    elif len(self.inputs) == 1 and not (
+        isinstance(row, tuple) and len(row) == 1):
+      row = [row]
+    if not isinstance(row, (list, tuple)) or len(row) != len(self.inputs):
+      raise row_layout.Unreadable("is not a tuple of {} values".format(
+          len(self.inputs)))
+    try:
+      arrays = [np.asarray(value) for value in row]
+    except ValueError as error:
+      raise row_layout.Unreadable("is no array: {}".format(error)) from None
+    if any(array.dtype.kind == "O" for array in arrays):
+      raise row_layout.Unreadable("is not an array of numbers")
+    return arrays
+
+  def _check_shapes(self, arrays):
+    """Refuses values that do not have the shapes of those of the first row.
+
+    Raises:
+      Unreadable: with the reason.
+    """
+    shapes = [array.shape for array in arrays]
+    if self._shapes is None:
+      try:
+        self.batch_forms = [
+            row_layout.batch_form_of((1,) + shape, leaf)
+            for shape, leaf in zip(shapes, self.inputs)
+        ]
+      except errors.FeedError as error:
+        raise row_layout.Unreadable(
+            "does not fit: {}".format(error.what)) from None
+      self._shapes = shapes
+    if shapes != self._shapes:
+      raise row_layout.Unreadable(
+          "has the shape {} where others have {}".format(*[
+              ", ".join(map(tensors.format_shape, shapes_of_row))
+              for shapes_of_row in (shapes, self._shapes)
+          ]))
+
+  def close(self):
+    pass
+
+
+def _stacked(values, shape):
+  """One array of values of `shape`, with zeros in the place of None."""
+  arrays = [value for value in values if value is not None]
+  zeros = np.zeros(shape, arrays[0].dtype if arrays else np.float32)
+  return np.stack([zeros if value is None else value for value in values]) if (
+      values) else np.zeros((0,) + tuple(shape), np.float32)
