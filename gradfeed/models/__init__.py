@@ -1,1 +1,1 @@
-"""Models on disk, and clones of models in memory."""
+"""Loads models from disk, lists what is in them, and clones them in memory."""

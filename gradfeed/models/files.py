@@ -1,4 +1,4 @@
-"""What is on disk: which kind of model, and the messages in its files."""
+"""Finds out which kind of model is at a path, and reads messages of it."""
 
 import os
 
@@ -10,7 +10,6 @@ from gradfeed.models import keras_files
 #: The kinds of model.
 CHECKPOINT = "checkpoint"
 FROZEN = "frozen graph"
-
 KERAS = "Keras model"
 SAVED_MODEL = "SavedModel"
 
@@ -19,10 +18,15 @@ _TEXT_BEGINS = (b"node {", b"node{", b"versions {", b"library {")
 
 
 def kind_of(path):
-  """What is at a path.
+  """Finds out which kind of model is at a path.
+
+  Args:
+    path: str, a file, a directory, or the name of a checkpoint.
 
   Returns:
-    (kind, where to read it), both str.
+    (kind, one of those above; path to read the model from), both str. For a
+    checkpoint the path is what the names of its files begin with, for a
+    SavedModel its directory.
 
   Raises:
     ModelFileError: there is no model.
@@ -39,7 +43,7 @@ def kind_of(path):
         "'checkpoint' that names the latest one; it has {}.".format(
             _listed(sorted(os.listdir(path)))),
         "Name the model itself, such as '{}'.".format(
-            os.path.join(path, _likely(path) or "model.pb")))
+            os.path.join(path, _likely_model(path) or "model.pb")))
   if os.path.basename(path) in _SAVED_MODELS and os.path.exists(path):
     return SAVED_MODEL, os.path.dirname(path) or "."
   if os.path.basename(path) == "checkpoint" and os.path.exists(path):
@@ -55,19 +59,20 @@ def kind_of(path):
         "It is neither a file, nor a directory, nor the name of a checkpoint.",
         "Look at the path; a relative one begins at '{}'.".format(os.getcwd()))
   with open(path, "rb") as source:
-    is_hdf5 = source.read(len(keras_files.BEGINS)) == keras_files.BEGINS
+    is_hdf5 = source.read(len(keras_files.MAGIC)) == keras_files.MAGIC
   return KERAS if is_hdf5 else FROZEN, path
 
 
 def _listed(names, most=5):
+  """The first names as text: "'a', 'b' and 7 more"."""
   if not names:
     return "nothing"
   return ", ".join(map(repr, names[:most])) + (
       " and {} more".format(len(names) - most) if len(names) > most else "")
 
 
-def _likely(path):
-  """A file in a directory that looks like a model, or None."""
+def _likely_model(path):
+  """The name of a file in a directory that may be a model, or None."""
   for end in (".pb", ".pbtxt", ".meta"):
     for name in sorted(os.listdir(path)):
       if name.endswith(end):
@@ -76,18 +81,24 @@ def _likely(path):
 
 
 def read_graph_def(path):
-  """The GraphDef in a file, binary or in text.
+  """Reads the GraphDef in a file, binary or in text.
+
+  Args:
+    path: str.
+
+  Returns:
+    `tf.GraphDef` with one node at least.
 
   Raises:
-    ModelFileError: it is none; says what it looks like.
+    ModelFileError: the file has no GraphDef; says what it looks like.
     OSError: the file cannot be read.
   """
   with open(path, "rb") as source:
     content = source.read()
   if content.lstrip().startswith(_TEXT_BEGINS):
-    graph_def = _parsed_text(path, content, tf.GraphDef)
+    graph_def = _parse_text(path, content, tf.GraphDef)
   else:
-    graph_def = _parsed(tf.GraphDef, content)
+    graph_def = _parse(tf.GraphDef, content)
   if graph_def is None or not graph_def.node or not all(
       node.name and node.op for node in graph_def.node):
     raise errors.ModelFileError(
@@ -97,7 +108,8 @@ def read_graph_def(path):
   return graph_def
 
 
-def _parsed(message_class, content):
+def _parse(message_class, content):
+  """The message of a class in binary content; None where it is none."""
   message = message_class()
   try:
     message.ParseFromString(content)
@@ -106,7 +118,12 @@ def _parsed(message_class, content):
   return message
 
 
-def _parsed_text(path, content, message_class):
+def _parse_text(path, content, message_class):
+  """The message of a class in text.
+
+  Raises:
+    ModelFileError: it is none, in the file at `path`.
+  """
   from google.protobuf import text_format  # pylint: disable=g-import-not-at-top
   try:
     return text_format.Parse(content.decode("utf-8"), message_class())
@@ -114,37 +131,50 @@ def _parsed_text(path, content, message_class):
     raise errors.ModelFileError(
         "'{}' cannot be read.".format(path),
         "It is a text that is no {}: {}.".format(
-            message_class.__name__, str(error).split("\n")[0].rstrip(".")),
+            message_class.__name__, errors.first_line(error)),
         "Write it again.") from None
 
 
 def _looks_like(content):
+  """A sentence that says what kind of file has this content, as bytes."""
   if not content:
     return "It is empty."
   if content.startswith(b"PK"):
     return "It is a zip archive, as a '.keras' file of Keras is."
   if content.startswith(b"\x93NUMPY"):
     return "It is a NumPy array."
-  meta_graph = _parsed(tf.MetaGraphDef, content)
+  meta_graph = _parse(tf.MetaGraphDef, content)
   if meta_graph is not None and meta_graph.graph_def.node:
     return "It is a MetaGraphDef, whose variables are in other files."
   return "It is not a binary GraphDef."
 
 
-def graphs_of(directory):
-  """The tags of each graph in a SavedModel, as sorted lists of str."""
+def tags_of_graphs(directory):
+  """Reads which graphs are in a SavedModel.
+
+  Args:
+    directory: str.
+
+  Returns:
+    list with the tags of each graph, which are a sorted list of str.
+
+  Raises:
+    ModelFileError: there is no graph in it, or it is damaged.
+  """
   path = next(path for path in (
       os.path.join(directory, name) for name in _SAVED_MODELS)
               if os.path.exists(path))
   with open(path, "rb") as source:
     content = source.read()
-  saved = (_parsed_text(path, content, _tf.SavedModel)
-           if path.endswith(".pbtxt") else _parsed(_tf.SavedModel, content))
-  if saved is None or not any(
-      meta_graph.graph_def.node for meta_graph in saved.meta_graphs):
+  saved_model = (
+      _parse_text(path, content, _tf.SavedModel)
+      if path.endswith(".pbtxt") else _parse(_tf.SavedModel, content))
+  if saved_model is None or not any(
+      meta_graph.graph_def.node for meta_graph in saved_model.meta_graphs):
     raise errors.ModelFileError(
         "'{}' is not a SavedModel.".format(path),
         _looks_like(content) if not content else
         "There is no graph in it, or it is damaged.",
         "Save the model again.")
-  return [sorted(graph.meta_info_def.tags) for graph in saved.meta_graphs]
+  return [sorted(meta_graph.meta_info_def.tags)
+          for meta_graph in saved_model.meta_graphs]

@@ -1,4 +1,4 @@
-"""What is in a model: what to feed, what to differentiate, what to mind."""
+"""Lists what is in a model: what to feed, differentiate and take care of."""
 
 import re
 
@@ -13,10 +13,14 @@ from gradfeed.models import loading
 
 _LOOPS = frozenset(["While", "StatelessWhile"])
 _BRANCHES = frozenset(["Case", "If", "StatelessCase", "StatelessIf"])
-_OF_LOGITS = frozenset([
+#: Ops whose first input are logits.
+_READ_LOGITS = frozenset([
     "LogSoftmax", "Softmax", "SoftmaxCrossEntropyWithLogits",
     "SparseSoftmaxCrossEntropyWithLogits"])
-_AS_INPUT = re.compile(r"^(in|inputs?|x|images?|data|features)[_0-9]*$", re.I)
+
+#: How the constant is called that stands for the input of a model.
+_NAMES_OF_INPUTS = re.compile(
+    r"^(in|inputs?|x|images?|data|features)[_0-9]*$", re.I)
 
 
 def inventory(model):
@@ -47,52 +51,58 @@ def inventory(model):
         numbers, that wait for a queue or a file, that change variables.
   """
   operations = model.graph.get_operations()
-  x, y = _starts(model), _results(model)
-  found = traversal.ancestors(y)
-  types = list(effects.op_types_of_run(found))
+  x, y = _x_candidates(model), _y_candidates(model)
+  ops = traversal.ancestors(y)
+  types = list(effects.op_types_of_run(ops))
   return {
       "path": model.path,
       "kind": model.kind,
       "ops": len(operations),
-      "x": _told(x),
-      "y": _told(y),
-      "feeds": _told(t for t in model.inputs.values()
-                     if not any(t is start for start in x)),
+      "x": _as_dicts(x),
+      "y": _as_dicts(y),
+      "feeds": _as_dicts(t for t in model.inputs.values()
+                         if not any(t is candidate for candidate in x)),
       "signatures": {
           name: {"method": signature.method,
-                 "inputs": _names(signature.inputs),
-                 "outputs": _names(signature.outputs)}
+                 "inputs": _names_of_tensors(signature.inputs),
+                 "outputs": _names_of_tensors(signature.outputs)}
           for name, signature in model.signatures.items()},
       "variables": _variables(model, operations),
       "loops": _loops(types),
       "branches": _branches(types),
-      "random": _named(types, op_types.RANDOM.search),
-      "waiting": _named(types, op_types.WAITING.search),
-      "assigning": [op.name for op in effects.assigning_ops(found)],
+      "random": _names_of_ops(types, op_types.RANDOM),
+      "waiting": _names_of_ops(types, op_types.WAITING),
+      "assigning": [op.name for op in effects.assigning_ops(ops)],
   }
 
 
-def _told(found):
+def _as_dicts(candidates):
+  """Name, dtype and shape of each of some tensors, as JSON can hold them."""
   return [{"name": t.name, "dtype": t.dtype.base_dtype.name,
            "shape": None if t.shape.ndims is None else t.shape.as_list()}
-          for t in found]
+          for t in candidates]
 
 
-def _names(found):
-  """{key: name of the tensor}, of the inputs or outputs of a signature."""
-  return {key: _dense(tensor).name for key, tensor in found.items()}
+def _names_of_tensors(signature_part):
+  """dict from key to the name of the tensor, for inputs or for outputs."""
+  return {key: _values_of(t).name for key, t in signature_part.items()}
 
 
-def _dense(tensor):
-  """The values of a sparse tensor; a dense one as it is."""
+def _values_of(tensor):
+  """The values of a sparse tensor; a dense tensor itself."""
   return getattr(tensor, "values", tensor)
 
 
-def _starts(model):
-  """The floating placeholders, or what comes of those that are none."""
-  named = [_dense(t) for signature in model.signatures.values()
-           for t in signature.inputs.values()]
-  found, seen = [], set()
+def _x_candidates(model):
+  """The tensors that a user may want to differentiate by, as a list.
+
+  They are the floating inputs; the first floating tensors that are computed
+  from inputs of other kinds (text, images in bytes); or else constants that are
+  named as inputs are.
+  """
+  of_signatures = [_values_of(t) for signature in model.signatures.values()
+                   for t in signature.inputs.values()]
+  computed, seen = [], set()
   queue = [t for t in model.inputs.values() if not (
       _tf.is_number(t.dtype) or t.dtype.is_integer or t.dtype == tf.bool)]
   while queue:
@@ -100,68 +110,84 @@ def _starts(model):
       for tensor in op.outputs:
         if tensor.name not in seen:
           seen.add(tensor.name)
-          (found if _tf.is_number(tensor.dtype) else queue).append(tensor)
-  return _numbers(named + list(model.inputs.values()) + sorted(
-      found, key=lambda t: t.name)) or _numbers(
+          (computed if _tf.is_number(tensor.dtype) else queue).append(tensor)
+  return _floating(of_signatures + list(model.inputs.values()) + sorted(
+      computed, key=lambda t: t.name)) or _floating(
           op.outputs[0] for op in model.graph.get_operations()
-          if op.type == "Const" and _AS_INPUT.match(op.name))
+          if op.type == "Const" and _NAMES_OF_INPUTS.match(op.name))
 
 
-def _results(model):
-  """Outputs of signatures, what nothing reads, and logits."""
-  outputs = [_dense(t) for signature in model.signatures.values()
-             for t in signature.outputs.values()]
-  return _numbers(outputs + list(model.outputs.values()) + _logits(model))
+def _y_candidates(model):
+  """The tensors that a user may want to differentiate, as a list.
+
+  They are the outputs of signatures, tensors that nothing reads, and logits.
+  """
+  of_signatures = [_values_of(t) for signature in model.signatures.values()
+                   for t in signature.outputs.values()]
+  return _floating(
+      of_signatures + list(model.outputs.values()) + _logits(model))
 
 
 def _logits(model):
-  """What a softmax or a cross entropy of the model reads."""
-  found = []
+  """The tensors that a softmax or a cross entropy of the model reads."""
+  logits = []
   for op in model.graph.get_operations():
-    if op.type in _OF_LOGITS and not loading.BESIDE.search(op.name):
+    if op.type in _READ_LOGITS and not loading.BESIDE.search(op.name):
       tensor = op.inputs[0]
       while tensor.op.type == "Reshape":
         tensor = tensor.op.inputs[0]
-      found.append(tensor)
-  return found
+      logits.append(tensor)
+  return logits
 
 
-def _numbers(found):
-  """Those of `found` that are floating or complex, once each."""
-  return list({t.name: t for t in found if _tf.is_number(t.dtype)}.values())
+def _floating(candidates):
+  """Those of some tensors that are floating or complex, once each."""
+  return list(
+      {t.name: t for t in candidates if _tf.is_number(t.dtype)}.values())
 
 
 def _variables(model, operations):
-  found = effects.variables(operations)
+  """The variables among the ops of a model, as `inventory` lists them."""
+  variables = effects.variables(operations)
   with model.graph.as_default():
-    empty = sessions.uninitialized(model.session, found)
-  return [dict(_told([tensors.Dense(op.outputs[0])])[0],
+    uninitialized = sessions.uninitialized(model.session, variables)
+  return [dict(_as_dicts([tensors.Dense(op.outputs[0])])[0],
                is_resource=op.type == "VarHandleOp",
-               has_value=op.name not in empty) for op in found]
+               has_value=op.name not in uninitialized) for op in variables]
 
 
 def _loops(types):
-  """Frames of loops of v1, and the ops that are loops of v2."""
+  """The names of while loops: frames of control flow v1, ops of v2.
+
+  Args:
+    types: list of (op, type that it runs), as `effects.op_types_of_run` yields
+      them; those in the bodies of functions are given with the op that calls.
+  """
   names = set()
-  for op, kind in types:
-    if kind in op_types.ENTERS and op.type == kind:
+  for op, op_type in types:
+    if op_type in op_types.ENTERS and op.type == op_type:
       names.add(op.get_attr("frame_name").decode())
-    elif kind in _LOOPS:
+    elif op_type in _LOOPS:
       names.add(op.name)
   return sorted(names)
 
 
 def _branches(types):
-  """Predicates of conditions of v1, and the ops that are conditions of v2."""
+  """The names of conditions: predicates of control flow v1, ops of v2.
+
+  Args:
+    types: as in `_loops`.
+  """
   names = set()
-  for op, kind in types:
-    if kind in ("Switch", "RefSwitch") and op.type == kind:
+  for op, op_type in types:
+    if op_type in ("Switch", "RefSwitch") and op.type == op_type:
       if op.inputs[1].op.type != "LoopCond":
         names.add(op.inputs[1].op.name)
-    elif kind in _BRANCHES:
+    elif op_type in _BRANCHES:
       names.add(op.name)
   return sorted(names)
 
 
-def _named(types, matches):
-  return sorted({op.name for op, kind in types if matches(kind)})
+def _names_of_ops(types, pattern):
+  """The names of the ops whose type matches a pattern, sorted."""
+  return sorted({op.name for op, op_type in types if pattern.search(op_type)})

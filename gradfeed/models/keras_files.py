@@ -1,9 +1,10 @@
-"""Whole models of Keras 2 in HDF5: `model.save("model.h5")`.
+"""Reads whole models of Keras 2 in HDF5 (`model.save("model.h5")`).
 
 Such a file has no graph. Keras builds one from the configuration of the layers,
 and here it does so in the graph and the session of the model that is loaded:
-what Keras keeps for the process stays as it is. The learning phase of the graph
-is the number 0, inference, so that no placeholder of it has to be fed.
+the default graph and session that Keras has in the process stay as they are.
+The learning phase of the graph is the number 0, inference, so that no
+placeholder of it has to be fed.
 """
 
 import json
@@ -12,8 +13,8 @@ from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed import errors
 
-#: How an HDF5 file begins.
-BEGINS = b"\x89HDF\r\n\x1a\n"
+#: The first bytes of an HDF5 file.
+MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
 def read(path, session):
@@ -34,18 +35,24 @@ def read(path, session):
     UnsupportedGraphError: Keras cannot build it; or it holds Python code, which
       is not run.
   """
-  with _opened(path) as file:
+  with _open_hdf5(path) as file:
     config = _config_of(path, file)
     _refuse_code(path, config)
     keras = _tf.keras()
     _tf.set_inference(keras)
-    model = _built(path, keras, config, file.attrs.get("keras_version"))
-    _fill(path, keras, model, file, session)
-  return (_named(path, model.input_names, model.inputs),
-          _named(path, model.output_names, model.outputs))
+    model = _build(path, keras, config, file.attrs.get("keras_version"))
+    _load_weights(path, keras, model, file, session)
+  return (_by_name(path, model.input_names, model.inputs),
+          _by_name(path, model.output_names, model.outputs))
 
 
-def _opened(path):
+def _open_hdf5(path):
+  """Opens an HDF5 file.
+
+  Raises:
+    DependencyError: h5py is not installed.
+    ModelFileError: the file is damaged.
+  """
   try:
     import h5py  # pylint: disable=g-import-not-at-top
   except ImportError:
@@ -58,12 +65,23 @@ def _opened(path):
     raise errors.ModelFileError(
         "'{}' cannot be read.".format(path),
         "It begins as an HDF5 file and is damaged: {}.".format(
-            str(error).split("\n")[0].rstrip(".")),
+            errors.first_line(error)),
         "Save the model again.") from error
 
 
 def _config_of(path, file):
-  """The configuration of the model in an HDF5 file, a dict."""
+  """Reads the configuration of the model in an HDF5 file.
+
+  Args:
+    path: str, for errors.
+    file: `h5py.File`.
+
+  Returns:
+    dict.
+
+  Raises:
+    ModelFileError: there is none, or it is none of a model.
+  """
   content = file.attrs.get("model_config")
   if content is None or "model_weights" not in file:
     raise errors.ModelFileError(
@@ -87,13 +105,21 @@ def _config_of(path, file):
 
 
 def _text(attribute):
-  """An attribute of an HDF5 file, which h5py 2 gives as bytes."""
+  """An attribute of an HDF5 file as str; h5py 2 gives it as bytes."""
   return (attribute.decode("utf-8") if isinstance(attribute, bytes)
           else str(attribute))
 
 
 def _refuse_code(path, config):
-  """Refuses layers that are Python code of the process that wrote them."""
+  """Refuses layers that are Python code of the process that wrote them.
+
+  Args:
+    path: str, for the error.
+    config: the configuration of a model, or any part of it.
+
+  Raises:
+    UnsupportedGraphError: there is such a layer.
+  """
   if isinstance(config, list):
     for item in config:
       _refuse_code(path, item)
@@ -112,8 +138,22 @@ def _refuse_code(path, config):
       _refuse_code(path, item)
 
 
-def _built(path, keras, config, written_by):
-  """The model of a configuration, with inputs and outputs."""
+def _build(path, keras, config, written_by):
+  """Builds the model of a configuration, in the default graph.
+
+  Args:
+    path: str, for errors.
+    keras: the module, Keras 2.
+    config: dict.
+    written_by: the version of Keras that wrote the file, str or bytes.
+
+  Returns:
+    `keras.Model` with inputs and outputs.
+
+  Raises:
+    UnsupportedGraphError: this Keras cannot build it.
+    ModelFileError: the shape of the inputs is not in the file.
+  """
   try:
     model = keras.models.model_from_config(config)
     if not getattr(model, "inputs", None) and isinstance(
@@ -127,7 +167,7 @@ def _built(path, keras, config, written_by):
             keras.__version__, path),
         "It was written by Keras {}; this one raises {}: {}.".format(
             _text(written_by), type(error).__name__,
-            str(error).split("\n")[0].rstrip(".")),
+            errors.first_line(error)),
         "Layers of your own are not in the file: save the model as a "
         "SavedModel where it was built.") from error
   if not getattr(model, "inputs", None):
@@ -138,12 +178,18 @@ def _built(path, keras, config, written_by):
   return model
 
 
-def _fill(path, keras, model, file, session):
-  """Gives the weights of a model the values in the file, and no other."""
+def _load_weights(path, keras, model, file, session):
+  """Gives the weights of a model the values in the file.
+
+  No initializer is run: a variable that the file does not hold has no value.
+
+  Raises:
+    ModelFileError: the weights in the file are not those of the model.
+  """
   for variable in tf.global_variables():
     _tf.leave_uninitialized(variable)
   try:
-    # What Keras adds to assign them is of no model.
+    # Ops under "save/" that assign them do not count as part of the model.
     with session.as_default(), tf.name_scope("save/"):
       _tf.load_weights(keras, model, file["model_weights"])
       _check_shapes(model.weights, session)
@@ -152,12 +198,18 @@ def _fill(path, keras, model, file, session):
     raise errors.ModelFileError(
         "The weights in '{}' are not those of its model.".format(path),
         "{}: {}.".format(type(error).__name__,
-                         str(error).split("\n")[0].rstrip(".")),
+                         errors.first_line(error)),
         "Save the model again.") from error
 
 
 def _check_shapes(weights, session):
-  """Keras assigns what the file has, even if it is of another shape."""
+  """Checks that weights have the shapes that the model gives them.
+
+  Keras assigns what the file has, even if it is of another shape.
+
+  Raises:
+    ValueError: a weight has another shape.
+  """
   shapes = session.run([tf.raw_ops.VariableShape(input=weight.handle)
                         for weight in weights])
   for weight, shape in zip(weights, shapes):
@@ -167,7 +219,12 @@ def _check_shapes(weights, session):
                                       weight.shape.as_list()))
 
 
-def _named(path, names, tensors):
+def _by_name(path, names, tensors):
+  """dict from name to `tf.Tensor`, of the inputs or outputs of a model.
+
+  Raises:
+    UnsupportedGraphError: some are not tensors, or two have one name.
+  """
   if len(set(names)) != len(tensors) or not all(
       isinstance(tensor, tf.Tensor) for tensor in tensors):
     raise errors.UnsupportedGraphError(

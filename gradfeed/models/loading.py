@@ -20,8 +20,8 @@ from gradfeed.rewriting import custom_gradient_ops
 Signature = collections.namedtuple(
     "Signature", ["inputs", "outputs", "method"])
 
-#: Scopes of ops that are in a graph for its training, to save it, and of
-#: derivatives that were built in it.
+#: The names of ops that are in a graph for its training, to save it, and of
+#: derivatives that were built in it: they are not part of the model.
 BESIDE = re.compile(
     r"(^|/)(gradients|save|report_uninitialized\w*)(_\d+)?/|^saver_filename:"
     r"|^gradfeed/")
@@ -84,12 +84,12 @@ def load(path, tags=None, custom_gradients=None):
   path = os.fspath(path)
   if isinstance(tags, str):
     tags = [tags]
-  kind, place = files.kind_of(path)
+  kind, location = files.kind_of(path)
   graph = tf.Graph()
   session = tf.Session(graph=graph)
   try:
     with graph.as_default():
-      signatures = _READERS[kind](place, session, tags, custom_gradients)
+      signatures = _READERS[kind](location, session, tags, custom_gradients)
   except Exception:
     session.close()
     raise
@@ -120,18 +120,19 @@ class Model:
     self.session = session
     self.signatures = signatures
     self._defaults = contextlib.ExitStack()
-    if kind == files.KERAS:  # It knows: layers leave more behind.
+    if kind == files.KERAS:
+      # Its layers leave other placeholders, and tensors that nothing reads.
       self.inputs, self.outputs = [
-          {t.name: t for t in named.values()}
-          for named in signatures[_SERVING][:2]]
+          {t.name: t for t in by_key.values()}
+          for by_key in signatures[_SERVING][:2]]
       return
-    found = {op.name: op for op in graph.get_operations()}
-    assigning = {op.name for op in effects.assigning_ops(found)}
-    self.inputs = {t.name: t for t in effects.placeholders(found)
+    ops = {op.name: op for op in graph.get_operations()}
+    assigning = {op.name for op in effects.assigning_ops(ops)}
+    self.inputs = {t.name: t for t in effects.placeholders(ops)
                    if not BESIDE.search(t.name)}
     self.outputs = {
-        t.name: t for name, op in found.items()
-        if name not in assigning and _is_end(op)
+        t.name: t for name, op in ops.items()
+        if name not in assigning and _is_output(op)
         for t in op.outputs if _tf.is_number(t.dtype)}
 
   def tensor(self, name):
@@ -150,9 +151,9 @@ class Model:
     """
     signature, _, key = name.rpartition("/")
     if signature in self.signatures:
-      for found in self.signatures[signature][:2]:
-        if key in found:
-          return found[key]
+      for by_key in self.signatures[signature][:2]:
+        if key in by_key:
+          return by_key[key]
     return lookup.lookup(name, self.graph)
 
   def close(self):
@@ -173,8 +174,8 @@ class Model:
         self.path, self.kind, len(self.graph.get_operations()))
 
 
-def _is_end(op):
-  """Whether nothing that belongs to the model reads `op`."""
+def _is_output(op):
+  """Whether `op` computes something that nothing in the model reads."""
   is_computed = any(
       source.op.inputs or source.op.type.startswith("Placeholder")
       for source in op.inputs)
@@ -185,14 +186,41 @@ def _is_end(op):
 
 
 def _read_frozen(path, unused_session, unused_tags, custom_gradients):
+  """Imports a frozen graph into the default graph.
+
+  Args:
+    path: str, as `files.kind_of` returns it.
+    unused_session, unused_tags: what readers of other kinds need.
+    custom_gradients: as in `load`.
+
+  Returns:
+    dict from name to `Signature`, as every reader does; it has none.
+
+  Raises:
+    ModelFileError, UnsupportedGraphError, ArgumentError: as in `load`.
+  """
   graph_def = files.read_graph_def(path)
   custom_gradient_ops.settle(graph_def, custom_gradients)
-  with _told(path), _tf.arrays_of_v1():
+  with _translated_errors(path), _tf.arrays_of_v1():
     tf.import_graph_def(graph_def, name="")
   return {}
 
 
 def _read_checkpoint(prefix, session, unused_tags, custom_gradients):
+  """Imports the graph of a checkpoint, and restores its variables.
+
+  Args:
+    prefix: str, what the names of its files begin with.
+    session: `tf.Session` on the default graph.
+    unused_tags: what a SavedModel needs.
+    custom_gradients: as in `load`.
+
+  Returns:
+    dict from name to `Signature`; a checkpoint has none.
+
+  Raises:
+    ModelFileError: the graph or the values are not there, or damaged.
+  """
   meta = prefix + ".meta"
   if not os.path.exists(meta):
     raise errors.ModelFileError(
@@ -205,25 +233,40 @@ def _read_checkpoint(prefix, session, unused_tags, custom_gradients):
         "There are no values beside the graph '{}'.".format(meta),
         "There is no checkpoint '{}' (.index and .data files).".format(prefix),
         "Put the files of the checkpoint in the same directory.")
-  with _told(meta), _tf.arrays_of_v1():
+  with _translated_errors(meta), _tf.arrays_of_v1():
     meta_graph = _tf.read_meta_graph(meta)
     custom_gradient_ops.settle(meta_graph.graph_def, custom_gradients)
     saver = tf.train.import_meta_graph(meta_graph, clear_devices=True)
   if saver is None and tf.global_variables():
     saver = tf.train.Saver()
   if saver is not None:
-    with _told(prefix):
+    with _translated_errors(prefix):
       saver.restore(session, prefix)
   return {}
 
 
 def _read_saved_model(directory, session, tags, custom_gradients):
-  chosen = _chosen(directory, files.graphs_of(directory), tags)
-  with _told(directory), _tf.arrays_of_v1():
+  """Loads a graph of a SavedModel, and restores its variables.
+
+  Args:
+    directory: str.
+    session: `tf.Session` on the default graph.
+    tags: list of str, or None.
+    custom_gradients: as in `load`.
+
+  Returns:
+    dict from name to `Signature`.
+
+  Raises:
+    ArgumentError: no graph has these tags, or several could be meant.
+    ModelFileError, UnsupportedGraphError: as in `load`.
+  """
+  chosen = _choose_tags(directory, files.tags_of_graphs(directory), tags)
+  with _translated_errors(directory), _tf.arrays_of_v1():
     loader = _tf.SavedModelLoader(directory)
     meta_graph = loader.get_meta_graph_def_from_tags(chosen)
     custom_gradient_ops.settle(meta_graph.graph_def, custom_gradients)
-    loader.load(session, chosen)  # The meta graph that it holds.
+    loader.load(session, chosen)  # Imports `meta_graph`, as it was changed.
 
   def tensors_of(infos):
     return {key: tf.saved_model.get_tensor_from_tensor_info(
@@ -237,54 +280,88 @@ def _read_saved_model(directory, session, tags, custom_gradients):
 
 
 def _read_keras(path, session, unused_tags, custom_gradients):
+  """Builds a model of Keras in the default graph, with its weights.
+
+  Args:
+    path: str.
+    session: `tf.Session` on the default graph.
+    unused_tags: what a SavedModel needs.
+    custom_gradients: as in `load`; there are no ops in the file to name.
+
+  Returns:
+    dict from name to `Signature`, of one.
+
+  Raises:
+    What `keras_files.read` raises; and ArgumentError, as in `load`.
+  """
   custom_gradient_ops.settle(tf.GraphDef(), custom_gradients)
   inputs, outputs = keras_files.read(path, session)
   return {_SERVING: Signature(
       inputs, outputs, tf.saved_model.PREDICT_METHOD_NAME)}
 
 
-def _chosen(directory, found, tags):
-  """The tags of the graph to load: those of one in `found`."""
+def _choose_tags(directory, available, tags):
+  """Chooses the graph of a SavedModel to load.
+
+  Args:
+    directory: str, for the error.
+    available: list with the tags of each graph.
+    tags: list of str, the tags that the caller asks for; or None.
+
+  Returns:
+    list of str, the tags of one graph.
+
+  Raises:
+    ArgumentError: no graph has these tags, or several could be meant.
+  """
   if tags is not None:
-    if sorted(tags) in found:
+    if sorted(tags) in available:
       return tags
     what = "No graph in '{}' has the tags {}.".format(directory, tags)
-  elif len(found) == 1:
-    return found[0]
-  elif ["serve"] in found:
+  elif len(available) == 1:
+    return available[0]
+  elif ["serve"] in available:
     return ["serve"]
   else:
     what = "Several graphs in '{}' could be meant.".format(directory)
   raise errors.ArgumentError(
       what, "It has graphs with the tags {}.".format(
-          ", ".join(map(repr, found))),
-      "Pass the tags of one of them, as in tags={!r}.".format(found[0]))
+          ", ".join(map(repr, available))),
+      "Pass the tags of one of them, as in tags={!r}.".format(available[0]))
 
 
 @contextlib.contextmanager
+def _translated_errors(path):
+  """Raises what TensorFlow raises in the block as an error of gradfeed.
 
-def _told(path):
-  """What TensorFlow raises while it reads `path` is told as gradfeed does."""
+  Args:
+    path: str, the file that TensorFlow reads.
+
+  Raises:
+    UnsupportedGraphError: this version of TensorFlow does not know an op.
+    ModelFileError: anything else that reading the file raises.
+  """
   try:
     yield
   except errors.GradfeedError:
     raise
   except (ValueError, KeyError, OSError, RuntimeError,
           tf.errors.OpError) as error:
-    first = str(error).split("\n")[0].rstrip(".")
-    if "Op type not registered" in first or "NodeDef" in first or (
-        "No op named" in first):
+    message = errors.first_line(error)
+    if "Op type not registered" in message or "NodeDef" in message or (
+        "No op named" in message):
       raise errors.UnsupportedGraphError(
           "TensorFlow {} cannot import '{}'.".format(_tf.VERSION, path),
-          first + ".",
+          message + ".",
           "Use a version of TensorFlow that knows every op in it; ops of "
           "tf.contrib are in 1.15 alone.") from error
     raise errors.ModelFileError(
         "'{}' cannot be read.".format(path),
-        "{}: {}.".format(type(error).__name__, first),
+        "{}: {}.".format(type(error).__name__, message),
         "See whether all of its files are there and whole.") from error
 
 
+#: What reads a model of each kind into the default graph.
 _READERS = {
     files.CHECKPOINT: _read_checkpoint,
     files.FROZEN: _read_frozen,

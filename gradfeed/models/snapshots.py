@@ -1,4 +1,4 @@
-"""A clone of a graph with the values of its variables: open, and one's own."""
+"""Clones a graph with the values of its variables; the clone is open to ops."""
 
 import numpy as np
 
@@ -12,7 +12,8 @@ from gradfeed.graph import lookup
 from gradfeed.graph import tensors
 from gradfeed.rewriting import custom_gradient_ops
 
-#: What a GraphDef can hold, with room for what protocol buffers add.
+#: The size of a GraphDef is limited to 2 GB; some bytes are left for the message
+#: that it is part of.
 _LARGEST_BYTES = (1 << 31) - (1 << 20)
 
 
@@ -104,7 +105,11 @@ class Snapshot:
 
 
 def _clone_graph(source):
-  """A new graph with the ops, functions and collections of `source`."""
+  """Makes a new graph with the ops, functions and collections of `source`.
+
+  Raises:
+    GraphTooLargeError: the graph is over two gigabytes.
+  """
   with source.as_default():
     try:
       meta = tf.train.export_meta_graph(graph=source)
@@ -127,17 +132,24 @@ def _clone_graph(source):
 
 
 def _copy_values(session, source, clone):
-  """Gives the variables of the clone the values that `session` has."""
+  """Gives the variables of a clone the values of those of the original.
+
+  Args:
+    session: `tf.Session` on the original graph.
+    source: `tf.Graph`, the original.
+    clone: `tf.Session` on the clone.
+  """
   variables = effects.variables(source.get_operations())
   with source.as_default():
-    empty = sessions.uninitialized(session, variables)
-  full = [op for op in variables if op.name not in empty]
+    uninitialized = sessions.uninitialized(session, variables)
   reads = {}
-  for op in full:
+  for op in variables:
+    if op.name in uninitialized:
+      continue
     try:
       reads[op.name] = tensors.read_of(tensors.Dense(op.outputs[0]))
     except errors.ArgumentError:
-      if not source.finalized:  # Else nothing there can tell its value.
+      if not source.finalized:  # Else no op can be added that reads it.
         reads[op.name] = _new_read(op)
   values = session.run(reads)
   with clone.graph.as_default():
@@ -146,6 +158,15 @@ def _copy_values(session, source, clone):
 
 
 def _new_read(op):
+  """Adds an op that reads a resource variable, once.
+
+  Args:
+    op: `tf.Operation`, the handle of the variable.
+
+  Returns:
+    `tf.Tensor` with its value.
+  """
+
   def build():
     with _tf.building(op.graph):
       return tf.raw_ops.ReadVariableOp(
@@ -155,13 +176,20 @@ def _new_read(op):
 
 
 def _assign(session, name, value):
+  """Gives one variable a value.
+
+  Args:
+    session: `tf.Session` on the default graph.
+    name: str, the name of the op that is the variable.
+    value: array.
+  """
   target = session.graph.get_operation_by_name(name).outputs[0]
   component = tensors.Dense(target)
-  holder = tf.placeholder(component.dtype, np.shape(value))
+  fed = tf.placeholder(component.dtype, np.shape(value))
   if component.is_handle:
-    assign = tf.raw_ops.AssignVariableOp(resource=target, value=holder)
+    assign = tf.raw_ops.AssignVariableOp(resource=target, value=fed)
   else:
-    assign = tf.raw_ops.Assign(ref=target, value=holder, validate_shape=False)
+    assign = tf.raw_ops.Assign(ref=target, value=fed, validate_shape=False)
   # A copy: an assignment may keep the memory of an array that is fed.
   session.run(assign if isinstance(assign, tf.Operation) else assign.op,
-              {holder: np.array(value)})
+              {fed: np.array(value)})

@@ -9,9 +9,9 @@ from gradfeed import _tf
 from gradfeed import errors
 from gradfeed.graph import tensors
 
-#: Rows that were read: `arrays`, a list with an array for each input; and
-#: `bad`, a dict from the index of each bad row in them to what is wrong with it.
-#: The values of a bad row are zeros.
+#: Rows that were read. `arrays` is a list with an array for each input; `bad`
+#: is a dict from the index of each bad row in them, whose values are zeros, to
+#: what is wrong with it.
 Block = collections.namedtuple("Block", ["arrays", "bad"])
 
 
