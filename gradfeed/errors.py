@@ -1,12 +1,15 @@
-"""What went wrong, why, and how to mend it: one class per situation.
+"""Errors that say what went wrong, why, and how to mend it.
 
-Every error is three sentences, so that no message can lack one, and every
-class is also the builtin exception that code written before gradfeed catches.
+There is one class per situation. Every error is made of these three parts, so
+that no message can lack one, and every class is also the builtin exception that
+code written before gradfeed catches.
 """
 
 
 class GradfeedError(Exception):
   """The base of every error that gradfeed raises.
+
+  `except gradfeed.GradfeedError` catches all of them.
 
   Attributes:
     what: str, what was refused, with the tensor by name.
@@ -25,91 +28,190 @@ class GradfeedError(Exception):
 
 
 class ArgumentError(GradfeedError, TypeError, ValueError):
-  """An argument is of a type, or has a value, that the call cannot use."""
+  """An argument is of a type, or has a value, that the call cannot use.
+
+  The message names the argument, says what was given, and what it may be.
+  """
 
 
 class AssignmentError(GradfeedError, RuntimeError):
-  """Evaluating the outputs would change a variable, or race with a change."""
+  """Evaluating the outputs would change a variable, or race with a change.
+
+  An op that assigns a variable runs together with the outputs, such as the
+  update of a moving average or a step of training, and whether an output reads
+  the value before or after is left to chance. Take outputs that do not depend on
+  it, or evaluate the derivative in a run of its own.
+  """
 
 
 class CotangentError(GradfeedError, ValueError):
-  """A value of `grad_ys` does not have the shape or dtype of its `y`."""
+  """A value of `grad_ys` does not have the shape or dtype of its `y`.
+
+  Each y needs one weight for each of its elements. Pass a tensor or an array of
+  the shape and dtype of that y.
+  """
 
 
 class CoupledRowsError(GradfeedError, ValueError):
-  """A row of y depends on other rows of x than its own."""
+  """A row of y depends on other rows of x than its own.
+
+  An op between x and y, such as batch normalization in training or a mean over
+  the batch, mixes rows. A derivative of each row by itself, or a chunk of rows
+  evaluated by itself, would not be what the whole batch gives. Build the model
+  as it runs outside of training; or pass `coupled=True` where a call has it.
+  """
 
 
 class DependencyError(GradfeedError, ImportError):
-  """A package that this call needs is not installed."""
+  """A package that this call needs is not installed.
+
+  gradfeed itself needs TensorFlow, NumPy and absl alone; some formats, tables and
+  pictures need more. The message says what to install.
+  """
 
 
 class DisconnectedError(GradfeedError, ValueError, TypeError):
-  """No differentiable path leads from `x` to `y`."""
+  """No differentiable path leads from `x` to `y`.
+
+  y does not depend on x; or an op on every path passes no gradient, such as
+  `tf.argmax`, `tf.stop_gradient` or a cast to integers, which the message names.
+  Differentiate by a tensor after that op; or pass `unconnected="zero"` where zero
+  is what is meant.
+  """
 
 
 class EagerModeError(GradfeedError, RuntimeError):
-  """An eager tensor, or no graph, where a tensor of a graph is needed."""
+  """An eager tensor, or no graph, where a tensor of a graph is needed.
+
+  TensorFlow 2 runs every op at once unless it is told otherwise, and keeps no
+  graph of them to differentiate. Call `tf.compat.v1.disable_eager_execution()`
+  before anything is built, or build under `with tf.Graph().as_default():`.
+  """
 
 
 class FeedError(GradfeedError, ValueError, TypeError):
-  """Values that cannot be fed as they are; lists every one of them."""
+  """Values that cannot be fed as they are; lists every one of them.
+
+  A value has another shape or structure than its tensor, a cast of it would lose
+  something, or nothing that is evaluated reads it: the result would be the
+  derivative at another value. Pass values of the dtypes and shapes that the
+  message shows, and leave out what has no effect.
+  """
 
 
 class FinalizedGraphError(GradfeedError, RuntimeError):
-  """Ops are needed in a graph that is finalized."""
+  """Ops are needed in a graph that is finalized.
+
+  MonitoredSession, Supervisor and `graph.finalize()` close a graph to new ops.
+  Build the derivative before that, or in a clone: `gradfeed.snapshot(session)`.
+  """
 
 
 class GraphMismatchError(GradfeedError, ValueError):
-  """Tensors, or a tensor and a session, belong to different graphs."""
+  """Tensors, or a tensor and a session, belong to different graphs.
+
+  Two graphs share no ops, even where the names are the same. Build or import
+  everything under one `with graph.as_default():`.
+  """
 
 
 class GraphTooLargeError(GradfeedError, ValueError):
-  """A graph is over the two gigabytes that a GraphDef can hold."""
+  """A graph is over the two gigabytes that a GraphDef can hold.
+
+  Large constants are part of a graph. Put them into variables, or feed them.
+  """
 
 
 class MissingFeedError(GradfeedError, ValueError):
-  """Placeholders that the outputs need have no value."""
+  """Placeholders that the outputs need have no value.
+
+  The message lists them, and the ops that use them. Feed them in `feed_dict`.
+  """
 
 
 class MissingGradientError(GradfeedError, LookupError):
-  """TensorFlow has no gradient for an op between `x` and `y`."""
+  """TensorFlow has no gradient for an op between `x` and `y`.
+
+  The type of the op has no registered gradient, or only a first and no second
+  one. Register one with `tf.RegisterGradient`, differentiate by a tensor after
+  that op, or hold it constant with `stop_gradients`.
+  """
 
 
 class ModelFileError(GradfeedError, OSError):
-  """A file is not the model, or the points, that it was said to be."""
+  """A file is not the model, or the points, that it was said to be.
+
+  It is of another format, damaged or incomplete, or there is none at the path.
+  The message says what was expected, and what is there.
+  """
 
 
 class SessionError(GradfeedError, RuntimeError):
-  """There is no session, it is closed, or it belongs to another graph."""
+  """There is no session, it is closed, or it belongs to another graph.
+
+  Pass an open session on the graph of the outputs, or call inside of
+  `with tf.Session() as session:`.
+  """
 
 
 class StreamError(GradfeedError, OSError):
-  """Results cannot be written, or belong to another stream."""
+  """Results cannot be written, or belong to another stream.
+
+  The disk is full; or another process is writing the files; or an earlier call
+  began them with another model, other tensors or other points. What is done is
+  kept. Make room and call `stream` again to go on; or delete the file that ends
+  in ".state" to begin anew.
+  """
 
 
 class TensorNotFoundError(GradfeedError, KeyError, ValueError):
-  """No tensor of the graph has the given name."""
+  """No tensor of the graph has the given name.
+
+  A tensor is called "op:0" where its op is called "op", and has the name scopes
+  in it that it was built under. The message lists names that are similar.
+  """
 
 
 class TimeLimitError(GradfeedError, TimeoutError):
-  """A run took longer than its time limit."""
+  """A run took longer than its time limit.
+
+  The computation takes longer; or it waits for a queue that nothing fills. Give a
+  longer `timeout`, start the queue runners, or feed what the queue would give.
+  """
 
 
 class TangentError(GradfeedError, ValueError):
-  """A direction `v` does not have the shape or dtype of its `x`."""
+  """A direction `v` does not have the shape or dtype of its `x`.
+
+  The direction has one number for each element of x. Pass a tensor or an array of
+  the shape and dtype of that x, with zeros for what does not move.
+  """
 
 
 class UninitializedError(GradfeedError, RuntimeError):
-  """Variables that the outputs read have no value in the session."""
+  """Variables that the outputs read have no value in the session.
+
+  gradfeed does not initialize variables by itself, as random weights would give a
+  plausible number. Restore a checkpoint, or run the initializers, in the same
+  session.
+  """
 
 
 class UnsupportedGraphError(GradfeedError, NotImplementedError):
-  """The graph has a construction that cannot be copied or differentiated."""
+  """The graph has a construction that cannot be copied or differentiated.
+
+  It is one that TensorFlow itself fails at, or whose derivative would be wrong;
+  or the file of a model has an op that this version of TensorFlow does not know.
+  The message names the op and what to differentiate instead.
+  """
 
 
 class GradfeedWarning(UserWarning):
-  """Something that is probably not what was meant."""
+  """Something that is probably not what was meant.
+
+  The result is computed all the same. Make it an error with
+  `warnings.simplefilter("error", gradfeed.GradfeedWarning)`.
+  """
 
 
 def first_line(error):
@@ -118,14 +220,32 @@ def first_line(error):
 
 
 def check_chunk(chunk, what, why, fix):
-  """Refuses a `chunk` that is no positive int, as a number of `what`."""
+  """Refuses a `chunk` that is not a positive int.
+
+  Args:
+    chunk: what the caller was given.
+    what: str, what it is a number of, such as "rows".
+    why, fix: str, as in `GradfeedError`.
+
+  Raises:
+    ArgumentError: it is not.
+  """
   if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
     raise ArgumentError(
         "chunk={!r} is no number of {}.".format(chunk, what), why, fix)
 
 
 def coupled_rows(y, x, op, why="This op reads all rows for one:"):
-  """The `CoupledRowsError` for a y and an x, told with the op to blame."""
+  """Makes the error for a row of y that depends on other rows of x.
+
+  Args:
+    y, x: str, the descriptions of the tensors.
+    op: str, the description of the op that mixes rows.
+    why: str, what stands before it.
+
+  Returns:
+    `CoupledRowsError`, which the caller raises.
+  """
   return CoupledRowsError(
       "A row of {} depends on other rows of {} than its own.".format(y, x),
       "{} {}.".format(why, op),

@@ -1,26 +1,32 @@
-"""What is found out about a derivative: sentences, and data for programs."""
+"""Findings about a derivative, as sentences and as data; reports of them."""
 
 import collections
 import json
 import textwrap
 
-#: How much a finding weighs: it makes the number wrong or missing; it may not
-#: be what was meant; it is good to know.
+#: The severity of a finding. BAD: the derivative is wrong, or there is none.
+#: WARNING: it may not be what was meant. NOTE: it is good to know.
 BAD, WARNING, NOTE = "bad", "warning", "note"
 
 _MARKS = {BAD: "!!", WARNING: "! ", NOTE: "- "}
 
+#: The columns and lines of a report, which fits one screen.
 _WIDTH = 79
+_MOST_LINES = 40
 
-#: A page is one screen: how many lines it has, how many findings of one kind.
-_MOST_LINES, _MOST_ALIKE = 40, 3
+#: How many findings of one kind and severity a report prints; the last of them
+#: says how many more there are.
+_MOST_OF_A_KIND = 3
 
 
 class Finding:
   """One thing that was found.
 
+  It says something about a derivative or the ops that it is computed by: that
+  an op passes no gradient, that rows depend on each other, what has to be fed.
+
   Attributes:
-    kind: str, which it is, for programs: "blocked", "coupled", ...
+    kind: str, what sort of finding it is, for programs: "blocked", "coupled"...
     severity: "bad", "warning" or "note".
     what: str, a sentence that names the op or tensor.
     why: str, a sentence; or "".
@@ -54,9 +60,12 @@ class Finding:
 class FindingsReport:
   """A report of one screen: a verdict, and the findings behind it.
 
+  `str` of it is the screen; findings for which it has no room are named by
+  their kind at the end, and all are in `findings`.
+
   Attributes:
     verdict: str, one word or two.
-    summary: str, the sentence that goes with it.
+    summary: str, a sentence that says what the verdict means.
     findings: list of `Finding`, the worst first.
   """
 
@@ -68,11 +77,11 @@ class FindingsReport:
 
   @property
   def is_bad(self):
-    """bool, whether the number is wrong, or there is none."""
+    """bool, whether the derivative is wrong, or there is none."""
     return any(finding.severity == BAD for finding in self.findings)
 
   def to_dict(self):
-    """All of the page, for programs.
+    """The report as data, for programs.
 
     Returns:
       dict of what JSON can hold: verdict, summary and the list of findings.
@@ -81,7 +90,7 @@ class FindingsReport:
             "findings": [finding.to_dict() for finding in self.findings]}
 
   def to_json(self):
-    """All of the page as text, for programs.
+    """The report as JSON, for programs.
 
     Returns:
       str, the JSON of `to_dict`.
@@ -90,33 +99,49 @@ class FindingsReport:
 
   def __str__(self):
     head = _wrapped("{}: {}".format(self.verdict, self.summary), "", "  ")
-    blocks, left = [], []
-    for finding, more in self._shortened():
+    blocks, omitted_kinds = [], []
+    for finding, more in self._printed():
       blocks.append(_block(finding, more))
       if len(head) + 1 + sum(map(len, blocks)) > _MOST_LINES - 2:
         blocks.pop()
-        left.append(finding.kind)
+        omitted_kinds.append(finding.kind)
     lines = head + ([""] if blocks else []) + sum(blocks, [])
-    if left:
+    if omitted_kinds:
       lines += _wrapped("and more, which is in `.findings`: {}.".format(
-          ", ".join(dict.fromkeys(left))), "   ", "   ")
+          ", ".join(dict.fromkeys(omitted_kinds))), "   ", "   ")
     return "\n".join(lines)
 
-  def _shortened(self):
-    """(finding, those that are left out for its sake), a few of each kind."""
-    shown = collections.OrderedDict()
+  def _printed(self):
+    """Yields the findings that are printed, a few of each kind.
+
+    Yields:
+      (`Finding`, list of those of its kind that are not printed; empty for all
+      but the last of a kind).
+    """
+    by_kind = collections.OrderedDict()
     for finding in self.findings:
-      shown.setdefault((finding.kind, finding.severity), []).append(finding)
-    for alike in shown.values():
-      most = _MOST_ALIKE if len(alike) > _MOST_ALIKE + 1 else len(alike)
-      for finding in alike[:most]:
-        yield finding, alike[most:] if finding is alike[most - 1] else []
+      by_kind.setdefault((finding.kind, finding.severity), []).append(finding)
+    for of_a_kind in by_kind.values():
+      most = len(of_a_kind)
+      if most > _MOST_OF_A_KIND + 1:  # One more takes no more room.
+        most = _MOST_OF_A_KIND
+      for finding in of_a_kind[:most]:
+        is_last = finding is of_a_kind[most - 1]
+        yield finding, of_a_kind[most:] if is_last else []
 
   __repr__ = __str__
 
 
 def _block(finding, more):
-  """The lines of one finding."""
+  """The lines of a report that say what one finding says.
+
+  Args:
+    finding: `Finding`.
+    more: list of `Finding` of its kind, of which only the names are given.
+
+  Returns:
+    list of str.
+  """
   text = " ".join(filter(None, [finding.what, finding.why, finding.fix]))
   if more:
     text += " And {} more of this kind: {}{}.".format(
@@ -127,6 +152,7 @@ def _block(finding, more):
 
 
 def _wrapped(text, first, rest):
+  """Wraps a text to lines that begin with `first`, and later with `rest`."""
   return textwrap.wrap(text, _WIDTH, initial_indent=first,
                        subsequent_indent=rest, break_long_words=False,
                        break_on_hyphens=False)
