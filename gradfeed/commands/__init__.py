@@ -1,1 +1,1 @@
-"""The programs that the shell runs."""
+"""The commands of the program `gradfeed`, a module each."""

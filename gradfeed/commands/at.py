@@ -84,7 +84,8 @@ _REPORT = flags.DEFINE_string(
     "report", None, "A JSON file to write, of what was done and which points "
     "were skipped, and why.", flag_values=FLAGS)
 
-_MOST_TOLD = 3
+#: How many of the skipped points are printed.
+_MOST_PRINTED = 3
 
 
 def main():
@@ -95,6 +96,11 @@ def main():
 
 
 def _check_output():
+  """Refuses output files that would overwrite points, or have no folder.
+
+  Raises:
+    ArgumentError: with the flag.
+  """
   inputs = [_POINTS.value] + [row.partition("=")[2] for row in _ROW.value or []]
   for output in _OUTPUT.value:
     for path in inputs:
@@ -111,10 +117,15 @@ def _check_output():
 
 
 def _write(model):
+  """Evaluates the derivative at all points, and prints a summary.
+
+  Args:
+    model: `loading.Model`.
+  """
   graph = model.graph
   x = tensors.resolve(_X.value, graph, "--x").tensor
   rows = [(x, _KEY.value)] + value_flags.parse_rows(_ROW.value or [], graph)
-  y = _chosen(tensors.resolve(_Y.value, graph, "--y").tensor, rows)
+  y = _select_class(tensors.resolve(_Y.value, graph, "--y").tensor, rows)
   f = function([tensor for tensor, _ in rows],
                derivative_flags.derivative(_OF.value, y, x, _COUPLED.value),
                model.session,
@@ -129,37 +140,68 @@ def _write(model):
   if _REPORT.value:
     with open(_REPORT.value, "w") as output:
       json.dump(report.to_dict(), output, indent=2)
-  _tell(x, report, seconds)
+  for line in _summary(x, report, seconds):
+    print("gradfeed at: " + line, file=sys.stderr)
 
 
-def _chosen(y, rows):
-  """What `--class_index` takes of `y`; may add to what each point has."""
+def _select_class(y, rows):
+  """Selects the elements of `y` that `--class_index` says.
+
+  Args:
+    y: `tf.Tensor`.
+    rows: list of (tensor that has a value for each point, key of these values);
+      where each point has a class of its own, a placeholder for it is added.
+
+  Returns:
+    `tf.Tensor`.
+
+  Raises:
+    ArgumentError: `y` has no such class.
+  """
   index = _CLASS_INDEX.value
   if index is None:
     return y
   if index == "top":
-    return derivative_flags.picked(y)
+    return derivative_flags.pick_class(y)
   try:
     return derivative_flags.element(y, int(index))
   except ValueError as error:
     if isinstance(error, errors.GradfeedError):
       raise
   with y.graph.as_default():
-    own = tf.placeholder(
+    class_of_point = tf.placeholder(
         tf.int64, [None] if y.shape.ndims == 2 else [], name="class_index")
-  rows.append((own, index))
-  return derivative_flags.picked(y, own)
+  rows.append((class_of_point, index))
+  return derivative_flags.pick_class(y, class_of_point)
 
 
 def _is_file(key):
+  """Whether a key is a file of its own, not a name in the file of points."""
   return key is not None and os.path.exists(key)
 
 
 def _file_of(key):
+  """The file that has the values of a key."""
   return key if _is_file(key) else _POINTS.value
 
 
-def _tell(x, report, seconds):
+def _summary(x, report, seconds):
+  """The lines that are printed at the end.
+
+  Args:
+    x: `tf.Tensor`.
+    report: `streams.Report`.
+    seconds: float, the time that `stream` took.
+
+  Returns:
+    list of str.
+  """
+  return (_lines_of_result(report, seconds) + _lines_of_skipped(report) +
+          _lines_of_warnings(x, report))
+
+
+def _lines_of_result(report, seconds):
+  """What was written, and how long it took."""
   index = ("" if _CLASS_INDEX.value is None else
            "[..., {}]".format(_CLASS_INDEX.value))
   what = {"value": "'{y}'{i}", "jacobian": "Jacobian of '{y}'{i} by '{x}'",
@@ -167,36 +209,48 @@ def _tell(x, report, seconds):
           "value_and_gradient": "'{y}'{i} and d '{y}'{i} / d '{x}'"}.get(
               _OF.value, "d '{y}'{i} / d '{x}'").format(
                   y=_Y.value, i=index, x=_X.value)
-  lines = ["wrote {}: {} at {} point{} in {:.2f} s.".format(
-      ", ".join(map(_described, report.files[:2])) + (
+  return ["wrote {}: {} at {} point{} in {:.2f} s.".format(
+      ", ".join(map(_describe_file, report.files[:2])) + (
           "" if len(report.files) <= 2 else " and {} more".format(
               len(report.files) - 2)),
       what, report.rows, "" if report.rows == 1 else "s", seconds)]
+
+
+def _lines_of_skipped(report):
+  """Which points were skipped, if there are any, and why."""
   skipped = report.skipped
-  if skipped:
-    lines.append("warning: {} point{} skipped:".format(
-        len(skipped), " was" if len(skipped) == 1 else "s were"))
-    lines += ["  point {} {}".format(i, report.reasons[i])
-              for i in skipped[:_MOST_TOLD]]
-    if len(skipped) > _MOST_TOLD:
-      lines.append("  and {} more (--report=FILE has all).".format(
-          len(skipped) - _MOST_TOLD))
-  if report.not_finite > len(skipped):
+  if not skipped:
+    return []
+  lines = ["warning: {} point{} skipped:".format(
+      len(skipped), " was" if len(skipped) == 1 else "s were")]
+  lines += ["  point {} {}".format(i, report.reasons[i])
+            for i in skipped[:_MOST_PRINTED]]
+  if len(skipped) > _MOST_PRINTED:
+    lines.append("  and {} more (--report=FILE has all).".format(
+        len(skipped) - _MOST_PRINTED))
+  return lines
+
+
+def _lines_of_warnings(x, report):
+  """Warnings of results that are not finite, and of the sum of a softmax."""
+  lines = []
+  if report.not_finite > len(report.skipped):
     lines.append(
         "warning: {} of {} results have a NaN or an infinity, the first in "
         "row {}.".format(report.not_finite, report.rows,
                          report.first_not_finite))
   y = tensors.resolve(_Y.value, x.graph, "--y").tensor
-  if y.op.type == "Softmax" and not index and _OF.value != "jacobian":
+  if y.op.type == "Softmax" and _CLASS_INDEX.value is None and (
+      _OF.value != "jacobian"):
     lines.append(
         "warning: '{}' is a softmax, whose elements sum to 1: the gradient of "
         "the sum is 0 but for rounding. Choose a class with --class_index=N."
         .format(y.name))
-  for line in lines:
-    print("gradfeed at: " + line, file=sys.stderr)
+  return lines
 
 
-def _described(path):
+def _describe_file(path):
+  """The path of a file, and the dtype and shape of the array in a .npy file."""
   if not path.endswith(".npy"):
     return path
   array = np.load(path, mmap_mode="r")

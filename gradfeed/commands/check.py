@@ -61,17 +61,17 @@ def main():
 
 
 def value_at(x, points):
-  """The value of `x` in a file: all of it, or its first row.
+  """Takes the value of `x` from a file: all of it, or its first row.
 
   Args:
     x: `tensors.Dense`.
-    points: array.
+    points: array, the content of the file.
 
   Returns:
-    array.
+    array of a shape that `x` can have.
 
   Raises:
-    ArgumentError: nothing of it fits.
+    ArgumentError: neither has a shape that `x` can have.
   """
   candidates = [points]
   if np.ndim(points) and len(points):

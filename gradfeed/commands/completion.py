@@ -1,12 +1,13 @@
-"""Scripts that complete commands and flags in a shell.
+"""Writes scripts that complete commands and flags in a shell.
 
 A script holds all the words, made from the flags of each command: completing a
-word starts no Python, and no TensorFlow.
+word starts neither Python nor TensorFlow.
 """
 
 import re
 
-_SPEAKS_OF_FILES = re.compile(r"\b(file|directory)\b")
+#: A flag whose help has one of these words takes a path.
+_WORDS_FOR_FILES = re.compile(r"\b(file|directory)\b")
 
 _BASH = r"""# Completes gradfeed in bash: eval "$(gradfeed --completion=bash)"
 _gradfeed() {
@@ -78,33 +79,42 @@ _gradfeed() {
 compdef _gradfeed gradfeed
 """
 
-_OF_ALL = ("--completion=", "--help", "--version")
-_OF_EACH = (("help", "tells the flags"),)
+#: The flags of the program itself.
+_FLAGS_OF_PROGRAM = ("--completion=", "--help", "--version")
+
+#: (name, summary) of the flags that every command has.
+_FLAGS_OF_COMMANDS = (("help", "tells the flags"),)
 
 
 def script(shell, commands):
-  """The script for a shell.
+  """Writes the script for a shell.
 
   Args:
     shell: str, one of `SHELLS`.
-    commands: dict from the name of each command to (what it does, the
-      `flags.FlagValues` of it).
+    commands: dict from the name of each command to (what it does, its
+      `flags.FlagValues`).
 
   Returns:
     str.
   """
   return SHELLS[shell]({
-      name: (tells, [flag_values[flag] for flag in sorted(flag_values)
-                     if flag_values[flag].name == flag])
-      for name, (tells, flag_values) in sorted(commands.items())})
+      name: (summary, [flag_values[flag] for flag in sorted(flag_values)
+                       if flag_values[flag].name == flag])
+      for name, (summary, flag_values) in sorted(commands.items())})
 
 
 def _bash(commands):
+  """The script for bash.
+
+  Args:
+    commands: dict from the name of each command to (str, what it does; list of
+      `flags.Flag`).
+  """
   values, flags = [], ["        '') words='{}' ;;".format(
-      " ".join(list(commands) + list(_OF_ALL)))]
-  for name, (_, found) in commands.items():
-    words = ["--" + flag for flag, _ in _OF_EACH]
-    for flag in found:
+      " ".join(list(commands) + list(_FLAGS_OF_PROGRAM)))]
+  for name, (_, own_flags) in commands.items():
+    words = ["--" + flag for flag, _ in _FLAGS_OF_COMMANDS]
+    for flag in own_flags:
       words.append("--{}{}".format(flag.name, "" if flag.boolean else "="))
       if flag.boolean:
         words.append("--no" + flag.name)
@@ -119,14 +129,16 @@ def _bash(commands):
 
 
 def _zsh(commands):
+  """The script for zsh, of `commands` as in `_bash`."""
   lines = []
-  for name, (_, found) in commands.items():
+  for name, (_, own_flags) in commands.items():
     lines.append("    {}) _arguments -S \\".format(name))
-    lines.extend("      '--{}[{}]' \\".format(*item) for item in _OF_EACH)
-    for flag in found:
-      tells = _quoted(_first_sentence(flag))
+    lines.extend(
+        "      '--{}[{}]' \\".format(*flag) for flag in _FLAGS_OF_COMMANDS)
+    for flag in own_flags:
+      summary = _quoted(_first_sentence(flag))
       if flag.boolean:
-        lines.append("      '--{}[{}]' \\".format(flag.name, tells))
+        lines.append("      '--{}[{}]' \\".format(flag.name, summary))
         lines.append("      '--no{}' \\".format(flag.name))
         continue
       action = ""
@@ -136,35 +148,35 @@ def _zsh(commands):
         action = "_files"
       lines.append("      '{}--{}=[{}]:{}:{}' \\".format(
           "*" if flag.flag_type().startswith("multi") else "",
-          flag.name, tells, flag.name, action))
+          flag.name, summary, flag.name, action))
     lines[-1] = lines[-1][:-2] + " ;;"
   return _ZSH.replace("@COMMANDS@", "\n".join(
-      "      '{}:{}'".format(name, _quoted(tells))
-      for name, (tells, _) in commands.items())).replace(
+      "      '{}:{}'".format(name, _quoted(summary))
+      for name, (summary, _) in commands.items())).replace(
           "@FLAGS@", "\n".join(lines))
 
 
 def _first_sentence(flag):
-  """What a flag does, without what absl adds for an enum and for a list."""
+  """The first sentence of the help of a flag, without what absl adds to it."""
   text = re.sub(r"^<\S+>: ", "", flag.help).split(";\n")[0]
   return text.split(". ")[0].rstrip(".")
 
 
 def _choices(flag):
-  """The values that an enum has; none of another flag."""
+  """The values that an enum flag can have; an empty list for another flag."""
   return getattr(flag.parser, "enum_values", None) or []
 
 
 def _is_path(flag):
-  """Whether a flag takes the path of a file, as its help tells."""
+  """Whether a flag takes the path of a file, as its help says."""
   return flag.flag_type() in ("string", "comma separated list of strings") and (
-      _SPEAKS_OF_FILES.search(flag.help) is not None)
+      _WORDS_FOR_FILES.search(flag.help) is not None)
 
 
 def _quoted(text):
-  """A text between single quotes and square brackets of `_arguments`."""
+  """Escapes a text for the single quotes and brackets of `_arguments`."""
   return re.sub(r"([\[\]:\\])", r"\\\1", text).replace("'", "'\\''")
 
 
-#: How the script of each shell is made.
+#: The function that writes the script of each shell.
 SHELLS = {"bash": _bash, "zsh": _zsh}

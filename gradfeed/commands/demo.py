@@ -53,7 +53,8 @@ _STEP = 1e-5
 #: Differences in float64 are right to about this, for derivatives around 1.
 _TOLERANCE = 1e-7
 
-#: What every way says of f and f' at one value.
+#: f and f' at one value `at`: by gradfeed (`value`, `slope`), by differences,
+#: and by plain Session.run.
 Row = collections.namedtuple("Row", [
     "at", "value", "slope", "difference", "plain_value", "plain_slope"])
 
@@ -61,6 +62,7 @@ Row = collections.namedtuple("Row", [
 @flags.validator("x_t", "must be numbers with commas between, as in -1.5,0,3",
                  flag_values=FLAGS)
 def _are_numbers(texts):
+  """Whether all of `--x_t` are finite numbers."""
   try:
     return all(math.isfinite(float(text)) for text in texts or ())
   except ValueError:
@@ -96,6 +98,7 @@ def main():
 
 
 def _values(texts, first, last):
+  """The values of a table: those of a flag, or else evenly spaced ones."""
   if texts:
     return [float(text) for text in texts]
   if _POINTS.value == 1:
@@ -119,14 +122,20 @@ def microseconds(call):
 
 
 def _label():
+  """The label of the one point that is evaluated, an int64 array `[1]`."""
   return np.array([_LABEL.value])
 
 
 def by_placeholder(model, session):
-  """f and f' by x.
+  """Evaluates f and f', the derivative by x, at each value of x.
+
+  Args:
+    model: `demo_model.Classifier`.
+    session: `tf.Session` with its weights.
 
   Returns:
-    (list of `Row`, list of (gradfeed, Session.run) in microseconds)
+    (list of `Row`; list of the times that f' takes, (by gradfeed, by
+    Session.run), in microseconds).
   """
   slope = gradient(model.loss, model.x)
   f = function([model.x, model.labels], model.loss, session)
@@ -148,47 +157,63 @@ def by_placeholder(model, session):
 
 
 def by_variable(model, session, path):
-  """f and f' by the width, as list of `Row`.
+  """Evaluates f and f', the derivative by the width, at values of the width.
 
   The differences are of f in a session of their own, where the variable is
   assigned each value.
+
+  Args:
+    model: `demo_model.Classifier`.
+    session: `tf.Session` with its weights.
+    path: str, what the names of the files of its checkpoint begin with.
+
+  Returns:
+    list of `Row`.
   """
   slope = gradient(model.loss, model.width)
-  held = {model.x: np.array([1.0]), model.labels: _label()}
-  f = function(model.width, [model.loss, slope], session, held)
+  fed = {model.x: np.array([1.0]), model.labels: _label()}
+  f = function(model.width, [model.loss, slope], session, fed)
   rows = []
-  with tf.Session(graph=model.loss.graph) as other:
-    model.saver.restore(other, path)
+  with tf.Session(graph=model.loss.graph) as session_of_differences:
+    model.saver.restore(session_of_differences, path)
 
-    def truth(value):
-      model.width.load(value, other)
-      return other.run(model.loss, held)
+    def loss_at(value):
+      model.width.load(value, session_of_differences)
+      return session_of_differences.run(model.loss, fed)
 
     for at in _values(None, 0.5, 2.0):
-      feed = dict(held)
+      feed = dict(fed)
       feed[model.width] = at
-      rows.append(Row(at, *f(at), difference(truth, at),
+      rows.append(Row(at, *f(at), difference(loss_at, at),
                       *session.run([model.loss, slope], feed)))
   return rows
 
 
 def by_layer(model, session, path):
-  """f and f' by h, as list of `Row`.
+  """Evaluates f and f', the derivative by h, at values of h.
 
-  The differences are of f in a graph that was written anew, with a
-  placeholder for h, and restored from the same checkpoint.
+  The differences are of f in another graph, which has a placeholder for h and
+  is restored from the same checkpoint.
+
+  Args:
+    model: `demo_model.Classifier`.
+    session: `tf.Session` with its weights.
+    path: str, what the names of the files of its checkpoint begin with.
+
+  Returns:
+    list of `Row`.
   """
   slope = gradient(model.loss, model.h)
   f = function(model.h, [model.loss, slope], session,
                {model.labels: _label()})
   rows = []
-  with tf.Graph().as_default(), tf.Session() as other:
+  with tf.Graph().as_default(), tf.Session() as session_of_differences:
     h = tf.placeholder(tf.float64, [None])
     rewritten = demo_model.Classifier(h)
-    rewritten.saver.restore(other, path)
+    rewritten.saver.restore(session_of_differences, path)
 
-    def truth(value):
-      return other.run(rewritten.loss, {
+    def loss_at(value):
+      return session_of_differences.run(rewritten.loss, {
           h: np.array([value]), rewritten.labels: _label()})
 
     for at in _values(None, 0.1, 2.5):
@@ -196,32 +221,41 @@ def by_layer(model, session, path):
       value, slope_t = f(h_t)
       plain, plain_slope = session.run([model.loss, slope], {
           model.h: h_t, model.x: np.array([1.0]), model.labels: _label()})
-      rows.append(Row(at, value, slope_t[0], difference(truth, at), plain,
+      rows.append(Row(at, value, slope_t[0], difference(loss_at, at), plain,
                       plain_slope[0]))
   return rows
 
 
-def is_right(slope, truth):
-  """Whether a derivative is as near to the differences as these are right."""
-  return abs(slope - truth) <= _TOLERANCE * max(1.0, abs(truth))
+def is_right(slope, expected):
+  """Whether a derivative agrees with the difference, within `_TOLERANCE`."""
+  return abs(slope - expected) <= _TOLERANCE * max(1.0, abs(expected))
 
 
 def _digits(value):
+  """A number as it is printed in a table."""
   return "{:.6f}".format(round(value, 6) + 0.0)  # No -0.000000.
 
 
 def _timed_table(tabulate, rows, times):
+  """The first table, of `by_placeholder`, as text."""
   return tabulate(
       [["{:g}".format(row.at), _digits(row.value), _digits(row.slope),
         _digits(row.difference),
         "{:.0e}".format(abs(row.slope - row.difference)),
-        "{:.0f} us".format(own), "{:.0f} us".format(other)]
-       for row, (own, other) in zip(rows, times)],
+        "{:.0f} us".format(time_here), "{:.0f} us".format(time_of_run)]
+       for row, (time_here, time_of_run) in zip(rows, times)],
       ["x_t", "f(x_t)", "f'(x_t)", "differences", "apart", "gradfeed",
        "Session.run"], disable_numparse=True, stralign="right")
 
 
 def _compared_table(tabulate, name, rows):
+  """A table that compares with feeding alone, as text.
+
+  Args:
+    tabulate: the function of that name.
+    name: str, the title of the column of values.
+    rows: list of `Row`.
+  """
   return tabulate(
       [["{:g}".format(row.at), _digits(row.value), _digits(row.plain_value),
         _digits(row.difference), _digits(row.slope), _digits(row.plain_slope),
@@ -233,6 +267,15 @@ def _compared_table(tabulate, name, rows):
 
 
 def _conclude(rows, compared):
+  """Prints how many derivatives are right.
+
+  Args:
+    rows: list of `Row`, of all tables.
+    compared: list of `Row`, of those in which Session.run may be wrong.
+
+  Returns:
+    int, the exit status: 1 where gradfeed and the differences disagree.
+  """
   apart = sum(not is_right(row.slope, row.difference) for row in rows)
   wrong = sum(not is_right(row.plain_slope, row.difference)
               for row in compared)

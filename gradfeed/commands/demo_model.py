@@ -1,4 +1,4 @@
-"""A small TF1 project as people wrote them: placeholders, SGD, a Saver."""
+"""The model of the demonstration: a small TF1 classifier, and its training."""
 
 import numpy as np
 
@@ -53,11 +53,11 @@ class Classifier:
 
 
 def make_points(seed, count=600):
-  """Points on a line and their classes.
+  """Draws points on a line, and their classes.
 
   Args:
     seed: int.
-    count: int.
+    count: int, how many.
 
   Returns:
     (float64 `[count]`, int64 `[count]`).

@@ -1,4 +1,4 @@
-"""What `gradfeed at` evaluates: which derivative, and of which class."""
+"""Builds the derivative that `--of` says, of the class of `--class_index`."""
 
 import collections
 
@@ -18,7 +18,7 @@ DERIVATIVES = ["gradient", "value", "value_and_gradient", "jacobian", "hessian"]
 
 
 def derivative(of, y, x, coupled=False):
-  """The tensors that are evaluated.
+  """Builds the tensors that are evaluated.
 
   Args:
     of: str, one of `DERIVATIVES`. Of a y and an x with rows, the Jacobian and
@@ -50,7 +50,14 @@ def has_rows(tensor):
 
 
 def element(y, index):
-  """`y[..., index]`; `y` itself without an index.
+  """Builds `y[..., index]`, the score of one class.
+
+  Args:
+    y: `tf.Tensor`, `[..., C]`.
+    index: int, from -C to C - 1; None for `y` itself.
+
+  Returns:
+    `tf.Tensor`, `[...]`.
 
   Raises:
     ArgumentError: there is no such element.
@@ -73,8 +80,8 @@ def element(y, index):
         y[..., index], name="{}_class_{}".format(y.op.name, index))
 
 
-def picked(y, index=None):
-  """The element of each row of `y` that `index` says, or the greatest.
+def pick_class(y, index=None):
+  """Builds the score of the class of each row of `y`.
 
   Args:
     y: `tf.Tensor`, `[B, C]` or `[C]`.

@@ -66,7 +66,10 @@ def main():
 
 
 def _dot_program():
-  """The path of `dot`.
+  """Finds the program `dot`.
+
+  Returns:
+    str, its path.
 
   Raises:
     DependencyError: it is not installed.
@@ -82,7 +85,7 @@ def _dot_program():
 
 
 def _write(path, data):
-  """Writes a file that is there when it is complete."""
+  """Writes bytes to a file, which gets its name when it is complete."""
   partial = path + ".partial"
   with open(partial, "wb") as output:
     output.write(data)

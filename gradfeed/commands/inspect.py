@@ -32,50 +32,60 @@ def main():
   as_text = _FORMAT.value == "text"
   tabulate = tables.tabulate() if as_text else None
   with _load() as model:
-    found = inventory.inventory(model)
-  print(as_lines(found, tabulate) if as_text else json.dumps(found, indent=2))
+    contents = inventory.inventory(model)
+  print(as_lines(contents, tabulate) if as_text else
+        json.dumps(contents, indent=2))
 
 
-def as_lines(found, tabulate):
-  """The inventory as text.
+def as_lines(contents, tabulate):
+  """Writes an inventory as text.
 
   Args:
-    found: dict, as `inventory.inventory` gives it.
+    contents: dict, as `inventory.inventory` returns it.
     tabulate: the function of that name.
 
   Returns:
     str.
   """
-  parts = ["{}: {}, {} ops, {} variable{}.".format(
-      found["path"], found["kind"], found["ops"], len(found["variables"]),
-      "" if len(found["variables"]) == 1 else "s")]
+  paragraphs = ["{}: {}, {} ops, {} variable{}.".format(
+      contents["path"], contents["kind"], contents["ops"],
+      len(contents["variables"]),
+      "" if len(contents["variables"]) == 1 else "s")]
   for title, tensors in (
-      ("Differentiate by one of these (--x), or by any layer", found["x"]),
-      ("Differentiate one of these (--y), or any layer", found["y"]),
+      ("Differentiate by one of these (--x), or by any layer",
+       contents["x"]),
+      ("Differentiate one of these (--y), or any layer", contents["y"]),
       ("Other placeholders, which may have to be fed (--feed)",
-       found["feeds"])):
-    parts.append(_table(title, tensors, tabulate))
-  if found["signatures"]:
-    parts.append("Signatures:\n\n" + "\n".join(
+       contents["feeds"])):
+    paragraphs.append(_table(title, tensors, tabulate))
+  if contents["signatures"]:
+    paragraphs.append("Signatures:\n\n" + "\n".join(
         "  {}: {} -> {}".format(name, _joined(signature["inputs"]),
                                 _joined(signature["outputs"]))
-        for name, signature in sorted(found["signatures"].items())))
-  without = [variable["name"] for variable in found["variables"]
-             if not variable["has_value"]]
+        for name, signature in sorted(contents["signatures"].items())))
+  uninitialized = [variable["name"] for variable in contents["variables"]
+                   if not variable["has_value"]]
   for what, names in (
-      ("While loops", found["loops"]), ("Conditions", found["branches"]),
-      ("Ops that draw random numbers", found["random"]),
-      ("Ops that wait for data", found["waiting"]),
-      ("Ops that change a variable", found["assigning"]),
-      ("Variables without a value", without)):
+      ("While loops", contents["loops"]), ("Conditions", contents["branches"]),
+      ("Ops that draw random numbers", contents["random"]),
+      ("Ops that wait for data", contents["waiting"]),
+      ("Ops that change a variable", contents["assigning"]),
+      ("Variables without a value", uninitialized)):
     if names:
-      parts.append("{} ({}): {}{}".format(
+      paragraphs.append("{} ({}): {}{}".format(
           what, len(names), ", ".join(names[:_MOST_NAMES]),
           ", ..." if len(names) > _MOST_NAMES else ""))
-  return "\n\n".join(parts)
+  return "\n\n".join(paragraphs)
 
 
 def _table(title, tensors, tabulate):
+  """A title and a table of tensors, as text.
+
+  Args:
+    title: str.
+    tensors: list of dict with "name", "dtype" and "shape".
+    tabulate: the function of that name.
+  """
   if not tensors:
     return title + ":\n\n  none"
   lines = tabulate(
@@ -85,10 +95,12 @@ def _table(title, tensors, tabulate):
 
 
 def _shape(dims):
+  """A shape as text, of a list of dimensions or None, each int or None."""
   if dims is None:
     return "unknown shape"
   return "[{}]".format(", ".join("?" if d is None else str(d) for d in dims))
 
 
-def _joined(named):
-  return ", ".join("{} = {}".format(*item) for item in sorted(named.items()))
+def _joined(names):
+  """A dict from key to the name of a tensor, as text: "key = name, ..."."""
+  return ", ".join("{} = {}".format(*item) for item in sorted(names.items()))

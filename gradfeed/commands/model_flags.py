@@ -1,4 +1,4 @@
-"""The flags that name a model, tensors and a class, for several commands."""
+"""Defines flags that several commands have: --graph, --y, --x and the like."""
 
 from absl import flags
 
@@ -10,7 +10,7 @@ flags.disclaim_key_flags()
 
 
 def define(flag_values):
-  """Defines --graph and --tags.
+  """Defines --graph and --tags, which name a model.
 
   Args:
     flag_values: `flags.FlagValues` of the command.
@@ -36,7 +36,7 @@ def define_y_and_x(flag_values):
     flag_values: `flags.FlagValues` of the command.
 
   Returns:
-    the two flags.
+    (flag of y, flag of x), as absl defines them.
   """
   return flags.DEFINE_string(
       "y", None, "The tensor that is differentiated, such as logits:0. All its "
@@ -47,13 +47,14 @@ def define_y_and_x(flag_values):
 
 
 def define_class(flag_values):
-  """Defines --class_index.
+  """Defines --class_index, which selects a class of y.
 
   Args:
     flag_values: `flags.FlagValues` of the command.
 
   Returns:
-    function from y to the part of it that is differentiated.
+    function from y, a `tf.Tensor`, to the score of that class; or to y itself,
+    where the flag is not given.
   """
   index = flags.DEFINE_integer(
       "class_index", None, "Take this element of the last axis of y (the "

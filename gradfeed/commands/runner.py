@@ -1,4 +1,4 @@
-"""Runs a command as an absl app: flags in, one clear line out when it fails."""
+"""Runs a command as an absl app, and prints what it refuses as one message."""
 
 import importlib
 import os
@@ -70,18 +70,21 @@ def main(argv):
 
 
 def _module(name):
-  """The module of a command."""
+  """Imports the module of a command."""
   return importlib.import_module("gradfeed.commands." + name)
 
 
 def _print_completion(shell):
+  """Prints the script that completes commands and flags in a shell."""
   if shell not in completion.SHELLS:
     print("gradfeed: there is no completion for '{}'.\nTry: {}".format(
-        shell, " or ".join("gradfeed --completion=" + known
-                           for known in completion.SHELLS)), file=sys.stderr)
+        shell, " or ".join("gradfeed --completion=" + supported
+                           for supported in completion.SHELLS)),
+          file=sys.stderr)
     sys.exit(2)
   sys.stdout.write(completion.script(shell, {
-      name: (tells, _module(name).FLAGS) for name, tells in COMMANDS.items()}))
+      name: (summary, _module(name).FLAGS)
+      for name, summary in COMMANDS.items()}))
 
 
 def run(module, argv):
@@ -98,7 +101,7 @@ def run(module, argv):
   """
   name = "gradfeed " + argv[1]
   try:
-    app.run(lambda _: _guarded(module.main, name), argv=[name] + argv[2:],
+    app.run(lambda _: _status_of(module.main, name), argv=[name] + argv[2:],
             flags_parser=lambda args: _parse(module, args))
   except BrokenPipeError:  # `gradfeed demo | head`
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -106,7 +109,18 @@ def run(module, argv):
 
 
 def _parse(module, argv):
-  """Parses the flags; nothing but flags may stand on the line."""
+  """Parses the flags of a command; an argument that is no flag is refused.
+
+  Args:
+    module: the command.
+    argv: list of str, the command and its flags.
+
+  Returns:
+    an empty list, the arguments that are no flags.
+
+  Raises:
+    SystemExit: 0 after the help; 2 for a wrong or a missing flag.
+  """
   name = argv[0]
   flags.FLAGS.append_flag_values(module.FLAGS)
   if any(argument in _HELP + _FULL_HELP for argument in argv[1:]):
@@ -131,12 +145,14 @@ def _parse(module, argv):
 
 
 def _refuse(name, message):
+  """Prints what is wrong with the flags, and exits with status 2."""
   print("{}: {}\nTry: {} --help".format(name, message.rstrip(), name),
         file=sys.stderr)
   sys.exit(2)
 
 
 def _print_help(module, name, full):
+  """Prints the docstring of a command and its flags; or the flags of all."""
   own = module.FLAGS.module_help(module.__name__).strip("\n")
   print("{}: {}\n\nFlags:\n{}".format(
       name, module.__doc__.rstrip(), own.split("\n", 1)[1]))
@@ -144,8 +160,16 @@ def _print_help(module, name, full):
     print("\nFlags of every module:\n{}".format(flags.FLAGS.get_help()))
 
 
-def _guarded(main, name):
-  """`main()` in graph mode; what it refuses becomes a message and status 1."""
+def _status_of(main, name):
+  """Runs a command in graph mode, and prints the errors that it raises.
+
+  Args:
+    main: function without arguments, of the command.
+    name: str, of the command.
+
+  Returns:
+    the exit status: what `main` returns, 1 after an error, 130 after Ctrl-C.
+  """
   tf.disable_eager_execution()
   tf.logging.set_verbosity(tf.logging.ERROR)
   warnings.showwarning = lambda message, category, *_, **__: print(

@@ -1,13 +1,13 @@
-"""Tables on a terminal."""
+"""Prints tables on a terminal, by a package that may be missing."""
 
 from gradfeed import errors
 
 
 def tabulate():
-  """The function `tabulate.tabulate`.
+  """Imports the function `tabulate.tabulate`.
 
   Raises:
-    DependencyError: the package is not installed; says what to type.
+    DependencyError: the package is not installed; says how to install it.
   """
   try:
     import tabulate as library  # pylint: disable=g-import-not-at-top

@@ -1,4 +1,4 @@
-"""Values on the command line: what `--feed` and `--row` mean."""
+"""Parses the values of tensors in the flags `--feed` and `--row`."""
 
 import ast
 
@@ -9,7 +9,14 @@ from gradfeed.streaming.formats import npy
 
 
 def parse_feeds(texts, graph):
-  """The dict from names to values that `--feed` means.
+  """Parses the values that `--feed` gives to tensors.
+
+  Args:
+    texts: list of str, NAME=VALUE.
+    graph: `tf.Graph` that the names are of.
+
+  Returns:
+    dict from the name of each tensor to its value.
 
   Raises:
     ArgumentError: one of them is not NAME=VALUE.
@@ -23,7 +30,14 @@ def parse_feeds(texts, graph):
 
 
 def parse_rows(texts, graph):
-  """[(tensor, where its values are)], as `--row` means.
+  """Parses where `--row` says that the values of tensors are.
+
+  Args:
+    texts: list of str, NAME=KEY.
+    graph: `tf.Graph` that the names are of.
+
+  Returns:
+    list of (`tf.Tensor`, str, its key).
 
   Raises:
     ArgumentError: one of them is not NAME=KEY.
@@ -34,7 +48,20 @@ def parse_rows(texts, graph):
 
 
 def _pairs(texts, flag, value, example):
-  """[(name, value)] of texts with an equals sign."""
+  """Splits texts at the equals sign.
+
+  Args:
+    texts: list of str.
+    flag: str, the name of the flag, for errors.
+    value: str, what stands to the right of the sign, in capitals.
+    example: str, a text as it should be.
+
+  Returns:
+    list of (name, text to the right of the sign).
+
+  Raises:
+    ArgumentError: one of them has no equals sign, or a name is given twice.
+  """
   pairs = []
   for text in texts:
     name, equals, right = text.partition("=")
@@ -52,6 +79,11 @@ def _pairs(texts, flag, value, example):
 
 
 def _value(name, text):
+  """The value that a text of `--feed` means: a literal of Python, or a file.
+
+  Raises:
+    ArgumentError: it is neither; says so with the name of the tensor.
+  """
   if text.endswith(".npy"):
     return npy.load(text)
   try:
@@ -68,7 +100,7 @@ def require_all_fed(f):
   """Refuses a function with placeholders that have no value.
 
   Raises:
-    MissingFeedError: with the flags to add.
+    MissingFeedError: there are some; says which flags to add.
   """
   if f.needs:
     raise errors.MissingFeedError(

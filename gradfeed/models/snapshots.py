@@ -12,8 +12,8 @@ from gradfeed.graph import lookup
 from gradfeed.graph import tensors
 from gradfeed.rewriting import custom_gradient_ops
 
-#: The size of a GraphDef is limited to 2 GB; some bytes are left for the message
-#: that it is part of.
+#: The size of a GraphDef is limited to 2 GB; some bytes are left for the
+#: message that it is part of.
 _LARGEST_BYTES = (1 << 31) - (1 << 20)
 
 

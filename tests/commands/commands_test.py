@@ -499,16 +499,16 @@ class DerivativeTest(parameterized.TestCase):
       np.testing.assert_allclose(np.ravel(both.value), expected["value"])
       np.testing.assert_allclose(np.ravel(both.gradient), expected["gradient"])
 
-  def test_picked(self):
+  def test_pick_class(self):
     with tf.Graph().as_default(), tf.Session() as session:
       y = tf.constant([[1.0, 5.0], [4.0, 3.0]])
       self.assertEqual(
-          session.run(derivative_flags.picked(y)).tolist(), [5.0, 4.0])
-      self.assertEqual(session.run(derivative_flags.picked(
+          session.run(derivative_flags.pick_class(y)).tolist(), [5.0, 4.0])
+      self.assertEqual(session.run(derivative_flags.pick_class(
           y, tf.constant([0, 1], tf.int64))).tolist(), [1.0, 3.0])
-      self.assertEqual(session.run(derivative_flags.picked(y[1])), 4.0)
+      self.assertEqual(session.run(derivative_flags.pick_class(y[1])), 4.0)
       with self.assertRaisesRegex(errors.ArgumentError, "for each point"):
-        derivative_flags.picked(y[tf.newaxis])
+        derivative_flags.pick_class(y[tf.newaxis])
 
 
 class ElementTest(parameterized.TestCase):
