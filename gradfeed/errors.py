@@ -39,8 +39,8 @@ class AssignmentError(GradfeedError, RuntimeError):
 
   An op that assigns a variable runs together with the outputs, such as the
   update of a moving average or a step of training, and whether an output reads
-  the value before or after is left to chance. Take outputs that do not depend on
-  it, or evaluate the derivative in a run of its own.
+  the value before or after is left to chance. Take outputs that do not depend
+  on it, or evaluate the derivative in a run of its own.
   """
 
 
@@ -65,8 +65,8 @@ class CoupledRowsError(GradfeedError, ValueError):
 class DependencyError(GradfeedError, ImportError):
   """A package that this call needs is not installed.
 
-  gradfeed itself needs TensorFlow, NumPy and absl alone; some formats, tables and
-  pictures need more. The message says what to install.
+  gradfeed itself needs TensorFlow, NumPy and absl alone; some formats, tables
+  and pictures need more. The message says what to install.
   """
 
 
@@ -74,9 +74,9 @@ class DisconnectedError(GradfeedError, ValueError, TypeError):
   """No differentiable path leads from `x` to `y`.
 
   y does not depend on x; or an op on every path passes no gradient, such as
-  `tf.argmax`, `tf.stop_gradient` or a cast to integers, which the message names.
-  Differentiate by a tensor after that op; or pass `unconnected="zero"` where zero
-  is what is meant.
+  `tf.argmax`, `tf.stop_gradient` or a cast to integers, which the message
+  names. Differentiate by a tensor after that op; or pass `unconnected="zero"`
+  where zero is what is meant.
   """
 
 
@@ -92,8 +92,8 @@ class EagerModeError(GradfeedError, RuntimeError):
 class FeedError(GradfeedError, ValueError, TypeError):
   """Values that cannot be fed as they are; lists every one of them.
 
-  A value has another shape or structure than its tensor, a cast of it would lose
-  something, or nothing that is evaluated reads it: the result would be the
+  A value has another shape or structure than its tensor, a cast of it would
+  lose something, or nothing that is evaluated reads it: the result would be the
   derivative at another value. Pass values of the dtypes and shapes that the
   message shows, and leave out what has no effect.
   """
@@ -149,8 +149,8 @@ class ModelFileError(GradfeedError, OSError):
 class SessionError(GradfeedError, RuntimeError):
   """There is no session, it is closed, or it belongs to another graph.
 
-  Pass an open session on the graph of the outputs, or call inside of
-  `with tf.Session() as session:`.
+  Pass an open session on the graph of the outputs, or call inside of `with
+  tf.Session() as session:`.
   """
 
 
@@ -175,24 +175,25 @@ class TensorNotFoundError(GradfeedError, KeyError, ValueError):
 class TimeLimitError(GradfeedError, TimeoutError):
   """A run took longer than its time limit.
 
-  The computation takes longer; or it waits for a queue that nothing fills. Give a
-  longer `timeout`, start the queue runners, or feed what the queue would give.
+  The computation takes longer; or it waits for a queue that nothing fills. Give
+  a longer `timeout`, start the queue runners, or feed what the queue would
+  give.
   """
 
 
 class TangentError(GradfeedError, ValueError):
   """A direction `v` does not have the shape or dtype of its `x`.
 
-  The direction has one number for each element of x. Pass a tensor or an array of
-  the shape and dtype of that x, with zeros for what does not move.
+  The direction has one number for each element of x. Pass a tensor or an array
+  of the shape and dtype of that x, with zeros for what does not move.
   """
 
 
 class UninitializedError(GradfeedError, RuntimeError):
   """Variables that the outputs read have no value in the session.
 
-  gradfeed does not initialize variables by itself, as random weights would give a
-  plausible number. Restore a checkpoint, or run the initializers, in the same
+  gradfeed does not initialize variables by itself, as random weights would give
+  a plausible number. Restore a checkpoint, or run the initializers, in the same
   session.
   """
 
@@ -201,8 +202,8 @@ class UnsupportedGraphError(GradfeedError, NotImplementedError):
   """The graph has a construction that cannot be copied or differentiated.
 
   It is one that TensorFlow itself fails at, or whose derivative would be wrong;
-  or the file of a model has an op that this version of TensorFlow does not know.
-  The message names the op and what to differentiate instead.
+  or the file of a model has an op that this version of TensorFlow does not
+  know. The message names the op and what to differentiate instead.
   """
 
 
