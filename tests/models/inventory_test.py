@@ -1,4 +1,4 @@
-"""What is found in a model."""
+"""Tests of the inventory of a model."""
 
 import json
 
@@ -18,8 +18,9 @@ class InventoryTest(graphs.GraphTest):
         "model", "frozen graph", self.graph, self.session, signatures or {})
     return inventory.inventory(model)
 
-  def _names(self, found):
-    return [tensor["name"] for tensor in found]
+  def _names(self, listed):
+    """The names of tensors as an inventory lists them."""
+    return [tensor["name"] for tensor in listed]
 
   def test_of_a_classifier(self):
     x = tf.placeholder(tf.float32, [None, 3], name="x")
@@ -32,22 +33,22 @@ class InventoryTest(graphs.GraphTest):
     tf.train.GradientDescentOptimizer(0.1).minimize(loss + 0.0 * later)
     tf.train.Saver()
     self.session.run(w.initializer)
-    found = self._inventory({"predict": loading.Signature(
+    contents = self._inventory({"predict": loading.Signature(
         {"in": x}, {"scores": logits}, "predict")})
-    self.assertEqual(found["x"], [
+    self.assertEqual(contents["x"], [
         {"name": "x:0", "dtype": "float32", "shape": [None, 3]}])
-    self.assertEqual(self._names(found["y"])[0], "logits:0")
-    self.assertEqual(self._names(found["feeds"]), ["labels:0"])
-    self.assertEqual(found["signatures"]["predict"], {
+    self.assertEqual(self._names(contents["y"])[0], "logits:0")
+    self.assertEqual(self._names(contents["feeds"]), ["labels:0"])
+    self.assertEqual(contents["signatures"]["predict"], {
         "method": "predict", "inputs": {"in": "x:0"},
         "outputs": {"scores": "logits:0"}})
     self.assertEqual(
         {v["name"]: (v["is_resource"], v["has_value"], v["shape"])
-         for v in found["variables"]},
+         for v in contents["variables"]},
         {"w:0": (True, True, [3, 2]), "later:0": (False, False, [])})
-    self.assertLen(found["random"], 1)  # Not those of the initializers.
-    self.assertEqual(found["assigning"], [])
-    json.dumps(found)
+    self.assertLen(contents["random"], 1)  # Not those of the initializers.
+    self.assertEqual(contents["assigning"], [])
+    json.dumps(contents)
 
   def test_logits_are_candidates(self):
     x = tf.placeholder(tf.float32, [None, 3], name="x")
@@ -59,9 +60,9 @@ class InventoryTest(graphs.GraphTest):
     raw = tf.placeholder(tf.string, [], name="raw")
     pixels = tf.decode_raw(raw, tf.float32, name="pixels")
     tf.reduce_sum(pixels, name="y")
-    found = self._inventory()
-    self.assertEqual(self._names(found["x"]), ["pixels:0"])
-    self.assertEqual(self._names(found["feeds"]), ["raw:0"])
+    contents = self._inventory()
+    self.assertEqual(self._names(contents["x"]), ["pixels:0"])
+    self.assertEqual(self._names(contents["feeds"]), ["raw:0"])
 
   def test_constants_named_as_inputs(self):
     x = tf.constant(np.ones(2), name="input_1")
@@ -80,10 +81,10 @@ class InventoryTest(graphs.GraphTest):
                             [0, x * queue.dequeue(name="taken")])[1]
           y = tf.cond(y[0] > 0.0, lambda: y * y, lambda: y)
         tf.identity(y, name="y")
-        found = inventory.inventory(loading.Model(
+        contents = inventory.inventory(loading.Model(
             "model", "frozen graph", graph, session, {}))
-        self.assertEqual(self._names(found["y"]), ["y:0"])
-        self.assertLen(found["loops"], 1)
-        self.assertLen(found["branches"], 1)
-        self.assertEqual(found["waiting"], ["queue", "taken"])
-        self.assertLen(found["assigning"], 1)
+        self.assertEqual(self._names(contents["y"]), ["y:0"])
+        self.assertLen(contents["loops"], 1)
+        self.assertLen(contents["branches"], 1)
+        self.assertEqual(contents["waiting"], ["queue", "taken"])
+        self.assertLen(contents["assigning"], 1)

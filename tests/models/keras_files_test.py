@@ -1,7 +1,7 @@
-"""load of whole models of Keras, from HDF5 files that are written here.
+"""Tests of `load` with whole models of Keras, in HDF5 files.
 
-With a TensorFlow that comes with Keras 3, and without tf_keras, what is asked
-for is the error that names the package.
+The files are written here. With a TensorFlow that comes with Keras 3, and
+without tf_keras, the error that names the package is tested instead.
 """
 
 from concurrent import futures
@@ -106,10 +106,11 @@ class _KerasTest(folders.FolderTest, graphs.GraphTest):
       gf.load(path)
     return None
 
-  def refused(self, path, found, error=gf.ModelFileError):
+  def refused(self, path, message, error=gf.ModelFileError):
+    """Checks that loading raises an error with this message, and the path."""
     with self.assertRaises(error) as caught:
       gf.load(path)
-    self.assertRegex(str(caught.exception), "(?s)" + found)
+    self.assertRegex(str(caught.exception), "(?s)" + message)
     self.assertIn(path, caught.exception.what)
 
 
@@ -205,13 +206,13 @@ class LoadTest(_KerasTest):
   def test_shown_by_inspect(self):
     model = self.loaded(self.functional())
     if model is not None:
-      found = inventory.inventory(model)
-      self.assertEqual(found["kind"], "Keras model")
-      self.assertCountEqual([t["name"] for t in found["x"]],
+      contents = inventory.inventory(model)
+      self.assertEqual(contents["kind"], "Keras model")
+      self.assertCountEqual([t["name"] for t in contents["x"]],
                             ["side:0", "steps:0"])
-      self.assertEmpty(found["feeds"])
-      self.assertEmpty(found["assigning"])
-      self.assertTrue(all(v["has_value"] for v in found["variables"]))
+      self.assertEmpty(contents["feeds"])
+      self.assertEmpty(contents["assigning"])
+      self.assertTrue(all(v["has_value"] for v in contents["variables"]))
 
   def test_what_the_file_does_not_hold_has_no_value(self):
     """The state of a stateful RNN: Keras would run its initializer."""

@@ -1,4 +1,4 @@
-"""load: models of every kind, from files that are made here."""
+"""Tests of `load`, with models of every kind that are written here."""
 
 import os
 
@@ -30,7 +30,7 @@ def _network(use_resource, partitioner=None):
 class _ModelTest(folders.FolderTest, graphs.GraphTest):
 
   def check(self, path, **settings):
-    """Loads a model of `_network` with w halved; holds its gradient."""
+    """Loads a model of `_network` with w halved, and checks its gradient."""
     with gf.load(path, **settings) as model:
       x, y = model.tensor("x:0"), model.tensor("y:0")
       self.assertIs(x.graph, model.graph)
@@ -153,12 +153,13 @@ class LoadTest(_ModelTest):
 
 
 class NoModelTest(_ModelTest):
-  """What is no model is told in one error, with what was found."""
+  """What is no model is refused with one error, which says what is there."""
 
-  def _refused(self, path, found, error=gf.ModelFileError, **settings):
+  def _refused(self, path, message, error=gf.ModelFileError, **settings):
+    """Checks that loading raises an error with this message, and the path."""
     with self.assertRaises(error) as caught:
       gf.load(path, **settings)
-    self.assertRegex(str(caught.exception), "(?s)" + found)
+    self.assertRegex(str(caught.exception), "(?s)" + message)
     self.assertIn(os.path.basename(path), caught.exception.what)
 
   def test_nothing_there(self):
@@ -171,10 +172,10 @@ class NoModelTest(_ModelTest):
   @parameterized.named_parameters(
       ("empty", b"", "empty"), ("noise", b"\x00\x01\x02" * 50, "not a binary"),
       ("keras", b"\x89HDF\r\n\x1a\n", "HDF5"), ("text", b"node {", "text"))
-  def test_files_of_another_kind(self, content, found):
+  def test_files_of_another_kind(self, content, message):
     with open(self.path("m.pb"), "wb") as output:
       output.write(content)
-    self._refused(self.path("m.pb"), found)
+    self._refused(self.path("m.pb"), message)
 
   def test_truncated_frozen_graph(self):
     _network(False)

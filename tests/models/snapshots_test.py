@@ -1,4 +1,4 @@
-"""A clone of a graph with its values, for graphs that are closed."""
+"""Tests of `snapshot`: a clone of a graph, with its values."""
 
 from unittest import mock
 

@@ -1,5 +1,6 @@
-"""Points from every format, results to every format, and what is no point."""
+"""Points from every format, results to every format, and rows that are bad."""
 
+import contextlib
 import gzip
 import os
 import unittest.mock
@@ -74,9 +75,25 @@ class _StreamTest(folders.FolderTest, graphs.GraphTest):
       output.write(text)
     return self.path(name)
 
-  def left(self):
+  def files_of_results(self):
+    """The names of the files in the folder, without those of points."""
     return sorted(name for name in os.listdir(self.folder)
                   if not name.startswith("p"))
+
+  @contextlib.contextmanager
+  def interrupted_at(self, start):
+    """Expects Ctrl-C, which comes when row `start`, or a later one, is next."""
+    evaluate = row_evaluation.RowEvaluator.evaluate
+
+    def interrupted(rows, block, first):
+      if first >= start:
+        raise KeyboardInterrupt
+      return evaluate(rows, block, first)
+
+    with unittest.mock.patch.object(
+        row_evaluation.RowEvaluator, "evaluate", interrupted):
+      with self.assertRaises(KeyboardInterrupt):
+        yield
 
 
 class PointsTest(_StreamTest):
@@ -101,7 +118,7 @@ class PointsTest(_StreamTest):
       self.assertEqual(sorted(out.files), ["slope", "value"])
       np.testing.assert_allclose(out["value"], value, rtol=1e-5)
       np.testing.assert_allclose(out["slope"], slope, rtol=1e-5)
-    self.assertEqual(self.left(), ["out.npz"])
+    self.assertEqual(self.files_of_results(), ["out.npz"])
 
   @parameterized.named_parameters(
       ("alone", {"anything": 0}, None), ("by_place", {"": 0}, None),
@@ -211,7 +228,7 @@ class PointsTest(_StreamTest):
     np.savez(self.path("p.npz"), x=self.points)
     self._write_csv("", [self.points])
     self.write_records([_example(x=row) for row in self.points])
-    f, evaluate = self.cubes(), row_evaluation.RowEvaluator.evaluate
+    f = self.cubes()
     for i, part in enumerate((self.points[:7], self.points[7:8],
                               self.points[8:])):
       np.savez(self.path("p_{}.npz".format(i)), x=part)
@@ -222,16 +239,8 @@ class PointsTest(_StreamTest):
                  lambda: self.path("p.tfrecord"), lambda: iter(self.points),
                  lambda: self.path("p_*.npz"), lambda: self.path("p_*.csv"),
                  lambda: self.path("p_*.tfrecord")):
-
-      def interrupted(rows, block, start):
-        if start >= 10:
-          raise KeyboardInterrupt
-        return evaluate(rows, block, start)
-
-      with unittest.mock.patch.object(row_evaluation.RowEvaluator, "evaluate",
-                                      interrupted):
-        with self.assertRaises(KeyboardInterrupt):
-          gf.stream(f, make(), self.path("out.npy"), chunk=5)
+      with self.interrupted_at(10):
+        gf.stream(f, make(), self.path("out.npy"), chunk=5)
       report = gf.stream(f, make(), self.path("out.npy"), chunk=4)
       self.assertIn(report.resumed, (5, 10))
       self.assert_are_cubes()
@@ -259,10 +268,10 @@ class PointsTest(_StreamTest):
 
 
 class BadRowsTest(_StreamTest):
-  """Rows that are none: the number where it stops, or what was skipped."""
+  """Bad rows: an error with the number of the row, or a row that is skipped."""
 
-  def assert_is_told(self, make, why, bad=7):
-    """Row `bad` of `make()` is told, or left out."""
+  def assert_is_reported(self, make, why, bad=7):
+    """Checks that row `bad` of `make()` stops a stream, or is skipped by it."""
     f = self.cubes()
     with self.assertRaisesRegex(
         gf.FeedError, "(?s)Point {}.*{}.*on_error='skip'".format(bad, why)):
@@ -285,7 +294,7 @@ class BadRowsTest(_StreamTest):
     lines = [",".join(map(repr, row.tolist())) for row in self.points]
     lines[7] = line
     self.write_text("\n".join(lines))
-    self.assert_is_told(lambda: self.path("p.csv"), why)
+    self.assert_is_reported(lambda: self.path("p.csv"), why)
 
   @parameterized.named_parameters(
       ("no_example", b"\xff\xff\xff", "not a tf.train.Example"),
@@ -297,7 +306,7 @@ class BadRowsTest(_StreamTest):
     records = [_example(x=row) for row in self.points]
     records[7] = record
     self.write_records(records)
-    self.assert_is_told(lambda: self.path("p.tfrecord"), why)
+    self.assert_is_reported(lambda: self.path("p.tfrecord"), why)
 
   @parameterized.named_parameters(
       ("shape", [1.0, 2.0], "shape"), ("none", None, "not an array of numbers"),
@@ -305,12 +314,12 @@ class BadRowsTest(_StreamTest):
   def test_iterator(self, row, why):
     rows = list(self.points)
     rows[7] = row
-    self.assert_is_told(lambda: iter(rows), why)
+    self.assert_is_reported(lambda: iter(rows), why)
 
   def test_the_first_row(self):
     self.write_text("1,abc,3\n" + "\n".join(
         ",".join(map(repr, row.tolist())) for row in self.points[1:]))
-    self.assert_is_told(lambda: self.path("p.csv"), "abc", 0)
+    self.assert_is_reported(lambda: self.path("p.csv"), "abc", 0)
 
   def test_no_row_at_all(self):
     self.write_text("1,abc,3\n" * 5)
@@ -321,17 +330,9 @@ class BadRowsTest(_StreamTest):
 
   def test_what_is_skipped_before_an_interruption_is_told_after_it(self):
     self.points[[2, 12]] = np.nan
-    f, evaluate = self.cubes(), row_evaluation.RowEvaluator.evaluate
-
-    def interrupted(rows, block, start):
-      if start >= 15:
-        raise KeyboardInterrupt
-      return evaluate(rows, block, start)
-
-    with unittest.mock.patch.object(row_evaluation.RowEvaluator, "evaluate",
-                                    interrupted):
-      with self.assertRaises(KeyboardInterrupt):
-        gf.stream(f, self.points, self.path("out.npy"), 5, "skip")
+    f = self.cubes()
+    with self.interrupted_at(15):
+      gf.stream(f, self.points, self.path("out.npy"), 5, "skip")
     report = gf.stream(f, self.points, self.path("out.npy"), 5, "skip")
     self.assertGreaterEqual(report.resumed, 10)
     self.assertEqual(report.skipped, [2, 12])
@@ -392,10 +393,10 @@ class BadRowsTest(_StreamTest):
   @parameterized.named_parameters(
       ("npz", "p.npz", "no array 'z'.*\n.*'x'"),
       ("csv", "p.csv", "no column 'z'.*\n.*'a', 'b', 'c'"))
-  def test_a_key_that_is_not_there(self, name, told):
+  def test_a_key_that_is_not_there(self, name, message):
     np.savez(self.path("p.npz"), x=self.points)
     self.write_text("a,b,c\n1,2,3\n")
-    with self.assertRaisesRegex(gf.FeedError, told):
+    with self.assertRaisesRegex(gf.FeedError, message):
       gf.stream(self.cubes(), self.path(name), self.path("out.npy"), keys="z")
 
 
@@ -447,26 +448,19 @@ class ResultsTest(_StreamTest):
     np.testing.assert_array_equal(np.load(self.path("again.npy")), points)
 
   def test_npz_in_shards(self):
-    f, evaluate = self.cubes(), row_evaluation.RowEvaluator.evaluate
-
-    def interrupted(rows, block, start):
-      if start == stop:
-        raise KeyboardInterrupt
-      return evaluate(rows, block, start)
-
+    f = self.cubes()
     with unittest.mock.patch.object(npz, "SHARD_BYTES", 4 * 3 * 6):
       for stop in (4, 6, 8, 12, 14):  # Where shards end, and between.
-        with unittest.mock.patch.object(row_evaluation.RowEvaluator, "evaluate",
-                                        interrupted):
-          with self.assertRaises(KeyboardInterrupt):
-            gf.stream(f, self.points, self.path("out.npz"), chunk=2)
-        self.assertFalse([name for name in self.left()
+        with self.interrupted_at(stop):
+          gf.stream(f, self.points, self.path("out.npz"), chunk=2)
+        self.assertFalse([name for name in self.files_of_results()
                           if name.endswith(".npz")])
         report = gf.stream(f, self.points, self.path("out.npz"), chunk=2)
         self.assertGreater(report.resumed, 0)
-        self.assertEqual(self.left(), [
+        self.assertEqual(self.files_of_results(), [
             "out-0000{}-of-00004.npz".format(i) for i in range(4)])
-        self.assertEqual(report.files, [self.path(n) for n in self.left()])
+        self.assertEqual(
+            report.files, [self.path(n) for n in self.files_of_results()])
         np.testing.assert_allclose(
             np.concatenate([np.load(path)["result"] for path in report.files]),
             3.0 * self.points ** 2, rtol=1e-6)
@@ -493,28 +487,20 @@ class ResultsTest(_StreamTest):
     self.assertEqual((report.resumed, report.rows), (23, 23))
     self.assert_are_cubes()
     np.testing.assert_allclose(np.load(out[1]), self.points ** 3, rtol=1e-6)
-    self.assertEqual(self.left(), ["out.npy", "y.npy"])
+    self.assertEqual(self.files_of_results(), ["out.npy", "y.npy"])
 
   @parameterized.parameters("out.npy", "out.npz", "out.csv", "out.tfrecord")
   def test_what_a_killed_chunk_left_is_cut_off(self, name):
-    f, evaluate = self.cubes(), row_evaluation.RowEvaluator.evaluate
-
-    def interrupted(rows, block, start):
-      if start == 15:
-        raise KeyboardInterrupt
-      return evaluate(rows, block, start)
-
+    f = self.cubes()
     undisturbed = self.path("p_" + name)
     gf.stream(f, self.points, undisturbed, chunk=5)
-    with unittest.mock.patch.object(row_evaluation.RowEvaluator, "evaluate",
-                                    interrupted):
-      with self.assertRaises(KeyboardInterrupt):
-        gf.stream(f, self.points, self.path(name), chunk=5)
-    for partial in self.left():
+    with self.interrupted_at(15):
+      gf.stream(f, self.points, self.path(name), chunk=5)
+    for partial in self.files_of_results():
       with open(self.path(partial), "ab") as output:
         output.write(b'{"half": ')
     gf.stream(f, self.points, self.path(name), chunk=5)
-    self.assertEqual(self.left(), [name])
+    self.assertEqual(self.files_of_results(), [name])
     if name == "out.npz":
       np.testing.assert_array_equal(np.load(self.path(name))["result"],
                                     np.load(undisturbed)["result"])
@@ -523,16 +509,16 @@ class ResultsTest(_StreamTest):
         self.assertEqual(one.read(), two.read())
 
   def test_two_processes_do_not_write_one_file(self):
-    f, told = self.cubes(), []
+    f, refused_at = self.cubes(), []
 
     def again(done, unused_count):
       if done == 10:
         with self.assertRaisesRegex(gf.StreamError, "another process"):
           gf.stream(f, self.points, self.path("out.npy"), chunk=5)
-        told.append(done)
+        refused_at.append(done)
 
     gf.stream(f, self.points, self.path("out.npy"), chunk=5, progress=again)
-    self.assertEqual(told, [10])
+    self.assertEqual(refused_at, [10])
     self.assert_are_cubes()
 
 

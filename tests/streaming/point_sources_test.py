@@ -1,4 +1,4 @@
-"""Points from files, and how a row of them becomes a value of an input."""
+"""Tests of points in files, and of how a row becomes a value of an input."""
 
 from absl.testing import parameterized
 import numpy as np
@@ -18,10 +18,10 @@ class PointsTest(folders.FolderTest):
       ([7, 4, 2], [4, 2], "bare"), ([7], [], "bare"), ([7], [None], "many"),
       ([7, 3], [None], "bare"), ([7, 3], None, "bare"), ([0, 2], [2], "bare"),
       ([7], [1], "one"), ([7, 5, 6], [None, None, None], "many"))
-  def test_rows_that_are_values(self, shape, x_shape, way):
+  def test_rows_that_are_values(self, shape, x_shape, form):
     with tf.Graph().as_default():
       x = tf.placeholder(tf.float32, x_shape)
-      self.assertEqual(row_layout.batch_form_of(tuple(shape), x), way)
+      self.assertEqual(row_layout.batch_form_of(tuple(shape), x), form)
 
   @parameterized.parameters(
       ([], [None, 2], r"\[N\] \+ \[\?, 2\] or \[N\] \+ \[2\]"),
@@ -37,9 +37,9 @@ class PointsTest(folders.FolderTest):
     self.assertRegex(str(caught.exception), fix)
 
   def test_points_are_mapped_and_not_read(self):
-    found = npy.load(self.save("p.npy", np.ones([3, 2])))
-    self.assertIsInstance(found, np.memmap)
-    self.assertFalse(found.flags.writeable)
+    points = npy.load(self.save("p.npy", np.ones([3, 2])))
+    self.assertIsInstance(points, np.memmap)
+    self.assertFalse(points.flags.writeable)
 
   @parameterized.named_parameters(
       ("other", b"node { name: 'x' }", "does not begin as"),

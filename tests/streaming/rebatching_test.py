@@ -1,4 +1,4 @@
-"""Functions of one row for many: the same numbers, or nothing."""
+"""Tests of functions of one row made functions of many."""
 
 import os
 import threading
@@ -275,7 +275,7 @@ class ProveTest(RebatchingTest):
     self.many = tf.placeholder(tf.float64, [None, 4])
 
   def proves(self, result, values=None, f=None, depends=True):
-    """Whether `result`, a function of the batch, passes for that of `f`."""
+    """Whether `prove` accepts `result`, a function of the batch, for `f`."""
     f = f or self.f
     batched = rebatching.Rebatched(
         f, self.function(self.many, result(self.many)), ["one"], [depends])

@@ -1,4 +1,4 @@
-"""stream: every row once, in bounded memory, and on after an interruption."""
+"""Tests of `stream`: each row once, also after an interruption."""
 
 import json
 import os
@@ -188,10 +188,10 @@ class StreamTest(folders.FolderTest, graphs.GraphTest):
     f = self.cube()
     write = sinks.Sink.write
 
-    def full(sink, results, done, more):
+    def full(sink, results, done, notes):
       if done > 50:
         raise OSError(28, "No space left on device")
-      write(sink, results, done, more)
+      write(sink, results, done, notes)
 
     with unittest.mock.patch.object(sinks.Sink, "write", full):
       with self.assertRaisesRegex(gf.StreamError, "No space left.*\n.*go on"):
@@ -201,7 +201,7 @@ class StreamTest(folders.FolderTest, graphs.GraphTest):
         gf.stream(f, self.points, self.path(), chunk=10).resumed, 50)
     self.assert_is_all_there()
 
-  def test_what_is_wrong_elsewhere_is_not_told_of_the_disk(self):
+  def test_an_error_of_reading_or_evaluating_is_no_stream_error(self):
     f, read = self.cube(), point_sources.Points.read
 
     def late(*unused):
@@ -234,7 +234,7 @@ class StreamTest(folders.FolderTest, graphs.GraphTest):
   def test_mistakes(self):
     f = self.cube()
     np.savez(self.path("p.npz"), self.points)
-    for call, error, told in (
+    for call, error, message in (
         (lambda: gf.stream(f, self.points[:, :2], self.path()),
          gf.FeedError, "no row is a value"),
         (lambda: gf.stream(f, [self.points] * 2, self.path()),
@@ -261,7 +261,7 @@ class StreamTest(folders.FolderTest, graphs.GraphTest):
          gf.ArgumentError, "go on"),
         (lambda: gf.stream(f, self.path("none.npy"), self.path()),
          FileNotFoundError, "none.npy")):
-      with self.assertRaisesRegex(error, told):
+      with self.assertRaisesRegex(error, message):
         call()
     self.assertFalse(os.path.exists(self.path()))
 
