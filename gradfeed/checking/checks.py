@@ -13,6 +13,7 @@ from gradfeed.checking import reports
 from gradfeed.checking import row_coupling
 from gradfeed.derivatives import gradients
 from gradfeed import errors
+from gradfeed.evaluation import numeric_comparison
 from gradfeed.evaluation import sessions
 from gradfeed.findings import Finding
 from gradfeed.findings import NOTE
@@ -22,6 +23,9 @@ from gradfeed.graph import provenance
 from gradfeed.graph import tensors
 
 _SATURATING = frozenset(["LogSoftmax", "Sigmoid", "Softmax", "Tanh"])
+
+#: How far, of its size, a sum may be off that is added up in another order.
+_LAST_DIGITS = 1e-4
 
 
 def check(y, x, x_t, session=None, feed_dict=None, gradient=None, order=1,
@@ -163,10 +167,11 @@ class _Examination:
     """Twice the same?"""
     again = self._place.sample(self._targets, strict=True)
     pairs = list(zip(list(self._raw) + list(self._values), again))
-    if all(_same_bits(*pair) for pair in pairs):
+    if all(numeric_comparison.has_same_bits(*pair) for pair in pairs):
       return
     drawing = self._held.randoms + self._held.loose
-    if not drawing and all(_is_near(*pair) for pair in pairs):
+    if not drawing and all(numeric_comparison.is_within(
+        *directional_tests.broad(pair), _LAST_DIGITS) for pair in pairs):
       self._found.append(Finding(
           "repeatability", NOTE, "The same run twice gives numbers that differ "
           "in the last digits.", "Sums are added up in another order.", ""))
@@ -234,16 +239,6 @@ def _gradients(gradient, place):
 
 def _split(items, count):
   return items[:count], items[count:]
-
-
-def _same_bits(one, other):
-  return np.asarray(one).tobytes() == np.asarray(other).tobytes()
-
-
-def _is_near(one, other):
-  one, other = directional_tests.broad([one, other])
-  return np.allclose(one, other, 1e-4, 1e-4 * np.max(np.abs(one), initial=0.0),
-                     equal_nan=True)
 
 
 def _share(flags):

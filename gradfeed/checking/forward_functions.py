@@ -6,6 +6,7 @@ from gradfeed._tf import tf
 from gradfeed.checking import directional_tests
 from gradfeed.checking import float64_copy
 from gradfeed import errors
+from gradfeed.evaluation import numeric_comparison
 from gradfeed.graph import cache
 from gradfeed.rewriting import float64
 
@@ -93,12 +94,9 @@ class ForwardFunction:
       # Far more than rounding: another function, such as a count of bits.
       allowed = min(0.5,
                     100.0 * directional_tests.relative(float64.eps(y.dtype)))
-      with np.errstate(all="ignore"):
-        if one.shape != np.shape(other) or not np.allclose(
-            one, other, allowed, allowed * np.max(np.abs(one), initial=0.0),
-            equal_nan=True):
-          self.why = "it has another value of '{}'".format(y.name)
-          return False
+      if not numeric_comparison.is_within(one, other, allowed):
+        self.why = "it has another value of '{}'".format(y.name)
+        return False
     return True
 
   def _given(self, xs):

@@ -6,6 +6,7 @@ from gradfeed._tf import tf
 from gradfeed.analysis import row_dependence
 from gradfeed.checking import directional_tests
 from gradfeed import errors
+from gradfeed.evaluation import numeric_comparison
 from gradfeed import findings
 from gradfeed.graph import provenance
 from gradfeed.graph import tensors
@@ -36,11 +37,11 @@ def find_coupling(place, ys, dxs, held, seed):
   except (tf.errors.OpError, errors.GradfeedError):
     return []  # Made for one number of rows: nothing to compare.
   allowed = 10.0 * directional_tests.relative(held.eps)
-  if not _is_close(same, beside, allowed):
+  if not _are_within(same, beside, allowed):
     return [_coupled(place, ys, held)]
-  if _is_close(alone, same, allowed):
+  if _are_within(alone, same, allowed):
     return []
-  if _is_close(alone, [2.0 * g for g in same], allowed):
+  if _are_within(alone, [2.0 * g for g in same], allowed):
     return [findings.Finding(
         "mean", findings.NOTE, "y is a mean over the batch: the gradient of a "
         "row is divided by the number of rows, which is {} here.".format(count),
@@ -95,9 +96,10 @@ def _row(place, dxs, count, rows, seed):
           if _is_batch(component, value)]
 
 
-def _is_close(one, other, allowed):
-  size = max([np.max(np.abs(g), initial=0.0) for g in one + other])
-  return all(np.allclose(a, b, allowed, allowed * size, equal_nan=True)
+def _are_within(one, other, tolerance):
+  """Whether two lists of arrays are the same, by the largest of all of them."""
+  size = numeric_comparison.largest(one + other)
+  return all(numeric_comparison.is_within(a, b, tolerance, size)
              for a, b in zip(one, other))
 
 
