@@ -93,12 +93,12 @@ class DoubleTest(graphs.GraphTest):
     with flows.control_flow(flow):
       x = tf.placeholder(tf.float32, [None] + list(x_t.shape[1:]))
       y = build(x)
-      broad = tf.placeholder(tf.float64, x_t.shape)
-      expected = build(broad)
-      slopes, = tf.gradients(expected, broad)
+      wide = tf.placeholder(tf.float64, x_t.shape)
+      expected = build(wide)
+      slopes, = tf.gradients(expected, wide)
     double, sources = self._double(y, x, x_t)
     value, = double.values([x_t], sources)
-    wanted = self.session.run([expected, slopes], {broad: x_t})
+    wanted = self.session.run([expected, slopes], {wide: x_t})
     self.assertEqual(value.dtype, np.float64)
     # Constants were rounded to float32 before: numbers differ by that.
     np.testing.assert_allclose(value, wanted[0], 1e-5, 1e-5)
@@ -123,9 +123,9 @@ class DoubleTest(graphs.GraphTest):
     for taken, expected in ((True, 3.0 * _ROWS), (False, np.exp(_ROWS))):
       double = float64_copy.Float64Copy(
           self.graph, [y], [tensors.Dense(x)], set())
-      place = evaluation_points.EvaluationPoint(
+      point = evaluation_points.EvaluationPoint(
           self.graph, x, _ROWS, self.session, {is_first: taken, w: _ROWS})
-      sources = place.sample(double.sources)
+      sources = point.sample(double.sources)
       for _ in range(5):
         np.testing.assert_allclose(
             double.values([_ROWS], sources)[0], expected, 1e-5)
