@@ -59,6 +59,7 @@ class Comparison:
 
   @property
   def is_wrong(self):
+    """Whether a finding says that a derivative is wrong."""
     return any(finding.severity == BAD for finding in self.findings)
 
   def first(self, values):

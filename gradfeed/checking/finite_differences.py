@@ -65,9 +65,10 @@ def slopes(f, steps, noise, goal):
 
 
 class _Estimates:
-  """The estimates of one slope, the largest step first."""
+  """Estimates of one slope: a list for each level, the largest step first."""
 
   def __init__(self, noise, goal):
+    """Has no estimate yet; the arguments are floats, as in `slopes`."""
     self._noise = noise
     self._goal = goal
     self._steps, self._jumps = [], []

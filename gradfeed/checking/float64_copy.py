@@ -69,7 +69,8 @@ class Float64Copy:
                   _output(imported, wide_nodes, y.name) for y in ys]
       self._weights = [tf.placeholder(y.dtype, y.shape) for y in self._ys]
       self._gradients = _gradients_or_none(self._ys, self._xs, self._weights)
-    self._own, self._seconds = graph_of_copy, None
+    self._graph_of_copy = graph_of_copy
+    self._seconds = None  # Later a tuple of one: list of tensors, or None.
     self._session = _tf.plain_session(graph_of_copy)
     self._calls = {}
 
@@ -118,7 +119,7 @@ class Float64Copy:
       list with an array for each x; None where there is no second derivative.
     """
     if self._seconds is None:
-      with self._own.as_default():
+      with self._graph_of_copy.as_default():
         self._directions = [tf.placeholder(x.dtype, x.shape) for x in self._xs]
         self._seconds = (_gradients_or_none(
             self._gradients, self._xs, self._directions),)
@@ -135,6 +136,7 @@ class Float64Copy:
             for feed, value in zip(self._sources, sources)]
 
   def _run(self, kind, fetches, feeds, values):
+    """Evaluates `fetches`, by a call that is compiled once for each `kind`."""
     if kind not in self._calls:
       self._calls[kind] = _tf.make_callable(
           self._session, [t.name for t in feeds], [t.name for t in fetches],

@@ -42,6 +42,12 @@ class HeldConstants:
   """
 
   def __init__(self, point, ys):
+    """Looks through the ops between x and y; runs nothing.
+
+    Args:
+      point: `evaluation_points.EvaluationPoint`.
+      ys: list of `tf.Tensor`.
+    """
     self._ys = ys
     self._names = {component.name for component in point.xs}
     self.trace = gradient_flow.GradientTrace(

@@ -25,6 +25,7 @@ class Node:
   """
 
   def __init__(self, op, state):
+    """Takes names and shapes from a `tf.Operation`; `state` is a str."""
     self.name, self.type, self.state = op.name, op.type, state
     self.label = tensors.describe(op.outputs[0]) if op.outputs else op.name
 
