@@ -1,4 +1,4 @@
-"""`check`: the gradient at a value, held against what y does around it."""
+"""`check`: compares the gradient at a value with finite differences of y."""
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from gradfeed.checking import reports
 from gradfeed.checking import row_coupling
 from gradfeed.derivatives import gradients
 from gradfeed import errors
+from gradfeed.evaluation import numeric_comparison
 from gradfeed.evaluation import sessions
 from gradfeed.findings import Finding
 from gradfeed.findings import NOTE
@@ -22,6 +23,9 @@ from gradfeed.graph import provenance
 from gradfeed.graph import tensors
 
 _SATURATING = frozenset(["LogSoftmax", "Sigmoid", "Softmax", "Tanh"])
+
+#: How far, of its size, a sum may be off that is added up in another order.
+_LAST_DIGITS = 1e-4
 
 
 def check(y, x, x_t, session=None, feed_dict=None, gradient=None, order=1,
@@ -74,72 +78,104 @@ def check(y, x, x_t, session=None, feed_dict=None, gradient=None, order=1,
         "builds (2).", "Pass order=1, or leave out gradient=.")
   session = session if session is not None else sessions.default_session()
   graph = sessions.graph_of(session)
-  ys = _resolved(y, graph, "y")
-  place = evaluation_points.EvaluationPoint(graph, x, x_t, session, feed_dict)
-  place.require_steady(ys)
-  return _Examination(place, ys, gradient, order, seed).report()
+  ys = _flat_tensors(y, graph, "y")
+  point = evaluation_points.EvaluationPoint(graph, x, x_t, session, feed_dict)
+  point.require_steady(ys)
+  return _Examination(point, ys, gradient, order, seed).report()
 
 
 class _Examination:
-  """One check, from what is built to what is found."""
+  """One check: builds what it evaluates, evaluates, collects the findings."""
 
-  def __init__(self, place, ys, gradient, order, seed):
-    self._place = place
-    self._xs = [component.tensor for component in place.points]
+  def __init__(self, point, ys, gradient, order, seed):
+    """Builds the gradients.
+
+    Args:
+      point: `evaluation_points.EvaluationPoint`.
+      ys: list of `tf.Tensor`.
+      gradient: None, or what the caller passed.
+      order: int, 1 or 2.
+      seed: int, of the directions.
+    """
+    self._point = point
     self._is_own = gradient is None
-    built, dxs = (gradients.value_and_gradient(ys, self._xs)
-                  if self._is_own else (ys, _gradients(gradient, place)))
-    self._asked, self._ys, self._dxs = ys, built, dxs
-    place.require_steady(dxs)
+    self._requested_ys = ys
+    self._ys, self._dxs = (
+        gradients.value_and_gradient(
+            ys, [component.tensor for component in point.xs])
+        if self._is_own else (ys, _tensors_of_gradient(gradient, point)))
+    point.require_steady(self._dxs)
     self._order = order
     self._seed = seed
-    self._held = held_constants.HeldConstants(place, built)
-    self._found = []
+    self._constants = held_constants.HeldConstants(point, self._ys)
+    self._findings = []
     self._rows = []
-    self._open = []
+    self._open_reasons = []
 
   def report(self):
-    """The `reports.Check`."""
-    self._sample()
-    self._repeat()
-    self._count()
+    """Runs the check and returns its `reports.Check`."""
+    self._evaluate()
+    self._check_repeatability()
+    self._count_special_values()
     if self._is_finite:
-      if not self._open:
-        compared = comparisons.Comparison(
-            self._place, self._ys, self._dxs, self._held, self._forward,
-            self._gradients, self._is_own, self._seed)
-        compared.first(self._values)
-        if self._order > 1 and not compared.is_wrong:
-          compared.second()
-        self._rows, self._open = compared.rows, compared.reasons
-        self._found += compared.found
-      if not self._open:
-        self._found += blocked_paths.find_blocked_paths(
-            self._place, self._held, self._forward, self._freer,
+      if not self._open_reasons:
+        self._compare()
+      if not self._open_reasons:
+        self._findings += blocked_paths.find_blocked_paths(
+            self._point, self._constants, self._forward, self._released,
             self._gradients, self._seed)
-      self._found += row_coupling.find_coupling(
-          self._place, self._ys, self._dxs, self._held, self._seed)
+      self._findings += row_coupling.find_coupling(
+          self._point, self._ys, self._dxs, self._constants, self._seed)
     return reports.Check(
-        tensors.describe_all(self._asked), tensors.describe_all(
-            self._place.points), self._rows, self._found, self._shares,
-        self._open, self._forward, self._gradients, self._held.eps)
+        tensors.describe_all(self._requested_ys),
+        tensors.describe_all(self._point.xs), self._rows, self._findings,
+        self._shares, self._open_reasons, self._forward, self._gradients,
+        self._constants.eps)
 
-  def _sample(self):
-    """One run for all that has to belong together."""
-    held = self._held
-    self._forward = self._held_forward(held.hidden + held.meant)
-    self._freer = [self._held_forward(operations) for blocked, operations in (
-        (held.hidden, held.meant), (held.meant, held.hidden)) if blocked]
-    targets = self._dxs + self._ys
-    for forward in [self._forward] + self._freer:
-      targets = targets + forward.sources
-    self._targets = targets
-    results = self._place.sample(targets, strict=True)
-    self._raw, results = _split(results, len(self._dxs))
+  def _compare(self):
+    """Compares the derivatives of each order with finite differences."""
+    comparison = comparisons.Comparison(
+        self._point, self._ys, self._dxs, self._constants, self._forward,
+        self._gradients, self._is_own, self._seed)
+    comparison.first(self._values)
+    if self._order > 1 and not comparison.is_wrong:
+      comparison.second()
+    self._rows, self._open_reasons = comparison.rows, comparison.reasons
+    self._findings += comparison.findings
+
+  def _evaluate(self):
+    """Evaluates the gradients, the ys and all sources, in one run."""
+    constants = self._constants
+    intended, unintended = constants.intended_stops, constants.unintended_stops
+    self._forward = self._forward_with_held(unintended + intended)
+    self._released = [
+        self._forward_with_held(held)
+        for released, held in ((unintended, intended), (intended, unintended))
+        if released]
+    self._targets = self._dxs + self._ys
+    for forward in [self._forward] + self._released:
+      self._targets = self._targets + forward.sources
+    results = self._point.sample(self._targets, strict=True)
+    self._raw_gradients, results = _split(results, len(self._dxs))
     self._values, results = _split(results, len(self._ys))
-    self._gradients = directional_tests.broad(self._raw)
+    self._gradients = directional_tests.to_float64(self._raw_gradients)
+    self._require_shapes_of_x()
+    self._is_finite = all(map(
+        nonfinite.is_finite, self._gradients + list(self._values)))
+    for forward in [self._forward] + self._released:
+      sources, results = _split(results, len(forward.sources))
+      if self._is_finite:
+        forward.bind(sources, self._values)
+
+  def _forward_with_held(self, operations):
+    """y as a function of x, random numbers and `operations` held."""
+    return forward_functions.ForwardFunction(
+        self._point, self._ys,
+        self._constants.tensors(self._constants.randoms + operations))
+
+  def _require_shapes_of_x(self):
     for component, value, g in zip(
-        self._place.points, self._place.values, self._gradients):
+        self._point.xs, self._point.values, self._gradients):
       if np.shape(g) != np.shape(value):
         raise errors.ArgumentError(
             "The gradient by {} has the shape {}.".format(
@@ -147,45 +183,37 @@ class _Examination:
             "Its x_t has the shape {}.".format(
                 tensors.format_shape(np.shape(value))),
             "Pass a gradient with the shape of x.")
-    self._is_finite = all(map(
-        nonfinite.is_finite, self._gradients + list(self._values)))
-    for forward in [self._forward] + self._freer:
-      own, results = _split(results, len(forward.sources))
-      if self._is_finite:
-        forward.bind(own, self._values)
 
-  def _held_forward(self, operations):
-    return forward_functions.ForwardFunction(
-        self._place, self._ys,
-        self._held.tensors(self._held.randoms + operations))
-
-  def _repeat(self):
-    """Twice the same?"""
-    again = self._place.sample(self._targets, strict=True)
-    pairs = list(zip(list(self._raw) + list(self._values), again))
-    if all(_same_bits(*pair) for pair in pairs):
+  def _check_repeatability(self):
+    """Evaluates once more, and reports results that are not the same."""
+    again = self._point.sample(self._targets, strict=True)
+    pairs = list(zip(list(self._raw_gradients) + list(self._values), again))
+    if all(numeric_comparison.has_same_bits(*pair) for pair in pairs):
       return
-    drawing = self._held.randoms + self._held.loose
-    if not drawing and all(_is_near(*pair) for pair in pairs):
-      self._found.append(Finding(
+    drawing_ops = self._constants.randoms + self._constants.unheld_randoms
+    if not drawing_ops and all(numeric_comparison.is_within(
+        *directional_tests.to_float64(pair), _LAST_DIGITS) for pair in pairs):
+      self._findings.append(Finding(
           "repeatability", NOTE, "The same run twice gives numbers that differ "
           "in the last digits.", "Sums are added up in another order.", ""))
       return
-    self._found.append(Finding(
+    self._findings.append(Finding(
         "repeatability", WARNING, "The same run twice gives other numbers.",
         "{} new ones at each run.".format(
-            provenance.describe_ops(drawing, "draws", "draw"))
-        if drawing else "Something between x and y has a state.",
+            provenance.describe_ops(drawing_ops, "draws", "draw"))
+        if drawing_ops else "Something between x and y has a state.",
         "Feed the numbers, or switch that off (keep_prob: 1.0, "
-        "is_training: False)." if drawing else "Look for functions in Python.",
-        provenance.original_names(drawing)))
-    if self._held.loose or not drawing:
-      self._open.append("the same run twice gives other numbers")
+        "is_training: False)." if drawing_ops else
+        "Look for functions in Python.",
+        provenance.original_names(drawing_ops)))
+    if self._constants.unheld_randoms or not drawing_ops:
+      self._open_reasons.append("the same run twice gives other numbers")
 
-  def _count(self):
-    """Zeros, denormals, and what is not finite."""
+  def _count_special_values(self):
+    """Counts zeros, denormals, NaN and infinities among the gradients."""
     flat = np.concatenate([np.ravel(g) for g in self._gradients])
-    tiny = max([float(np.finfo(np.asarray(g).dtype).tiny) for g in self._raw
+    tiny = max([float(np.finfo(np.asarray(g).dtype).tiny)
+                for g in self._raw_gradients
                 if np.asarray(g).dtype.kind in "fc"] or [0.0])
     with np.errstate(all="ignore"):
       self._shares = {
@@ -193,40 +221,42 @@ class _Examination:
           "inf": _share(np.isinf(flat)), "denormal": _share(
               (flat != 0) & (np.abs(flat) < tiny))}
     if not self._is_finite:
-      self._found.append(nonfinite.finding(
-          self._place, self._ys, self._dxs, self._gradients))
+      self._findings.append(nonfinite.finding(
+          self._point, self._ys, self._dxs, self._gradients))
     elif self._shares["zero"] == 1.0 and len(flat):
-      op = nonfinite.vanished(self._place, self._ys, self._dxs)
-      precise = self._forward.gradients(self._place.values)
-      lost = max([float(np.max(np.abs(g), initial=0.0)) for g in precise or ()]
-                 or [0.0])
-      self._found.append(
-          Finding(
-              "zero", WARNING, "Every element of the gradient is exactly 0.",
-              "{}{}".format(
-                  "{} makes it so. ".format(provenance.describe_op(op))
-                  if op else "",
-                  "In float64 it is up to {:.1e}: too small for {}.".format(
-                      lost, self._raw[0].dtype.name)
-                  if lost else "y does not change there, or is saturated."),
-              "Differentiate what it reads (logits in the place of "
-              "probabilities)."
-              if op is not None and op.type in _SATURATING else
-              "Take another x_t, or look whether y depends on x as it should.",
-              [provenance.original_name(op)] if op is not None else []))
+      self._findings.append(self._zero_finding())
+
+  def _zero_finding(self):
+    """The `Finding` for a gradient whose elements are all 0."""
+    op = nonfinite.vanishing_op(self._point, self._ys, self._dxs)
+    precise = self._forward.gradients(self._point.values)
+    largest = max([float(np.max(np.abs(g), initial=0.0))
+                   for g in precise or ()] or [0.0])
+    return Finding(
+        "zero", WARNING, "Every element of the gradient is exactly 0.",
+        "{}{}".format(
+            "{} makes it so. ".format(provenance.describe_op(op)) if op else "",
+            "In float64 it is up to {:.1e}: too small for {}.".format(
+                largest, self._raw_gradients[0].dtype.name)
+            if largest else "y does not change there, or is saturated."),
+        "Differentiate what it reads (logits in the place of probabilities)."
+        if op is not None and op.type in _SATURATING else
+        "Take another x_t, or look whether y depends on x as it should.",
+        [provenance.original_name(op)] if op is not None else [])
 
 
-def _resolved(structure, graph, role):
-  """The tensors of what a caller passes, flat."""
+def _flat_tensors(structure, graph, role):
+  """The list of the floating tensors in what a caller passes for `role`."""
   return [tensors.read_of(component) for leaf in nest.flatten(structure)
           for component in tensors.resolve(leaf, graph, role).differentiable()]
 
 
-def _gradients(gradient, place):
-  leaves = _resolved(gradient, place.graph, "gradient")
-  if len(leaves) != len(place.points):
+def _tensors_of_gradient(gradient, point):
+  """The list of tensors of a caller's `gradient`, one for each x."""
+  leaves = _flat_tensors(gradient, point.graph, "gradient")
+  if len(leaves) != len(point.xs):
     raise errors.ArgumentError(
-        "{} gradients for {} x.".format(len(leaves), len(place.points)),
+        "{} gradients for {} x.".format(len(leaves), len(point.xs)),
         "There has to be one for each.",
         "Pass gradient= in the structure of x.")
   return leaves
@@ -236,15 +266,6 @@ def _split(items, count):
   return items[:count], items[count:]
 
 
-def _same_bits(one, other):
-  return np.asarray(one).tobytes() == np.asarray(other).tobytes()
-
-
-def _is_near(one, other):
-  one, other = directional_tests.broad([one, other])
-  return np.allclose(one, other, 1e-4, 1e-4 * np.max(np.abs(one), initial=0.0),
-                     equal_nan=True)
-
-
 def _share(flags):
+  """The share of true elements in an array of bool; 0 if it is empty."""
   return float(np.mean(flags)) if np.size(flags) else 0.0

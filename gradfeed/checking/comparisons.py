@@ -1,4 +1,4 @@
-"""First and second derivatives against differences, and against float64."""
+"""Compares first and second derivatives with differences, and with float64."""
 
 import numpy as np
 
@@ -19,246 +19,307 @@ from gradfeed.graph import provenance
 #: How many roundings of y a gradient may be off, as it adds them up.
 _ROUNDINGS = 32.0
 
-#: Not many second derivatives: each is a sweep of gradients.
-_SECONDS = 2
+#: Along how many directions v the products of second derivatives and v are
+#: checked: each takes as many differences as the gradient.
+_MOST_SECONDS = 2
 
 
 class Comparison:
-  """The gradients of one run, compared.
+  """Compares the gradients of one run, and collects rows and findings.
 
   Attributes:
     rows: list of dicts, as in `reports.Check`.
-    found: list of `Finding`.
+    findings: list of `Finding`.
     reasons: list of str, why the verdict is open, if it is.
   """
 
-  def __init__(self, place, ys, dxs, held, forward, gradients, is_own, seed):
+  def __init__(self, point, ys, dxs, constants, forward, gradients, is_own,
+               seed):
     """Compares nothing yet.
 
     Args:
-      place: `evaluation_points.EvaluationPoint`.
+      point: `evaluation_points.EvaluationPoint`.
       ys: list of `tf.Tensor`.
       dxs: list of `tf.Tensor`, the gradients.
-      held: `held_constants.HeldConstants`.
+      constants: `held_constants.HeldConstants`.
       forward: `forward_functions.ForwardFunction`, bound to the run of the
         gradients.
-      gradients: list of float64 arrays, all finite.
-      is_own: bool, whether gradfeed built them.
-      seed: int.
+      gradients: list of float64 arrays, all finite, the values of `dxs`.
+      is_own: bool, whether gradfeed built the gradients.
+      seed: int, of the directions.
     """
-    self.rows, self.found, self.reasons = [], [], []
-    self._place, self._ys, self._dxs = place, ys, dxs
-    self._held, self._forward = held, forward
+    self.rows, self.findings, self.reasons = [], [], []
+    self._point, self._ys, self._dxs = point, ys, dxs
+    self._constants, self._forward = constants, forward
     self._gradients = gradients
     self._is_own = is_own
     self._seed = seed
-    self._base = directional_tests.broad(place.values)
-    self._names = [component.name for component in place.points]
+    self._x_t = directional_tests.to_float64(point.values)
+    self._names = [component.name for component in point.xs]
 
   @property
   def is_wrong(self):
-    return any(finding.severity == BAD for finding in self.found)
+    """Whether a finding says that a derivative is wrong."""
+    return any(finding.severity == BAD for finding in self.findings)
 
   def first(self, values):
-    """The gradient against differences, and against itself in float64.
+    """Compares the gradient with differences, and with that in float64.
 
     Args:
       values: list of arrays, the ys of the same run.
     """
-    place, forward = self._place, self._forward
-    precise = forward.gradients(place.values)
-    if precise is not None and not all(map(nonfinite.is_finite, precise)):
-      precise = None
-    own = precise if self._is_own and precise is not None else self._gradients
-    ways = finite_differences.directions(self._base, own, self._names,
-                                         self._seed)
-    eps = self._held.eps if own is self._gradients else forward.eps
-    found = directional_tests.run(forward.differences(own), own, ways, eps)
-    if own is self._gradients and self._held.eps > 1e-12:
-      found = self._eased(found, own, self._dxs)
-    self._judge([trial._replace(gradient=finite_differences.inner(
-        self._gradients, trial.direction.arrays)) for trial in found], "", 1)
-    verdict = directional_tests.verdict_of(found)
+    forward = self._forward
+    precise = _finite_or_none(forward.gradients(self._point.values))
+    tested = precise if self._is_own and precise is not None else (
+        self._gradients)
+    directions = finite_differences.directions(
+        self._x_t, tested, self._names, self._seed)
+    eps = self._constants.eps if tested is self._gradients else forward.eps
+    tests = directional_tests.run(
+        forward.differences(tested), tested, directions, eps)
+    if tested is self._gradients and self._constants.eps > 1e-12:
+      tests = self._excuse_rounding_of_x(tests, tested, self._dxs)
+    self._report([test._replace(gradient=finite_differences.inner(
+        self._gradients, test.direction.arrays)) for test in tests], "", 1)
+    verdict = directional_tests.verdict_of(tests)
     if precise is not None and verdict != directional_tests.WRONG:
-      self._compare(precise, verdict, values)
+      self._compare_elements(precise, verdict, values)
 
-  def _eased(self, found, own, targets, held=()):
-    """Where rounding x explains it, a trial is not wrong."""
-    if directional_tests.verdict_of(found) != directional_tests.WRONG:
-      return found
-    others = [directional_tests.broad(self._place.sample(
-        targets, self._rounded(xs), held)) for xs in directional_tests.nearby(
-            self._place.values, self._held.eps, self._seed)]
-    return directional_tests.eased(found, own, others)
+  def _excuse_rounding_of_x(self, tests, gradients, targets, extra_feeds=()):
+    """Makes wrong tests undecidable where the rounding of x explains them."""
+    if directional_tests.verdict_of(tests) != directional_tests.WRONG:
+      return tests
+    gradients_nearby = [
+        self._sample(targets, xs, extra_feeds) for xs in self._points_nearby()]
+    return directional_tests.excuse_rounding_of_x(
+        tests, gradients, gradients_nearby)
+
+  def _points_nearby(self):
+    """Lists of values of x that differ from x_t by a few roundings."""
+    return [self._rounded(xs) for xs in directional_tests.points_nearby(
+        self._point.values, self._constants.eps, self._seed)]
+
+  def _sample(self, targets, xs=None, extra_feeds=()):
+    """The values of tensors in the session, as float64."""
+    return directional_tests.to_float64(
+        self._point.sample(targets, xs, extra_feeds))
 
   def _rounded(self, xs):
-    return [np.asarray(x, own.dtype)
-            for x, own in zip(xs, self._place.values)]
+    """A value of each x, in the dtypes of x."""
+    return [np.asarray(x, value.dtype)
+            for x, value in zip(xs, self._point.values)]
 
-  def _judge(self, found, label, order):
-    """Takes the trials into the report."""
-    self.rows += [reports.row(trial, label) for trial in found]
-    verdict = directional_tests.verdict_of(found)
+  def _report(self, tests, label, order):
+    """Adds the rows and the findings of a list of `DirectionalTest`."""
+    self.rows += [reports.row(test, label) for test in tests]
+    verdict = directional_tests.verdict_of(tests)
     if verdict == directional_tests.WRONG:
-      self.found.append(self._wrong(found, label, order))
+      self.findings.append(self._wrong_finding(tests, order))
     elif verdict == directional_tests.UNDECIDABLE:
-      self._undecidable([
-          trial for trial in found if directional_tests.matters(trial) and
-          trial.verdict == directional_tests.UNDECIDABLE
-      ][0], label)
+      self._report_undecidable([
+          test for test in tests
+          if test.verdict == directional_tests.UNDECIDABLE and
+          directional_tests.leaves_verdict_open(test)][0], label)
 
-  def _wrong(self, found, label, order):
+  def _wrong_finding(self, tests, order):
+    """The `Finding` for tests of which at least one is wrong."""
     worst = max(
-        (trial for trial in found if trial.verdict == directional_tests.WRONG),
-        key=lambda trial: round(reports.off(trial), 3))
-    inside = self._held.loose_stops
-    if inside and order == 1:
+        (test for test in tests if test.verdict == directional_tests.WRONG),
+        key=lambda test: round(reports.relative_error(test), 3))
+    error = reports.percent(reports.relative_error(worst))
+    stops = self._constants.unheld_stops
+    if stops and order == 1:
       self.reasons.append("a tf.stop_gradient inside of a loop or a function")
       return Finding(
           "blocked", WARNING, "The gradient and the differences are apart by "
-          "{}.".format(reports.percent(reports.off(worst))),
+          "{}.".format(error),
           "{} in a loop or a function, where it cannot be told what is "
-          "meant.".format(provenance.describe_ops(inside, "stops it",
-                                                  "stop it")), "",
-          provenance.original_names(inside))
+          "meant.".format(
+              provenance.describe_ops(stops, "stops it", "stop it")), "",
+          provenance.original_names(stops))
     op = None
     if self._is_own:
-      op = op_checks.wrong_op(self._place, self._held, order, self._seed)
+      op = op_checks.find_wrong_op(
+          self._point, self._constants, order, self._seed)
     return Finding(
         "wrong", BAD, "The {} is off by {} along {}.".format(
-            "second derivative" if order > 1 else "gradient",
-            reports.percent(reports.off(worst)),
+            "second derivative" if order > 1 else "gradient", error,
             worst.direction.label),
         "The gradient of {} is wrong.".format(provenance.describe_op(op))
         if op is not None else "It says {:.6g}, the differences {:.6g}.".format(
-            *reports.scaled(worst)),
+            *reports.per_unit_length(worst)),
         "Write this op from others, or correct the gradient that is registered "
         "for it." if op is not None else "",
         [provenance.original_name(op)] if op is not None else [])
 
-  def _undecidable(self, trial, label):
-    if trial.kink is None:
+  def _report_undecidable(self, test, label):
+    """Adds why one `DirectionalTest` is undecidable."""
+    if test.kink is None:
       self.reasons.append("the differences do not settle")
-      self.found.append(Finding(
+      self.findings.append(Finding(
           "unsettled", WARNING,
           "The {}differences along {} do not settle.".format(
-              label, trial.direction.label),
+              label, test.direction.label),
           "y is too rough, or rounded too much, for a derivative to be seen "
           "there.", "Build the model in float64, or take another x_t."))
       return
     self.reasons.append("y has a kink there")
-    kinks = op_checks.kinks(self._place, self._held)[:2]
-    length = finite_differences.norm(trial.direction)
-    self.found.append(Finding(
+    kinks = op_checks.find_kinks(self._point, self._constants)[:2]
+    length = finite_differences.norm(test.direction)
+    self.findings.append(Finding(
         "kink", WARNING, "y has a kink at x_t: along {} its {}slope is {:.6g} "
         "to one side and {:.6g} to the other.".format(
-            trial.direction.label, label, trial.kink.left / length,
-            trial.kink.right / length),
-        " ".join("{} {}.".format(provenance.describe_op(op), told)
-                 for op, told in kinks),
+            test.direction.label, label, test.kink.left / length,
+            test.kink.right / length),
+        " ".join("{} {}.".format(provenance.describe_op(op), description)
+                 for op, description in kinks),
         "There is no derivative; TensorFlow gives {:.6g}. Take another x_t, "
-        "or be content with that.".format(trial.gradient / length),
+        "or be content with that.".format(test.gradient / length),
         provenance.original_names(op for op, _ in kinks)))
 
-  def _compare(self, precise, verdict, values):
-    """The gradient as it is, element by element, against float64.
+  def _compare_elements(self, precise, verdict, values):
+    """Compares the elements of the gradient with those in float64.
 
-    What gradfeed built is the same in float64, so that all there is between
-    them is rounding. A gradient of the caller's may be anything.
+    A gradient that gradfeed built is the same in float64 but for rounding. One
+    that a caller passed may be any other.
+
+    Args:
+      precise: list of arrays, the gradient in float64.
+      verdict: str, of the comparison with differences.
+      values: list of arrays, the ys of the same run.
     """
-    eps = max(self._held.eps, self._forward.eps)
-    floors = self._floors(eps, values)
-    apart, worst = _apart(self._gradients, precise, eps, floors)
-    if apart is None:
+    eps = max(self._constants.eps, self._forward.eps)
+    error, worst = _farthest_apart(
+        self._gradients, precise, eps, self._rounding_of_y(eps, values))
+    if error is None:
       return
-    component, index = self._place.points[worst[0]], worst[1]
+    component, index = self._point.xs[worst[0]], worst[1]
     element = "'{}'[{}]".format(component.name, ", ".join(map(str, index)))
-    told = "At {} it is {:.6g}, and {:.6g} in float64.".format(
+    text = "At {} it is {:.6g}, and {:.6g} in float64.".format(
         element, self._gradients[worst[0]][index], precise[worst[0]][index])
     if self._is_own or not self._is_systematic(precise, worst):
-      self.found.append(Finding(
+      self.findings.append(Finding(
           "rounding", WARNING,
           "Rounding errors are {} of the gradient. ".format(
-              reports.percent(apart)) + told,
+              reports.percent(error)) + text,
           "The same ops in float64 have the derivative.",
           "Build the model in float64, or take another x_t."))
       self.reasons.append("it is lost in rounding errors")
     elif verdict == directional_tests.RIGHT:
-      self.found.append(Finding(
+      self.findings.append(Finding(
           "wrong", BAD, "The gradient is off by {}. ".format(
-              reports.percent(apart)) + told,
+              reports.percent(error)) + text,
           "The gradient that gradfeed builds is right.",
           "Use gradfeed.gradient(y, x)."))
 
   def _is_systematic(self, precise, worst):
-    """Whether an element is off in the same way near x_t, or by chance."""
+    """Whether an element has about the same error at points near x_t.
+
+    Args:
+      precise: list of arrays, the gradient in float64.
+      worst: (index of the x, index of the element).
+    """
     i, index = worst
-    off = self._gradients[i][index] - precise[i][index]
-    for xs in directional_tests.nearby(self._place.values, self._held.eps,
-                                       self._seed):
-      xs = self._rounded(xs)
-      one = directional_tests.broad(self._place.sample(self._dxs, xs))[i][index]
-      other = self._forward.gradients(xs)[i][index]
-      if not abs(one - other - off) < 0.5 * abs(off):
+    error = self._gradients[i][index] - precise[i][index]
+    for xs in self._points_nearby():
+      gradient = self._sample(self._dxs, xs)[i][index]
+      precise_there = self._forward.gradients(xs)[i][index]
+      if not abs(gradient - precise_there - error) < 0.5 * abs(error):
         return False
     return True
 
-  def _floors(self, eps, values):
-    """For each x, what the rounding of y is as a part of a gradient."""
-    whole = sum(
-        float(np.sum(np.abs(y))) for y in directional_tests.broad(values))
-    return [_ROUNDINGS * eps * whole / finite_differences.scale(value)
-            for value in self._base]
+  def _rounding_of_y(self, eps, values):
+    """For each x, the error of an element of the gradient by rounding of y."""
+    total = sum(
+        float(np.sum(np.abs(y))) for y in directional_tests.to_float64(values))
+    return [_ROUNDINGS * eps * total / finite_differences.scale(value)
+            for value in self._x_t]
 
   def second(self):
-    """Second derivatives times directions against differences of gradients."""
-    place, forward = self._place, self._forward
-    with cache.cache_of(place.graph).lock:
+    """Compares second derivatives times v with differences of gradients."""
+    point = self._point
+    with cache.cache_of(point.graph).lock:
       vs = [
-          cache.cached(place.graph, ("direction", component.name),
-                       lambda component=component: _direction(component))
-          for component in place.points
+          cache.cached(point.graph, ("direction", component.name),
+                       lambda component=component: _placeholder_like(component))
+          for component in point.xs
       ]
     hv = hessians.hvp(
-        self._ys, [component.tensor for component in place.points], vs)
-    for k in range(_SECONDS):
-      along = finite_differences.directions(
-          self._base, self._gradients, self._names, self._seed + k)[k].arrays
-      held = list(zip(vs, self._rounded(along)))
-      along = directional_tests.broad([v for _, v in held])
-      raw = directional_tests.broad(place.sample(hv, held=held))
-      precise = forward.seconds(place.values, along)
-      if precise is not None and not all(map(nonfinite.is_finite, precise)):
-        precise = None
-      own, eps = (raw, self._held.eps) if precise is None else (
-          precise, forward.eps)
-      if not all(map(nonfinite.is_finite, raw)):
-        self.found.append(nonfinite.finding(
-            place, self._ys, hv, raw, held))
-        return
-      gradients_at = (
-          forward.gradients if forward.gradients(place.values) is not None else
-          lambda xs: directional_tests.broad(place.sample(self._dxs, xs)))
-      ways = finite_differences.directions(
-          self._base, own, self._names, self._seed, randoms=2, largest=2,
-          zeros=2)
-      found = directional_tests.run(
-          forward.differences_of(gradients_at, along, own), own, ways, eps)
-      if precise is None and eps > 1e-12:
-        found = self._eased(found, own, hv, held)
-      self._judge(found, "second {}: ".format(k + 1), 2)
-      if directional_tests.verdict_of(found) != directional_tests.RIGHT:
+        self._ys, [component.tensor for component in point.xs], vs)
+    for k in range(_MOST_SECONDS):
+      v = self._rounded(finite_differences.directions(
+          self._x_t, self._gradients, self._names, self._seed + k)[k].arrays)
+      verdict = self._second_along(
+          v, hv, list(zip(vs, v)), "second {}: ".format(k + 1))
+      if verdict != directional_tests.RIGHT:
         return
 
+  def _second_along(self, v, hv, extra_feeds, label):
+    """Compares second derivatives times one `v`.
 
-def _direction(component):
+    Args:
+      v: list of arrays, one for each x, in the dtypes of x.
+      hv: list of `tf.Tensor`, the products.
+      extra_feeds: list of (tensor, array), what `hv` needs for `v`.
+      label: str, in front of the labels of the rows.
+
+    Returns:
+      The verdict, str; None if the products are not finite.
+    """
+    point, forward = self._point, self._forward
+    v = directional_tests.to_float64(v)
+    products = self._sample(hv, extra_feeds=extra_feeds)
+    precise = _finite_or_none(forward.seconds(point.values, v))
+    if not all(map(nonfinite.is_finite, products)):
+      self.findings.append(nonfinite.finding(
+          point, self._ys, hv, products, extra_feeds))
+      return None
+    tested, eps = (products, self._constants.eps) if precise is None else (
+        precise, forward.eps)
+    gradients_at = (
+        forward.gradients if forward.gradients(point.values) is not None else
+        lambda xs: self._sample(self._dxs, xs))
+    directions = finite_differences.directions(
+        self._x_t, tested, self._names, self._seed, randoms=2, largest=2,
+        zeros=2)
+    tests = directional_tests.run(
+        forward.differences_of(gradients_at, v, tested), tested, directions,
+        eps)
+    if precise is None and eps > 1e-12:
+      tests = self._excuse_rounding_of_x(tests, tested, hv, extra_feeds)
+    self._report(tests, label, 2)
+    return directional_tests.verdict_of(tests)
+
+
+def _finite_or_none(arrays):
+  """`arrays` if there are any and all their elements are finite, else None."""
+  if arrays is None or not all(map(nonfinite.is_finite, arrays)):
+    return None
+  return arrays
+
+
+def _placeholder_like(component):
   with _tf.building(component.graph):
     return tf.placeholder(component.dtype, component.shape, name="direction")
 
 
-def _apart(gradients, precise, eps, floors):
-  """(how far apart, where) the element is that is too far, or (None, None)."""
-  allowed = directional_tests.relative(eps)
+def _farthest_apart(gradients, precise, eps, floors):
+  """The element of the gradient that is farthest beyond what it may be off.
+
+  Every element has a bound of its own, and one is enough: that is why it is not
+  `numeric_comparison.is_within`.
+
+  Args:
+    gradients: list of arrays.
+    precise: list of arrays, the gradients in float64.
+    eps: float, the rounding of `gradients`.
+    floors: list of floats, one for each x, added to what is allowed.
+
+  Returns:
+    (its relative error, (index of the x, index of the element)), or
+    (None, None) if all elements are near enough.
+  """
+  allowed = directional_tests.relative_tolerance(eps)
   worst, where = 0.0, None
   for i, (g, p) in enumerate(zip(gradients, precise)):
     if not np.size(g):

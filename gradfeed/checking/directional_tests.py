@@ -1,4 +1,4 @@
-"""A gradient held against differences, in one direction after the other."""
+"""Compares a gradient with finite differences, direction by direction."""
 
 import collections
 
@@ -8,26 +8,28 @@ from gradfeed.checking import finite_differences
 
 RIGHT, WRONG, UNDECIDABLE = "right", "wrong", "undecidable"
 
-#: How far a bound on the error of a difference is trusted.
+#: How many times the bound on the error of a difference the error may be.
 _SAFETY = 5.0
 
-#: How many times what rounding x does to a gradient it may do by itself.
+#: How many times the change that rounding x makes in a gradient, as measured at
+#: a few points, the gradient may be off because of it.
 _SPREAD = 30.0
 
-#: A difference that is known no better than this settles nothing.
+#: With a larger relative error a difference decides nothing.
 _USEFUL = 0.02
 
-#: One direction: what the gradient says, what the differences say; how far
-#: they may be apart; the size of what the gradient adds up there, 0 where that
-#: is lost in the rounding of y; why it is undecidable: a kink, or the error of
-#: the difference.
-DirectionalTest = collections.namedtuple("Trial", [
+#: The test of one direction: the slopes by the gradient and by differences; how
+#: far apart they may be; the size of the terms that the gradient adds up there,
+#: 0 where that is lost in the rounding of y; the verdict; the
+#: `finite_differences.Slope` where there is a kink, else None; the bound on the
+#: error of the difference.
+DirectionalTest = collections.namedtuple("DirectionalTest", [
     "direction", "gradient", "difference", "tolerance", "size", "verdict",
     "kink", "error"])
 
 
-def relative(eps):
-  """How far a gradient may be off that was computed with a rounding of eps."""
+def relative_tolerance(eps):
+  """The relative error that a gradient may have that is rounded to `eps`."""
   for precision, tolerance in ((1e-12, 1e-6), (1e-5, 1e-3), (2e-3, 0.05)):
     if eps < precision:
       return tolerance
@@ -35,132 +37,154 @@ def relative(eps):
 
 
 class Differences:
-  """Slopes of a function from x to numbers along directions.
+  """Slopes of sum(f(x)) at a point, from finite differences.
 
   Attributes:
-    noise: float, rounding errors of its values.
-    unseen: float, slopes that are lost in these.
+    noise: float, the rounding error of a value of sum(f(x)).
+    resolution: float; a slope below is lost in these errors.
   """
 
-  def __init__(self, f, values, gradients, eps, rounds, hidden=0.0):
-    """Prepares.
+  def __init__(self, f, values, gradients, eps, rounded, cancelled=0.0):
+    """Evaluates `f` once, at the point.
 
     Args:
       f: function from a list of arrays to the list of the values of y.
       values: list of arrays, the point.
-      gradients: list of arrays; what x is off when it is rounded is put right
-        by them.
+      gradients: list of arrays, to correct f(x) for the rounding of x.
       eps: float, the rounding of the numbers that `f` computes with.
-      rounds: function from a list of float64 arrays to what `f` can take.
-      hidden: float, the size of numbers that its values are the rest of.
+      rounded: function from a list of float64 arrays to what `f` takes.
+      cancelled: float, the size of larger numbers that cancel in `f`.
     """
     self._f = f
-    self._values = [_broad(value) for value in values]
+    self._values = [_in_float64(value) for value in values]
     self._gradients = gradients
-    self._rounds = rounds
+    self._rounded = rounded
     self._steps = (finite_differences.FINE_STEPS if eps < 1e-12
                    else finite_differences.COARSE_STEPS)
-    self.noise = eps * (hidden + sum(
-        float(np.sum(np.abs(_broad(y)))) for y in f(rounds(self._values))))
-    self.unseen = self.noise * (1e6 if eps < 1e-12 else 100.0)
+    ys = to_float64(f(rounded(self._values)))
+    self.noise = eps * (cancelled + sum(float(np.sum(np.abs(y))) for y in ys))
+    self.resolution = self.noise * (1e6 if eps < 1e-12 else 100.0)
 
   def slope(self, direction, goal):
     """The `finite_differences.Slope` along a `finite_differences.Direction`."""
 
-    def moved(step):
-      wanted = [value + step * array for value, array in zip(
+    def corrected_value(step):
+      exact = [value + step * array for value, array in zip(
           self._values, direction.arrays)]
-      given = self._rounds(wanted)
-      total = sum(float(np.sum(_broad(y).real)) for y in self._f(given))
+      given = self._rounded(exact)
+      total = sum(float(np.sum(_in_float64(y).real)) for y in self._f(given))
       return np.array([total - finite_differences.inner(self._gradients, [
-          _broad(is_at) - should for is_at, should in zip(given, wanted)])])
+          _in_float64(taken) - value for taken, value in zip(given, exact)])])
 
     return finite_differences.slopes(
-        moved, self._steps, np.array([self.noise]), np.array([goal]))[0]
+        corrected_value, self._steps, np.array([self.noise]),
+        np.array([goal]))[0]
 
 
-def _broad(array):
+def _in_float64(array):
   array = np.asarray(array)
   return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
 
 
-def broad(arrays):
-  """Arrays as float64 or complex128."""
-  return [_broad(array) for array in arrays]
+def to_float64(arrays):
+  """The list of `arrays` as float64, or complex128 if they are complex."""
+  return [_in_float64(array) for array in arrays]
 
 
 def run(source, gradients, directions, eps):
-  """Holds gradients against differences.
+  """Compares the slope by gradients with differences in each direction.
 
   Args:
-    source: `Differences`, or what has its `slope`, `noise` and `unseen`.
-    gradients: list of float64 arrays.
+    source: `Differences`.
+    gradients: list of float64 arrays, one for each x.
     directions: list of `finite_differences.Direction`.
     eps: float, the rounding that the gradients were computed with.
 
   Returns:
     list of `DirectionalTest`.
   """
-  usual = [finite_differences.size(gradients, direction.arrays)
+  sizes = [finite_differences.size(gradients, direction.arrays)
            for direction in directions if direction.length is None]
   count = sum(np.size(g) for g in gradients)
-  least = 1e-3 * max(usual) / np.sqrt(max(count, 1))
-  found = []
+  smallest = 1e-3 * max(sizes) / np.sqrt(max(count, 1))
+  tests = []
   for direction in directions:
     expected = finite_differences.inner(gradients, direction.arrays)
     size = max(finite_differences.size(gradients, direction.arrays),
-               abs(expected), least)
-    allowed = relative(eps) * size
+               abs(expected), smallest)
+    allowed = relative_tolerance(eps) * size
     slope = source.slope(direction, max(0.05 * allowed, source.noise))
-    found.append(judge(direction, expected, slope, size, allowed, source))
-  return found
+    tests.append(_test_slope(direction, expected, slope, size, allowed,
+                             source.resolution))
+  return tests
 
 
-def judge(direction, expected, slope, size, allowed, source):
-  """The `DirectionalTest` for one slope."""
+def _test_slope(direction, expected, slope, size, allowed, resolution):
+  """Compares one slope with that of the gradient.
+
+  Args:
+    direction: `finite_differences.Direction`.
+    expected: float, the slope by the gradient.
+    slope: `finite_differences.Slope`.
+    size: float, of the terms that the gradient adds up.
+    allowed: float, how far the gradient may be off.
+    resolution: float, the smallest slope that differences show.
+
+  Returns:
+    `DirectionalTest`.
+  """
   tolerance = allowed + _SAFETY * slope.error
   jump = abs(slope.right - slope.left)
   has_kink = slope.has_kink and jump > allowed and slope.error < 0.1 * jump
   verdict = RIGHT
   if has_kink or slope.is_rough and jump > allowed or not slope.error <= max(
-      _USEFUL * max(size, abs(slope.value)), source.unseen):
+      _USEFUL * max(size, abs(slope.value)), resolution):
     verdict = UNDECIDABLE
   elif not abs(slope.value - expected) <= tolerance:
     verdict = WRONG
-  is_seen = max(size, abs(slope.value)) > source.unseen
+  is_seen = max(size, abs(slope.value)) > resolution
   return DirectionalTest(direction, expected, slope.value, tolerance,
                          size if is_seen else 0.0, verdict,
                          slope if has_kink else None, slope.error)
 
 
-def eased(found, gradients, others):
-  """The trials, where what the gradient is depends on how x is rounded.
+def excuse_rounding_of_x(tests, gradients, gradients_nearby):
+  """Makes wrong tests undecidable where the rounding of x explains them.
 
   Args:
-    found: list of `DirectionalTest`.
-    gradients: list of arrays.
-    others: list of the gradients at points within the rounding of x.
+    tests: list of `DirectionalTest`.
+    gradients: list of arrays, one for each x.
+    gradients_nearby: list of such lists, at points within the rounding of x.
 
   Returns:
-    list of `DirectionalTest`, undecidable instead of wrong where that explains
-    it.
+    list of `DirectionalTest`.
   """
   result = []
-  for trial in found:
-    arrays = trial.direction.arrays
+  for test in tests:
+    arrays = test.direction.arrays
     spread = max(abs(finite_differences.inner(
         [a - b for a, b in zip(other, gradients)], arrays))
-                 for other in others)
-    if trial.verdict == WRONG and (
-        abs(trial.gradient - trial.difference) <=
-        trial.tolerance + _SPREAD * spread):
-      trial = trial._replace(verdict=UNDECIDABLE, error=_SPREAD * spread)
-    result.append(trial)
+                 for other in gradients_nearby)
+    if test.verdict == WRONG and (
+        abs(test.gradient - test.difference) <=
+        test.tolerance + _SPREAD * spread):
+      test = test._replace(verdict=UNDECIDABLE, error=_SPREAD * spread)
+    result.append(test)
   return result
 
 
-def nearby(values, eps, seed, count=3):
-  """Points that differ from `values` by some roundings."""
+def points_nearby(values, eps, seed, count=3):
+  """Random points within a few roundings of a point.
+
+  Args:
+    values: list of arrays, one for each x.
+    eps: float, the relative rounding error of x.
+    seed: int.
+    count: int, how many points.
+
+  Returns:
+    list of `count` lists of arrays.
+  """
   generator = np.random.RandomState(seed)
   return [[value + 4.0 * eps * generator.uniform(
       -1.0, 1.0, size=np.shape(value)) * np.where(
@@ -168,18 +192,20 @@ def nearby(values, eps, seed, count=3):
            for value in values] for _ in range(count)]
 
 
-def matters(trial):
-  """Whether an undecidable trial leaves the verdict open.
+def leaves_verdict_open(test):
+  """Whether the verdict is undecidable if this undecidable test is.
 
-  A single element may have too small a part in y to be seen; a kink is one.
+  That of a single element is left out, unless it shows a kink: it may have too
+  small an effect on y.
   """
-  return trial.kink is not None or trial.direction.length is None
+  return test.kink is not None or test.direction.length is None
 
 
-def verdict_of(found):
-  """The verdict of all trials: one that is wrong is enough."""
-  if any(trial.verdict == WRONG for trial in found):
+def verdict_of(tests):
+  """The verdict of a list of `DirectionalTest`: one that is wrong decides."""
+  if any(test.verdict == WRONG for test in tests):
     return WRONG
-  if any(trial.verdict == UNDECIDABLE and matters(trial) for trial in found):
+  if any(test.verdict == UNDECIDABLE and leaves_verdict_open(test)
+         for test in tests):
     return UNDECIDABLE
   return RIGHT

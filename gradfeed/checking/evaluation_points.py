@@ -1,7 +1,8 @@
-"""Tensors of the caller's graph at values, in the caller's session.
+"""Evaluates tensors of the caller's graph at the x_t of a check.
 
-No variable is changed, nothing that waits is run, and the second sampling of
-the same tensors adds no op, whatever shapes the values have.
+It is the caller's session that runs. No variable is changed, no op that takes
+an element of a queue or an iterator is run, and evaluating the same tensors
+again adds no op, whatever shapes the values have.
 """
 
 import re
@@ -18,25 +19,26 @@ from gradfeed.graph import nest
 from gradfeed.graph import tensors
 from gradfeed.graph import traversal
 
-#: Those of the ops that wait which give the data.
+#: The types of ops that wait and give data, unlike those that put data in.
 _TAKING = re.compile("Dequeue|Read|Take|Unstage|GetNext")
 
 
 class EvaluationPoint:
-  """Where tensors are sampled: the session, the values, all that is fed.
+  """A session and all values that are fed: x_t and the other feeds.
 
   Attributes:
     graph: `tf.Graph`.
-    points: list of `tensors.Dense`, what is differentiated by.
-    values: list of arrays, one for each point, of exactly its dtype.
-    cut: set of the names of all that gets a value.
+    xs: list of `tensors.Dense`, what is differentiated by.
+    values: list of arrays, one for each of `xs`, of exactly its dtype.
+    cut: set of the names of all tensors that get a value.
     fed: list of (leaf, value), the other feeds.
-    has_sparse: bool, whether an x is sparse: its values are no rows.
-    session: what stands for a session.
+    has_sparse: bool, whether an x is a `SparseTensor`: the first axis of its
+      values does not count rows.
+    session: the session that evaluates.
   """
 
   def __init__(self, graph, x, x_t, session, feed_dict):
-    """Resolves what a caller passes.
+    """Finds the tensors that a caller means, and checks the values for them.
 
     Args:
       graph: `tf.Graph`.
@@ -51,33 +53,33 @@ class EvaluationPoint:
     leaves = [tensors.resolve(leaf, graph, "x") for leaf in nest.flatten(x)]
     fed = arguments.resolve_feeds(feed_dict, graph, leaves)
     self.fed = [fed[key] for key in sorted(fed)]
-    self.points, self.values = [], []
+    self.xs, self.values = [], []
     self.has_sparse = any(isinstance(leaf, tensors.Sparse) for leaf in leaves)
-    given = nest.flatten_as(x, x_t, "x_t")
-    for leaf, value in zip(leaves, given):
-      self._take(leaf, value)
-    self.cut = {component.name for component in self.points} | {
+    for leaf, value in zip(leaves, nest.flatten_as(x, x_t, "x_t")):
+      self._add_x(leaf, value)
+    self.cut = {component.name for component in self.xs} | {
         component.name
         for leaf, _ in self.fed
         for component in leaf.components()
     }
 
-  def _take(self, leaf, value):
+  def _add_x(self, leaf, value):
+    """Adds the components of one x, with their values, to `xs` and `fed`."""
     try:
-      arrays = [feeds.Slot(component).fit(part) for component, part in zip(
+      arrays = [feeds.Slot(component).fit(array) for component, array in zip(
           leaf.components(), feeds.split(leaf, value))]
     except feeds.Unfit as unfit:
       raise feeds.feed_error([feeds.Problem(leaf, str(unfit))]) from None
-    moved = {component.name for component in leaf.differentiable()}
+    names = {component.name for component in leaf.differentiable()}
     for component, array in zip(leaf.components(), arrays):
-      if component.name in moved:
-        self.points.append(component)
+      if component.name in names:
+        self.xs.append(component)
         self.values.append(array)
       else:  # The indices of a sparse tensor.
         self.fed.append((component, array))
 
   def require_steady(self, targets):
-    """Refuses targets that an evaluation would take something away for.
+    """Refuses targets that take elements from queues or iterators.
 
     Args:
       targets: list of `tf.Tensor`.
@@ -97,45 +99,47 @@ class EvaluationPoint:
           "Feed what it gives: feed_dict={{{}}}.".format(", ".join(
               "{!r}: ...".format(t.name) for t in taken)))
 
-  def sample(self, targets, values=None, held=(), fed=None, strict=False):
+  def sample(self, targets, values=None, extra_feeds=(), fed=None,
+             strict=False):
     """Evaluates tensors, all in one run.
 
     Args:
       targets: list of `tf.Tensor`.
-      values: list of arrays, those of the points; None for the own ones.
-      held: list of (tensor, array): other tensors that take values.
-      fed: list of arrays in the place of those of `fed`, or None.
-      strict: whether a value without an effect is refused; else it is left.
+      values: list of arrays, one for each of `xs`; None for `self.values`.
+      extra_feeds: list of (tensor, array): more tensors that are fed.
+      fed: list of arrays instead of those of `self.fed`, or None.
+      strict: bool, whether a value that has no effect on the targets is
+        refused; otherwise it is not fed.
 
     Returns:
-      list of arrays.
+      list of arrays, one for each target.
     """
-    leaves = self.points + [tensors.Dense(t) for t, _ in held] + [
+    leaves = self.xs + [tensors.Dense(t) for t, _ in extra_feeds] + [
         leaf for leaf, _ in self.fed]
     key = ("samples", strict, tuple(t.name for t in targets),
            tuple((leaf.name, type(leaf).__name__) for leaf in leaves))
-    evaluation, places = cache.cached(
-        self.graph, key, lambda: self._evaluation(leaves, targets, strict))
-    evaluation.require_all_fed()
+    executable, indices = cache.cached(
+        self.graph, key, lambda: self._executable(leaves, targets, strict))
+    executable.require_all_fed()
     arrays = (list(self.values if values is None else values) +
-              [array for _, array in held] +
+              [array for _, array in extra_feeds] +
               ([value for _, value in self.fed] if fed is None else list(fed)))
-    return evaluation.evaluate(
-        self.session, evaluation.fit([arrays[i] for i in places]))
+    return executable.evaluate(
+        self.session, executable.fit([arrays[i] for i in indices]))
 
-  def _evaluation(self, leaves, targets, strict):
-    """(an `executables.Executable`, the places of the leaves that it has)."""
-    places = list(range(len(leaves)))
+  def _executable(self, leaves, targets, strict):
+    """(`executables.Executable`, list of the indices of its leaves)."""
+    indices = list(range(len(leaves)))
     if not strict:
       names = [{
           name for component in leaf.components() for name in [component.name] +
           cache.clones_of(self.graph, component.name)
       } for leaf in leaves]
-      found = traversal.ancestors(targets, set().union(*names))
-      read = {t.name for op in found.values() for t in op.inputs}
+      ops = traversal.ancestors(targets, set().union(*names))
+      read = {t.name for op in ops.values() for t in op.inputs}
       read.update(t.name for t in targets)
-      read.update(t.name for t in effects.placeholders(found))
-      places = [i for i in places if names[i] & read]
+      read.update(t.name for t in effects.placeholders(ops))
+      indices = [i for i in indices if names[i] & read]
     return executables.Executable(
-        self.graph, [leaves[i] for i in places],
-        [fetchables.resolve(t, self.graph) for t in targets]), places
+        self.graph, [leaves[i] for i in indices],
+        [fetchables.resolve(t, self.graph) for t in targets]), indices

@@ -1,8 +1,8 @@
-"""Derivatives from values alone, each with a bound on its error.
+"""Slopes from finite differences, each with a bound on its error.
 
 Central differences at steps that shrink by four, extrapolated as Richardson and
-Ridders do, until estimates that follow each other agree. What does not settle,
-and what has another slope to the left than to the right, says so.
+Ridders do, until estimates that follow each other agree. A `Slope` says whether
+they do not, and whether the slopes to the left and to the right differ.
 
 C. J. F. Ridders, Accurate computation of F'(x) and F'(x)F''(x), 1982.
 """
@@ -11,24 +11,27 @@ import collections
 
 import numpy as np
 
+#: One step divided by the next.
 _RATIO = 4.0
 
+#: Differences, and how many times they are extrapolated, plus one.
 _LEVELS = 3
 
-#: Steps in units of the size of what moves. Where values have rounding errors
-#: of 1e-16 small steps are best, and kinks nearby are stepped over; with 1e-7
-#: they drown.
+#: Steps in units of the size of x. Where values have rounding errors of 1e-16
+#: small steps are best, as they do not reach a kink nearby; with errors of 1e-7
+#: small differences are lost.
 FINE_STEPS = tuple(2.0 ** -8 * _RATIO ** -k for k in range(11))
 COARSE_STEPS = tuple(2.0 ** -1 * _RATIO ** -k for k in range(7))
 
 #: A slope at a point: its value; a bound on the error, infinite if no estimate
-#: was finite; whether the slopes on both sides differ; whether they do not come
-#: closer to each other where the value was taken, as after a jump; and these.
+#: was finite; whether the slopes to the left and to the right stay apart as the
+#: steps shrink (a kink); whether they did not come closer at the last step that
+#: was used (a jump, or noise); the slopes to the left and to the right.
 Slope = collections.namedtuple(
     "Slope", ["value", "error", "has_kink", "is_rough", "left", "right"])
 
-#: A direction to move in: a label for people, one array for each x; along a
-#: single element, how far it moves, else None.
+#: A direction in the space of all x: a label for messages; one array for each
+#: x; where it is a single element, the size of the x it is in, else None.
 Direction = collections.namedtuple("Direction", ["label", "arrays", "length"])
 
 
@@ -39,38 +42,40 @@ def norm(direction):
 
 
 def slopes(f, steps, noise, goal):
-  """The slopes of the components of `f` at 0.
+  """Estimates the slopes of the components of `f` at 0.
 
   Args:
     f: function from a float to a float64 array of shape [M].
     steps: sequence of floats, each a quarter of the one before.
-    noise: float64 array [M], rounding errors that values of `f` have at least.
-    goal: float64 array [M]; once all errors are below, no more steps are made.
+    noise: float64 array [M], the least rounding error of a value of `f`.
+    goal: float64 array [M], bounds on the errors that are good enough.
 
   Returns:
     list of M `Slope`.
   """
   centre = f(0.0)
-  tables = [_Table(*some) for some in zip(noise, goal)]
+  estimates = [_Estimates(*limits) for limits in zip(noise, goal)]
   for step in steps:
     above, below = f(step), f(-step)
-    for i, table in enumerate(tables):
-      table.add(step, above[i], centre[i], below[i])
-    if all(table.is_settled() for table in tables):
+    for i, estimate in enumerate(estimates):
+      estimate.add(step, above[i], centre[i], below[i])
+    if all(estimate.is_settled() for estimate in estimates):
       break
-  return [table.slope() for table in tables]
+  return [estimate.slope() for estimate in estimates]
 
 
-class _Table:
-  """The estimates of one slope, the largest step first."""
+class _Estimates:
+  """Estimates of one slope: a list for each level, the largest step first."""
 
   def __init__(self, noise, goal):
+    """Has no estimate yet; the arguments are floats, as in `slopes`."""
     self._noise = noise
     self._goal = goal
     self._steps, self._jumps = [], []
     self._levels = [[] for _ in range(_LEVELS)]
 
   def add(self, step, above, centre, below):
+    """Adds the estimates that the values at a smaller step give."""
     with np.errstate(all="ignore"):
       self._steps.append(step)
       self._jumps.append(((above - centre) - (centre - below)) / step)
@@ -84,6 +89,7 @@ class _Table:
             (weight * before[1] - before[0]) / (weight - 1.0))
 
   def is_settled(self):
+    """Whether the error is small enough, and no kink can be ahead."""
     value, error, _ = self._best()
     if not error <= self._goal or not np.isfinite(value):
       return False
@@ -92,33 +98,34 @@ class _Table:
         jumps[1] <= self._goal or jumps[1] < 0.5 * jumps[0])
 
   def _floor(self):
-    """What rounding adds to a value, at the least and as it is seen."""
-    plain, steps = self._levels[0], self._steps
+    """The rounding error of a value: as given, or as observed if larger."""
+    differences, steps = self._levels[0], self._steps
     if len(steps) < 5:
       return self._noise
-    seen = [abs(plain[k] - plain[k - 1]) * steps[k]
-            for k in range(len(steps) - 3, len(steps))]
-    return max(self._noise, 0.5 * float(np.median(seen)))
+    observed = [abs(differences[k] - differences[k - 1]) * steps[k]
+                for k in range(len(steps) - 3, len(steps))]
+    return max(self._noise, 0.5 * float(np.median(observed)))
 
   def _best(self):
     """(value, error, index of the step) of the estimate to trust most."""
     best, floor = (np.nan, np.inf, len(self._steps) - 1), self._floor()
     for level, estimates in enumerate(self._levels):
       for k in range(2, len(estimates)):
-        one, two, three = estimates[k - 2:k + 1]
-        place = k + level
-        error = (max(abs(three - two), abs(two - one) / _RATIO) +
-                 2.0 * floor / self._steps[place])
+        before, previous, last = estimates[k - 2:k + 1]
+        index = k + level
+        error = (max(abs(last - previous), abs(previous - before) / _RATIO) +
+                 2.0 * floor / self._steps[index])
         if error < best[1]:  # Never where one of them is not a number.
-          best = three, error, place
+          best = last, error, index
     return best
 
   def slope(self):
-    value, error, place = self._best()
-    jump = self._jumps[place]
-    is_rough = place > 0 and abs(jump) > max(
-        0.6 * abs(self._jumps[place - 1]),
-        16.0 * self._floor() / self._steps[place])
+    """The `Slope` of the best estimate."""
+    value, error, index = self._best()
+    jump = self._jumps[index]
+    is_rough = index > 0 and abs(jump) > max(
+        0.6 * abs(self._jumps[index - 1]),
+        16.0 * self._floor() / self._steps[index])
     return Slope(value, error, self._has_kink(value), is_rough,
                  value - 0.5 * jump, value + 0.5 * jump)
 
@@ -135,41 +142,47 @@ class _Table:
 
 
 def inner(gradients, arrays):
-  """How fast sum(y) changes along `arrays`, as the gradients say.
+  """The slope of sum(y) along `arrays` by its gradients.
 
-  Those by complex tensors are conjugated, as TensorFlow's are.
+  Args:
+    gradients: list of arrays, those by complex tensors conjugated, as
+      TensorFlow's are.
+    arrays: list of arrays of the same shapes.
+
+  Returns:
+    float.
   """
   return float(sum(np.sum((np.conj(g) * v).real)
                    for g, v in zip(gradients, arrays)))
 
 
 def size(gradients, arrays):
-  """The root of the sum of squares of what `inner` adds up."""
+  """The square root of the sum of squares of the terms that `inner` adds up."""
   return float(np.sqrt(sum(np.sum(np.abs(g * v) ** 2)
                            for g, v in zip(gradients, arrays))))
 
 
 def scale(value):
-  """The root mean square of `value`, or 1 where that is none."""
-  # Of half the size each, lest squares overflow.
-  size_of_one = np.abs(np.asarray(value)).max() if np.size(value) else 0.0
-  if not size_of_one or not np.isfinite(size_of_one):
+  """The root mean square of `value`; 1 if it is 0, infinite or NaN."""
+  # Divided by the largest, so that squares do not overflow.
+  largest = np.abs(np.asarray(value)).max() if np.size(value) else 0.0
+  if not largest or not np.isfinite(largest):
     return 1.0
-  return float(size_of_one * np.sqrt(np.mean(
-      np.abs(value / size_of_one) ** 2)))
+  return float(largest * np.sqrt(np.mean(np.abs(value / largest) ** 2)))
 
 
 def directions(values, gradients, names, seed, randoms=3, largest=3, zeros=3):
-  """Where to look: along the gradient, at random, along single elements.
+  """Chooses directions: along the gradient, random, along single elements.
 
   A random direction mixes all elements. An error in one of many is found along
-  that element: those that matter most, and some that are said not to matter.
+  that element: the elements with the largest gradients are taken, and some with
+  a gradient of zero.
 
   Args:
-    values: list of float64 or complex128 arrays, the point.
+    values: list of float64 or complex128 arrays, the value of each x.
     gradients: list of arrays of the same shapes.
     names: list of str, one for each x.
-    seed: int, for the generator of its own.
+    seed: int, of the random numbers; no global state is changed.
     randoms: int, how many random directions.
     largest: int, how many elements with the largest gradients.
     zeros: int, how many elements whose gradient is exactly zero.
@@ -179,27 +192,28 @@ def directions(values, gradients, names, seed, randoms=3, largest=3, zeros=3):
   """
   generator = np.random.RandomState(seed)
   sizes = [scale(value) for value in values]
-  found = [Direction("the gradient", [
-      _along(g, length, generator)
+  result = [Direction("the gradient", [
+      _along_gradient(g, length, generator)
       for g, length in zip(gradients, sizes)], None)]
   for k in range(randoms):
-    found.append(Direction("direction {}".format(k + 1), [
+    result.append(Direction("direction {}".format(k + 1), [
         _random(value, length, generator)
         for value, length in zip(values, sizes)], None))
   weights = np.concatenate([
       np.abs(g).ravel() * length for g, length in zip(gradients, sizes)])
   if len(weights) > 1:
     order = np.argsort(-weights, kind="stable")[:largest]
-    places = [place for place in order if weights[place] > 0]
-    flat = np.flatnonzero(weights == 0)
-    if len(flat):
-      places += sorted(generator.choice(
-          flat, min(zeros, len(flat)), replace=False))
-    found += [_element(values, names, sizes, place) for place in places]
-  return found
+    indices = [index for index in order if weights[index] > 0]
+    without_gradient = np.flatnonzero(weights == 0)
+    if len(without_gradient):
+      indices += sorted(generator.choice(
+          without_gradient, min(zeros, len(without_gradient)), replace=False))
+    result += [_along_element(values, names, sizes, index) for index in indices]
+  return result
 
 
 def _signs(value, generator):
+  """Random numbers of size 1 in the shape of `value`."""
   signs = np.where(generator.uniform(size=np.shape(value)) < 0.5, -1.0, 1.0)
   if np.iscomplexobj(value):
     return signs * np.exp(1j * generator.uniform(size=np.shape(value)))
@@ -207,26 +221,28 @@ def _signs(value, generator):
 
 
 def _random(value, length, generator):
+  """Random numbers of size `length` in the shape of `value`."""
   return length * _signs(value, generator) * generator.uniform(
       0.5, 1.5, size=np.shape(value))
 
 
-def _along(gradient, length, generator):
-  """Up the gradient, every element as far; at random where it is zero."""
-  size_of_each = np.abs(gradient)
+def _along_gradient(gradient, length, generator):
+  """Elements of size `length` with the signs of `gradient`, random where 0."""
+  sizes = np.abs(gradient)
   signs = _signs(gradient, generator)
   with np.errstate(all="ignore"):
     return length * np.where(
-        size_of_each > 0, gradient / np.maximum(size_of_each, 1e-300), signs)
+        sizes > 0, gradient / np.maximum(sizes, 1e-300), signs)
 
 
-def _element(values, names, sizes, place):
+def _along_element(values, names, sizes, flat_index):
+  """The `Direction` along one element, counted through all `values`."""
   arrays = [np.zeros_like(value) for value in values]
   for value, name, length, array in zip(values, names, sizes, arrays):
-    if place < value.size:
-      index = np.unravel_index(place, value.shape)
+    if flat_index < value.size:
+      index = np.unravel_index(flat_index, value.shape)
       array[index] = length * (0.6 + 0.8j if np.iscomplexobj(value) else 1.0)
       label = "'{}'[{}]".format(name, ", ".join(map(str, index)))
       return Direction(label if index else "'{}'".format(name), arrays, length)
-    place -= value.size
-  raise IndexError(place)
+    flat_index -= value.size
+  raise IndexError(flat_index)

@@ -1,8 +1,8 @@
 """A copy of y as a function of x in which every number is float64.
 
-It stands in a graph of its own with a session of its own, on the processor: the
-caller's graph gets no op. What does not depend on x (weights, other feeds,
-dropout masks) are inputs, whose values one run of the caller's session tells.
+It is in a graph of its own with a session of its own, on the CPU: the caller's
+graph gets no op. Tensors that do not depend on x (weights, other feeds, dropout
+masks) are inputs, whose values come from one run of the caller's session.
 """
 
 import numpy as np
@@ -19,58 +19,59 @@ from gradfeed.rewriting import cloning
 from gradfeed.rewriting import float64
 from gradfeed.rewriting import subgraphs
 
-#: How many integers are looked at to see whether they are constants.
+#: A tensor of more integers than this is not copied as a constant.
 _MOST_KNOWN = 64
 
 
 class Float64Copy:
-  """`ys` at any values of `xs`, in float64.
+  """Evaluates `ys` and their derivatives at any values of `xs`, in float64.
 
   Attributes:
-    sources: list of `tf.Tensor` of the caller's graph that are not copied;
-      their values are asked for at each evaluation.
-    eps: float, the rounding of the least precise number in it: some ops have
-      no float64 form and stay as they are.
+    sources: list of `tf.Tensor` of the caller's graph that are not copied; each
+      evaluation takes their values.
+    eps: float, the `eps` of the least precise dtype in the copy: an op without
+      a float64 kernel keeps its dtype.
   """
 
-  def __init__(self, graph, ys, xs, held):
-    """Copies.
+  def __init__(self, graph, ys, xs, held_names):
+    """Copies the ops between `xs` and `ys` into a new graph.
 
     Args:
       graph: `tf.Graph`.
       ys: list of `tf.Tensor`.
       xs: list of `tensors.Dense`.
-      held: set of names of tensors whose values are inputs too.
+      held_names: set of the names of more tensors that become inputs.
 
     Raises:
-      UnsupportedGraphError: something cannot be copied so.
+      UnsupportedGraphError: an op has no such copy.
     """
-    named = {name: i for i, x in enumerate(xs)
-             for name in [x.name] + cache.clones_of(graph, x.name)}
-    found, part = _part(ys, set(named), held)
-    external = _external(found, part, ys)
+    index_of = {name: i for i, x in enumerate(xs)
+                for name in [x.name] + cache.clones_of(graph, x.name)}
+    ops, copied_names = _ops_to_copy(ys, set(index_of), held_names)
+    external = _tensors_not_copied(ops, copied_names, ys)
     self.sources = [tensors.read_of(tensors.Dense(t))
                     for name, t in sorted(external.items())
-                    if name not in named]
-    with tf.Graph().as_default() as own:
-      self._xs = [_stand_in(x) for x in xs]
-      placed = {name: self._xs[i] for name, i in named.items()
+                    if name not in index_of]
+    with tf.Graph().as_default() as graph_of_copy:
+      self._xs = [_float64_placeholder(x) for x in xs]
+      inputs = {name: self._xs[i] for name, i in index_of.items()
                 if name in external}
       self._sources = []
       for name, tensor in sorted(external.items()):
-        if name not in named:
-          placed[name] = _stand_in(tensors.Dense(tensor))
-          self._sources.append(placed[name])
-      made = cloning.subgraph_of(graph, part, found, placed)
-      wide = float64.Float64Nodes(graph, made, found)
-      self.eps = wide.eps
-      new = _place(graph, wide, made.external)
-      self._ys = [placed[y.name] if y.name in placed else
-                  _output(new, wide, y.name) for y in ys]
+        if name not in index_of:
+          inputs[name] = _float64_placeholder(tensors.Dense(tensor))
+          self._sources.append(inputs[name])
+      subgraph = cloning.subgraph_of(graph, copied_names, ops, inputs)
+      wide_nodes = float64.Float64Nodes(graph, subgraph, ops)
+      self.eps = wide_nodes.eps
+      imported = _import_nodes(graph, wide_nodes, subgraph.external)
+      self._ys = [inputs[y.name] if y.name in inputs else
+                  _output(imported, wide_nodes, y.name) for y in ys]
       self._weights = [tf.placeholder(y.dtype, y.shape) for y in self._ys]
-      self._gradients = _differentiated(self._ys, self._xs, self._weights)
-    self._own, self._seconds = own, None
-    self._session = _tf.plain_session(own)
+      self._gradients = _gradients_or_none(self._ys, self._xs, self._weights)
+    self._graph_of_copy = graph_of_copy
+    self._seconds = None  # Later a tuple of one: list of tensors, or None.
+    self._session = _tf.plain_session(graph_of_copy)
     self._calls = {}
 
   @property
@@ -78,7 +79,7 @@ class Float64Copy:
     return self._gradients is not None
 
   def values(self, xs, sources):
-    """The value of each y.
+    """Evaluates each y.
 
     Args:
       xs: list of arrays.
@@ -91,7 +92,7 @@ class Float64Copy:
                      list(xs) + list(sources))
 
   def gradients(self, xs, sources, weights):
-    """TensorFlow's gradients of sum(weights * ys), in float64.
+    """Evaluates TensorFlow's gradients of sum(weights * ys).
 
     Args:
       xs: list of arrays.
@@ -106,7 +107,7 @@ class Float64Copy:
         self._weights, list(xs) + list(sources) + list(weights))
 
   def seconds(self, xs, sources, weights, directions):
-    """Second derivatives times directions, as TensorFlow has them, in float64.
+    """Evaluates TensorFlow's second derivatives times directions.
 
     Args:
       xs: list of arrays.
@@ -118,9 +119,9 @@ class Float64Copy:
       list with an array for each x; None where there is no second derivative.
     """
     if self._seconds is None:
-      with self._own.as_default():
+      with self._graph_of_copy.as_default():
         self._directions = [tf.placeholder(x.dtype, x.shape) for x in self._xs]
-        self._seconds = (_differentiated(
+        self._seconds = (_gradients_or_none(
             self._gradients, self._xs, self._directions),)
     if self._seconds[0] is None:
       return None
@@ -130,11 +131,12 @@ class Float64Copy:
         list(directions))
 
   def widened(self, sources):
-    """The values of `sources` as they are fed, so that it is done once."""
+    """The values of `sources` in the dtypes of the copy's inputs."""
     return [np.asarray(value, _tf.numpy_dtype(feed.dtype))
             for feed, value in zip(self._sources, sources)]
 
   def _run(self, kind, fetches, feeds, values):
+    """Evaluates `fetches`, by a call that is compiled once for each `kind`."""
     if kind not in self._calls:
       self._calls[kind] = _tf.make_callable(
           self._session, [t.name for t in feeds], [t.name for t in fetches],
@@ -146,47 +148,58 @@ class Float64Copy:
     return [np.array(result) for result in results]
 
 
-def _differentiated(ys, xs, weights):
+def _gradients_or_none(ys, xs, weights):
   try:
     return gradients_lib.gradient(ys, xs, grad_ys=weights, unconnected="zero")
   except errors.GradfeedError:
     return None
 
 
-def _stand_in(component):
+def _float64_placeholder(component):
   return tf.placeholder(float64.wide(component.dtype), component.shape)
 
 
-def _part(ys, xs, held):
-  """(dict of the ops above `ys`, names of those that have to be copied)."""
-  cut = xs | held
-  found = traversal.ancestors(ys, cut)
-  part, inside = subgraphs.dependent_ops(
-      found, xs), control_flow.ops_without_a_value(found)
+def _ops_to_copy(ys, xs, held_names):
+  """Which ops a copy of `ys` consists of.
+
+  Args:
+    ys: list of `tf.Tensor`.
+    xs: set of names of tensors.
+    held_names: set of names of tensors, inputs as well.
+
+  Returns:
+    (dict from name to op, of all that `ys` depend on; set of the names of those
+    to copy: they depend on `xs`, or their results cannot be fed).
+  """
+  cut = xs | held_names
+  ops = traversal.ancestors(ys, cut)
+  copied_names = subgraphs.dependent_ops(ops, xs)
+  without_value = control_flow.ops_without_a_value(ops)
   while True:
-    more = set()
-    for name in part:
-      op = found[name]
-      more.update(t.op.name for t in op.inputs if t.name not in cut and (
-          t.op.name in inside or not _has_value(t) or _settles_shapes(t)))
-      more.update(before.name for before in op.control_inputs
-                  if before.name in inside)
-    if more <= part:
-      return found, part
-    part = subgraphs.with_shared_state(found, part | more)
+    added = set()
+    for name in copied_names:
+      op = ops[name]
+      added.update(t.op.name for t in op.inputs if t.name not in cut and (
+          t.op.name in without_value or not _has_value(t) or
+          _is_known_integer(t)))
+      added.update(before.name for before in op.control_inputs
+                   if before.name in without_value)
+    if added <= copied_names:
+      return ops, copied_names
+    copied_names = subgraphs.with_shared_state(ops, copied_names | added)
 
 
 def _has_value(tensor):
-  """Whether a value of `tensor` can be asked for and fed."""
+  """Whether the value of `tensor` can be fetched, and fed to the copy."""
   return (_tf.numpy_dtype(tensor.dtype) is not None and
           tensor.dtype.base_dtype not in (tf.resource, tf.variant)) or (
               tensor.op.type == "VarHandleOp")
 
 
-def _settles_shapes(tensor):
-  """Whether `tensor` is a known integer or the like: an axis, a shape.
+def _is_known_integer(tensor):
+  """Whether `tensor` has a few known integers or booleans: an axis, a shape.
 
-  As a constant it tells the shapes in the copy, as an input it would not.
+  Shape inference in the copy needs them as constants, not as inputs.
   """
   if _tf.is_number(tensor.dtype) or tensor.dtype.base_dtype in (
       tf.resource, tf.variant) or not tensor.shape.is_fully_defined() or (
@@ -195,29 +208,31 @@ def _settles_shapes(tensor):
   return _tf.static_value(tensor) is not None
 
 
-def _external(found, part, ys):
-  """dict from name to tensor, of those that are read and not made."""
-  read = [t for name in part for t in found[name].inputs] + list(ys)
-  return {t.name: t for t in read if t.op.name not in part}
+def _tensors_not_copied(ops, copied_names, ys):
+  """dict from name to tensor, of the inputs of the ops that are copied."""
+  read = [t for name in copied_names for t in ops[name].inputs] + list(ys)
+  return {t.name: t for t in read if t.op.name not in copied_names}
 
 
-def _place(graph, wide, external):
-  read = {name for node in wide.nodes for name in node.input}
+def _import_nodes(graph, wide_nodes, external):
+  """Adds the nodes to the current graph; returns a dict from name to op."""
+  read = {name for node in wide_nodes.nodes for name in node.input}
   definition = tf.GraphDef()
   definition.versions.CopyFrom(graph.graph_def_versions)
-  definition.node.extend(wide.nodes)
-  definition.library.function.extend(wide.functions)
-  names = [node.name for node in wide.nodes]
+  definition.node.extend(wide_nodes.nodes)
+  definition.library.function.extend(wide_nodes.functions)
+  names = [node.name for node in wide_nodes.nodes]
   try:
-    made = tf.import_graph_def(
+    imported = tf.import_graph_def(
         definition, return_elements=names, name="double",
         input_map={name: t for name, t in external.items() if name in read})
   except (TypeError, ValueError, KeyError, tf.errors.OpError) as error:
     raise float64.cannot("TensorFlow refuses it ({})".format(
         str(error).split("\n")[0])) from None
-  return dict(zip(names, made))
+  return dict(zip(names, imported))
 
 
-def _output(new, wide, name):
-  node, index = wide.renamed.get(name, name).split(":")
-  return new[node].outputs[int(index)]
+def _output(imported, wide_nodes, name):
+  """The tensor of the copy for the tensor `name` of the caller's graph."""
+  node, index = wide_nodes.renamed.get(name, name).split(":")
+  return imported[node].outputs[int(index)]

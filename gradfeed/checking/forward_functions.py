@@ -1,4 +1,4 @@
-"""y as a function of x alone, whatever else it depends on held as it is."""
+"""y as a function of x alone, with everything else held at its value."""
 
 import numpy as np
 
@@ -6,163 +6,197 @@ from gradfeed._tf import tf
 from gradfeed.checking import directional_tests
 from gradfeed.checking import float64_copy
 from gradfeed import errors
+from gradfeed.evaluation import numeric_comparison
 from gradfeed.graph import cache
 from gradfeed.rewriting import float64
 
 
 class ForwardFunction:
-  """y at any x, in float64 where there is such a copy, else in the session.
+  """Evaluates y at any x: by a float64 copy, or else in the session.
 
   Attributes:
-    sources: list of `tf.Tensor` whose values have to be taken in the run that
-      the derivative is taken in.
-    eps: float, the rounding of the values.
-    why: str, why it is not in float64; or None.
+    sources: list of `tf.Tensor` whose values `bind` takes; they have to come
+      from the same run as the derivative.
+    eps: float, the relative rounding error of the values.
+    why: str, why there is no float64 copy; or None.
   """
 
-  def __init__(self, place, ys, held, remember=True):
-    """Prepares; the copy is made once.
+  def __init__(self, point, ys, held_tensors, remember=True):
+    """Makes the float64 copy, if there can be one.
 
     Args:
-      place: `evaluation_points.EvaluationPoint`.
+      point: `evaluation_points.EvaluationPoint`.
       ys: list of `tf.Tensor`.
-      held: list of `tf.Tensor` that keep their values.
-      remember: bool, whether the copy is kept with the graph.
+      held_tensors: list of `tf.Tensor` that keep their values.
+      remember: bool, whether the copy is kept with the graph, for another
+        check.
     """
-    self._place = place
+    self._point = point
     self._ys = ys
-    self._held = held
-    self._double, self.why = self._copy(remember)
-    self.sources = list(held) + (
-        self._double.sources if self._double is not None else [])
-    self._set_native_eps()
+    self._held_tensors = held_tensors
+    self._float64_copy, self.why = self._made_copy(remember)
+    self.sources = list(held_tensors) + (
+        self._float64_copy.sources if self._float64_copy is not None else [])
+    self._set_eps()
 
-  def _copy(self, remember):
-    names = {t.name for t in self._held} | (
-        self._place.cut - {component.name for component in self._place.points})
+  def _made_copy(self, remember):
+    """(`float64_copy.Float64Copy` or None, str why there is none or None)."""
+    held_names = {t.name for t in self._held_tensors} | (
+        self._point.cut - {component.name for component in self._point.xs})
     key = ("double", tuple(y.name for y in self._ys),
-           tuple(component.name for component in self._place.points),
-           tuple(sorted(names)))
+           tuple(component.name for component in self._point.xs),
+           tuple(sorted(held_names)))
 
     def build():
       try:
         return float64_copy.Float64Copy(
-            self._place.graph, self._ys, self._place.points, names), None
+            self._point.graph, self._ys, self._point.xs, held_names), None
       except errors.GradfeedError as error:
         return None, error.why
 
-    return cache.cached(self._place.graph, key, build) if remember else build()
+    return cache.cached(self._point.graph, key, build) if remember else build()
 
-  def _set_native_eps(self):
-    if self._double is not None:
-      self.eps = self._double.eps
+  def _set_eps(self):
+    if self._float64_copy is not None:
+      self.eps = self._float64_copy.eps
     else:
       self.eps = max(float64.eps(t.dtype) for t in list(self._ys) + list(
-          self._place.points))
+          self._point.xs))
 
   @property
-  def is_double(self):
-    """Whether the values are those of a copy in float64."""
-    return self._double is not None
+  def is_float64(self):
+    """Whether a float64 copy evaluates, rather than the session."""
+    return self._float64_copy is not None
 
   def bind(self, values, expected):
-    """Takes the values of the sources, and looks whether the copy is one.
+    """Sets the values of the sources, and drops a copy with other values.
 
     Args:
-      values: list of arrays, of `sources`.
-      expected: list of arrays, what the session has for the ys.
+      values: list of arrays, those of `sources`.
+      expected: list of arrays, the ys as the session evaluates them.
     """
     self._values = list(values)
-    if self._double is not None:
-      count = len(self._held)
-      self._values[count:] = self._double.widened(values[count:])
+    if self._float64_copy is not None:
+      count = len(self._held_tensors)
+      self._values[count:] = self._float64_copy.widened(values[count:])
     self._shapes = [np.shape(y) for y in expected]
-    self._whole = sum(float(np.sum(np.abs(y)))
-                      for y in directional_tests.broad(expected))
-    if self._double is not None and not self._agrees(expected):
-      self._double = None
-      self._set_native_eps()
+    ys = directional_tests.to_float64(expected)
+    self._sum_of_sizes = sum(float(np.sum(np.abs(y))) for y in ys)
+    if self._float64_copy is not None and not self._has_values(expected):
+      self._float64_copy = None
+      self._set_eps()
 
-  def _agrees(self, expected):
+  def _has_values(self, expected):
+    """Whether the copy evaluates ys to `expected`, but for rounding."""
     try:
-      found = self._double.values(*self._given(self._place.values))
+      results = self._float64_copy.values(*self._arguments(self._point.values))
     except (tf.errors.OpError, ValueError, TypeError) as error:
       self.why = str(error).split("\n")[0]
       return False
-    for y, one, other in zip(self._ys, found, expected):
+    for y, result, value in zip(self._ys, results, expected):
       # Far more than rounding: another function, such as a count of bits.
-      allowed = min(0.5,
-                    100.0 * directional_tests.relative(float64.eps(y.dtype)))
-      with np.errstate(all="ignore"):
-        if one.shape != np.shape(other) or not np.allclose(
-            one, other, allowed, allowed * np.max(np.abs(one), initial=0.0),
-            equal_nan=True):
-          self.why = "it has another value of '{}'".format(y.name)
-          return False
+      allowed = min(0.5, 100.0 * directional_tests.relative_tolerance(
+          float64.eps(y.dtype)))
+      if not numeric_comparison.is_within(result, value, allowed):
+        self.why = "it has another value of '{}'".format(y.name)
+        return False
     return True
 
-  def _given(self, xs):
-    return xs, self._values[len(self._held):]
+  def _arguments(self, xs):
+    return xs, self._values[len(self._held_tensors):]
 
   def values(self, xs):
-    """The values of the ys at a list of arrays."""
-    if self._double is not None:
-      return self._double.values(*self._given(xs))
-    return self._place.sample(
-        self._ys, xs, list(zip(self._held, self._values)))
+    """Evaluates the ys.
+
+    Args:
+      xs: list of arrays, one for each x.
+
+    Returns:
+      list of arrays.
+    """
+    if self._float64_copy is not None:
+      return self._float64_copy.values(*self._arguments(xs))
+    return self._point.sample(
+        self._ys, xs, list(zip(self._held_tensors, self._values)))
 
   def gradients(self, xs, weights=None):
-    """The gradients in float64, as TensorFlow has them; None without.
+    """Evaluates TensorFlow's gradients of sum(weights * ys) in float64.
 
     Args:
       xs: list of arrays.
       weights: list of arrays, one for each y; None for ones.
+
+    Returns:
+      list with an array for each x; None without a float64 copy.
     """
-    return self._derived("gradients", xs, weights)
+    return self._derivatives("gradients", xs, weights)
 
   def seconds(self, xs, directions, weights=None):
-    """Second derivatives times directions in float64; None without."""
-    return self._derived("seconds", xs, weights, directions)
+    """Evaluates second derivatives of sum(weights * ys) times directions.
 
-  def _derived(self, kind, xs, weights, *more):
-    if self._double is None or not self._double.has_gradient:
+    Args:
+      xs: list of arrays.
+      directions: list of arrays, one for each x.
+      weights: list of arrays, one for each y; None for ones.
+
+    Returns:
+      list with an array for each x; None without a float64 copy, and where it
+      has no second derivative.
+    """
+    return self._derivatives("seconds", xs, weights, directions)
+
+  def _derivatives(self, method, xs, weights, *more):
+    """What `method` of the copy returns; None where there is no result."""
+    if self._float64_copy is None or not self._float64_copy.has_gradient:
       return None
     if weights is None:
       weights = [np.ones(shape) for shape in self._shapes]
     try:
-      found = getattr(self._double, kind)(*self._given(xs), weights, *more)
+      results = getattr(self._float64_copy, method)(
+          *self._arguments(xs), weights, *more)
     except (tf.errors.OpError, ValueError, TypeError):
       return None
-    return found and directional_tests.broad(found)
+    return results and directional_tests.to_float64(results)
 
-  def rounds(self, arrays):
-    """`arrays` as `values` can take them."""
-    if self._double is not None:
+  def rounded(self, arrays):
+    """`arrays` in the dtypes that `values` takes: rounded, without a copy."""
+    if self._float64_copy is not None:
       return arrays
     return [np.asarray(array, own.dtype) for array, own in zip(
-        arrays, self._place.values)]
+        arrays, self._point.values)]
 
   def differences(self, gradients, weights=None):
-    """The `directional_tests.Differences` of sum(weights * ys) around x_t."""
+    """Finite differences of sum(weights * ys) at x_t.
+
+    Args:
+      gradients: list of arrays, as in `directional_tests.Differences`.
+      weights: list of arrays, one for each y; None for ones.
+
+    Returns:
+      `directional_tests.Differences`.
+    """
     return directional_tests.Differences(
-        lambda xs: weighed(self._values_or_nan(xs), weights),
-        self._place.values, gradients, self.eps, self.rounds)
+        lambda xs: weighted(self._values_or_nan(xs), weights),
+        self._point.values, gradients, self.eps, self.rounded)
 
   def _values_or_nan(self, xs):
-    """The values, where the model does not refuse them (tf.check_numerics)."""
+    """The values; NaN where the model raises (tf.check_numerics)."""
     try:
       return self.values(xs)
     except (tf.errors.OpError, errors.GradfeedError):
       return [np.full(shape, np.nan) for shape in self._shapes]
 
   def differences_of(self, gradients_at, directions, seconds):
-    """The same for the inner product of gradients and directions.
+    """Finite differences at x_t of the inner product gradients * directions.
 
     Args:
-      gradients_at: function from a list of arrays to the gradients there, or
-        to None.
-      directions: list of arrays.
-      seconds: list of arrays, what is said to be the gradient of that.
+      gradients_at: function from a list of arrays to the list of the gradients
+        there, or to None.
+      directions: list of arrays, one for each x.
+      seconds: list of arrays, the gradient of that product.
+
+    Returns:
+      `directional_tests.Differences`.
     """
 
     def products(xs):
@@ -172,11 +206,11 @@ class ForwardFunction:
       return [np.conj(g) * v for g, v in zip(gradients, directions)]
 
     return directional_tests.Differences(
-        products, self._place.values, seconds, self.eps, self.rounds,
-        self._whole)
+        products, self._point.values, seconds, self.eps, self.rounded,
+        self._sum_of_sizes)
 
 
-def weighed(ys, weights):
-  """weights * ys, in float64."""
-  ys = directional_tests.broad(ys)
+def weighted(ys, weights):
+  """The list of weights * ys, in float64; ys for weights None."""
+  ys = directional_tests.to_float64(ys)
   return ys if weights is None else [w * y for w, y in zip(weights, ys)]

@@ -1,7 +1,8 @@
-"""What a derivative takes for constant though y depends on it.
+"""The ops between x and y whose values a derivative takes for constants.
 
-A random number that an op draws, a `tf.stop_gradient`, a function in Python:
-held at their values, y is the function of x that TensorFlow differentiates.
+They are random numbers, results of `tf.stop_gradient`, functions in Python.
+With these held at their values, y is the function of x that TensorFlow
+differentiates; finite differences have to be those of this function.
 """
 
 import collections
@@ -15,98 +16,125 @@ from gradfeed.graph import op_types
 from gradfeed.graph import traversal
 from gradfeed.rewriting import float64
 
-#: Ops whose result depends on the shape of what they read, not on its values.
+#: Ops whose results depend on the shapes of their inputs, not on the values.
 _OF_SHAPES = frozenset(["OnesLike", "Rank", "Shape", "ShapeN", "Size",
                         "ZerosLike"])
 
-#: Ops that say in the model that nothing is to pass.
-_MEANT = frozenset(["Exit", "RefExit", "StopGradient"])
+#: Ops by which a model says that no gradient is to pass.
+_STOPPING = frozenset(["Exit", "RefExit", "StopGradient"])
 
 
 class HeldConstants:
-  """What is constant for the derivative of `ys` by the points of a place.
+  """The ops that are constants for the derivative of `ys` at a point.
 
   Attributes:
-    randoms: list of ops that draw numbers and are held.
-    loose: list of ops that draw numbers where they cannot be held: in loops.
-    meant: list of ops that the model stops the gradient with.
-    hidden: list of ops that depend on x and that no gradient passes.
-    loose_stops: list of ops as `meant`, in loops and functions.
+    randoms: list of ops that draw random numbers and are held.
+    unheld_randoms: list of ops that draw random numbers where no value can be
+      fed: in loops and functions.
+    intended_stops: list of ops that depend on x and by which the model stops
+      the gradient (`tf.stop_gradient`).
+    unintended_stops: list of other ops that depend on x and that no gradient
+      passes.
+    unheld_stops: list of ops that stop the gradient as the model says, where no
+      value can be fed.
     trace: the `gradient_flow.GradientTrace`.
     eps: float, the rounding of the least precise number between x and y.
   """
 
-  def __init__(self, place, ys):
+  def __init__(self, point, ys):
+    """Looks through the ops between x and y; runs nothing.
+
+    Args:
+      point: `evaluation_points.EvaluationPoint`.
+      ys: list of `tf.Tensor`.
+    """
     self._ys = ys
-    self._names = {component.name for component in place.points}
+    self._names = {component.name for component in point.xs}
     self.trace = gradient_flow.GradientTrace(
-        ys, [component.tensor for component in place.points])
-    self._found = found = traversal.ancestors(ys, place.cut)
-    self._inside = control_flow.ops_without_a_value(found)
-    self._valued = traversal.descendants(
-        {name: op for name, op in found.items() if op.type not in _OF_SHAPES},
+        ys, [component.tensor for component in point.xs])
+    self._ops = ops = traversal.ancestors(ys, point.cut)
+    self._without_value = control_flow.ops_without_a_value(ops)
+    self._dependent_names = traversal.descendants(
+        {name: op for name, op in ops.items() if op.type not in _OF_SHAPES},
         self._names, control=False)
-    drawing = list(
+    drawing_ops = list(
         collections.OrderedDict.fromkeys(
-            op for op, kind in effects.op_types_of_run(found)
+            op for op, kind in effects.op_types_of_run(ops)
             if op_types.RANDOM.search(kind)))
-    self.randoms = [op for op in drawing if self._can_hold(op) and
+    self.randoms = [op for op in drawing_ops if self._can_hold(op) and
                     not self._is_differentiated(op)]
-    self.loose = [op for op in drawing if op not in self.randoms]
+    self.unheld_randoms = [op for op in drawing_ops if op not in self.randoms]
     blocked = [op for name, op in self.trace.blocked.items()
-               if name in self._valued]
-    self.meant = [op for op in blocked if op.type in _MEANT and
-                  self._can_hold(op)]
-    self.hidden = [op for op in blocked if op.type not in _MEANT and
-                   self._can_hold(op)]
-    self.loose_stops = [op for op in blocked if op.type in _MEANT and
-                        op not in self.meant] + [
+               if name in self._dependent_names]
+    self.intended_stops = [
+        op for op in blocked
+        if op.type in _STOPPING and self._can_hold(op)]
+    self.unintended_stops = [
+        op for op in blocked
+        if op.type not in _STOPPING and self._can_hold(op)]
+    self.unheld_stops = [
+        op for op in blocked
+        if op.type in _STOPPING and op not in self.intended_stops] + [
         op for op, kind in effects.op_types_of_run(
-            {name: found[name] for name in self._valued})
+            {name: ops[name] for name in self._dependent_names})
         if kind == "StopGradient" and op.type != kind]
-    self.eps = self._least_precise(place)
+    self.eps = self._largest_eps(point)
 
   def _can_hold(self, op):
-    return op.name not in self._inside and op.type not in op_types.FUNCTIONAL
+    """Whether the outputs of `op` can be fed."""
+    return (op.name not in self._without_value and
+            op.type not in op_types.FUNCTIONAL)
 
   def _is_differentiated(self, op):
-    return op.name in self._valued and op.name in self.trace.path
+    return op.name in self._dependent_names and op.name in self.trace.path
 
-  def _least_precise(self, place):
-    found = [float64.eps(component.dtype) for component in place.points]
-    found += [float64.eps(t.dtype) for t in self._ys]
-    found += [float64.eps(t.dtype) for op in self.trace.path.values()
-              if not op.type.startswith("TensorArray") for t in op.outputs]
-    return max(found)
+  def _largest_eps(self, point):
+    """The `eps` of the least precise dtype of x, of y and between them."""
+    result = [float64.eps(component.dtype) for component in point.xs]
+    result += [float64.eps(t.dtype) for t in self._ys]
+    result += [float64.eps(t.dtype) for op in self.trace.path.values()
+               if not op.type.startswith("TensorArray") for t in op.outputs]
+    return max(result)
 
   def tensors(self, operations):
-    """The outputs of `operations` that y reads when they are held."""
+    """The outputs of `operations` that y depends on when they are fed.
+
+    Args:
+      operations: list of ops.
+
+    Returns:
+      list of `tf.Tensor`.
+    """
     outputs = [t for op in operations for t in op.outputs
                if _tf.numpy_dtype(t.dtype) is not None and
                t.dtype.base_dtype not in (tf.resource, tf.variant, tf.string)]
     cut = {t.name for t in outputs} | self._names
-    found = traversal.ancestors(self._ys, cut)
-    read = {t.name for op in found.values() for t in op.inputs}
+    ops = traversal.ancestors(self._ys, cut)
+    read = {t.name for op in ops.values() for t in op.inputs}
     read.update(y.name for y in self._ys)
     return [t for t in outputs if t.name in read]
 
   def operations(self):
-    """The ops between x and y that stand for themselves, those near y first."""
-    return [op for name, op in reversed(list(self._found.items()))
-            if name in self.trace.path and name in self._valued and
-            name not in self._inside]
+    """The ops on the path of the gradient that can be fetched, y's first."""
+    return [op for name, op in reversed(list(self._ops.items()))
+            if name in self.trace.path and name in self._dependent_names and
+            name not in self._without_value]
 
   def dependent(self):
-    """dict from name to op, of those whose values depend on those of x."""
-    return {name: op for name, op in self._found.items()
-            if name in self._valued}
+    """dict from name to op, of the ops whose values depend on values of x."""
+    return {name: op for name, op in self._ops.items()
+            if name in self._dependent_names}
 
   def blocking_op(self, op):
-    """The op that cuts the path, where `op` only reads what is left of it."""
+    """The op that ends the path of the gradient that `op` is a part of.
+
+    Where `op` reads integers, say, it is the op that made integers of floating
+    numbers.
+    """
     seen = set()
     while op.name not in seen and not any(
         _tf.is_trainable_dtype(t.dtype) for t in op.inputs):
       seen.add(op.name)
-      before = [t.op for t in op.inputs if t.op.name in self._valued]
+      before = [t.op for t in op.inputs if t.op.name in self._dependent_names]
       op = before[0] if before else op
     return op

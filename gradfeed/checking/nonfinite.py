@@ -1,8 +1,8 @@
 """Which op a NaN, an infinity or a vanished gradient comes from.
 
-All that can be asked for between x and its gradient is evaluated in one run,
-and the first op is looked for that makes of finite numbers what is not, or of
-numbers nothing but zeros.
+All tensors between x and its gradient that can be fetched are evaluated in one
+run. The op to blame is the first one whose inputs are finite and whose outputs
+are not, or whose inputs are not all zero and whose outputs are.
 """
 
 import numpy as np
@@ -16,10 +16,13 @@ from gradfeed.graph import provenance
 from gradfeed.graph import tensors
 from gradfeed.graph import traversal
 
-_MOST_PLACES = 3
+#: How many elements of an input are shown in a message.
+_MOST_ELEMENTS = 3
+
 _SELECTING = ("Select", "SelectV2")
 
-_CURES = {
+#: What to do about an op that is to blame, by its type.
+_FIXES = {
     "Acos": "Keep its input between -1 and 1 (tf.clip_by_value).",
     "Asin": "Keep its input between -1 and 1 (tf.clip_by_value).",
     "Exp": "Keep its input small (tf.minimum), or use tf.reduce_logsumexp, "
@@ -32,95 +35,102 @@ _CURES = {
     "Rsqrt": "Add a small number to what it reads: tf.rsqrt(x + 1e-12).",
     "Sqrt": "Add a small number to what it reads: tf.sqrt(x + 1e-12), in a "
             "norm too."}
-_CURES.update(Div=_CURES["RealDiv"], Reciprocal=_CURES["RealDiv"],
-              Inv=_CURES["RealDiv"], Log1p=_CURES["Log"])
+_FIXES.update(Div=_FIXES["RealDiv"], Reciprocal=_FIXES["RealDiv"],
+              Inv=_FIXES["RealDiv"], Log1p=_FIXES["Log"])
 
-_OF_SELECT = ("tf.where takes the other branch there, but the gradient of this "
-              "one is 0 times infinity: give it a harmless input as well, "
-              "tf.where(c, f(tf.where(c, x, 1.0)), ...).")
+_FIX_OF_SELECT = (
+    "tf.where takes the other branch there, but the gradient of this one is 0 "
+    "times infinity: give it a harmless input as well, "
+    "tf.where(c, f(tf.where(c, x, 1.0)), ...).")
 
 
 class ForwardAndBackwardValues:
-  """The values of all that is computed forth and back, at one point."""
+  """The values of all tensors of the forward and the backward pass."""
 
-  def __init__(self, place, ys, dxs, held=()):
-    """Evaluates.
+  def __init__(self, point, ys, dxs, extra_feeds=()):
+    """Evaluates all of them in one run.
 
     Args:
-      place: `evaluation_points.EvaluationPoint`.
+      point: `evaluation_points.EvaluationPoint`.
       ys: list of `tf.Tensor`.
       dxs: list of `tf.Tensor`, the gradients.
-      held: list of (tensor, array): placeholders that the gradients need.
+      extra_feeds: list of (tensor, array): placeholders of the gradients.
     """
-    self._graph = place.graph
-    self._found = traversal.ancestors(list(ys) + list(dxs), place.cut)
-    self._forth = set(traversal.ancestors(ys, place.cut))
-    inside = control_flow.ops_without_a_value(self._found)
-    wanted = [t for name, op in self._found.items() for t in op.outputs
-              if name not in inside and _tf.is_number(t.dtype) and
+    self._graph = point.graph
+    self._ops = traversal.ancestors(list(ys) + list(dxs), point.cut)
+    self._forward_names = set(traversal.ancestors(ys, point.cut))
+    without_value = control_flow.ops_without_a_value(self._ops)
+    targets = [t for name, op in self._ops.items() for t in op.outputs
+              if name not in without_value and _tf.is_number(t.dtype) and
               not _tf.is_reference(t)]
-    wanted += [t for t in map(_tensor_of, place.points) if t is not None]
-    wanted = list({t.name: t for t in wanted}.values())
-    self._values = dict(zip([t.name for t in wanted], place.sample(
-        wanted, held=held)))
+    targets += [t for t in map(_tensor_of, point.xs) if t is not None]
+    targets = list({t.name: t for t in targets}.values())
+    self._values = dict(zip([t.name for t in targets], point.sample(
+        targets, extra_feeds=extra_feeds)))
 
-  def _known(self, found):
-    return [self._values[t.name] for t in found if t.name in self._values]
+  def _values_of(self, fetched):
+    return [self._values[t.name] for t in fetched if t.name in self._values]
 
-  def origin(self, is_good, gather=all):
-    """(the op of the model to blame, the op and the array it shows in).
+  def origin(self, is_good, combine=all):
+    """The first op that makes a bad output of good inputs.
 
     Args:
-      is_good: function from an array to whether nothing is wrong with it.
-      gather: `all` or `any`, of the inputs that have to be good.
+      is_good: function from an array to a bool.
+      combine: `all` or `any`: how many of the inputs have to be good.
+
+    Returns:
+      (op of the model to blame, op with the bad output, that output), or None.
+      The first two differ where the op is one of a gradient.
     """
     first = None
-    for name, op in self._found.items():
-      outputs, inputs = self._known(op.outputs), self._known(op.inputs)
+    for name, op in self._ops.items():
+      outputs, inputs = self._values_of(op.outputs), self._values_of(op.inputs)
       bad = [array for array in outputs if not is_good(array)]
-      if not bad or not gather(map(is_good, inputs)):
+      if not bad or not combine(map(is_good, inputs)):
         continue
-      # What goes wrong on the way back is named by the op it is the way of.
-      if name not in self._forth:
+      # An op of the gradient is reported as the op whose gradient it is.
+      if name not in self._forward_names:
         return self._model_op(op), op, bad[0]
       first = first or (op, op, bad[0])
     return first
 
   def _model_op(self, op):
+    """The op whose gradient `op` is a part of, by its name; or `op`."""
     if "_grad/" in op.name:
-      parts_of_name = op.name.split("_grad/")[0].split("/")
-      for i in range(len(parts_of_name)):
+      scopes = op.name.split("_grad/")[0].split("/")
+      for i in range(len(scopes)):
         try:
-          return self._graph.get_operation_by_name(
-              "/".join(parts_of_name[i:]))
+          return self._graph.get_operation_by_name("/".join(scopes[i:]))
         except (KeyError, ValueError):
           continue
     return op
 
-  def inputs_at(self, op, bad):
-    """What `op` reads where `bad` is not finite, in words."""
-    told = []
-    places = np.argwhere(~np.isfinite(bad))[:_MOST_PLACES]
+  def inputs_at(self, op, output):
+    """str: the inputs of `op` at the elements of `output` not finite."""
+    descriptions = []
+    indices = np.argwhere(~np.isfinite(output))[:_MOST_ELEMENTS]
     for tensor in op.inputs:
       array = self._values.get(tensor.name)
       if array is None:
         continue
-      if np.shape(array) == np.shape(bad):
-        told.append("'{}' is {}".format(tensor.name, ", ".join(
-            "{:.6g}{}".format(array[tuple(at)], _at(at)) for at in places)))
+      if np.shape(array) == np.shape(output):
+        descriptions.append("'{}' is {}".format(tensor.name, ", ".join(
+            "{:.6g}{}".format(array[tuple(index)], _at(index))
+            for index in indices)))
       elif np.ndim(array) == 0:
-        told.append("'{}' is {:.6g}".format(tensor.name, array[()]))
-    return " and ".join(told)
+        descriptions.append("'{}' is {:.6g}".format(tensor.name, array[()]))
+    return " and ".join(descriptions)
 
   def is_hidden(self, op):
-    """Whether a `tf.where` of the model chooses between `op` and others."""
+    """Whether `tf.where` of the model chooses between `op` and another one."""
     below = traversal.descendants(
-        {name: self._found[name] for name in self._forth}, (), False,
+        {name: self._ops[name] for name in self._forward_names}, (), False,
         [op.name])
-    return any(self._found[name].type in _SELECTING for name in below)
+    return any(self._ops[name].type in _SELECTING for name in below)
 
 
 def _tensor_of(component):
+  """The tensor with the value of `component`; None if it cannot be read."""
   if component.is_handle:
     try:
       return tensors.read_of(component)
@@ -137,55 +147,55 @@ def is_finite(array):
   return bool(np.all(np.isfinite(array)))
 
 
-def finding(place, ys, dxs, gradients, held=()):
-  """What is found of a gradient, or a y, that is not finite.
+def finding(point, ys, dxs, gradients, extra_feeds=()):
+  """Reports a gradient or a y that is not finite, with the op to blame.
 
   Args:
-    place: `evaluation_points.EvaluationPoint`.
+    point: `evaluation_points.EvaluationPoint`.
     ys: list of `tf.Tensor`.
     dxs: list of `tf.Tensor`.
     gradients: list of arrays, the values of `dxs`.
-    held: as in `ForwardAndBackwardValues`.
+    extra_feeds: as in `ForwardAndBackwardValues`.
 
   Returns:
     `findings.Finding`.
   """
-  rows = _rows(place, gradients)
+  rows = _rows(point, gradients)
   bad = sum(int(np.sum(~np.isfinite(g))) for g in gradients)
   count = sum(int(np.size(g)) for g in gradients)
   what = "y is not finite."
   if bad:
     what = "{} of {} elements of the {} are NaN or infinite{}.".format(
-        bad, count, "second derivative" if held else "gradient",
+        bad, count, "second derivative" if extra_feeds else "gradient",
         ", in row{} {} of x_t".format(
             "s" if len(rows) > 1 else "", _listed(rows)) if rows else "")
   try:
-    passes = ForwardAndBackwardValues(place, ys, dxs, held)
+    values = ForwardAndBackwardValues(point, ys, dxs, extra_feeds)
   except (tf.errors.OpError, errors.GradfeedError):
-    passes = None
-  found = passes and passes.origin(is_finite)
-  if not found:
+    values = None
+  origin = values and values.origin(is_finite)
+  if not origin:
     return findings.Finding(
         "nonfinite", findings.BAD, what, "It comes from inside of a loop, a "
         "branch or a function.", "Look there.", rows=rows)
-  op, shows, array = found
-  read = passes.inputs_at(op, array)
-  if not read and op is not shows:
-    read = passes.inputs_at(shows, array)
+  op, bad_op, output = origin
+  read = values.inputs_at(op, output)
+  if not read and op is not bad_op:
+    read = values.inputs_at(bad_op, output)
   why = "The first op to blame is {}{}{}.".format(
-      provenance.describe_op(op), "" if op is shows else " (its gradient)",
+      provenance.describe_op(op), "" if op is bad_op else " (its gradient)",
       ": " + read if read else "")
-  fix = _CURES.get(op.type, "Keep what it reads away from there.")
-  if bad and passes.is_hidden(op):
-    fix = _OF_SELECT
+  fix = _FIXES.get(op.type, "Keep what it reads away from there.")
+  if bad and values.is_hidden(op):
+    fix = _FIX_OF_SELECT
   return findings.Finding("nonfinite", findings.BAD, what, why, fix,
                           [provenance.original_name(op)], rows=rows)
 
 
-def _rows(place, gradients):
-  """The rows of x_t at whose gradient something is not finite."""
+def _rows(point, gradients):
+  """The sorted numbers of the rows of x_t whose gradient is not finite."""
   rows = set()
-  for component, g in zip(place.points, gradients):
+  for component, g in zip(point.xs, gradients):
     if component.shape.ndims and component.shape.as_list()[0] is None:
       rows.update(int(row) for row in np.argwhere(~np.isfinite(g))[:, 0])
   return sorted(rows)
@@ -195,11 +205,11 @@ def _listed(rows):
   return ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
 
 
-def vanished(place, ys, dxs):
-  """The op of the model that makes the gradient zero, or None."""
+def vanishing_op(point, ys, dxs):
+  """The op of the model whose gradient is zero at x_t, or None."""
   try:
-    found = ForwardAndBackwardValues(place, ys, dxs).origin(
+    origin = ForwardAndBackwardValues(point, ys, dxs).origin(
         lambda array: bool(np.any(array)) or not np.size(array), any)
   except (tf.errors.OpError, errors.GradfeedError):
     return None
-  return found[0] if found and found[0] is not found[1] else None
+  return origin[0] if origin and origin[0] is not origin[1] else None

@@ -1,4 +1,4 @@
-"""What a check reports: a verdict, numbers, findings."""
+"""`Check`, the report of `check`: a verdict, numbers, findings."""
 
 from gradfeed.checking import directional_tests
 from gradfeed.checking import finite_differences
@@ -14,40 +14,53 @@ class Check(FindingsReport):
     summary: str, the sentence that goes with it.
     findings: list of `Finding`, the worst first.
     error: float, how far the gradient and the differences are apart at the
-      most, in units of the gradient; NaN where there are no differences.
-    tolerance: float, how far they may be, in the same units.
+      most, relative to the gradient; NaN where there are no differences.
+    tolerance: float, how far apart they may be, relative as well.
     rows: list of dicts, one for each direction: direction, gradient,
       difference, tolerance, verdict.
     shares: dict from "zero", "nan", "inf", "denormal" to the share of the
-      gradient's elements that are it.
+      gradient's elements that are so.
     precision: "float64", or "session" where the differences are those of the
-      caller's graph as it is.
+      caller's graph in its own precision.
     gradients: list of arrays, the gradient by each x.
   """
 
-  def __init__(self, ys, xs, rows, found, shares, reasons, forward, gradients,
-               eps):
+  def __init__(self, ys, xs, rows, findings, shares, reasons, forward,
+               gradients, eps):
+    """Sums up a check.
+
+    Args:
+      ys: str, y in words.
+      xs: str, x in words.
+      rows: list of dicts, as in the attribute.
+      findings: list of `Finding`.
+      shares: dict, as in the attribute.
+      reasons: list of str, why the verdict is open, if it is.
+      forward: `forward_functions.ForwardFunction`.
+      gradients: list of arrays.
+      eps: float, of the least precise dtype between x and y.
+    """
     least = max(1e-6, 100.0 * eps)  # The same on every machine.
-    verdict, why = _verdict(found, reasons)
+    verdict, why = _verdict(findings, reasons)
     self.rows = rows
     self.shares = shares
-    self.precision = "float64" if forward.is_double else "session"
+    self.precision = "float64" if forward.is_float64 else "session"
     self.gradients = gradients
     settled = [
         row for row in rows if row["verdict"] != directional_tests.UNDECIDABLE
     ]
     self.error = max([row["off"] for row in settled] or [float("nan")])
     self.tolerance = max([row["allowed"] for row in settled] or [float("nan")])
-    told = "the gradient of {} by {} ".format(ys, xs)
+    summary = "the gradient of {} by {} ".format(ys, xs)
     if verdict == directional_tests.RIGHT:
-      told += "agrees with finite differences {}to within {:.0e}.".format(
-          "in float64 " if forward.is_double else "",
+      summary += "agrees with finite differences {}to within {:.0e}.".format(
+          "in float64 " if forward.is_float64 else "",
           max(self.tolerance, least))
     elif verdict == directional_tests.WRONG:
-      told += "is not the derivative."
+      summary += "is not the derivative."
     else:
-      told += "cannot be told from finite differences: {}.".format(why)
-    super().__init__(verdict, told, found)
+      summary += "cannot be told from finite differences: {}.".format(why)
+    super().__init__(verdict, summary, findings)
 
   def to_dict(self):
     """The report as data.
@@ -71,7 +84,8 @@ class Check(FindingsReport):
       for row in self.rows:
         lines.append("{}  {:>12.5g}  {:>12.5g}{}".format(
             row["direction"].ljust(width), row["gradient"],
-            _shown(row), "" if row["verdict"] == directional_tests.RIGHT else
+            _shown_difference(row),
+            "" if row["verdict"] == directional_tests.RIGHT else
             "  " + row["verdict"]))
       lines.append("")
     lines.append(
@@ -82,59 +96,69 @@ class Check(FindingsReport):
   __repr__ = __str__
 
 
-def _verdict(found, reasons):
-  if any(finding.severity == BAD for finding in found):
+def _verdict(findings, reasons):
+  """(verdict, the first of the reasons if it is open, else "")."""
+  if any(finding.severity == BAD for finding in findings):
     return directional_tests.WRONG, ""
   if reasons:
     return directional_tests.UNDECIDABLE, reasons[0]
   return directional_tests.RIGHT, ""
 
 
-def _shown(row):
-  """The difference; 0 where it is lost in its own error."""
+def _shown_difference(row):
+  """The difference of a row; 0 where its error is larger."""
   value = row["difference"]
   return 0.0 if abs(value) <= row["tolerance"] else value
 
 
 def _number(value):
-  """`value` as JSON can hold it."""
+  """`value` as JSON can hold it: None for NaN and infinity."""
   if isinstance(value, str):
     return value
   return None if value != value or abs(value) == float("inf") else float(value)
 
 
-def off(trial):
-  """How far a gradient is off, in units of what it should be."""
-  return _over(abs(trial.gradient - trial.difference), trial)
+def relative_error(test):
+  """The error of the gradient in a direction, relative to the derivative."""
+  return _relative_to_size(abs(test.gradient - test.difference), test)
 
 
-def _over(number, trial):
-  # The size is that of the gradient which may itself be off.
-  size = trial.size and max(
-      trial.size - abs(trial.gradient - trial.difference),
-      abs(trial.difference))
+def _relative_to_size(number, test):
+  """`number` divided by the size of the derivative; 0 where that is lost."""
+  # `test.size` is that of the gradient, which may itself be wrong.
+  size = test.size and max(
+      test.size - abs(test.gradient - test.difference),
+      abs(test.difference))
   return number / size if size else 0.0
 
 
 def percent(share):
-  """A share in words, to two digits."""
+  """A share as text, in percent with two digits."""
   return ("{:.0f}%" if share > 0.99 else "{:.2g}%").format(100.0 * share)
 
 
-def scaled(trial):
-  """(gradient, difference) along a direction of length one."""
-  length = finite_differences.norm(trial.direction)
-  return trial.gradient / length, trial.difference / length
+def per_unit_length(test):
+  """(slope by the gradient, slope by differences) per unit of length."""
+  length = finite_differences.norm(test.direction)
+  return test.gradient / length, test.difference / length
 
 
-def row(trial, label):
-  """A trial as a row of the report, its numbers plain."""
-  length = finite_differences.norm(trial.direction)
-  gradient, difference = scaled(trial)
+def row(test, label):
+  """The row of the report for one direction.
+
+  Args:
+    test: `directional_tests.DirectionalTest`.
+    label: str, in front of the label of the direction.
+
+  Returns:
+    dict of strings and floats.
+  """
+  length = finite_differences.norm(test.direction)
+  gradient, difference = per_unit_length(test)
   return {
-      "direction": label + trial.direction.label,
+      "direction": label + test.direction.label,
       "gradient": float(gradient), "difference": float(difference),
-      "tolerance": float(trial.tolerance / length),
-      "off": float(off(trial)),
-      "allowed": float(_over(trial.tolerance, trial)),
-      "verdict": trial.verdict}
+      "tolerance": float(test.tolerance / length),
+      "off": float(relative_error(test)),
+      "allowed": float(_relative_to_size(test.tolerance, test)),
+      "verdict": test.verdict}

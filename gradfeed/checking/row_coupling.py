@@ -1,4 +1,4 @@
-"""Whether the gradient of a row depends on other rows, or on how many."""
+"""Whether the gradient of a row depends on other rows, or on their number."""
 
 import numpy as np
 
@@ -6,41 +6,40 @@ from gradfeed._tf import tf
 from gradfeed.analysis import row_dependence
 from gradfeed.checking import directional_tests
 from gradfeed import errors
+from gradfeed.evaluation import numeric_comparison
 from gradfeed import findings
 from gradfeed.graph import provenance
 from gradfeed.graph import tensors
 
 
-def find_coupling(place, ys, dxs, held, seed):
-  """What is found of the rows of a batch.
-
-  The first row is evaluated alone, twice over, and beside another row.
+def find_coupling(point, ys, dxs, constants, seed):
+  """Compares the gradient of a row alone, beside itself, beside another row.
 
   Args:
-    place: `evaluation_points.EvaluationPoint`.
+    point: `evaluation_points.EvaluationPoint`.
     ys: list of `tf.Tensor`.
     dxs: list of `tf.Tensor`, the gradients.
-    held: `held_constants.HeldConstants`.
-    seed: int, for the other row.
+    constants: `held_constants.HeldConstants`.
+    seed: int, of the other row.
 
   Returns:
-    list of `findings.Finding`.
+    list of `findings.Finding`, one at most.
   """
-  count = _count(place)
-  if not count or held.randoms or held.loose:
+  count = _row_count(point)
+  if not count or constants.randoms or constants.unheld_randoms:
     return []
   try:
-    alone, same, beside = [
-        _row(place, dxs, count, rows, seed) for rows in (
-            [None], [None, None], [None, seed])]
+    single, twice, beside = [
+        _first_row_gradients(point, dxs, count, is_other, seed)
+        for is_other in ([False], [False, False], [False, True])]
   except (tf.errors.OpError, errors.GradfeedError):
-    return []  # Made for one number of rows: nothing to compare.
-  allowed = 10.0 * directional_tests.relative(held.eps)
-  if not _is_close(same, beside, allowed):
-    return [_coupled(place, ys, held)]
-  if _is_close(alone, same, allowed):
+    return []  # The graph takes one number of rows only: nothing to compare.
+  allowed = 10.0 * directional_tests.relative_tolerance(constants.eps)
+  if not _are_within(twice, beside, allowed):
+    return [_coupled_finding(point, ys, constants)]
+  if _are_within(single, twice, allowed):
     return []
-  if _is_close(alone, [2.0 * g for g in same], allowed):
+  if _are_within(single, [2.0 * g for g in twice], allowed):
     return [findings.Finding(
         "mean", findings.NOTE, "y is a mean over the batch: the gradient of a "
         "row is divided by the number of rows, which is {} here.".format(count),
@@ -54,64 +53,83 @@ def find_coupling(place, ys, dxs, held, seed):
 
 
 def _is_batch(component, value):
-  """Whether the first axis is one of any length, over what may be examples."""
+  """Whether the graph leaves open the length of the first axis of `value`."""
   return component.shape.ndims and component.shape.as_list()[0] is None and (
       np.ndim(value) > 0)
 
 
-def _count(place):
-  """How many rows x_t has; 0 where it is no batch."""
-  counts = {len(value) for component, value in zip(place.points, place.values)
+def _row_count(point):
+  """How many rows x_t has; 0 if it is not a batch."""
+  counts = {len(value) for component, value in zip(point.xs, point.values)
             if _is_batch(component, value)}
-  if place.has_sparse:
+  if point.has_sparse:
     return 0
   return counts.pop() if len(counts) == 1 else 0
 
 
-def _row(place, dxs, count, rows, seed):
-  """The gradient of the first of `rows`, each the first of x_t or a number."""
+def _row_near(row, seed):
+  """A random row of the dtype of `row`, of about its size."""
+  generator = np.random.RandomState(seed)
+  near = 0.5 * row + 0.3 * generator.normal(
+      size=np.shape(row)) * np.max(np.abs(row), initial=1e-3)
+  return near.astype(row.dtype)
 
-  def batch(component, value, may_move):
+
+def _first_row_gradients(point, dxs, count, is_other, seed):
+  """The gradient of the first row in a batch that is made of it.
+
+  Args:
+    point: `evaluation_points.EvaluationPoint`.
+    dxs: list of `tf.Tensor`.
+    count: int, how many rows x_t has; arrays of other lengths stay as they are.
+    is_other: list of bool, one for each row of the batch: whether it is another
+      row near the first one of x_t, or that row itself.
+    seed: int, of the other row.
+
+  Returns:
+    list of float64 arrays, the first row of the gradient by each batch.
+  """
+
+  def batch(component, value, may_differ):
     if not isinstance(component, tensors.Dense) or not _is_batch(
         component, value) or (len(value) != count):
       return value
-    made = []
-    for row in rows:
-      made.append(np.array(value[0]))
-      if row is not None and may_move:
-        generator = np.random.RandomState(seed)
-        moved = 0.5 * made[-1] + 0.3 * generator.normal(
-            size=np.shape(made[-1])) * np.max(np.abs(made[-1]), initial=1e-3)
-        made[-1] = moved.astype(made[-1].dtype)
-    return np.stack(made)
+    first = np.array(value[0])
+    return np.stack([_row_near(first, seed) if other and may_differ else first
+                     for other in is_other])
 
   values = [batch(component, value, True)
-            for component, value in zip(place.points, place.values)]
+            for component, value in zip(point.xs, point.values)]
   fed = [batch(leaf, value if not isinstance(value, list) else
-               np.asarray(value), False) for leaf, value in place.fed]
-  results = place.sample(dxs, values, fed=fed)
+               np.asarray(value), False) for leaf, value in point.fed]
+  results = point.sample(dxs, values, fed=fed)
   return [g[0] for component, value, g in zip(
-      place.points, place.values, directional_tests.broad(results))
+      point.xs, point.values, directional_tests.to_float64(results))
           if _is_batch(component, value)]
 
 
-def _is_close(one, other, allowed):
-  size = max([np.max(np.abs(g), initial=0.0) for g in one + other])
-  return all(np.allclose(a, b, allowed, allowed * size, equal_nan=True)
-             for a, b in zip(one, other))
+def _are_within(first, second, tolerance):
+  """Whether two lists of arrays are equal to within a tolerance.
+
+  It is relative to the elements and to the largest one of all arrays.
+  """
+  size = numeric_comparison.largest(first + second)
+  return all(numeric_comparison.is_within(a, b, tolerance, size)
+             for a, b in zip(first, second))
 
 
-def _coupled(place, ys, held):
+def _coupled_finding(point, ys, constants):
+  """The finding for rows that depend on others, with the op if it is found."""
   op = None
-  for y in _with_rows(ys, held):
-    for component, value in zip(place.points, place.values):
+  for y in _nearest_with_rows(ys, constants):
+    for component, value in zip(point.xs, point.values):
       if _is_batch(component, value) and op is None:
         try:
-          how, suspect = row_dependence.coupling(
-              [y], component.tensor, held.dependent())
+          verdict, suspect = row_dependence.coupling(
+              [y], component.tensor, constants.dependent())
         except (ValueError, IndexError, KeyError):
           continue
-        op = suspect if how == "coupled" else None
+        op = suspect if verdict == "coupled" else None
   return findings.Finding(
       "coupled", findings.WARNING, "The gradient of a row depends on other "
       "rows of x_t.", "" if op is None else "{} reads all rows for one.".format(
@@ -121,14 +139,17 @@ def _coupled(place, ys, held):
       [provenance.original_name(op)] if op is not None else [])
 
 
-def _with_rows(ys, held):
-  """The tensors nearest to y, in front of sums, that have rows."""
+def _nearest_with_rows(ys, constants):
+  """The tensors nearest to `ys` whose first axis has any length.
+
+  They are `ys` themselves, or what is summed up to make them.
+  """
   result, queue, seen = [], [y.op for y in ys], set()
   result += [y for y in ys if _has_rows(y)]
   while queue and not result:
     op = queue.pop(0)
     for tensor in op.inputs:
-      if tensor.op.name in held.trace.path and tensor.name not in seen:
+      if tensor.op.name in constants.trace.path and tensor.name not in seen:
         seen.add(tensor.name)
         if _has_rows(tensor):
           result.append(tensor)

@@ -8,6 +8,7 @@ import numpy as np
 
 from gradfeed.analysis import row_dependence
 from gradfeed import errors
+from gradfeed.evaluation import numeric_comparison
 from gradfeed.graph import tensors
 from gradfeed.graph import traversal
 
@@ -136,7 +137,7 @@ class Chunks:
     together = self._rows(values, 0, 2, evaluate)
     apart = [self._rows(values, i, i + 1, evaluate) for i in range(2)]
     for tensor, pair, one, other in zip(self._outputs, together, *apart):
-      if not is_close(pair, np.concatenate([one, other])):
+      if not numeric_comparison.is_close(pair, np.concatenate([one, other])):
         raise errors.coupled_rows(
             tensors.describe(tensor),
             tensors.describe(self._points[self._places[0]]),
@@ -151,14 +152,3 @@ class Chunks:
       if op is not None:
         return tensors.describe(op)
     return "what is random on the way"
-
-
-def is_close(one, other):
-  """Equal but for rounding, infinities and NaN in the same places."""
-  if one.dtype.kind not in "fcV":
-    return np.array_equal(one, other)
-  precision = np.sqrt(np.finfo(one.dtype).eps) if one.dtype.kind != "V" else 0.1
-  with np.errstate(all="ignore"):
-    size = np.abs(one[np.isfinite(one)]).max() if np.isfinite(one).any() else 0
-    return np.allclose(one, other, precision, precision * size,
-                       equal_nan=True)

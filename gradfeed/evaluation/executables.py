@@ -11,6 +11,7 @@ from gradfeed import errors
 from gradfeed.evaluation import callables
 from gradfeed.evaluation.callables import nothing
 from gradfeed.evaluation import feeds
+from gradfeed.evaluation import numeric_comparison
 from gradfeed.evaluation import plans
 from gradfeed.evaluation import sessions
 from gradfeed.graph import assertions
@@ -210,7 +211,7 @@ class Executable:
           (slot.dtype, frozenset([shape]))
           for slot, shape in zip(slots, shapes)], general)
       try:
-        same = all(_same_bits(*pair)
+        same = all(numeric_comparison.has_same_bits(*pair)
                    for pair in zip(general(active), fixed(active)))
       except tf.errors.OpError:
         return nothing  # The general way will say so again.
@@ -255,13 +256,3 @@ class Executable:
 def _copied(value):
   """A copy, a scalar without axes being a NumPy scalar as in any result."""
   return np.array(value)[()]
-
-
-def _same_bits(a, b):
-  a, b = np.asarray(a), np.asarray(b)
-  if a.shape != b.shape or a.dtype != b.dtype or a.dtype.kind == "O":
-    return a.shape == b.shape and a.tobytes() == b.tobytes()
-  # Without copies: results may be large.
-  one, other = [np.ascontiguousarray(x).reshape(-1).view(np.uint8)
-                for x in (a, b)]
-  return np.array_equal(one, other)

@@ -1,4 +1,4 @@
-"""Pictures of the ways from x to y: for Graphviz, and as a page of HTML."""
+"""Draws the paths from x to y: for Graphviz, and as a page of HTML."""
 
 import collections
 import html as escaping
@@ -6,9 +6,11 @@ import json
 
 from gradfeed.explaining import gradient_paths
 
-#: A picture is one glance: how many boxes it has, and letters in a line.
+#: The most boxes of a picture, letters in a line of a box, and boxes of a state
+#: that are drawn for one op alone.
 _MOST_BOXES, _MOST_LETTERS, _MOST_SPECIAL = 36, 34, 8
 
+#: The states of ops that may be drawn together.
 _PLAIN = (gradient_paths.PASSES, gradient_paths.LOST)
 
 #: The fill, the frame and the meaning of each state.
@@ -22,7 +24,8 @@ _LOOKS = collections.OrderedDict([
     (gradient_paths.LOST, ("#f1f5f9", "#cbd5e1", "no gradient arrives"))
 ])
 
-#: Sizes in a picture, in pixels.
+#: Sizes in pixels: width and height of a box, gaps between boxes across and
+#: down, width that an arrow takes where it crosses a layer.
 _WIDTH, _HEIGHT, _ACROSS, _DOWN, _THREAD = 248, 46, 18, 34, 12
 
 
@@ -36,6 +39,12 @@ class Box:
   """
 
   def __init__(self, nodes, scope):
+    """Writes title and subtitle.
+
+    Args:
+      nodes: list of `gradient_paths.Node`, of one state.
+      scope: str, the name scope that they are in; None if they are a chain.
+    """
     self.names = [node.name for node in nodes]
     self.state = nodes[0].state
     if len(nodes) == 1:
@@ -62,82 +71,99 @@ class Drawing:
   """
 
   def __init__(self, paths):
-    """Puts ops together until the picture is small enough.
+    """Groups ops into boxes until the picture is small enough.
 
     Args:
       paths: `gradient_paths.GradientPaths`.
     """
     nodes = list(paths.nodes.values())
     depth = max([node.name.count("/") for node in nodes] or [0])
-    self._make(paths, _chains(paths))
+    self._make(paths, _group_chains(paths))
     while len(self.boxes) > _MOST_BOXES and depth >= 0:
-      self._make(paths, _by_scope(paths, depth))
+      self._make(paths, _group_by_scope(paths, depth))
       depth -= 1
 
   def _make(self, paths, group):
+    """Sets the boxes and arrows for a dict from name of op to its group."""
     members = collections.OrderedDict()
     for node in paths.nodes.values():
       members.setdefault(group[node.name], []).append(node)
     index = {key: i for i, key in enumerate(members)}
-    self.boxes = [Box(found, key[1] if isinstance(key, tuple) else None)
-                  for key, found in members.items()]
+    self.boxes = [Box(nodes, key[1] if isinstance(key, tuple) else None)
+                  for key, nodes in members.items()]
     self.arrows = [pair for pair in collections.OrderedDict.fromkeys(
-        (index[group[one]], index[group[other]]) for one, other in paths.edges)
+        (index[group[source]], index[group[target]])
+        for source, target in paths.edges)
                    if pair[0] != pair[1]]
 
 
-def _by_scope(paths, depth):
-  """{name: group}: plain ops of one scope, cut off at a depth, go together.
+def _group_by_scope(paths, depth):
+  """Groups ops of one state by name scope.
 
-  Where a way leaves a scope and comes back, that is another group.
+  Where a path leaves a scope and comes back, that is another group. Ops in
+  a state that is not in `_PLAIN` stay alone, the first few of each state.
+
+  Args:
+    paths: `gradient_paths.GradientPaths`.
+    depth: int, how many parts of the scope's name count.
+
+  Returns:
+    dict from name of op to its group: the name, or (state, scope, number).
   """
-  group, special, before = {}, collections.Counter(), _before(paths)
-  last = {}  # For each op: {scope: the last group of it that leads there}.
+  group, counts, before = {}, collections.Counter(), _predecessors(paths)
+  last = {}  # For each op: {scope: number of its last group before the op}.
   for name, node in paths.nodes.items():
-    special[node.state] += 1
-    sources = [one for one in before[name] if one in last]
-    led = {}
-    for one in sources:
-      for scope, count in last[one].items():
-        led[scope] = max(count, led.get(scope, 0))
-    last[name] = led
-    if node.state not in _PLAIN and special[node.state] <= _MOST_SPECIAL:
+    counts[node.state] += 1
+    sources = [source for source in before[name] if source in last]
+    last_here = {}
+    for source in sources:
+      for scope, count in last[source].items():
+        last_here[scope] = max(count, last_here.get(scope, 0))
+    last[name] = last_here
+    if node.state not in _PLAIN and counts[node.state] <= _MOST_SPECIAL:
       group[name] = name
       continue
     scope = (node.state, "/".join(name.split("/")[:-1][:depth]))
     count = max([0] + [
-        last[one][scope] + (group[one][:2] != scope) for one in sources
-        if scope in last[one]])
-    led[scope] = count
+        last[source][scope] + (group[source][:2] != scope) for source in sources
+        if scope in last[source]])
+    last_here[scope] = count
     group[name] = scope + (count,)
   return group
 
 
-def _before(paths):
-  """{name: the names of what comes right before it}."""
+def _predecessors(paths):
+  """dict from name of op to the names of the ops that it reads."""
   before = collections.defaultdict(list)
-  for one, other in paths.edges:
-    before[other].append(one)
+  for source, target in paths.edges:
+    before[target].append(source)
   return before
 
 
-def _chains(paths):
-  """{name: group}: plain ops that follow one another, and nothing else."""
-  before, after = _before(paths), collections.Counter(
-      one for one, _ in paths.edges)
+def _group_chains(paths):
+  """Groups ops of one state that follow one another without branches.
+
+  Args:
+    paths: `gradient_paths.GradientPaths`.
+
+  Returns:
+    dict from name of op to its group, the name of the first op of a chain.
+  """
+  before = _predecessors(paths)
+  after = collections.Counter(source for source, _ in paths.edges)
   group = {}
   for name, node in paths.nodes.items():
     group[name] = name
     if len(before[name]) == 1:
-      one, = before[name]
-      if (after[one] == 1 and one in group and node.state in _PLAIN and
-          paths.nodes[one].state == node.state):
-        group[name] = group[one]
+      source, = before[name]
+      if (after[source] == 1 and source in group and node.state in _PLAIN and
+          paths.nodes[source].state == node.state):
+        group[name] = group[source]
   return group
 
 
 def dot(drawing):
-  """`drawing` in the language of Graphviz, str."""
+  """str: `drawing` in the language of Graphviz."""
   lines = [
       "digraph gradfeed {",
       '  graph [fontname="Helvetica"];',
@@ -147,121 +173,152 @@ def dot(drawing):
     fill, frame, _ = _LOOKS[box.state]
     lines.append('  b{} [label={}, fillcolor="{}", color="{}"];'.format(
         i, json.dumps("{}\n{}".format(box.title, box.subtitle)), fill, frame))
-  for one, other in drawing.arrows:
+  for source, target in drawing.arrows:
     lines.append("  b{} -> b{}{};".format(
-        one, other, "" if _flows(drawing.boxes, one, other) else
+        source, target, "" if _flows(drawing.boxes, source, target) else
         ' [style=dashed, color="#94a3b8"]'))
   return "\n".join(lines + ["}"]) + "\n"
 
 
-def _flows(boxes, one, other):
-  """Whether a gradient comes back from one box to the other."""
-  return boxes[one].state not in (
-      gradient_paths.LOST, gradient_paths.BLOCKS) and (
-          boxes[other].state not in (gradient_paths.LOST, gradient_paths.BLOCKS)
-      ) or (boxes[one].state == gradient_paths.BLOCKS and boxes[other].state
-            in (gradient_paths.PASSES, gradient_paths.PARTLY, gradient_paths.Y))
+def _flows(boxes, source, target):
+  """Whether a gradient comes back from box `target` to box `source`."""
+  source, target = boxes[source].state, boxes[target].state
+  ending = (gradient_paths.LOST, gradient_paths.BLOCKS)
+  if source == gradient_paths.BLOCKS:
+    return target in (gradient_paths.PASSES, gradient_paths.PARTLY,
+                      gradient_paths.Y)
+  return source not in ending and target not in ending
 
 
 def _cut(text):
+  """`text`, without its end if it is too long."""
   return text if len(text) <= _MOST_LETTERS else (
       text[:_MOST_LETTERS - 3] + "...")
 
 
 def _middle_cut(name):
-  """A name that is too long, with its beginning and its end."""
+  """`name`, without its middle if it is too long."""
   half = (_MOST_LETTERS - 3) // 2
   return name if len(name) <= _MOST_LETTERS else (
       name[:half] + "..." + name[-half:])
 
 
 def _layers(drawing):
-  """Lists of boxes and threads from top to bottom, and the arrows between.
+  """Distributes boxes over layers from top to bottom.
 
-  An arrow over several layers is a thread, with a place of its own in each.
+  An arrow that crosses layers is divided into pieces, and takes a position of
+  its own in each layer that it crosses.
+
+  Args:
+    drawing: `Drawing`.
 
   Returns:
-    (list of lists of keys, list of (key, key, arrow)); a key is the index of a
-    box, or (arrow, layer) for a place of a thread.
+    (layers: list of lists of keys; pieces: list of (key, key, arrow)). A key is
+    the index of a box, or (arrow, layer) where an arrow crosses a layer.
   """
-  # Scopes may point at each other: arrows that go back have no say.
+  # Scopes may point at each other: arrows that go back are left out.
   forward = [pair for pair in drawing.arrows if pair[0] < pair[1]]
   level = [0] * len(drawing.boxes)
-  for one, other in sorted(forward):
-    level[other] = max(level[other], level[one] + 1)
+  for source, target in sorted(forward):
+    level[target] = max(level[target], level[source] + 1)
   layers = [[] for _ in range(max(level or [0]) + 1)]
   for i, depth in enumerate(level):
     layers[depth].append(i)
   pieces = []
-  for one, other in forward:
-    before = one
-    for depth in range(level[one] + 1, level[other]):
-      layers[depth].append(((one, other), depth))
-      pieces.append((before, ((one, other), depth), (one, other)))
-      before = (one, other), depth
-    pieces.append((before, other, (one, other)))
-  _untangle(layers, pieces)
+  for source, target in forward:
+    before = source
+    for depth in range(level[source] + 1, level[target]):
+      layers[depth].append(((source, target), depth))
+      pieces.append((before, ((source, target), depth), (source, target)))
+      before = (source, target), depth
+    pieces.append((before, target, (source, target)))
+  _order_layers(layers, pieces)
   return layers, pieces
 
 
-def _untangle(layers, pieces):
-  """Puts each layer in the order of what it hangs together with."""
+def _order_layers(layers, pieces):
+  """Orders each layer by the mean position of its neighbours, in place."""
   beside = collections.defaultdict(list)
-  for one, other, _ in pieces:
-    beside[one].append(other)
-    beside[other].append(one)
+  for source, target, _ in pieces:
+    beside[source].append(target)
+    beside[target].append(source)
   for sweep in range(4):
     order = layers if sweep % 2 == 0 else layers[::-1]
     for fixed, layer in zip(order, order[1:]):
-      place = {key: i for i, key in enumerate(fixed)}
+      position = {key: i for i, key in enumerate(fixed)}
 
-      def middle(key, place=place, layer=layer):
-        places = [place[other] for other in beside[key] if other in place]
-        return sum(places) / len(places) if places else layer.index(key)
+      def middle(key, position=position, layer=layer):
+        positions = [position[other] for other in beside[key]
+                     if other in position]
+        return sum(positions) / len(positions) if positions else (
+            layer.index(key))
 
       layer[:] = sorted(layer, key=middle)
 
 
 def svg(drawing):
-  """`drawing` as an SVG element, str."""
+  """str: `drawing` as an SVG element."""
   layers, pieces = _layers(drawing)
-
-  def width(key):
-    return _THREAD if isinstance(key, tuple) else _WIDTH
-
-  total = max(sum(width(key) + _ACROSS for key in layer) for layer in layers)
-  left, top = {}, {}
-  for depth, layer in enumerate(layers):
-    at = (total - sum(width(key) + _ACROSS for key in layer)) / 2.0
-    for key in layer:
-      left[key], top[key] = at + _ACROSS / 2.0, depth * (_HEIGHT + _DOWN) + 4
-      at += width(key) + _ACROSS
-  high = len(layers) * (_HEIGHT + _DOWN)
+  width, left, top = _corners(layers)
   parts = ['<svg xmlns="http://www.w3.org/2000/svg" width="{0:.0f}" '
            'height="{1:.0f}" viewBox="0 0 {0:.0f} {1:.0f}" role="img">'.format(
-               total, high)]
-  for one, other, arrow in pieces:
-    begin = (left[one] + width(one) / 2.0, top[one] + _HEIGHT)
-    end = (left[other] + width(other) / 2.0, top[other])
-    middle = (begin[1] + end[1]) / 2.0
-    tail = "" if not isinstance(other, tuple) else " V{:.0f}".format(
-        top[other] + _HEIGHT)
-    flows = _flows(drawing.boxes, *arrow)
-    parts.append(
-        '<path d="M{0:.0f},{1:.0f} C{0:.0f},{2:.0f} {3:.0f},{2:.0f} {3:.0f},'
-        '{4:.0f}{5}" fill="none" stroke="{6}" stroke-width="1.5"{7}/>'.format(
-            begin[0], begin[1], middle, end[0], end[1], tail,
-            "#334155" if flows else "#94a3b8",
-            "" if flows else ' stroke-dasharray="4 3"'))
-    if not isinstance(other, tuple):
-      parts.append('<path d="M{0:.0f},{1:.0f} l-4,-7 h8 z" fill="{2}"/>'.format(
-          end[0], end[1], "#334155" if flows else "#94a3b8"))
+               width, len(layers) * (_HEIGHT + _DOWN))]
+  for source, target, arrow in pieces:
+    begin = left[source] + _width(source) / 2.0, top[source] + _HEIGHT
+    end = left[target] + _width(target) / 2.0, top[target]
+    parts += _arrow(begin, end, not isinstance(target, tuple),
+                    _flows(drawing.boxes, *arrow))
   for i, box in enumerate(drawing.boxes):
     parts.append(_box(box, left[i], top[i]))
   return "\n".join(parts + ["</svg>"])
 
 
+def _width(key):
+  """The pixels that a key of a layer takes."""
+  return _THREAD if isinstance(key, tuple) else _WIDTH
+
+
+def _corners(layers):
+  """(width of the picture, dict from key to its left, dict to its top)."""
+  widths = [sum(_width(key) + _ACROSS for key in layer) for layer in layers]
+  left, top = {}, {}
+  for depth, layer in enumerate(layers):
+    x = (max(widths) - widths[depth]) / 2.0
+    for key in layer:
+      left[key], top[key] = x + _ACROSS / 2.0, depth * (_HEIGHT + _DOWN) + 4
+      x += _width(key) + _ACROSS
+  return max(widths), left, top
+
+
+def _arrow(begin, end, is_at_box, flows):
+  """A piece of an arrow as SVG.
+
+  Args:
+    begin: (x, y).
+    end: (x, y).
+    is_at_box: bool, whether it ends at a box, with a head; if not, it goes on
+      through the layer.
+    flows: bool, whether a gradient passes.
+
+  Returns:
+    list of str.
+  """
+  colour = "#334155" if flows else "#94a3b8"
+  middle = (begin[1] + end[1]) / 2.0
+  tail = "" if is_at_box else " V{:.0f}".format(end[1] + _HEIGHT)
+  parts = [
+      '<path d="M{0:.0f},{1:.0f} C{0:.0f},{2:.0f} {3:.0f},{2:.0f} {3:.0f},'
+      '{4:.0f}{5}" fill="none" stroke="{6}" stroke-width="1.5"{7}/>'.format(
+          begin[0], begin[1], middle, end[0], end[1], tail, colour,
+          "" if flows else ' stroke-dasharray="4 3"')]
+  if is_at_box:
+    parts.append('<path d="M{0:.0f},{1:.0f} l-4,-7 h8 z" fill="{2}"/>'.format(
+        end[0], end[1], colour))
+  return parts
+
+
 def _box(box, left, top):
+  """A box as SVG, str."""
   fill, frame, meaning = _LOOKS[box.state]
   names = ", ".join(box.names[:20]) + (", ..." if len(box.names) > 20 else "")
   return (

@@ -1,4 +1,4 @@
-"""What there is to know of a derivative before it is built: `explain`."""
+"""`explain`: reports what a derivative will be, before it is built."""
 
 import collections
 
@@ -34,8 +34,18 @@ class Explanation(findings.FindingsReport):
     y, x: lists of the names of the tensors.
   """
 
-  def __init__(self, verdict, summary, found, ys, xs, paths):
-    super().__init__(verdict, summary, found)
+  def __init__(self, verdict, summary, all_findings, ys, xs, paths):
+    """Holds what was found.
+
+    Args:
+      verdict: str.
+      summary: str.
+      all_findings: list of `findings.Finding`.
+      ys: list of `tensors.Dense`.
+      xs: list of `tensors.Dense`.
+      paths: `gradient_paths.GradientPaths`.
+    """
+    super().__init__(verdict, summary, all_findings)
     self.y = [y.name for y in ys]
     self.x = [x.name for x in xs]
     self._paths = paths
@@ -107,22 +117,26 @@ def explain(y, x=None, stop_gradients=None):
   """
   if x is None:
     x = _candidates(arguments.Request(y, y, stop_gradients))
-  ask = arguments.Request(y, x, stop_gradients)
-  product = ask.product([None] * len(ask.ys))
-  with cache.cache_of(ask.graph).lock:
-    return _explained(product)
+  request = arguments.Request(y, x, stop_gradients)
+  product = request.product([None] * len(request.ys))
+  with cache.cache_of(request.graph).lock:
+    return _explanation(product)
 
 
-def _candidates(ask):
-  """The tensors that y can be differentiated by, where none was named."""
-  ys = [component for y in ask.ys for component in y.differentiable()]
-  found = traversal.ancestors([y.tensor for y in ys])
-  fed = [t for t in effects.placeholders(found) if _tf.is_number(t.dtype) and
+def _candidates(request):
+  """The tensors to differentiate y by where the caller names none.
+
+  They are placeholders, or else variables, on a differentiable path to y; where
+  there are none, all placeholders and variables that y depends on.
+  """
+  ys = [component for y in request.ys for component in y.differentiable()]
+  ops = traversal.ancestors([y.tensor for y in ys])
+  fed = [t for t in effects.placeholders(ops) if _tf.is_number(t.dtype) and
          run_requirements.likely_value(t) is None]
-  read = [op.outputs[0] for op in effects.variables(found.values())]
+  read = [op.outputs[0] for op in effects.variables(ops.values())]
   for candidates in (fed, read):
     trace = gradient_flow.GradientTrace([y.tensor for y in ys], candidates,
-                                        [stop.tensor for stop in ask.stops])
+                                        [stop.tensor for stop in request.stops])
     reached = [t for t in candidates if t.name in trace.tensors]
     if reached:
       return reached
@@ -135,55 +149,60 @@ def _candidates(ask):
       "Pass the tensor that is meant as x.")
 
 
-def _explained(product):
+def _explanation(product):
+  """The `Explanation` of a product of a cotangent and a Jacobian."""
   trace = product.trace()
   flow = preconditions.flow_of(product, trace)
   problems = list(preconditions.find_problems(product, flow))
   blocking = [blocker.finding() for op, inner in flow.traces
               for blocker in blockers.find_blockers(inner, op)]
   if any(problem.kind == "disconnected" for problem in problems):
-    told = {name for problem in problems for name in problem.names}
-    blocking = [finding for finding in blocking if finding.names[0] not in told]
+    reported = {name for problem in problems for name in problem.names}
+    blocking = [finding for finding in blocking
+                if finding.names[0] not in reported]
   paths = gradient_paths.GradientPaths(flow, product.ys, product.xs)
-  found = problems + blocking + list(_facts(product, flow, paths))
+  all_findings = problems + blocking + list(
+      _more_findings(product, flow, paths))
   verdict = NONE if problems else PARTLY if any(
       finding.severity == findings.WARNING for finding in blocking) else GOOD
-  return Explanation(verdict, _summary(product, verdict, found), found,
-                     product.ys, product.xs, paths)
+  return Explanation(
+      verdict, _summary(product, verdict, all_findings), all_findings,
+      product.ys, product.xs, paths)
 
 
-def _facts(product, flow, paths):
-  """What is good to know of a derivative that there is, or might be."""
+def _more_findings(product, flow, paths):
+  """Yields the findings that do not decide whether there is a derivative."""
   trace, ys = flow.trace, [y.tensor for y in product.ys]
   cut = {x.name for x in product.xs if not x.is_variable}
-  found = traversal.ancestors(ys, cut)
+  ops = traversal.ancestors(ys, cut)
   yield from preconditions.wrong_at_values(flow)
   yield from pitfalls.find_pitfalls(flow, product.ys, product.xs)
   for y in product.ys:
     yield from reductions.describe_reduction(y, product.xs, trace)
-  yield from run_requirements.find_unsteady_ops(found)
-  yield from _passed(paths)
-  yield from run_requirements.needed(found, cut)
-  yield from run_requirements.variables(found, ys)
-  yield from _choices(flow)
-  yield from _by_type(preconditions.second_derivative_problems(product, flow))
+  yield from run_requirements.find_unsteady_ops(ops)
+  yield from _path_finding(paths)
+  yield from run_requirements.find_needed_feeds(ops, cut)
+  yield from run_requirements.find_variables(ops, ys)
+  yield from _choice_finding(flow)
+  yield from _merge_by_type(
+      preconditions.second_derivative_problems(product, flow))
 
 
-def _by_type(found):
-  """One finding for each type of op, with the names of all of that type."""
+def _merge_by_type(op_findings):
+  """Merges findings about ops of one type into one with all their names."""
   first = collections.OrderedDict()
-  for finding in found:
+  for finding in op_findings:
     first.setdefault(finding.details["type"], finding).names.extend(
         name for name in finding.names
         if name not in first[finding.details["type"]].names)
   return list(first.values())
 
 
-def _passed(paths):
-  """The ways, in a line."""
-  passed = paths.passed()
+def _path_finding(paths):
+  """Yields a finding with the shortest path, or nothing if there is none."""
   if not paths.shortest():
     return
+  passed = paths.passed()
   types = collections.Counter(node.type for node in passed)
   common = ", ".join(
       "{} {}".format(count, kind) for kind, count in types.most_common(4))
@@ -198,8 +217,8 @@ def _passed(paths):
       types=dict(types))
 
 
-def _choices(flow):
-  """What x decides by a comparison or an index."""
+def _choice_finding(flow):
+  """Yields a finding if x decides by a comparison or an index."""
   choices = [blocker for op, trace in flow.traces
              for blocker in blockers.find_choices(trace, op)]
   if choices:
@@ -212,10 +231,11 @@ def _choices(flow):
         [choice.culprit.name for choice in choices])
 
 
-def _summary(product, verdict, found):
-  what = "{} by {}".format(_all(product.ys), _all(product.leaves))
-  worst = [finding for finding in found if finding.severity in (
-      findings.BAD if verdict == NONE else findings.WARNING,)]
+def _summary(product, verdict, all_findings):
+  """The sentence that goes with the verdict."""
+  what = "{} by {}".format(_describe(product.ys), _describe(product.leaves))
+  worst = [finding for finding in all_findings if finding.severity == (
+      findings.BAD if verdict == NONE else findings.WARNING)]
   if verdict == NONE:
     return "{}; {}.".format(what, _counted(worst, "reason"))
   if worst:
@@ -223,11 +243,12 @@ def _summary(product, verdict, found):
   return what + "."
 
 
-def _all(points):
+def _describe(points):
+  """A few tensors in words, and how many more there are."""
   return tensors.describe_all(points[:3]) + (
       " and {} more".format(len(points) - 3) if len(points) > 3 else "")
 
 
-def _counted(things, noun):
+def _counted(items, noun):
   return "{} {}{}".format(
-      len(things), noun, "" if len(things) == 1 else "s")
+      len(items), noun, "" if len(items) == 1 else "s")

@@ -1,5 +1,4 @@
-"""The ways from x to y: which ops lie on them, and what becomes of gradients.
-"""
+"""The paths from x to y: their ops, and whether gradients pass each of them."""
 
 import collections
 
@@ -7,16 +6,17 @@ from gradfeed.analysis import blockers
 from gradfeed.graph import tensors
 from gradfeed.graph import traversal
 
-#: What an op is on the way: an end, one that gradients pass, one where some or
-#: all of them end, one that they do not arrive at.
+#: The state of an op on a path: it is an end; gradients pass it; a part of
+#: them, or all of them, end there; none arrives.
 X, Y, PASSES, PARTLY, BLOCKS, LOST = (
     "x", "y", "passes", "partly", "blocks", "lost")
 
+#: A longer path is described with its middle left out.
 _MOST_STEPS = 7
 
 
 class Node:
-  """One op on the way, by what can be kept when the graph is gone.
+  """One op on a path, as strings: it does not keep the graph alive.
 
   Attributes:
     name, type: str, of the op.
@@ -25,12 +25,13 @@ class Node:
   """
 
   def __init__(self, op, state):
+    """Takes names and shapes from a `tf.Operation`; `state` is a str."""
     self.name, self.type, self.state = op.name, op.type, state
     self.label = tensors.describe(op.outputs[0]) if op.outputs else op.name
 
 
 class GradientPaths:
-  """All ways from the xs to the ys.
+  """All paths from the xs to the ys.
 
   Attributes:
     nodes: dict from name to `Node`, those nearest to x first.
@@ -38,7 +39,7 @@ class GradientPaths:
   """
 
   def __init__(self, flow, ys, xs):
-    """Finds the ways.
+    """Finds the ops of the paths, and their states.
 
     Args:
       flow: `gradient_flow.GradientFlow`.
@@ -46,18 +47,18 @@ class GradientPaths:
       xs: list of `tensors.Dense`.
     """
     trace = flow.trace
-    found = traversal.ancestors([y.tensor for y in ys])
+    ops = traversal.ancestors([y.tensor for y in ys])
     states = _states(flow, ys, xs)
-    names = [name for name, op in found.items()
+    names = [name for name, op in ops.items()
              if name in states or any(trace.carries(t) for t in op.outputs)]
-    names += [x.op.name for x in xs if x.op.name not in found]
-    operations = dict(found, **{x.op.name: x.op for x in xs})
+    names += [x.op.name for x in xs if x.op.name not in ops]
+    ops = dict(ops, **{x.op.name: x.op for x in xs})
     self.nodes = collections.OrderedDict(
-        (name, Node(operations[name], states.get(name) or _state(
-            operations[name], flow))) for name in names)
+        (name, Node(ops[name], states.get(name) or _state(ops[name], flow)))
+        for name in names)
     self.edges = list(collections.OrderedDict.fromkeys(
         (tensor.op.name, name) for name in names
-        for tensor in operations[name].inputs
+        for tensor in ops[name].inputs
         if tensor.op.name in self.nodes and trace.carries(tensor)))
     self._xs = [x.op.name for x in xs]
     self._ys = [y.op.name for y in ys]
@@ -68,51 +69,52 @@ class GradientPaths:
             if node.state in (PASSES, PARTLY)]
 
   def shortest(self):
-    """The `Node`s of the shortest way that a gradient passes; may be empty."""
+    """The `Node`s of the shortest path of a gradient, x first; or []."""
     after = collections.defaultdict(list)
-    for one, other in self.edges:
-      after[one].append(other)
+    for source, target in self.edges:
+      after[source].append(target)
     before = {name: None for name in self._xs}
     queue = collections.deque(self._xs)
     while queue:
       name = queue.popleft()
       if name in self._ys and before[name] is not None:
-        way = []
+        path = []
         while name is not None:
-          way.append(self.nodes[name])
+          path.append(self.nodes[name])
           name = before[name]
-        return way[::-1]
-      for other in after[name]:
-        if other not in before and self.nodes[other].state in (
+        return path[::-1]
+      for target in after[name]:
+        if target not in before and self.nodes[target].state in (
             Y, PASSES, PARTLY):
-          before[other] = name
-          queue.append(other)
+          before[target] = name
+          queue.append(target)
     return []
 
   def describe_shortest(self):
-    """str: the shortest way in a line, or "" if there is none."""
-    way = self.shortest()
-    steps = [_step(node) for node in way]
+    """str: the shortest path in a line, or "" if there is none."""
+    path = self.shortest()
+    steps = [_step(node) for node in path]
     if len(steps) > _MOST_STEPS:
       half = _MOST_STEPS // 2
       steps[half:-half] = ["... {} more ...".format(len(steps) - 2 * half)]
     return " > ".join(steps)
 
   def to_dict(self):
-    """dict of what JSON can hold."""
+    """dict of what JSON can hold: "nodes" and "edges"."""
     return {"nodes": [{"name": node.name, "type": node.type,
                        "state": node.state} for node in self.nodes.values()],
             "edges": [list(edge) for edge in self.edges]}
 
 
 def _step(node):
+  """One op of a path in words."""
   last = node.name.split("/")[-1]
   return "'{}'".format(node.name) if last.startswith(node.type) or (
       node.state == X) else "{} '{}'".format(node.type, node.name)
 
 
 def _states(flow, ys, xs):
-  """{name of op: state} of the ends and of what stops gradients."""
+  """dict from name to state, of the ends and of ops that stop gradients."""
   states = {}
   for outer, trace in flow.traces:
     for op in trace.missing:
@@ -132,6 +134,7 @@ def _states(flow, ys, xs):
 
 
 def _state(op, flow):
+  """PASSES or LOST, for an op between the ends that stops no gradient."""
   reached = any(t.name in flow.tensors and flow.trace.is_on_path(t)
                 for t in op.outputs)
   return PASSES if reached and op.name in flow.trace.path else LOST

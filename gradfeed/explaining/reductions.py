@@ -1,4 +1,4 @@
-"""What a gradient is a gradient of: of a sum, of a mean, over which tensor."""
+"""Finds the sums and means that make y, and whether they are over a batch."""
 
 from gradfeed.analysis import dependence_rules
 from gradfeed.analysis import symbolic_shapes
@@ -7,19 +7,22 @@ from gradfeed.graph import op_types
 from gradfeed.graph import tensors
 from gradfeed.graph import traversal
 
-_ON = frozenset(["Add", "AddN", "AddV2", "Identity", "Mul", "Neg", "Sub",
-                 "Select", "SelectV2", "RealDiv", "DivNoNan", "Div"])
-_BY = frozenset(["RealDiv", "DivNoNan", "Div"])
+#: Ops between a reduction and y.
+_PASSED = frozenset([
+    "Add", "AddN", "AddV2", "Identity", "Mul", "Neg", "Sub", "Select",
+    "SelectV2", "RealDiv", "DivNoNan", "Div"])
+_DIVIDING = frozenset(["RealDiv", "DivNoNan", "Div"])
 _REDUCING = frozenset(["Mean", "Sum"])
 
 
 class Reduction:
-  """An op that makes one number of many, between x and y.
+  """An op between x and y that makes one number of a tensor.
 
   Attributes:
     op: `tf.Operation`, a Mean or a Sum.
     tensor: `tf.Tensor` that it reads, [B, ...] for a loss.
-    is_mean: whether what it gives is divided by how many there are.
+    is_mean: bool, whether the result is divided by a number of elements, by
+      this op or by one after it.
   """
 
   def __init__(self, op, is_mean):
@@ -30,7 +33,7 @@ class Reduction:
 
 def find_reductions(y, trace):
   """The `Reduction`s that end in the scalar `y`, those nearest to it first."""
-  found, seen, queue = [], set(), [(y.tensor, False)]
+  result, seen, queue = [], set(), [(y.tensor, False)]
   while queue:
     tensor, is_mean = queue.pop(0)
     op = tensor.op
@@ -39,32 +42,41 @@ def find_reductions(y, trace):
     seen.add(op.name)
     if op.type in _REDUCING and tensor.shape.ndims == 0 and (
         op.inputs[0].shape.ndims != 0):
-      found.append(Reduction(op, is_mean))
-    elif op.type in _ON:
-      divided = is_mean or (op.type in _BY and _counts(op.inputs[1]))
+      result.append(Reduction(op, is_mean))
+    elif op.type in _PASSED:
+      divided = is_mean or (op.type in _DIVIDING and _is_count(op.inputs[1]))
       queue.extend((t, divided) for t in op.inputs if trace.is_on_path(t))
-  return found
+  return result
 
 
-def _counts(tensor):
-  """Whether a number is computed from the shape of something."""
+def _is_count(tensor):
+  """Whether a scalar is computed from the shape of a tensor, or by a sum."""
   return tensor.shape.ndims == 0 and any(
       op.type in op_types.SHAPE_READING or op.type == "Sum"
       for op in traversal.ancestors([tensor]).values())
 
 
-class Sized:
-  """Tells which sizes are those of a batch."""
+class BatchAxes:
+  """Finds out which axes of tensors count the rows of an x."""
 
   def __init__(self):
     self._sizes = symbolic_shapes.Sizes(dependence_rules.demands)
 
   def is_batch(self, tensor, x, trace):
-    """Whether the first axis of `tensor` counts the rows of `x`, a Point.
+    """Whether the first axis of `tensor` counts the rows of `x`.
 
-    A size that cannot be followed back is taken for it, if it is that of
-    something that is computed from x: an op that mixes rows ends the search.
-    A number that is known, of a vector say, may count anything.
+    A size that cannot be derived from the shape of x is taken for it, if the
+    tensor that has this size is computed from x: no rule gives the size where
+    an op mixes rows. A number that is fixed, that of the elements of a vector
+    say, may count anything.
+
+    Args:
+      tensor: `tf.Tensor`.
+      x: `tensors.Dense`.
+      trace: `gradient_flow.GradientTrace`.
+
+    Returns:
+      bool.
     """
     if _is_of_known_size(x) or not tensor.shape.ndims:
       return False
@@ -79,7 +91,7 @@ class Sized:
         tensor.graph.get_tensor_by_name(name))
 
   def is_averaged(self, reduction, x):
-    """Whether a mean is over a number of rows of `x` that is not known."""
+    """Whether `reduction` is over the rows of `x`, their number not fixed."""
     if _is_of_known_size(x):
       return False
     source = reduction.tensor
@@ -90,8 +102,8 @@ class Sized:
                                      symbolic_shapes.rank_of(source))
       sizes = {axis: set(self._sizes.of(source)[axis].symbols)
                for axis in axes}
-      # Where the size cannot be followed, or is followed to the labels, the
-      # first axis is taken for rows; unless it is another one of x.
+      # Where the size cannot be derived, or is that of the labels, the first
+      # axis is taken for rows, unless it is another axis of x.
       return any(rows & symbols or (not axis and symbols and
                                     symbols not in others)
                  for axis, symbols in sizes.items())
@@ -100,11 +112,12 @@ class Sized:
 
 
 def _is_of_known_size(x):
+  """Whether `x` has no first axis of any length."""
   return x.is_variable or not x.shape.ndims or x.shape.as_list()[0] is not None
 
 
 def describe_reduction(y, xs, trace):
-  """What the gradient of `y` is of.
+  """Yields what the gradient of `y` sums over.
 
   Args:
     y: `tensors.Dense`.
@@ -116,11 +129,11 @@ def describe_reduction(y, xs, trace):
     "constant_sum".
   """
   if y.shape.ndims != 0:
-    yield _of_many(y)
+    yield _sum_of_elements_finding(y)
     return
-  sized = Sized()
+  batch_axes = BatchAxes()
   for reduction in find_reductions(y, trace):
-    rows = [x for x in xs if sized.is_averaged(reduction, x)]
+    rows = [x for x in xs if batch_axes.is_averaged(reduction, x)]
     what = "{} is {} over {}, by {} '{}'.".format(
         tensors.describe(y), "a mean" if reduction.is_mean else "a sum",
         tensors.describe(reduction.tensor), reduction.op.type,
@@ -140,7 +153,8 @@ def describe_reduction(y, xs, trace):
           "reduction", findings.NOTE, what, "", "", names, **details)
 
 
-def _of_many(y):
+def _sum_of_elements_finding(y):
+  """The finding for a `y` that is not a scalar: its elements are summed."""
   op = y.op
   while op.type in ("Identity", "Reshape"):
     op = op.inputs[0].op

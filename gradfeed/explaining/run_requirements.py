@@ -1,7 +1,4 @@
-"""What a run of a derivative asks for: feeds, variables, and what it takes.
-
-Nothing is run: it is read from the graph.
-"""
+"""Finds the feeds, variables and side effects of a run, in the graph alone."""
 
 import re
 
@@ -14,9 +11,9 @@ from gradfeed.graph import provenance
 from gradfeed.graph import tensors
 from gradfeed.graph import traversal
 
-#: What a placeholder probably wants, by its dtype and its name: pattern, value,
-#: what the value means, and whether it switches random numbers off.
-_LIKELY = [
+#: Likely values of placeholders: dtypes, pattern of the name, value or None,
+#: what it means, whether it switches random numbers off.
+_LIKELY_VALUES = [
     (("bool", "int32", "int64", "float32"), r"learning_phase", 0,
      "outside of training", True),
     (("bool",), r"train|phase|dropout", False, "outside of training", True),
@@ -28,31 +25,33 @@ _LIKELY = [
     (("int32", "int64"), r"(seq|sequence)\w*len|length", None,
      "the length of each row", False)]
 
-#: What stands between a random number and its comparison with a probability.
+#: Ops between a random number and its comparison with a probability.
 _SCALING = frozenset(["Add", "AddV2", "Floor", "GreaterEqual", "Less", "Mul",
                       "Sub"])
 
-_STEPS = 4
+#: How many such ops there may be.
+_MOST_STEPS = 4
 
+#: Ends of the types of ops that are queues and iterators, and take nothing.
 _SOURCES = ("Queue", "QueueV2", "OneShotIterator", "Iterator", "IteratorV2")
 
 
-def needed(found, fed):
-  """The placeholders of `found` that want a value, and those with a default.
+def find_needed_feeds(ops, fed):
+  """Finds placeholders that need a value, and those with a default.
 
   Args:
-    found: dict from name to op, as `traversal.ancestors` gives it.
-    fed: container of the names of tensors that get one.
+    ops: dict from name to op, as `traversal.ancestors` gives it.
+    fed: container of the names of tensors that are fed.
 
   Yields:
     `findings.Finding`, notes of kind "feed" and "default".
   """
-  for tensor in effects.placeholders(found):
+  for tensor in effects.placeholders(ops):
     if tensor.name not in fed:
-      yield _feed(tensor, effects.user_of(tensor, found))
-  for op in found.values():
+      yield _feed_finding(tensor, effects.user_of(tensor, ops))
+  for op in ops.values():
     if op.type == "PlaceholderWithDefault" and op.outputs[0].name not in fed:
-      value = _default(op)
+      value = _default_number(op)
       yield findings.Finding(
           "default", findings.NOTE, "{} is {} unless it is fed.".format(
               tensors.describe(op.outputs[0]),
@@ -60,7 +59,16 @@ def needed(found, fed):
           "", "", [op.outputs[0].name], default=value)
 
 
-def _feed(tensor, user):
+def _feed_finding(tensor, user):
+  """The note that `tensor` needs a value.
+
+  Args:
+    tensor: `tf.Tensor`, a placeholder.
+    user: str, the op that reads it, in words.
+
+  Returns:
+    `findings.Finding`.
+  """
   likely = likely_value(tensor)
   guess, value = "", None
   if likely is not None:
@@ -75,34 +83,42 @@ def _feed(tensor, user):
 
 
 def likely_value(tensor):
-  """(value or None, what it means, whether it turns off what is random).
+  """Guesses the value of a placeholder for evaluation from its name.
 
-  None for a placeholder that may be anything. The names are those that people
-  give to such placeholders.
+  Args:
+    tensor: `tf.Tensor`, a placeholder.
+
+  Returns:
+    (value or None, str with its meaning, whether it switches random numbers
+    off); None where the name and the dtype are none of `_LIKELY_VALUES`.
   """
   if tensor.shape.ndims and not re.search("len", tensor.name, re.I):
     return None
   dtype = tensor.dtype.base_dtype.name
-  for dtypes, pattern, value, meaning, is_off in _LIKELY:
+  for dtypes, pattern, value, meaning, is_off in _LIKELY_VALUES:
     if dtype in dtypes and re.search(pattern, tensor.op.name, re.I):
       return (bool(value) if dtype == "bool" else value), meaning, is_off
   return None
 
 
-def _default(op):
-  """The value that a placeholder with a default has, if it is one number."""
+def _default_number(op):
+  """The default of a placeholder, if it is one constant number; else None."""
   value = _tf.constant_value(op.inputs[0])
   return value.item() if value is not None and value.size == 1 and (
       value.dtype.kind in "biuf") else None
 
 
-def variables(found, targets):
-  """The variables that are read, as one finding.
+def find_variables(ops, targets):
+  """Finds the variables that `targets` read, as one finding.
+
+  Args:
+    ops: dict from name to op, as `traversal.ancestors` gives it.
+    targets: list of `tf.Tensor`.
 
   Yields:
     `findings.Finding`, a note of kind "variables".
   """
-  read = effects.variables_read(found, targets)
+  read = effects.variables_read(ops, targets)
   kinds = {op.name: "resource" if op.type == "VarHandleOp" else "ref"
            for op in read}
   if read:
@@ -115,27 +131,27 @@ def variables(found, targets):
         "", "", list(kinds), kinds=kinds)
 
 
-def find_unsteady_ops(found):
-  """What makes two runs at one point differ, or changes something.
+def find_unsteady_ops(ops):
+  """Finds ops that make two runs differ, or that change a variable.
 
   Args:
-    found: dict from name to op, as `traversal.ancestors` gives it.
+    ops: dict from name to op, as `traversal.ancestors` gives it.
 
   Yields:
     `findings.Finding` of kind "random", "waiting" and "assigning".
   """
-  for name, op in _distinct(op for op, kind in effects.op_types_of_run(found)
+  for name, op in _distinct(op for op, kind in effects.op_types_of_run(ops)
                             if op_types.RANDOM.search(kind)):
-    yield _random(name, op, found)
-  for op in effects.waiting_ops(found):
+    yield _random_finding(name, op, ops)
+  for op in effects.waiting_ops(ops):
     if not op.type.endswith(_SOURCES):
-      yield _with_line(
+      yield _finding_for_op(
           "waiting", op, "{} '{}' takes the next element at every run.",
           "With other elements the gradient at the same x is another one; with "
           "none left it waits, or ends.", "Feed {}.".format(", ".join(
               tensors.describe(t) for t in op.outputs[:3])))
-  for op in effects.assigning_ops(found):
-    yield _with_line(
+  for op in effects.assigning_ops(ops):
+    yield _finding_for_op(
         "assigning", op, "{} '{}' changes a variable when y is evaluated.",
         "The next run is then of another model, and `function` refuses it.",
         "Take a y that does not wait for it (is_training=False, or updates in "
@@ -143,54 +159,69 @@ def find_unsteady_ops(found):
 
 
 def _distinct(operations):
+  """List of (name, op), each op once."""
   return list({op.name: op for op in operations}.items())
 
 
-def _with_line(kind, op, what, why, fix, severity=findings.WARNING):
+def _finding_for_op(kind, op, what, why, fix, severity=findings.WARNING):
+  """A finding about `op` with the line where it was made.
+
+  Args:
+    kind: str.
+    op: `tf.Operation`.
+    what: str, a format that takes its type and its name.
+    why: str.
+    fix: str.
+    severity: str.
+
+  Returns:
+    `findings.Finding`.
+  """
   line = provenance.made_at(op)
   return findings.Finding(
       kind, severity, what.format(op.type, op.name), why, fix, [op.name],
       op=op.name, type=op.type, line=line)
 
 
-def _random(name, op, found):
-  switch = _switch(op, found)
+def _random_finding(name, op, ops):
+  """A warning that `op` draws numbers; a note where they have no effect."""
+  switch = _find_switch(op, ops)
   if switch is None:
-    return _with_line(
+    return _finding_for_op(
         "random", op, "{} '{}'" + provenance.in_line(op) +
         " draws numbers at every run.",
         "Value and gradient differ from run to run at the same x.",
         "Build the model without it (is_training=False), or feed {}.".format(
             ", ".join(repr(t.name) for t in op.outputs[:2]) or name))
   tensor, value = switch
-  return _with_line(
+  return _finding_for_op(
       "random", op, "{} '{}' draws numbers at every run.", "They change "
       "nothing where {!r} is {}.".format(tensor.name, value), "",
       findings.NOTE)
 
 
-def _switch(op, found):
-  """(placeholder, value) that makes what `op` draws of no effect; or None."""
-  near = [t for t in op.inputs if t.dtype == tf.bool]  # Of a tf.cond of v2.
-  for user in _scaled(op, found):
-    near.extend(t for t in user.inputs if not t.shape.ndims)
-  above = traversal.ancestors([op] + near)
-  for maker in above.values():
-    if maker.type.startswith("Placeholder") and maker.outputs:
-      likely = likely_value(maker.outputs[0])
+def _find_switch(op, ops):
+  """(placeholder, value) that switches off what `op` draws, or None."""
+  candidates = [t for t in op.inputs if t.dtype == tf.bool]  # Of a v2 tf.cond.
+  for user in _scaling_ops(op, ops):
+    candidates.extend(t for t in user.inputs if not t.shape.ndims)
+  above = traversal.ancestors([op] + candidates)
+  for source in above.values():
+    if source.type.startswith("Placeholder") and source.outputs:
+      likely = likely_value(source.outputs[0])
       if likely is not None and likely[2] and (
-          maker.type != "PlaceholderWithDefault" or
-          _default(maker) == likely[0]):
-        return maker.outputs[0], likely[0]
+          source.type != "PlaceholderWithDefault" or
+          _default_number(source) == likely[0]):
+        return source.outputs[0], likely[0]
   return None
 
 
-def _scaled(op, found):
-  """What scales the numbers that `op` draws and compares them."""
+def _scaling_ops(op, ops):
+  """The ops that scale the numbers that `op` draws, and compare them."""
   users, front = [], [op]
-  for _ in range(_STEPS):
+  for _ in range(_MOST_STEPS):
     front = [user for before in front for tensor in before.outputs
              for user in traversal.consumers(tensor)
-             if user.type in _SCALING and user.name in found]
+             if user.type in _SCALING and user.name in ops]
     users.extend(front)
   return users

@@ -51,13 +51,14 @@ class CheckTest(graphs.GraphTest):
                      [], report)
 
   def assertFound(self, report, kind, severity, *names):
-    found = [finding for finding in report.findings if finding.kind == kind]
-    self.assertLen(found, 1, report)
-    self.assertEqual(found[0].severity, severity)
+    matching = [finding for finding in report.findings if finding.kind == kind]
+    self.assertLen(matching, 1, report)
+    self.assertEqual(matching[0].severity, severity)
     for name in names:
-      self.assertTrue(any(re.search(name, n) for n in found[0].names), report)
-      self.assertRegex(" ".join([found[0].what, found[0].why]), name)
-    return found[0]
+      self.assertTrue(any(re.search(name, n) for n in matching[0].names),
+                      report)
+      self.assertRegex(" ".join([matching[0].what, matching[0].why]), name)
+    return matching[0]
 
 
 class NumbersTest(CheckTest):
@@ -235,8 +236,8 @@ class GalleryTest(CheckTest):
     losses = tf.reduce_sum(tf.tanh(x) ** 2, 1)
     report = gf.check(tf.reduce_mean(losses), x, _ROWS)
     self.assertClean(report)
-    found = self.assertFound(report, "mean", "note")
-    self.assertEqual(found.details["rows"], 4)
+    finding = self.assertFound(report, "mean", "note")
+    self.assertEqual(finding.details["rows"], 4)
     self.assertEqual(gf.check(tf.reduce_sum(losses), x, _ROWS).findings, [])
 
   def test_s3_any_other_dependence_on_the_number_of_rows(self):
@@ -262,16 +263,16 @@ class GalleryTest(CheckTest):
     y = tf.py_func(lambda a: a * a, [x], tf.float64, name="hidden") + x
     report = gf.check(y, x, 3.0)
     self.assertEqual(report.verdict, "wrong")
-    found = self.assertFound(report, "blocked", "bad", "hidden")
-    self.assertAlmostEqual(found.details["share"], 6.0 / 7.0, places=6)
+    finding = self.assertFound(report, "blocked", "bad", "hidden")
+    self.assertAlmostEqual(finding.details["share"], 6.0 / 7.0, places=6)
     self.assertClean(gf.check(x * x + x, x, 3.0))
 
   def test_s5_a_stopped_gradient_is_meant(self):
     x = self.placeholder(tf.float64, [])
     report = gf.check(tf.stop_gradient(x, name="held") * x * x, x, 3.0)
     self.assertEqual(report.verdict, "right")
-    found = self.assertFound(report, "blocked", "warning", "held")
-    self.assertAlmostEqual(found.details["share"], 1.0 / 3.0, places=6)
+    finding = self.assertFound(report, "blocked", "warning", "held")
+    self.assertAlmostEqual(finding.details["share"], 1.0 / 3.0, places=6)
 
   @parameterized.named_parameters(
       ("round", tf.round), ("floor", tf.floor), ("sign", tf.sign),
@@ -346,8 +347,8 @@ class GalleryTest(CheckTest):
     x = self.placeholder()
     y = tf.nn.softmax(x, name="chances")[:, 0]
     report = gf.check(y, x, [[200.0, 0.0, 0.0]])
-    found = self.assertFound(report, "zero", "warning", "chances")
-    self.assertIn("1.4e-87", found.why)
+    finding = self.assertFound(report, "zero", "warning", "chances")
+    self.assertIn("1.4e-87", finding.why)
     self.assertEqual(report.shares["zero"], 1.0)
     self.assertClean(gf.check(y, x, [[2.0, 0.0, 0.0]]))
 
@@ -372,19 +373,19 @@ class GalleryTest(CheckTest):
     y = build(x)
     report = gf.check(y, x, [[1.0, 2.0, 1.0], [0.0, 1.0, 2.0]])
     self.assertEqual(report.verdict, "wrong")
-    found = self.assertFound(report, "nonfinite", "bad", name)
-    self.assertEqual(found.details["rows"], [1])
-    self.assertIn("row 1", found.what)
-    self.assertIn(" 0 at [1", found.why)
-    self.assertIn(cure, found.fix)
+    finding = self.assertFound(report, "nonfinite", "bad", name)
+    self.assertEqual(finding.details["rows"], [1])
+    self.assertIn("row 1", finding.what)
+    self.assertIn(" 0 at [1", finding.why)
+    self.assertIn(cure, finding.fix)
     self.assertClean(gf.check(y, x, [[1.0, 2.0, 1.0], [0.5, 1.0, 2.0]]))
 
   def test_e6_overflow(self):
     x = self.placeholder()
     y = tf.exp(x, name="large")
     report = gf.check(y, x, [[1.0, 100.0, 2.0]])
-    found = self.assertFound(report, "nonfinite", "bad", "large")
-    self.assertIn("100 at [0, 1]", found.why)
+    finding = self.assertFound(report, "nonfinite", "bad", "large")
+    self.assertIn("100 at [0, 1]", finding.why)
     self.assertClean(gf.check(y, x, [[1.0, 2.0, 3.0]]))
 
   def test_e6_a_weight_that_is_not_a_number(self):

@@ -65,19 +65,20 @@ class DirectionsTest(parameterized.TestCase):
     x, g = np.arange(6.0).reshape(2, 3), np.zeros((2, 3))
     g[1, 2] = -4.0
     before = np.random.get_state()[1].copy()
-    one, other = [
+    first, second = [
         finite_differences.directions([x], [g], ["x"], 7) for _ in range(2)
     ]
     np.testing.assert_array_equal(np.random.get_state()[1], before)
-    for a, b in zip(one, other):
+    for a, b in zip(first, second):
       self.assertEqual(a.label, b.label)
       np.testing.assert_array_equal(a.arrays[0], b.arrays[0])
 
   def test_look_at_elements_that_matter_and_at_some_that_are_said_not_to(self):
     g = np.zeros(10)
     g[3] = 2.0
-    found = finite_differences.directions([np.ones(10)], [g], ["x:0"], 0)
-    labels = [way.label for way in found if way.length is not None]
+    directions = finite_differences.directions([np.ones(10)], [g], ["x:0"], 0)
+    labels = [direction.label for direction in directions
+              if direction.length is not None]
     self.assertEqual(labels[0], "'x:0'[3]")
     self.assertLen(labels, 4)
 
@@ -90,7 +91,7 @@ class DirectionsTest(parameterized.TestCase):
         finite_differences.inner([conjugated], [v]), change[0], places=6)
 
 
-class TrialsTest(parameterized.TestCase):
+class DirectionalTestsTest(parameterized.TestCase):
 
   @parameterized.parameters((1.0, "right"), (1.0001, "wrong"),
                             (1.0 + 1e-8, "right"))
@@ -99,10 +100,10 @@ class TrialsTest(parameterized.TestCase):
     g = [factor * np.exp(x)]
     source = directional_tests.Differences(
         lambda xs: [np.exp(xs[0])], [x], g, np.finfo(float).eps, list)
-    found = directional_tests.run(
+    tests = directional_tests.run(
         source, g, finite_differences.directions([x], g, ["x"], 0),
         np.finfo(float).eps)
-    self.assertEqual(directional_tests.verdict_of(found), verdict)
+    self.assertEqual(directional_tests.verdict_of(tests), verdict)
 
   def test_finds_an_element_that_is_left_out(self):
     x = np.linspace(0.5, 1.0, 1000)
@@ -110,9 +111,9 @@ class TrialsTest(parameterized.TestCase):
     g[0][400] = 0.0
     source = directional_tests.Differences(
         lambda xs: [xs[0] ** 2], [x], g, np.finfo(float).eps, list)
-    found = directional_tests.run(
+    tests = directional_tests.run(
         source, g, finite_differences.directions([x], g, ["x"], 0),
         np.finfo(float).eps)
-    self.assertEqual(directional_tests.verdict_of(found), "wrong")
-    self.assertIn("'x'[400]", [trial.direction.label for trial in found
-                               if trial.verdict == "wrong"])
+    self.assertEqual(directional_tests.verdict_of(tests), "wrong")
+    self.assertIn("'x'[400]", [test.direction.label for test in tests
+                               if test.verdict == "wrong"])

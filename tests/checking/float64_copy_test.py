@@ -67,16 +67,16 @@ def _arrays(x):
   return array.stack()
 
 
-class DoubleTest(graphs.GraphTest):
+class Float64CopyTest(graphs.GraphTest):
 
-  def _double(self, y, x, x_t, feeds=None):
+  def _copy_and_sources(self, y, x, x_t, feeds=None):
     before = self.count()
-    double = float64_copy.Float64Copy(self.graph, [y], [tensors.Dense(x)],
+    copy = float64_copy.Float64Copy(self.graph, [y], [tensors.Dense(x)],
                                       set())
     self.assertEqual(self.count(), before)
     feeds = dict(feeds or {})
     feeds[x] = x_t
-    return double, self.session.run(double.sources, feeds)
+    return copy, self.session.run(copy.sources, feeds)
 
   @parameterized.named_parameters(
       ("convolution", _convolution, _IMAGES),
@@ -93,21 +93,21 @@ class DoubleTest(graphs.GraphTest):
     with flows.control_flow(flow):
       x = tf.placeholder(tf.float32, [None] + list(x_t.shape[1:]))
       y = build(x)
-      broad = tf.placeholder(tf.float64, x_t.shape)
-      expected = build(broad)
-      slopes, = tf.gradients(expected, broad)
-    double, sources = self._double(y, x, x_t)
-    value, = double.values([x_t], sources)
-    wanted = self.session.run([expected, slopes], {broad: x_t})
+      wide = tf.placeholder(tf.float64, x_t.shape)
+      expected = build(wide)
+      slopes, = tf.gradients(expected, wide)
+    copy, sources = self._copy_and_sources(y, x, x_t)
+    value, = copy.values([x_t], sources)
+    wanted = self.session.run([expected, slopes], {wide: x_t})
     self.assertEqual(value.dtype, np.float64)
     # Constants were rounded to float32 before: numbers differ by that.
     np.testing.assert_allclose(value, wanted[0], 1e-5, 1e-5)
-    gradient, = double.gradients([x_t], sources, [np.ones_like(value)])
+    gradient, = copy.gradients([x_t], sources, [np.ones_like(value)])
     np.testing.assert_allclose(gradient, wanted[1], 1e-5, 1e-5)
-    self.assertEqual(double.eps, np.finfo(np.float64).eps)
+    self.assertEqual(copy.eps, np.finfo(np.float64).eps)
     # The gradient is that of the values to many more digits than float32 has.
     v = np.random.RandomState(3).normal(size=x_t.shape)
-    above, below = [np.sum(double.values([x_t + step * v], sources)[0])
+    above, below = [np.sum(copy.values([x_t + step * v], sources)[0])
                     for step in (1e-5, -1e-5)]
     slope = np.sum(gradient * v)
     self.assertLess(abs((above - below) / 2e-5 - slope),
@@ -121,31 +121,31 @@ class DoubleTest(graphs.GraphTest):
     with flows.control_flow(flow):
       y = tf.cond(is_first, lambda: 3.0 * x, lambda: tf.exp(w))
     for taken, expected in ((True, 3.0 * _ROWS), (False, np.exp(_ROWS))):
-      double = float64_copy.Float64Copy(
+      copy = float64_copy.Float64Copy(
           self.graph, [y], [tensors.Dense(x)], set())
-      place = evaluation_points.EvaluationPoint(
+      point = evaluation_points.EvaluationPoint(
           self.graph, x, _ROWS, self.session, {is_first: taken, w: _ROWS})
-      sources = place.sample(double.sources)
+      sources = point.sample(copy.sources)
       for _ in range(5):
         np.testing.assert_allclose(
-            double.values([_ROWS], sources)[0], expected, 1e-5)
+            copy.values([_ROWS], sources)[0], expected, 1e-5)
 
   def test_an_op_without_a_float64_form_stays_between_casts(self):
     x = tf.placeholder(tf.float32, [None, 5, 6, 3])
     y = tf.nn.lrn(tf.exp(x)) * 2.0
-    double, sources = self._double(y, x, _IMAGES)
-    value, = double.values([_IMAGES], sources)
+    copy, sources = self._copy_and_sources(y, x, _IMAGES)
+    value, = copy.values([_IMAGES], sources)
     self.assertEqual(value.dtype, np.float64)
     np.testing.assert_allclose(
         value, self.session.run(y, {x: _IMAGES}), 1e-6)
-    self.assertEqual(double.eps, np.finfo(np.float32).eps)
+    self.assertEqual(copy.eps, np.finfo(np.float32).eps)
 
   def test_a_function_in_python_gets_the_dtype_that_it_wants(self):
     seen = []
     x = tf.placeholder(tf.float32, [None])
     y = tf.py_func(lambda a: seen.append(a.dtype) or 2 * a, [x], tf.float32) + x
-    double, sources = self._double(y, x, [1.0])
-    np.testing.assert_allclose(double.values([[1.0, 2.0]], sources)[0], [3, 6])
+    copy, sources = self._copy_and_sources(y, x, [1.0])
+    np.testing.assert_allclose(copy.values([[1.0, 2.0]], sources)[0], [3, 6])
     self.assertEqual(set(seen), {np.dtype(np.float32)})
 
   @parameterized.named_parameters(*graphs.KINDS)
@@ -154,10 +154,10 @@ class DoubleTest(graphs.GraphTest):
     x = tf.placeholder(tf.float64, [None, 4])
     y = tf.tanh(tf.matmul(x, w))
     self.initialize()
-    double, sources = self._double(y, x, _ROWS)
+    copy, sources = self._copy_and_sources(y, x, _ROWS)
     for k in (1.0, 2.0):
       np.testing.assert_allclose(
-          double.values([k * _ROWS], sources)[0],
+          copy.values([k * _ROWS], sources)[0],
           np.tanh(k * _ROWS.dot(_normal(4, 2))))
     np.testing.assert_array_equal(self.session.run(w), _normal(4, 2))
 
@@ -168,19 +168,19 @@ class DoubleTest(graphs.GraphTest):
     y = tf.matmul(x, w) ** 2
     self.initialize()
     point = tensors.dense_of_variable(w)
-    double = float64_copy.Float64Copy(self.graph, [y], [point], set())
-    other = _normal(4, 2) + 1.0
-    sources = self.session.run(double.sources, {x: _ROWS})
+    copy = float64_copy.Float64Copy(self.graph, [y], [point], set())
+    new_value = _normal(4, 2) + 1.0
+    sources = self.session.run(copy.sources, {x: _ROWS})
     np.testing.assert_allclose(
-        double.values([other], sources)[0], _ROWS.dot(other) ** 2)
+        copy.values([new_value], sources)[0], _ROWS.dot(new_value) ** 2)
 
   def test_does_not_print(self):
     x = tf.placeholder(tf.float32, [None])
     y = tf.Print(x * 2.0, [x], "never twice") + 1.0
-    double, sources = self._double(y, x, [1.0])
+    copy, sources = self._copy_and_sources(y, x, [1.0])
     self.assertNotIn("Print", [
-        op.type for op in double.values.__self__._own.get_operations()])
-    np.testing.assert_allclose(double.values([[3.0]], sources)[0], [7.0])
+        op.type for op in copy.values.__self__._graph_of_copy.get_operations()])
+    np.testing.assert_allclose(copy.values([[3.0]], sources)[0], [7.0])
 
   def test_what_looks_at_bits_is_refused(self):
     x = tf.placeholder(tf.float32, [None])
@@ -191,7 +191,7 @@ class DoubleTest(graphs.GraphTest):
 
   def test_second_derivatives(self):
     x = tf.placeholder(tf.float32, [3])
-    double, sources = self._double(tf.exp(2.0 * x), x, np.zeros(3))
+    copy, sources = self._copy_and_sources(tf.exp(2.0 * x), x, np.zeros(3))
     x_t, v = np.array([0.1, 0.2, 0.3]), np.array([1.0, -1.0, 2.0])
-    second, = double.seconds([x_t], sources, [np.ones(3)], [v])
+    second, = copy.seconds([x_t], sources, [np.ones(3)], [v])
     np.testing.assert_allclose(second, 4.0 * np.exp(2.0 * x_t) * v, 1e-12)

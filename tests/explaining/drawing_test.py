@@ -75,7 +75,7 @@ class DotTest(_Layered):
         h = h * tf.sin(h)
     picture = drawing.Drawing(
         gf.explain(h, x)._paths)  # pylint: disable=protected-access
-    self.assertTrue(all(one < other for one, other in picture.arrows))
+    self.assertTrue(all(box < other for box, other in picture.arrows))
 
   def test_quotes_in_names(self):
     x = tf.placeholder(tf.float64, [], name="x")
@@ -90,8 +90,8 @@ class HtmlTest(_Layered):
     text = self.page().to_html()
     reader.feed(text)
     self.assertEmpty(reader.open)
-    self.assertFalse([found for found in reader.attributes
-                      if found[1] in ("src", "href")])
+    self.assertFalse([attribute for attribute in reader.attributes
+                      if attribute[1] in ("src", "href")])
     self.assertNotIn("<script", text)
     self.assertNotIn("@import", text)
     self.assertIn("partly differentiable", text)
@@ -109,11 +109,11 @@ class HtmlTest(_Layered):
       for x, y, across, down in boxes:
         self.assertTrue(0 <= x <= x + across <= width)
         self.assertTrue(0 <= y <= y + down <= height)
-      for i, one in enumerate(boxes):  # No box lies on another.
+      for i, box in enumerate(boxes):  # No box lies on another.
         for other in boxes[:i]:
           self.assertTrue(
-              abs(one[0] - other[0]) >= one[2] or
-              abs(one[1] - other[1]) >= one[3], (one, other))
+              abs(box[0] - other[0]) >= box[2] or
+              abs(box[1] - other[1]) >= box[3], (box, other))
 
   def test_words_are_escaped(self):
     x = tf.placeholder(tf.float64, [None], name="x")

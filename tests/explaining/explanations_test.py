@@ -546,19 +546,19 @@ class GalleryTest(graphs.GraphTest):
     before = self.count(), self.graph.version
     page = gf.explain(y, x)
     self.assertEqual((self.count(), self.graph.version), before)
-    found = [finding for finding in page.findings if finding.kind == kind]
-    self.assertNotEmpty(found, page)
-    self.assertTrue(any("culprit" in name for finding in found
+    matching = [finding for finding in page.findings if finding.kind == kind]
+    self.assertNotEmpty(matching, page)
+    self.assertTrue(any("culprit" in name for finding in matching
                         for name in finding.names), page)
     self.assertIn("culprit", str(page))
     self.assertEqual(
         page.is_bad, kind in _BAD, "{}\n{}".format(kind, page))
     severity = "bad" if kind in _BAD else "warning"
-    self.assertEqual(found[0].severity, severity)
+    self.assertEqual(matching[0].severity, severity)
     if kind in _BAD:
       with self.assertRaises(gf.GradfeedError) as raised:
         gf.gradient(y, x)
-      self.assertEqual(raised.exception.why, found[0].why)
+      self.assertEqual(raised.exception.why, matching[0].why)
       self.assertEqual(page.verdict, "not differentiable")
     elif kind == "blocked":
       self.assertEqual(page.verdict, "partly differentiable")
@@ -625,8 +625,8 @@ class FactsTest(graphs.GraphTest):
     for name, kind, use_resource in (("a", "resource", True),
                                      ("b", "ref", False)):
       w = tf.get_variable(name, [2], tf.float64, use_resource=use_resource)
-      found, = self._details(gf.explain(x * w, x), "variables")
-      self.assertEqual(found.details["kinds"], {name: kind})
+      finding, = self._details(gf.explain(x * w, x), "variables")
+      self.assertEqual(finding.details["kinds"], {name: kind})
       page = gf.explain(tf.reduce_mean(x * w), w)
       self.assertEqual(page.verdict, "differentiable")
       self.assertFalse(any(f.severity != "note" for f in page.findings))
@@ -635,21 +635,21 @@ class FactsTest(graphs.GraphTest):
     x = _number()
     scale = tf.placeholder_with_default(
         tf.constant(2.0, tf.float64), [], name="scale")
-    found, = self._details(gf.explain(x * scale, x), "default")
-    self.assertIn("2.0", found.what)
+    finding, = self._details(gf.explain(x * scale, x), "default")
+    self.assertIn("2.0", finding.what)
 
   def test_blocker_is_told_in_full(self):
     x = tf.placeholder(tf.float64, [2], name="x")
     whole = tf.cast(x, tf.int32, name="whole")
     y = tf.add(tf.cast(whole * 2, tf.float64, name="back"), x)
-    found, = self._details(gf.explain(y, x), "blocked")
-    self.assertEqual(found.names, ["whole", "back"])
+    finding, = self._details(gf.explain(y, x), "blocked")
+    self.assertEqual(finding.names, ["whole", "back"])
     self.assertEqual(
-        {key: found.details[key] for key in (
+        {key: finding.details[key] for key in (
             "op", "type", "reads", "gives", "nearest", "reason")},
         {"op": "whole", "type": "Cast", "reads": ["float64"],
          "gives": ["int32"], "nearest": "back:0", "reason": "flat"})
-    self.assertRegex(found.details["line"], r"^explanations_test\.py:\d+$")
+    self.assertRegex(finding.details["line"], r"^explanations_test\.py:\d+$")
 
   def test_lines_of_ops_in_functions_and_none_of_ops_from_files(self):
     x = _number()
@@ -705,8 +705,8 @@ class FactsTest(graphs.GraphTest):
 
   def test_the_input_that_has_no_gradient(self):
     y, x = _s5_betainc()
-    found, = self._details(gf.explain(y, x), "blocked")
-    self.assertIn("passes no gradient to 'x:0'", found.what)
+    finding, = self._details(gf.explain(y, x), "blocked")
+    self.assertIn("passes no gradient to 'x:0'", finding.what)
 
   def test_the_way_that_is_shown_has_a_gradient(self):
     x = _number()
@@ -780,10 +780,10 @@ class PageTest(graphs.GraphTest):
     with tf.Graph().as_default() as graph:
       x = _number()
       page = gf.explain(x * x, x)
-    known = weakref.ref(graph)
+    graph_reference = weakref.ref(graph)
     del graph, x
     gc.collect()
-    self.assertIsNone(known())
+    self.assertIsNone(graph_reference())
     self.assertIn("Mul", page.to_dot())
 
   @parameterized.parameters(("partly",), ("good",), ("none",))
