@@ -10,6 +10,7 @@ import re
 from absl.testing import parameterized
 
 import gradfeed
+from gradfeed.commands import runner
 from gradfeed import errors
 from tests import conftest
 from tests.project import architecture_test
@@ -163,6 +164,15 @@ class DesignPageTest(parameterized.TestCase):
       if not name.endswith(".py"):
         self.assertTrue(self.exists("gradfeed." + name), name)
 
+  @parameterized.named_parameters(_named([_DESIGN, "CONTRIBUTING.md"]))
+  def test_the_files_in_it_exist(self, page):
+    paths = re.findall(r"`((?:\w+/)+\w+\.\w+)`", pages.read(page))
+    self.assertNotEmpty(paths)
+    for path in paths:
+      self.assertTrue(any(
+          os.path.exists(os.path.join(folders.ROOT, folder, path))
+          for folder in ("", "gradfeed")), path)
+
   def test_finds_a_name_that_is_not_there(self):
     self.assertFalse(self.exists("gradfeed.graph.cache.nothing_like_it"))
     self.assertFalse(self.exists("gradfeed.nothing_like_it.cache"))
@@ -184,7 +194,6 @@ class DesignPageTest(parameterized.TestCase):
 class CommandsPageTest(parameterized.TestCase):
 
   def test_has_a_heading_for_each_command(self):
-    from gradfeed.commands import runner  # pylint: disable=g-import-not-at-top
     text = pages.read(_COMMANDS)
     for command in runner.COMMANDS:
       self.assertRegex(text, r"(?m)^## `gradfeed {}`".format(command))
