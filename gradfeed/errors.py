@@ -31,6 +31,8 @@ class ArgumentError(GradfeedError, TypeError, ValueError):
   """An argument is of a type, or has a value, that the call cannot use.
 
   The message names the argument, says what was given, and what it may be.
+
+  Fix: Pass one of the values that the message lists.
   """
 
 
@@ -38,27 +40,33 @@ class AssignmentError(GradfeedError, RuntimeError):
   """Evaluating the outputs would change a variable, or race with a change.
 
   An op that assigns a variable runs together with the outputs, such as the
-  update of a moving average or a step of training, and whether an output reads
-  the value before or after is left to chance. Take outputs that do not depend
-  on it, or evaluate the derivative in a run of its own.
+  update of a moving average or a step of training, and whether an output
+  reads the value before or after is left to chance.
+
+  Fix: Evaluate the update by itself with `gf.run`, or leave it out of the
+  outputs.
   """
 
 
 class CotangentError(GradfeedError, ValueError):
   """A value of `grad_ys` does not have the shape or dtype of its `y`.
 
-  Each y needs one weight for each of its elements. Pass a tensor or an array of
-  the shape and dtype of that y.
+  Each y needs one weight for each of its elements.
+
+  Fix: Pass a value of exactly the shape and dtype that the message shows.
   """
 
 
 class CoupledRowsError(GradfeedError, ValueError):
   """A row of y depends on other rows of x than its own.
 
-  An op between x and y, such as batch normalization in training or a mean over
-  the batch, mixes rows. A derivative of each row by itself, or a chunk of rows
-  evaluated by itself, would not be what the whole batch gives. Build the model
-  as it runs outside of training; or pass `coupled=True` where a call has it.
+  An op between x and y, such as batch normalization in training or a mean
+  over the batch, mixes rows. A derivative of each row by itself, or a chunk
+  of rows evaluated by itself, would not be what the whole batch gives.
+
+  Fix: Evaluate the model as it runs outside of training; or pass
+  `coupled=True` if the dependence is meant. The message names the op that
+  mixes the rows.
   """
 
 
@@ -67,6 +75,8 @@ class DependencyError(GradfeedError, ImportError):
 
   gradfeed itself needs TensorFlow, NumPy and absl alone; some formats, tables
   and pictures need more. The message says what to install.
+
+  Fix: Install it; the message has the command.
   """
 
 
@@ -75,8 +85,10 @@ class DisconnectedError(GradfeedError, ValueError, TypeError):
 
   y does not depend on x; or an op on every path passes no gradient, such as
   `tf.argmax`, `tf.stop_gradient` or a cast to integers, which the message
-  names. Differentiate by a tensor after that op; or pass `unconnected="zero"`
-  where zero is what is meant.
+  names.
+
+  Fix: Differentiate by the tensor that the message proposes; or ask for zeros
+  with `unconnected="zero"`.
   """
 
 
@@ -84,8 +96,10 @@ class EagerModeError(GradfeedError, RuntimeError):
   """An eager tensor, or no graph, where a tensor of a graph is needed.
 
   TensorFlow 2 runs every op at once unless it is told otherwise, and keeps no
-  graph of them to differentiate. Call `tf.compat.v1.disable_eager_execution()`
-  before anything is built, or build under `with tf.Graph().as_default():`.
+  graph of them to differentiate.
+
+  Fix: Build the tensors inside of `with tf.Graph().as_default():`, or call
+  `tf.disable_v2_behavior()` first.
   """
 
 
@@ -93,25 +107,31 @@ class FeedError(GradfeedError, ValueError, TypeError):
   """Values that cannot be fed as they are; lists every one of them.
 
   A value has another shape or structure than its tensor, a cast of it would
-  lose something, or nothing that is evaluated reads it: the result would be the
-  derivative at another value. Pass values of the dtypes and shapes that the
-  message shows, and leave out what has no effect.
+  lose something, or nothing that is evaluated reads it: the result would be
+  the derivative at another value.
+
+  Fix: Pass values of the dtypes and shapes shown, and leave out what has no
+  effect.
   """
 
 
 class FinalizedGraphError(GradfeedError, RuntimeError):
   """Ops are needed in a graph that is finalized.
 
-  MonitoredSession, Supervisor and `graph.finalize()` close a graph to new ops.
-  Build the derivative before that, or in a clone: `gradfeed.snapshot(session)`.
+  MonitoredSession, Supervisor and `graph.finalize()` close a graph to new
+  ops.
+
+  Fix: Build the gradient before the session is made, or work on a clone:
+  `gf.snapshot(session)`.
   """
 
 
 class GraphMismatchError(GradfeedError, ValueError):
   """Tensors, or a tensor and a session, belong to different graphs.
 
-  Two graphs share no ops, even where the names are the same. Build or import
-  everything under one `with graph.as_default():`.
+  Two graphs share no ops, even where the names are the same.
+
+  Fix: Take all tensors from the graph of the session.
   """
 
 
@@ -119,13 +139,17 @@ class GraphTooLargeError(GradfeedError, ValueError):
   """A graph is over the two gigabytes that a GraphDef can hold.
 
   Large constants are part of a graph. Put them into variables, or feed them.
+
+  Fix: Keep large arrays out of the graph: feed them, or make them variables.
   """
 
 
 class MissingFeedError(GradfeedError, ValueError):
   """Placeholders that the outputs need have no value.
 
-  The message lists them, and the ops that use them. Feed them in `feed_dict`.
+  The message lists them, and the ops that use them.
+
+  Fix: Feed every placeholder that the message lists: `feed_dict={...}`.
   """
 
 
@@ -133,77 +157,96 @@ class MissingGradientError(GradfeedError, LookupError):
   """TensorFlow has no gradient for an op between `x` and `y`.
 
   The type of the op has no registered gradient, or only a first and no second
-  one. Register one with `tf.RegisterGradient`, differentiate by a tensor after
-  that op, or hold it constant with `stop_gradients`.
+  one.
+
+  Fix: It may be a first or a second derivative that is missing. Use in the
+  place of the op what the message proposes, or differentiate by a tensor
+  after it.
   """
 
 
 class ModelFileError(GradfeedError, OSError):
   """A file is not the model, or the points, that it was said to be.
 
-  It is of another format, damaged or incomplete, or there is none at the path.
-  The message says what was expected, and what is there.
+  It is of another format, damaged or incomplete, or there is none at the
+  path. The message says what was expected, and what is there.
+
+  Fix: Name a file of the kind that the message says was expected; a damaged
+  one has to be copied anew.
   """
 
 
 class SessionError(GradfeedError, RuntimeError):
   """There is no session, it is closed, or it belongs to another graph.
 
-  Pass an open session on the graph of the outputs, or call inside of `with
-  tf.Session() as session:`.
+  Fix: Pass `session=`, open a default session, or use one that runs the graph
+  of the tensors.
   """
 
 
 class StreamError(GradfeedError, OSError):
   """Results cannot be written, or belong to another stream.
 
-  The disk is full; or another process is writing the files; or an earlier call
-  began them with another model, other tensors or other points. What is done is
-  kept. Make room and call `stream` again to go on; or delete the file that ends
-  in ".state" to begin anew.
+  The disk is full; or another process is writing the files; or an earlier
+  call began them with another model, other tensors or other points. What is
+  done is kept.
+
+  Fix: Make room and call it again to go on; or choose another name for the
+  output, or delete what the message names.
   """
 
 
 class TensorNotFoundError(GradfeedError, KeyError, ValueError):
   """No tensor of the graph has the given name.
 
-  A tensor is called "op:0" where its op is called "op", and has the name scopes
-  in it that it was built under. The message lists names that are similar.
+  A tensor is called "op:0" where its op is called "op", and has the name
+  scopes in it that it was built under. The message lists names that are
+  similar.
+
+  Fix: Use one of the names that the message proposes; `gradfeed inspect`
+  lists those of a model on disk.
   """
 
 
 class TimeLimitError(GradfeedError, TimeoutError):
   """A run took longer than its time limit.
 
-  The computation takes longer; or it waits for a queue that nothing fills. Give
-  a longer `timeout`, start the queue runners, or feed what the queue would
-  give.
+  The computation takes longer; or it waits for a queue that nothing fills.
+
+  Fix: Feed the output of the op that waits, start its queue runners, or give
+  a longer `timeout`.
   """
 
 
 class TangentError(GradfeedError, ValueError):
   """A direction `v` does not have the shape or dtype of its `x`.
 
-  The direction has one number for each element of x. Pass a tensor or an array
-  of the shape and dtype of that x, with zeros for what does not move.
+  The direction has one number for each element of x.
+
+  Fix: Pass a direction of exactly the shape and dtype that the message shows.
   """
 
 
 class UninitializedError(GradfeedError, RuntimeError):
   """Variables that the outputs read have no value in the session.
 
-  gradfeed does not initialize variables by itself, as random weights would give
-  a plausible number. Restore a checkpoint, or run the initializers, in the same
-  session.
+  gradfeed does not initialize variables by itself, as random weights would
+  give a plausible number.
+
+  Fix: Run their initializers, or restore a checkpoint into the session; the
+  message lists the variables.
   """
 
 
 class UnsupportedGraphError(GradfeedError, NotImplementedError):
   """The graph has a construction that cannot be copied or differentiated.
 
-  It is one that TensorFlow itself fails at, or whose derivative would be wrong;
-  or the file of a model has an op that this version of TensorFlow does not
-  know. The message names the op and what to differentiate instead.
+  It is one that TensorFlow itself fails at, or whose derivative would be
+  wrong; or the file of a model has an op that this version of TensorFlow does
+  not know. The message names the op and what to differentiate instead.
+
+  Fix: Use what the message proposes in the place of the construction. Among
+  these are derivatives that TensorFlow is known to compute wrongly.
   """
 
 
