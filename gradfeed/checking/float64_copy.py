@@ -202,20 +202,12 @@ def _external(found, part, ys):
 
 
 def _place(graph, wide, external):
-  read = {name for node in wide.nodes for name in node.input}
-  definition = tf.GraphDef()
-  definition.versions.CopyFrom(graph.graph_def_versions)
-  definition.node.extend(wide.nodes)
-  definition.library.function.extend(wide.functions)
-  names = [node.name for node in wide.nodes]
   try:
-    made = tf.import_graph_def(
-        definition, return_elements=names, name="double",
-        input_map={name: t for name, t in external.items() if name in read})
+    return _tf.import_nodes(
+        graph, wide.nodes, external, "double", wide.functions)
   except (TypeError, ValueError, KeyError, tf.errors.OpError) as error:
     raise float64.cannot("TensorFlow refuses it ({})".format(
         str(error).split("\n")[0])) from None
-  return dict(zip(names, made))
 
 
 def _output(new, wide, name):
