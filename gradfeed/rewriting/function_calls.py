@@ -80,7 +80,7 @@ def inline_in_graph(graph, node):
     (list of NodeDef, dict from the names of the call's outputs to the names
     that take their places, names of the nodes that have to wait for what the
     call waits for), or None if the function is not known. One of the nodes
-    bears the name of the call, for what waits for it.
+    has the name of the call, for what waits for it.
   """
   callee = callee_of(graph, node)
   if callee is None:
