@@ -1,4 +1,4 @@
-"""The one door to TensorFlow: every version switch and private name is inside.
+"""All that depends on a version of TensorFlow or on a private name of it.
 
 Other packages write `_tf.name` and `from gradfeed._tf import tf`.
 """
@@ -14,6 +14,7 @@ from gradfeed._tf.api import SCOPE
 from gradfeed._tf.api import TensorProto
 from gradfeed._tf.api import tf
 from gradfeed._tf.api import VERSION
+from gradfeed._tf.functions import callees
 from gradfeed._tf.functions import captured
 from gradfeed._tf.functions import captures
 from gradfeed._tf.functions import flat_nodes
@@ -36,6 +37,7 @@ from gradfeed._tf.graph_building import add_control_inputs
 from gradfeed._tf.graph_building import arrays_of_v1
 from gradfeed._tf.graph_building import building
 from gradfeed._tf.graph_building import control_flow_context
+from gradfeed._tf.graph_building import import_nodes
 from gradfeed._tf.graph_building import is_inside
 from gradfeed._tf.graph_building import is_inside_while
 from gradfeed._tf.graph_building import without_runs

@@ -1,4 +1,4 @@
-"""TensorFlow itself: its module, version and types, and what files hold."""
+"""The module of TensorFlow, its version, and types of protocol buffers."""
 
 from gradfeed import errors
 

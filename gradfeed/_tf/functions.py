@@ -21,6 +21,28 @@ def function_definition(graph, name):
   return None
 
 
+def callees(node, attributes=None):
+  """The attributes in which a NodeDef names the functions that it calls.
+
+  A call by an op that has the name of the function (`tf.Defun` of TF 1) has
+  no such attribute.
+
+  Args:
+    node: NodeDef.
+    attributes: list of names of attributes, or None for all that there are.
+
+  Returns:
+    list of NameAttrList, parts of the node: to change the `name` of one is to
+    make the node call another function.
+  """
+  functions = []
+  for name in list(node.attr) if attributes is None else attributes:
+    value = node.attr[name]
+    functions.extend([value.func] if value.HasField("func")
+                     else value.list.func)
+  return functions
+
+
 def flat_nodes(graph, definition):
   """The nodes of a FunctionDef with inputs named as in a graph.
 
@@ -53,20 +75,33 @@ def is_function(graph):
 
 
 def captures(graph):
-  """[(tensor outside, tensor inside)] of what a function reads from outside."""
+  """The tensors that a function reads from outside, and what they are inside.
+
+  Args:
+    graph: FuncGraph.
+
+  Returns:
+    list of (tensor outside, tensor inside).
+  """
   return list(zip(graph.external_captures, graph.internal_captures))
 
 
 def function_graph(graph, definition):
-  """A FunctionDef of the library of `graph` as a graph of its own."""
+  """A FunctionDef of the library of `graph` as a FuncGraph of its own."""
   with graph.as_default():
     return function_def_to_graph.function_def_to_graph(definition)
 
 
 def traced_graph(graph, name, definition):
-  """The graph that a function was traced from, or None: one read from a file.
+  """The graph that a function was traced from, whose ops have tracebacks.
 
-  Its ops know the lines of code that made them.
+  Args:
+    graph: `tf.Graph` whose library holds the function.
+    name: str, its name.
+    definition: FunctionDef of it.
+
+  Returns:
+    FuncGraph; None for a function that was read from a file.
   """
   traced = getattr(graph._get_function(name), "graph", None)
   signature = definition.signature
@@ -92,7 +127,7 @@ def set_handle_data(argument, dtype, shape):
 
 
 def op_definition(graph, op_type):
-  """The OpDef of an op or, by its name, of a function; None if unknown."""
+  """The OpDef of a type of ops, also of a function by its name; or None."""
   look_up = getattr(graph, "op_def_for_type", None) or graph._get_op_def
   try:
     return look_up(op_type)
@@ -101,10 +136,16 @@ def op_definition(graph, op_type):
 
 
 def captured(tensor):
-  """`tensor` as the function that is being built reads it from outside.
+  """Captures a tensor for the function that is the default graph.
 
-  TF 1 adds up the gradients by the arguments of a branch, even those of truth
-  values, which cannot be added: there, a truth value goes in as a number.
+  TF 1 adds up the gradients by the arguments of a branch, even those by bools,
+  which it cannot add: there, a bool is captured as an int32.
+
+  Args:
+    tensor: `tf.Tensor` of that graph or of one around it.
+
+  Returns:
+    `tf.Tensor` of the default graph.
   """
   graph = tf.get_default_graph()
   if tensor.graph is graph:

@@ -13,7 +13,7 @@ from tensorflow.python.ops import while_v2 as _while_v2
 
 
 def gradient_function(op):
-  """The registered gradient function of `op`; None if declared to have none.
+  """The registered gradient function of `op`; None for tf.NotDifferentiable.
 
   Raises:
     LookupError: nothing is registered for the type of `op`.
@@ -22,7 +22,7 @@ def gradient_function(op):
 
 
 def has_gradient(op):
-  """Whether a gradient function is registered for `op`, if only as none."""
+  """Whether a gradient or tf.NotDifferentiable is registered for `op`."""
   try:
     gradient_function(op)
   except LookupError:
@@ -45,9 +45,9 @@ def has_own_gradient(node):
 
 
 def is_restored_gradient(name):
-  """Whether the gradient `name` came with a model, by `tf.saved_model.load`.
+  """Whether `tf.saved_model.load` registered the gradient `name`.
 
-  It numbers them anew in this process, and has the functions of some.
+  It registers the gradients of a model under numbers of this process.
   """
   return getattr(registered_gradient(name), "__module__", "").endswith(
       "function_deserialization")
@@ -56,7 +56,7 @@ def is_restored_gradient(name):
 def was_imported(op):
   """Whether `op` was read from a GraphDef, and not made in Python.
 
-  TF 2 keeps no stack of such an op, and TF 1 that of the import.
+  TF 2 keeps no traceback of such an op, and TF 1 that of the import.
   """
   for frame in reversed(op.traceback or ()):
     if frame[0].endswith("importer.py"):
@@ -67,17 +67,17 @@ def was_imported(op):
 
 
 def was_node_imported(graph, function, name):
-  """`was_imported` of the op that is the node `name` of a function.
+  """Whether a node of a function was read from a GraphDef.
 
   Args:
     graph: `tf.Graph` whose library holds the function.
-    function: str, its name.
-    name: str.
+    function: str, the name of the function.
+    name: str, the name of the node.
   """
-  made = graph._get_function(function)
-  body = getattr(made, "graph", None)
-  if body is None:  # `tf.Defun` keeps what it was made from.
-    return getattr(made, "_func", None) is None
+  registered = graph._get_function(function)
+  body = getattr(registered, "graph", None)
+  if body is None:  # `tf.Defun` keeps the Python function.
+    return getattr(registered, "_func", None) is None
   try:
     return was_imported(body.get_operation_by_name(name))
   except KeyError:
@@ -85,7 +85,13 @@ def was_node_imported(graph, function, name):
 
 
 def keep_gradient_function(copy, original):
-  """Calls of a `tf.function` know their gradient in Python, not in the graph.
+  """Gives a copied call of a `tf.function` the gradient of the original.
+
+  TensorFlow keeps it as an attribute of the Python object, not in the graph.
+
+  Args:
+    copy: `tf.Operation`, changed.
+    original: `tf.Operation`.
   """
   function = getattr(original, "_gradient_function", None)
   if function is not None:

@@ -1,4 +1,4 @@
-"""Building ops in a graph of the user's without any trace elsewhere."""
+"""Adds ops to a graph of the user's, whatever scopes the caller is in."""
 
 import contextlib
 
@@ -21,9 +21,38 @@ def add_control_inputs(op, control_inputs):
   op._add_control_inputs(control_inputs)
 
 
+def import_nodes(graph, nodes, inputs, name, functions=()):
+  """Imports nodes into the default graph.
+
+  Args:
+    graph: `tf.Graph` that the nodes are of: it tells for which version of the
+      ops they were written.
+    nodes: iterable of NodeDef, with inputs named as in a GraphDef.
+    inputs: dict from the name of a tensor, "op:index", to the `tf.Tensor` that
+      the nodes read in its place; what none of them reads is left out.
+    name: str, the name scope of the new ops; "" for none.
+    functions: iterable of FunctionDef that the nodes call and that the default
+      graph may lack.
+
+  Returns:
+    dict from the name of each node to its `tf.Operation`.
+  """
+  graph_def = tf.GraphDef()
+  graph_def.versions.CopyFrom(graph.graph_def_versions)
+  graph_def.node.extend(nodes)
+  graph_def.library.function.extend(functions)
+  names = [node.name for node in graph_def.node]
+  read = {source if ":" in source else source + ":0"
+          for node in graph_def.node for source in node.input}
+  return dict(zip(names, tf.import_graph_def(
+      graph_def, return_elements=names, name=name, input_map={
+          source: tensor for source, tensor in inputs.items()
+          if source in read})))
+
+
 @contextlib.contextmanager
 def _without_overrides(graph):
-  """Leaves out what the caller's scopes would write on every new op."""
+  """Suspends scopes that set attributes, gradients or kernels of new ops."""
   saved = {name: getattr(graph, name) for name in (
       "_attr_scope_map", "_gradient_override_map", "_gradient_function_map",
       "_op_to_kernel_label_map") if hasattr(graph, name)}
@@ -37,18 +66,20 @@ def _without_overrides(graph):
 
 
 def without_runs(graph):
-  """No session runs on `graph` inside: what it has seen must not change."""
+  """A context in which no session can run on `graph`.
+
+  An op must not change after a session has seen it.
+  """
   return graph._mutation_lock()
 
 
 @contextlib.contextmanager
-
 def building(graph, context_of=None):
-  """Ops made inside go to `graph` under `gradfeed/`, and nowhere else.
+  """A context in which new ops go to `graph`, under the scope `gradfeed/`.
 
-  The scopes, devices and control dependencies that surround the caller do not
-  reach in. No session can run on the graph meanwhile: TensorFlow breaks a
-  session for good if an op changes after that session has seen it.
+  The scopes, devices and control dependencies of the caller do not apply to
+  them. No session can run on the graph meanwhile: TensorFlow breaks a session
+  for good if an op changes after that session has seen it.
 
   Args:
     graph: `tf.Graph`.
@@ -71,10 +102,10 @@ def building(graph, context_of=None):
 
 @contextlib.contextmanager
 def arrays_of_v1():
-  """Tensor arrays that are made inside are of the kind that TF 1 has.
+  """A context in which new tensor arrays are those of control flow v1.
 
-  The gradient of one makes another, and of the kind that the process is set to,
-  which fails for a graph of the other kind.
+  The gradient of a tensor array makes another, of the kind that the process is
+  set to, which fails if the array itself is of the other kind.
   """
   is_set = tf.control_flow_v2_enabled()
   if is_set:

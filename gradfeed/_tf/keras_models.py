@@ -1,4 +1,4 @@
-"""Keras 2, in whichever package it is found."""
+"""Keras 2: `tf.keras`, or the package tf_keras where that is Keras 3."""
 
 import importlib
 import inspect
@@ -11,7 +11,7 @@ from gradfeed._tf.api import tf
 
 
 def keras():
-  """Keras 2, which can build in a graph of v1; Keras 3 cannot.
+  """The module of Keras 2, which can build in a `tf.Graph`; Keras 3 cannot.
 
   Raises:
     DependencyError: this TensorFlow comes with Keras 3, and nothing else is
@@ -34,7 +34,7 @@ def keras():
 
 
 def _keras_module(keras_package, *names):
-  """The first module of Keras that there is of those called `names`."""
+  """The first module of Keras among those called `names` that exists."""
   root = keras_package.backend.learning_phase.__module__.rpartition(".")[0]
   for name in names:
     try:
@@ -48,9 +48,10 @@ def _keras_module(keras_package, *names):
 
 
 def set_inference(keras_package):
-  """Makes the layers that are built in the default graph those of inference.
+  """Sets the learning phase of the default graph to 0, for inference.
 
-  The learning phase is of the graph: no other graph sees it.
+  Args:
+    keras_package: module that `keras` returned.
   """
   backend = _keras_module(keras_package, "backend")
   getattr(backend, "deprecated_internal_set_learning_phase",
@@ -58,7 +59,7 @@ def set_inference(keras_package):
 
 
 def leave_uninitialized(variable):
-  """Keeps Keras from running the initializer when it first has a session."""
+  """Keeps Keras from running the initializer of a variable in its session."""
   variable._keras_initialized = True
 
 
@@ -66,7 +67,7 @@ def load_weights(keras_package, model, group):
   """Assigns the weights in an HDF5 group to those of a model of Keras.
 
   Args:
-    keras_package: what `keras` returned.
+    keras_package: module that `keras` returned.
     model: model of Keras, built.
     group: `h5py.Group`.
   """

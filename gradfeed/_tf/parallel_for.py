@@ -1,4 +1,4 @@
-"""TensorFlow's vectorizing map, parallel_for, and its loop."""
+"""TensorFlow's parallel_for, which maps a function over a range of int32."""
 
 import contextlib
 import logging
@@ -15,11 +15,14 @@ from gradfeed._tf.api import tf
 
 
 def vectorized(body, count):
-  """`body(i)` for all i below `count`, stacked, by ops on whole stacks.
+  """Stacks `body(i)` for all i below `count`, by ops that compute all at once.
 
   Args:
     body: function from an int32 scalar tensor to a list of tensors.
     count: int or int32 scalar tensor.
+
+  Returns:
+    list of tensors, each with `count` as its first axis.
 
   Raises:
     ValueError, NotImplementedError, TypeError and others, where TensorFlow has
@@ -28,17 +31,20 @@ def vectorized(body, count):
   graph = tf.get_default_graph()
   before = len(graph.get_operations())
   with _quiet():
-    results = parallel_for.pfor(_as_it_stands(body), count)
-  _allow_no_rows(graph.get_operations()[before:])
+    results = parallel_for.pfor(_unconverted(body), count)
+  _write_out_lengths(graph.get_operations()[before:])
   return results
 
 
-def _allow_no_rows(ops_made):
-  """Mends the shapes that parallel_for leaves to be found out.
+def _write_out_lengths(ops_made):
+  """Writes out the lengths of -1 in shapes that parallel_for makes.
 
   The product of a stack of matrices with a matrix is reshaped to
-  [count, rows, -1], or to [-1, count, columns]. Where there are no rows, or
-  nothing to count, TensorFlow finds out something else.
+  [count, rows, -1], or to [-1, count, columns]. If count, rows or columns are
+  0, TensorFlow infers a wrong length there.
+
+  Args:
+    ops_made: list of `tf.Operation`; changed.
   """
   for op in ops_made:
     if op.type == "Reshape" and op.inputs[0].op.type == "MatMul" and (
@@ -50,8 +56,8 @@ def _allow_no_rows(ops_made):
           op._update_input(1, tf.stack(lengths))
 
 
-class _NotOfConversions(logging.Filter):
-  """Leaves out what parallel_for says of ops that it cannot convert."""
+class _ConversionMessages(logging.Filter):
+  """Leaves out the log messages of parallel_for on ops it cannot convert."""
 
   def filter(self, record):
     return "parallel_for" not in record.pathname
@@ -59,8 +65,11 @@ class _NotOfConversions(logging.Filter):
 
 @contextlib.contextmanager
 def _quiet():
-  """A conversion that fails is no error: another way is taken then."""
-  leave_out = _NotOfConversions()
+  """A context in which a conversion that fails logs no error.
+
+  It is none: callers fall back to a loop.
+  """
+  leave_out = _ConversionMessages()
   logger = logging.getLogger("tensorflow")
   logger.addFilter(leave_out)
   try:
@@ -70,10 +79,10 @@ def _quiet():
 
 
 def show_bodies(graph):
-  """Makes the bodies of imported functions known to parallel_for.
+  """Gives imported functions the graphs that parallel_for reads of them.
 
-  It looks for the graph that a function was traced from, which one that was
-  read from a GraphDef lacks.
+  It reads the graph that a function was traced from, which one that was read
+  from a GraphDef lacks.
 
   Args:
     graph: FuncGraph that no session runs; its record of functions is changed.
@@ -91,11 +100,20 @@ def show_bodies(graph):
 
 
 def map_rows_in_loop(body, dtypes, count):
-  """What `vectorized` gives, one i after the other; `dtypes` of the results."""
+  """Stacks `body(i)` for all i below `count`, by a loop.
+
+  Args:
+    body: function from an int32 scalar tensor to a list of tensors.
+    dtypes: list of `tf.DType`, those of the results of `body`.
+    count: int or int32 scalar tensor.
+
+  Returns:
+    list of tensors, each with `count` as its first axis.
+  """
   return parallel_for.for_loop(
-      _as_it_stands(body), dtypes, count, parallel_iterations=1)
+      _unconverted(body), dtypes, count, parallel_iterations=1)
 
 
-def _as_it_stands(body):
-  """`body` without what AutoGraph would make of it."""
+def _unconverted(body):
+  """`body`, which AutoGraph does not convert."""
   return tf.autograph.experimental.do_not_convert(body)

@@ -1,4 +1,4 @@
-"""Sessions, what wraps them, and compiled calls."""
+"""Sessions, wrappers of sessions, and compiled calls."""
 
 import weakref
 
@@ -12,11 +12,11 @@ from gradfeed._tf.api import tf
 
 
 def raw_session(session):
-  """The `tf.Session` inside `session`, or None where there is none to reach.
+  """The `tf.Session` that may be run in the place of `session`, or None.
 
-  A monitored session holds its real one under hooks (and may replace it after
-  a failure, so ask at each call); a debug-wrapped one must be run through its
-  wrapper, because that is what the user asked for by wrapping it.
+  A monitored session has one under its hooks, and may replace it after a
+  failure: so this is called for each run. A session that is wrapped for
+  debugging has to be run through its wrapper, as the user wants to see it.
   """
   if isinstance(session, session_lib.BaseSession):
     return session
@@ -29,7 +29,7 @@ def raw_session(session):
 
 
 def innermost_session(session):
-  """The plain session under every wrapper, for questions about its state."""
+  """The session under all wrappers, to read its state, not to be run."""
   for _ in range(8):
     raw = raw_session(session)
     if raw is not None:
@@ -55,10 +55,10 @@ def is_remote(session):
 
 
 def session_cache(session):
-  """A mapping that lives as long as `session`, with weakly held keys.
+  """A WeakKeyDictionary that lives as long as `session`.
 
-  It is kept on the session: kept anywhere else, the callables in it, which
-  point back to their session, would keep a closed session's memory alive.
+  It is an attribute of the session: anywhere else, the callables in it, which
+  refer to their session, would keep the memory of a closed session.
   """
   memo = session.__dict__.get("_gradfeed_memo")
   if memo is None:
@@ -68,7 +68,7 @@ def session_cache(session):
 
 
 def milliseconds(seconds):
-  """What `timeout_in_ms` takes; none would be no limit at all."""
+  """Seconds as `timeout_in_ms`, where 0 would mean no limit: at least 1."""
   return max(1, int(seconds * 1000))
 
 
@@ -81,15 +81,15 @@ def make_callable(session, feeds, fetches, targets, on_caller_thread,
     feeds: list of tensor names.
     fetches: list of tensor names.
     targets: list of op names, run and not fetched.
-    on_caller_thread: bool; run the ops in the thread that calls. This answers
-      a small graph several times sooner than TensorFlow's thread pool.
+    on_caller_thread: bool; run the ops in the thread that calls. For a small
+      graph this is several times faster than TensorFlow's thread pool.
     timeout: float, seconds, or None for no limit.
 
   Returns:
-    A callable from the sequence of the values of `feeds`, in order, exact
+    function from the sequence of the values of `feeds`, arrays with the exact
     dtypes, to the list of the values of `fetches`. It checks nothing. Its
-    attribute `parts` is what it is made of, for a caller that cannot afford
-    one more Python frame: `run(pointer, handle, tuple of arrays, None)`.
+    attribute `parts` is (run, pointer, handle), for callers that save a Python
+    frame and call `run(pointer, handle, tuple of arrays, None)`.
   """
   options = config_pb2.CallableOptions()
   options.feed.extend(feeds)
@@ -112,10 +112,7 @@ def make_callable(session, feeds, fetches, targets, on_caller_thread,
 
 
 def plain_session(graph):
-  """A session on the processor alone that runs ops as they stand.
-
-  It rewrites nothing and takes no memory of a GPU.
-  """
+  """A session on the CPU alone, without optimizations of the graph."""
   config = tf.ConfigProto(device_count={"GPU": 0})
   config.graph_options.optimizer_options.opt_level = -1
   config.graph_options.rewrite_options.disable_meta_optimizer = True
@@ -123,7 +120,7 @@ def plain_session(graph):
 
 
 def has_kernel(node):
-  """Whether the processor can run a NodeDef with the dtypes that it names."""
+  """Whether the CPU can run a NodeDef with the dtypes that it names."""
   registered = [kernel for kernel in
                 kernels.get_registered_kernels_for_op(node.op).kernel
                 if kernel.device_type == "CPU"]

@@ -33,10 +33,10 @@ def partition_axis(variable):
 
 
 def graph_element(variable):
-  """What `Session.run` fetches for a variable: a read, or the ref itself.
+  """The tensor that `Session.run` fetches for a variable: a read, or the ref.
 
-  The result of `tf.assign` passes for a variable too; its element is the read
-  that waits for the assignment.
+  The result of `tf.assign` is a variable too: its tensor is a read after the
+  assignment.
   """
   return variable._as_graph_element()
 
@@ -60,7 +60,7 @@ def is_reference(tensor):
 
 
 def is_trainable_dtype(dtype):
-  """Whether TensorFlow lets gradients flow through a tensor of `dtype`."""
+  """Whether tf.gradients passes through tensors of `dtype`."""
   return is_number(dtype) or dtype.base_dtype in (tf.resource, tf.variant)
 
 

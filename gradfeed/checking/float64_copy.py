@@ -216,20 +216,12 @@ def _tensors_not_copied(ops, copied_names, ys):
 
 def _import_nodes(graph, wide_nodes, external):
   """Adds the nodes to the current graph; returns a dict from name to op."""
-  read = {name for node in wide_nodes.nodes for name in node.input}
-  definition = tf.GraphDef()
-  definition.versions.CopyFrom(graph.graph_def_versions)
-  definition.node.extend(wide_nodes.nodes)
-  definition.library.function.extend(wide_nodes.functions)
-  names = [node.name for node in wide_nodes.nodes]
   try:
-    imported = tf.import_graph_def(
-        definition, return_elements=names, name="double",
-        input_map={name: t for name, t in external.items() if name in read})
+    return _tf.import_nodes(
+        graph, wide_nodes.nodes, external, "double", wide_nodes.functions)
   except (TypeError, ValueError, KeyError, tf.errors.OpError) as error:
     raise float64.cannot("TensorFlow refuses it ({})".format(
         str(error).split("\n")[0])) from None
-  return dict(zip(names, imported))
 
 
 def _output(imported, wide_nodes, name):

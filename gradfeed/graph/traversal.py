@@ -92,11 +92,7 @@ def functions_called(graph, nodes):
   seen, queue, called = set(), list(nodes), []
   while queue:
     node = queue.pop()
-    names = [node.op]
-    for value in node.attr.values():
-      names.append(value.func.name)
-      names.extend(function.name for function in value.list.func)
-    for name in names:
+    for name in [node.op] + [callee.name for callee in _tf.callees(node)]:
       if name and name not in seen:
         seen.add(name)
         definition = _tf.function_definition(graph, name)

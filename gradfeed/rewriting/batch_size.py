@@ -1,11 +1,10 @@
-"""A part of a graph whose batch is fixed to one row, for any number of rows.
+"""Copies ops built for a batch of one row, for any number of rows.
 
-Two ways. `enlarge` copies the part with larger batches in the places of those
-of one; the numbers of rows that are written into the graph as constants are
-made to follow, and the ops are asked whether one of them mixes rows. `repeat`
-leaves every row the only one of its batch, and has TensorFlow compute the
-copies for all rows at once: it knows no coupling, and takes ten times as long
-to build.
+There are two ways. `enlarge` copies the ops with larger batches in the place of
+a batch of one; constants that hold the number of rows are replaced by that of
+the larger batch, and it is checked that no op mixes rows. `repeat` leaves every
+row the only one of its batch and has TensorFlow's parallel_for compute them all
+at once: there rows cannot mix, but it takes ten times as long to build.
 """
 
 from gradfeed import _tf
@@ -18,15 +17,16 @@ from gradfeed.rewriting import cloning
 from gradfeed.rewriting import subgraphs
 from gradfeed.rewriting import vectorization
 
-#: The input that is the shape of the result, or of another tensor with rows.
+#: Type of an op to the index of the input that is the shape of its result, or
+#: of another tensor with rows.
 _SHAPES = {
     "AvgPool3DGrad": 0, "AvgPoolGrad": 0, "BroadcastTo": 1,
     "Conv2DBackpropInput": 0, "Conv3DBackpropInputV2": 0,
     "DepthwiseConv2dNativeBackpropInput": 0, "Fill": 0, "Reshape": 1,
     "Slice": 2, "StridedSliceGrad": 0}
 
-#: The inputs that have to have a row for each row of the others: such ops do
-#: not broadcast. None: all of them that have an axis for it.
+#: Type of an op that does not broadcast to the indices of the inputs that have
+#: to have as many rows as the others. None: all inputs whose first axis is 1.
 _ALIGNED = {
     "AddN": None, "AvgPool3DGrad": (1,), "AvgPoolGrad": (1,),
     "BatchMatMul": None, "BiasAdd": (0,), "ConcatV2": None, "Conv2D": (0,),
@@ -41,7 +41,7 @@ _ALIGNED = {
     "SoftsignGrad": None, "SparseSoftmaxCrossEntropyWithLogits": None,
     "SqrtGrad": None, "TanhGrad": None}
 
-#: Those that find out a size of -1 themselves.
+#: Types of ops that find out the size of an axis given as -1.
 _INFERRING = frozenset(["Reshape", "Slice"])
 
 _REDUCTIONS = frozenset(["All", "Any", "Max", "Mean", "Min", "Prod", "Sum"])
@@ -66,7 +66,7 @@ class Source:
 
 
 def is_one_row(tensor):
-  """Whether the first axis of a tensor, statically, is 1."""
+  """Whether the static length of the first axis of a tensor is 1."""
   return bool(tensor.shape.ndims) and tensor.shape.as_list()[0] == 1
 
 
@@ -84,7 +84,7 @@ def enlarge(graph, wanted, sources):
     where an op may mix the rows.
 
   Raises:
-    Whatever TensorFlow raises for a graph that does not fit together.
+    Exception: what TensorFlow raises for a graph that does not fit together.
   """
   if not all(map(is_one_row, wanted)):
     return None
@@ -96,12 +96,12 @@ def enlarge(graph, wanted, sources):
       fed[source.tensor.name] = tf.squeeze(source.rows, 1)
     else:
       return None
-  found = traversal.ancestors(wanted, fed)
-  part = subgraphs.dependent_ops(found, set(fed))
-  growing = _Growing(found, part, fed)
+  ops = traversal.ancestors(wanted, fed)
+  op_names = subgraphs.dependent_ops(ops, set(fed))
+  growing = _Growing(ops, op_names, fed)
   copied = cloning.clone_subgraph(graph,
-                                  part,
-                                  found,
+                                  op_names,
+                                  ops,
                                   fed,
                                   "rows",
                                   rewrite=growing.rewrite)
@@ -115,63 +115,86 @@ def enlarge(graph, wanted, sources):
 
 
 def _are_apart(results, names):
-  """Whether each row of `results` reads the same row of some tensors alone.
+  """Whether each row of `results` depends on the same row of inputs alone.
 
   Args:
     results: list of `tf.Tensor`.
-    names: list of the names of the tensors.
+    names: list of the names of the tensors that are the inputs.
   """
-  found = traversal.ancestors(results, names)
-  within = subgraphs.dependent_ops(found, set(names))
-  part = {name: op for name, op in found.items() if name in within}
-  seen = row_dependence.RowDependence(results, part)
-  computed = {t.name for op in part.values() if op.inputs for t in op.outputs}
+  ops = traversal.ancestors(results, names)
+  op_names = subgraphs.dependent_ops(ops, set(names))
+  dependent = {name: op for name, op in ops.items() if name in op_names}
+  seen = row_dependence.RowDependence(results, dependent)
+  computed = {t.name for op in dependent.values() if op.inputs
+              for t in op.outputs}
   return not seen.unknown and computed.isdisjoint(seen.whole) and all(
       name not in seen.whole and name not in seen.shapes and
       name not in seen.blocks and not seen.axes.get(name) for name in names)
 
 
 class _Growing:
-  """Gives the copy of a part the number of rows that its inputs have."""
+  """Gives copied ops the number of rows that their inputs have."""
 
-  def __init__(self, found, part, fed):
-    self._found = found
-    self._part = part
+  def __init__(self, ops, op_names, fed):
+    """Takes what is copied.
+
+    Args:
+      ops: dict from name to `tf.Operation`.
+      op_names: set of names of those that are copied.
+      fed: dict from tensor name to the `tf.Tensor`, of many rows, that is read
+        in its place.
+    """
+    self._ops = ops
+    self._op_names = op_names
     self._fed = fed
     self._count = tf.shape(next(iter(fed.values())))[0]
     self._made = {}
 
-  def rewrite(self, made):
-    """`rewrite` for `cloning.clone_subgraph`: adapts the reads with rows."""
-    external = dict(made.external)
-    for node in made.nodes:
-      op = self._found[node.name]
+  def rewrite(self, subgraph):
+    """Makes the copy read what has as many rows as the inputs.
+
+    Args:
+      subgraph: `cloning.Subgraph`; its nodes are changed.
+
+    Returns:
+      `cloning.Subgraph`, as `rewrite` of `cloning.clone_subgraph`.
+    """
+    external = dict(subgraph.external)
+    for node in subgraph.nodes:
+      op = self._ops[node.name]
       for place, tensor in self._changes(op):
         node.input[place] = "grown_{}:0".format(tensor.op.name)
         external[node.input[place]] = tensor
-    read = {name for node in made.nodes for name in node.input}
-    return made._replace(external={
-        name: tensor for name, tensor in external.items() if name in read})
+    return subgraph._replace(external=external)
 
   def repeated(self, tensor):
-    """A tensor with one row, as often as there are rows."""
+    """A tensor with one row, repeated for each row there is."""
     return self._once(tensor.name, lambda: tf.tile(tensor, self._with_count(
         [1] * tensor.shape.ndims)))
 
   def _once(self, key, build):
+    """What `build` returned the first time that it was called for `key`."""
     if key not in self._made:
       self._made[key] = build()
     return self._made[key]
 
   def _with_count(self, shape, dtype=tf.int32):
-    """`shape`, its first number replaced by that of the rows."""
+    """A tensor of the list `shape` with the number of rows in the first place.
+    """
     return tf.concat([tf.cast(self._count, dtype)[tf.newaxis],
                       tf.constant(shape[1:], dtype, [len(shape) - 1])], 0)
 
   def _changes(self, op):
-    """(place, tensor to read there) of each input that has to follow."""
+    """The inputs of an op that depend on the number of rows.
+
+    Args:
+      op: `tf.Operation` of the original.
+
+    Yields:
+      (index of the input, `tf.Tensor` that the copy reads there).
+    """
     for place, tensor in enumerate(op.inputs):
-      if tensor.op.name in self._part or tensor.name in self._fed:
+      if tensor.op.name in self._op_names or tensor.name in self._fed:
         continue
       if _SHAPES.get(op.type) == place:
         shape = self._shape(op, tensor)
@@ -185,33 +208,45 @@ class _Growing:
           yield place, tf.constant(axes, tensor.dtype, [len(axes)])
 
   def _shape(self, op, tensor):
-    """What tells the shape that `tensor` tells, for so many rows; or None."""
-    own = op.outputs[0]
+    """The shape that an op is given, for as many rows as there are.
+
+    Args:
+      op: `tf.Operation` with a type in `_SHAPES`.
+      tensor: `tf.Tensor`, its input that is a shape.
+
+    Returns:
+      `tf.Tensor`; None where the op may go on reading `tensor`.
+    """
+    output = op.outputs[0]
     if op.type == "Slice" and not is_one_row(op.inputs[0]):
       return None  # It takes one of the rows that there are.
-    if op.type in _INFERRING and own.shape.is_fully_defined():
+    if op.type in _INFERRING and output.shape.is_fully_defined():
       # A size that is left open is one that can be reasoned about.
-      shape = [-1] + own.shape.as_list()[1:]
+      shape = [-1] + output.shape.as_list()[1:]
       return self._once((tensor.dtype, tuple(shape)), lambda: tf.constant(
-          shape, tensor.dtype)) if is_one_row(own) else None
+          shape, tensor.dtype)) if is_one_row(output) else None
     shape = _shape_of_one(tensor)
     return None if shape is None else self._once(
         (tensor.name, "shape"), lambda: self._with_count(shape, tensor.dtype))
 
   def _is_idle_at_0(self, op):
-    """Whether reducing along the first axis does nothing that stays.
+    """Whether reducing along the first axis changes nothing in the end.
 
-    That axis is 1, and the result has it again: at once, or when it is given
-    the shape that it had, as the gradient of an op that broadcasts is.
+    The length of that axis is 1, and the result has it again: at once, or after
+    a Reshape, as in the gradient of an op that broadcasts.
     """
     return is_one_row(op.inputs[0]) and (op.get_attr("keep_dims") or all(
         user.type == "Reshape" and is_one_row(user.outputs[0])
         for user in traversal.consumers(op.outputs[0])
-        if user.name in self._part))
+        if user.name in self._op_names))
 
 
 def _shape_of_one(tensor):
-  """The shape, a list that begins with 1, that a constant tells; or None."""
+  """The value of a tensor that is a known shape of one row.
+
+  Returns:
+    list of int that begins with 1; None if it is no such shape.
+  """
   if tensor.dtype not in (tf.int32, tf.int64) or tensor.shape.ndims != 1:
     return None
   value = _tf.static_value(tensor)
@@ -219,7 +254,11 @@ def _shape_of_one(tensor):
 
 
 def _other_axes(op):
-  """The axes but for the first that a reduction is along; None if unclear."""
+  """The axes that a reduction is along, without the first.
+
+  Returns:
+    list of int; None if they are not known statically.
+  """
   try:
     return sorted(
         symbolic_shapes.axes_of(op.inputs[1], op.inputs[0].shape.ndims) - {0})
@@ -228,8 +267,9 @@ def _other_axes(op):
 
 
 def _is_aligned(op, place):
+  """Whether an op needs as many rows in its input `place` as in the others."""
   if op.type == "ConcatV2" and not _tf.static_value(op.inputs[-1]):
-    return False  # Along the first axis: shapes are put together so.
+    return False  # Along the first axis, as shapes are put together.
   places = _ALIGNED.get(op.type, ())
   return places is None or place in places
 
@@ -250,9 +290,9 @@ def repeat(graph, wanted, sources):
     UnsupportedGraphError: TensorFlow cannot compute an op for many rows.
   """
   fed = {source.tensor.name for source in sources}
-  found = traversal.ancestors(wanted, fed)
-  part = subgraphs.dependent_ops(found, fed)
-  if any(control_flow.is_control_flow_v1(found[name]) for name in part):
+  ops = traversal.ancestors(wanted, fed)
+  op_names = subgraphs.dependent_ops(ops, fed)
+  if any(control_flow.is_control_flow_v1(ops[name]) for name in op_names):
     return None
   scratch = vectorization.ScratchGraph(graph)
   with scratch.building():
@@ -261,7 +301,7 @@ def repeat(graph, wanted, sources):
     count = tf.shape(scratch.placeholder_for(sources[0].rows))[0]
 
     def body(i):
-      at = scratch.copy(part, found, {
+      at = scratch.copy(op_names, ops, {
           name: pick(i) for name, pick in pickers.items()}, "row",
                         same_shapes=True)
       return [at(tensor.name) for tensor in wanted]
@@ -277,14 +317,22 @@ def repeat(graph, wanted, sources):
 
 
 def _picker(scratch, source):
-  """function from an index to that row, in the form of what was fed."""
+  """A reader of rows, each in the form of the tensor that was fed.
+
+  Args:
+    scratch: `vectorization.ScratchGraph`.
+    source: `Source`.
+
+  Returns:
+    function from an index to a tensor of the shape of `source.tensor`.
+  """
   pick = scratch.row_reader(source.rows, 0)
 
-  def own(i):
+  def pick_in_form(i):
     row = pick(i)
     if not source.has_axis:
       row = tf.squeeze(row, 0)
     row.set_shape(source.tensor.shape)
     return row
 
-  return own
+  return pick_in_form

@@ -1,9 +1,9 @@
-"""Copies a part of a graph, with some of its tensors replaced.
+"""Copies ops of a graph, with some of the tensors that they read replaced.
 
-The copy stands in the same graph, under `gradfeed/`, and shares everything
-that is not copied: variables, constants, inputs. What has to be copied with
-what is worked out in `subgraphs.py`; `variable_reads.py` turns the reads of a
-resource variable into reads of a value.
+The copies are in the same graph, under `gradfeed/`, and share all that is not
+copied: variables, constants, inputs. `subgraphs.py` finds which ops have to be
+copied together; `variable_reads.py` turns the reads of a resource variable into
+reads of a value.
 """
 
 import collections
@@ -18,29 +18,30 @@ from gradfeed.rewriting import custom_gradient_ops
 from gradfeed.rewriting import function_calls
 from gradfeed.rewriting import variable_reads
 
-#: A part of a graph as it can be imported: `nodes`, list of NodeDef, inputs
-#: named "op:index"; `functions`, list of FunctionDef that they call;
-#: `external`, dict from the name of each tensor that is read and not made here
-#: to what is read; `waits`, list of (node name, op that it has to wait for);
-#: `renamed`, dict from names of tensors that are gone to what has their values.
+#: Ops of a graph as nodes to import: `nodes`, list of NodeDef, inputs named
+#: "op:index"; `functions`, list of FunctionDef that they call; `external`, dict
+#: from the name of each tensor that is read and that none of the nodes makes to
+#: the `tf.Tensor` to read; `waits`, list of (node name, op that it has to wait
+#: for); `renamed`, dict from the names of tensors that are gone to the names of
+#: those that have their values.
 Subgraph = collections.namedtuple(
     "Nodes", ["nodes", "functions", "external", "waits", "renamed"])
 
 
 def clone_subgraph(graph,
-                   part,
-                   found,
+                   op_names,
+                   ops,
                    replaced,
                    label,
                    pivots=None,
                    renew=None,
                    rewrite=None):
-  """Copies the ops of `part` into `graph` with some inputs replaced.
+  """Copies ops into their graph with some of their inputs replaced.
 
   Args:
     graph: `tf.Graph`, not finalized.
-    part: set of names of the ops to copy.
-    found: dict from name to op that holds them, inputs before users.
+    op_names: set of names of the ops to copy.
+    ops: dict from name to op that holds them, inputs before users.
     replaced: dict from tensor name to the `tf.Tensor` that is read in its
       place. The handle of a resource variable is replaced by its *value*.
     label: str, the last part of the copy's name scope.
@@ -48,8 +49,8 @@ def clone_subgraph(graph,
       the branch runs that the tensor is computed in; see `pivot_of`.
     renew: None, or the names of the handles that the copy will be
       differentiated by: the functions that it calls get names of their own.
-    rewrite: function from the `Subgraph` of the copy to those to import, which
-      may read other tensors; or None.
+    rewrite: function from the `Subgraph` of the copy to the one to import,
+      which may read other tensors; or None.
 
   Returns:
     dict from the name of each tensor and op that was copied to its copy.
@@ -57,38 +58,43 @@ def clone_subgraph(graph,
   Raises:
     UnsupportedGraphError: an op needs the variable itself, not its value.
   """
-  made = subgraph_of(graph, part, found, replaced, pivots, renew)
+  subgraph = subgraph_of(graph, op_names, ops, replaced, pivots, renew)
   with _tf.building(graph):
     if rewrite is not None:
-      made = rewrite(made)
-    _rename_frames(made.nodes, graph.unique_name(label, mark_as_used=False))
-    new = import_subgraph(graph, made, made.external, label)
-    for name, before in made.waits:
+      subgraph = rewrite(subgraph)
+    _rename_frames(subgraph.nodes, graph.unique_name(label, mark_as_used=False))
+    new = import_subgraph(graph, subgraph, subgraph.external, label)
+    for name, before in subgraph.waits:
       _tf.add_control_inputs(new[name], [before])
-  return _copies(found, part, made, new)
+  return _copies(ops, op_names, subgraph, new)
 
 
-def subgraph_of(graph, part, found, replaced, pivots=None, renew=None):
-  """What `clone_subgraph` imports; the arguments are those of `clone_subgraph`.
+def subgraph_of(graph, op_names, ops, replaced, pivots=None, renew=None):
+  """The copies of ops as nodes, which `clone_subgraph` imports.
+
+  The arguments are those of `clone_subgraph`.
 
   Returns:
     `Subgraph`.
+
+  Raises:
+    UnsupportedGraphError: an op needs the variable itself, not its value.
   """
   external, waits = {}, []
-  guards = [_guard(name, pivot, replaced[name], part, external, waits)
+  guards = [_guard(name, pivot, replaced[name], op_names, external, waits)
             for name, pivot in sorted((pivots or {}).items())]
   guarded = {name: _guard_name(name) + ":0" for name in pivots or ()}
-  lifted = variable_reads.VariableReads(graph, [
+  reads = variable_reads.VariableReads(graph, [
       name for name in replaced
       if graph.get_tensor_by_name(name).dtype == tf.resource])
-  order = [op for name, op in found.items() if name in part]
-  defs = {op.name: _node(op, part, replaced, guarded, external, waits)
+  order = [op for name, op in ops.items() if name in op_names]
+  defs = {op.name: _node(op, op_names, replaced, guarded, external, waits)
           for op in order}
-  lifted.lift(order, defs)
+  reads.lift(order, defs)
   for op in order:
     _drop_references(op, defs[op.name], replaced)
   nodes = guards + [defs[op.name] for op in order]
-  functions, inlined = lifted.functions, {}
+  functions, inlined = reads.functions, {}
   if renew is not None:
     nodes, inlined, first = function_calls.inline_in_copy(graph, order, nodes)
     waits += [(inner, before) for name, before in waits
@@ -99,101 +105,129 @@ def subgraph_of(graph, part, found, replaced, pivots=None, renew=None):
   return Subgraph(nodes, functions, external, waits, inlined)
 
 
-def import_subgraph(graph, made, external, label):
-  """Imports `Subgraph` into the default graph.
+def import_subgraph(graph, subgraph, external, label):
+  """Imports a `Subgraph` into the default graph.
 
   Args:
-    graph: `tf.Graph` that they are of.
-    made: `Subgraph`.
-    external: dict from the names of `made.external` to the tensors to read.
+    graph: `tf.Graph` that the nodes are of.
+    subgraph: `Subgraph`.
+    external: dict from the names in `subgraph.external` to the tensors to read.
     label: str, the name scope.
 
   Returns:
     dict from the name of each node to its op.
   """
-  graph_def = tf.GraphDef()
-  graph_def.versions.CopyFrom(graph.graph_def_versions)
-  graph_def.node.extend(made.nodes)
-  graph_def.library.function.extend(made.functions)
-  names = [node.name for node in made.nodes]
   cache.cache_of(tf.get_default_graph()).functions.update(
-      function.signature.name for function in made.functions)
-  imported = tf.import_graph_def(
-      graph_def, input_map=external, return_elements=names, name=label)
-  return dict(zip(names, imported))
+      function.signature.name for function in subgraph.functions)
+  return _tf.import_nodes(
+      graph, subgraph.nodes, external, label, subgraph.functions)
 
 
-def _copies(found, part, made, new):
-  """The copy of each tensor and op of `part`, by name."""
+def _copies(ops, op_names, subgraph, new):
+  """dict from the name of each op of `op_names`, and each output, to the copy.
+  """
   copies = {}
-  for name in part:
-    op = found[name]
+  for name in op_names:
+    op = ops[name]
     copies[name] = new[name]
     _tf.keep_gradient_function(new[name], op)
     for tensor in op.outputs:
-      copies[tensor.name] = output_of(made, new, tensor.name)
+      copies[tensor.name] = output_of(subgraph, new, tensor.name)
   return copies
 
 
-def output_of(made, new, name):
-  """The tensor that has the value of the one called `name` among the copies.
+def output_of(subgraph, new, name):
+  """The tensor that has the value of a certain one among the copies.
 
   Args:
-    made: `Subgraph`.
-    new: what `import_subgraph` returned.
-    name: str.
+    subgraph: `Subgraph`.
+    new: dict from node name to op, as `import_subgraph` returned it.
+    name: str, the name of the tensor in the original graph.
+
+  Returns:
+    `tf.Tensor`.
   """
-  name = function_calls.last_name(name, made.renamed)
+  name = function_calls.last_name(name, subgraph.renamed)
   node, index = name.split(":")
   return (new[node].outputs[int(index)] if node in new
-          else made.external[name])
+          else subgraph.external[name])
 
 
 def _guard_name(name):
+  """The name of the node that `_guard` makes for the tensor called `name`."""
   return name.replace(":", "_") + "_in_its_branch"
 
 
-def _guard(name, pivot, value, part, external, waits):
-  """An Identity of `value` that runs only when `pivot` does."""
+def _guard(name, pivot, value, op_names, external, waits):
+  """An Identity that gives a value only when a branch runs.
+
+  Args:
+    name: str, the name of the tensor in the branch that is replaced.
+    pivot: `tf.Operation` that runs only when the branch does.
+    value: `tf.Tensor` that is read in its place.
+    op_names: set of names of the ops that are copied.
+    external: dict of a `Subgraph`, added to.
+    waits: list of a `Subgraph`, added to.
+
+  Returns:
+    NodeDef.
+  """
   node = tf.NodeDef(name=_guard_name(name), op="Identity")
   node.attr["T"].type = value.dtype.as_datatype_enum
   external[_guard_name(name) + "_value:0"] = value
   node.input.append(_guard_name(name) + "_value:0")
-  if pivot.name in part:
+  if pivot.name in op_names:
     node.input.append("^" + pivot.name)
   else:
     waits.append((node.name, pivot))
   return node
 
 
-def _node(op, part, replaced, guarded, external, waits):
-  """The NodeDef of `op`, its inputs named as the import will find them."""
+def _node(op, op_names, replaced, guarded, external, waits):
+  """The copy of an op as a node.
+
+  Args:
+    op: `tf.Operation`.
+    op_names: set of names of the ops that are copied.
+    replaced: dict from tensor name to the tensor that is read in its place.
+    guarded: dict from the name of a replaced tensor to that of its guard.
+    external: dict of a `Subgraph`, added to.
+    waits: list of a `Subgraph`, added to.
+
+  Returns:
+    NodeDef, its inputs named "op:index".
+  """
   node = op.node_def
   custom_gradient_ops.mark(op, node)
   del node.input[:]
   for tensor in op.inputs:
     if tensor.name in replaced and tensor.name not in guarded:
       external[tensor.name] = replaced[tensor.name]
-    elif tensor.op.name not in part and tensor.name not in guarded:
+    elif tensor.op.name not in op_names and tensor.name not in guarded:
       external[tensor.name] = tensor
     node.input.append(guarded.get(tensor.name, tensor.name))
   for before in op.control_inputs:
-    if before.name in part:
+    if before.name in op_names:
       node.input.append("^" + before.name)
     else:
       waits.append((op.name, before))
-  places = node.attr["_class"].list.s if "_class" in node.attr else []
-  kept = [place for place in places
-          if place.startswith(b"loc:@") and place[5:].decode() in part]
-  if places:
-    del node.attr["_class"].list.s[:]
-    if kept:
-      node.attr["_class"].list.s.extend(kept)
-    else:
-      del node.attr["_class"]
+  _keep_colocation(node, op_names)
   return node
 
 
+def _keep_colocation(node, op_names):
+  """Leaves a NodeDef colocated with those of the ops `op_names` alone."""
+  places = node.attr["_class"].list.s if "_class" in node.attr else []
+  kept = [place for place in places
+          if place.startswith(b"loc:@") and place[5:].decode() in op_names]
+  if kept:
+    del node.attr["_class"].list.s[:]
+    node.attr["_class"].list.s.extend(kept)
+  elif places:
+    del node.attr["_class"]
+
+
+#: Type of an op on a reference to that of the op on the value.
 _WITHOUT_REFERENCE = {"RefEnter": "Enter", "RefExit": "Exit",
                       "RefIdentity": "Identity", "RefMerge": "Merge",
                       "RefNextIteration": "NextIteration",
@@ -201,7 +235,16 @@ _WITHOUT_REFERENCE = {"RefEnter": "Enter", "RefExit": "Exit",
 
 
 def _drop_references(op, node, replaced):
-  """Reads of a ref variable become reads of the value in its place."""
+  """Turns reads of a ref variable into reads of the value in its place.
+
+  Args:
+    op: `tf.Operation`.
+    node: NodeDef, its copy; changed.
+    replaced: dict from tensor name to the tensor that is read in its place.
+
+  Raises:
+    UnsupportedGraphError: the op needs the variable itself.
+  """
   fed = [t for t in op.inputs if t.name in replaced]
   if node.op in _WITHOUT_REFERENCE and (
       fed or node.op != "RefEnter"):
@@ -219,7 +262,10 @@ def _drop_references(op, node, replaced):
 
 
 def _rename_frames(nodes, prefix):
-  """Two copies of one loop in one run must not share a frame."""
+  """Puts `prefix` before the names of the frames of loops, in place.
+
+  Two copies of one loop in one run must not share a frame.
+  """
   for node in nodes:
     if node.op in op_types.ENTERS:
       frame = node.attr["frame_name"]

@@ -1,20 +1,21 @@
-"""What bare nodes tell of the loops and branches that they make up.
+"""Finds the loops and branches of control flow v1 in the nodes of a graph.
 
-Nodes are all that is read, as a frozen graph has no more:
+Nothing but the nodes is read, as a frozen graph has nothing else:
 
 * A loop is a frame: its variables are the `Merge` ops that `NextIteration`
   leads back to, its condition is `LoopCond`.
 * A branch is what lies between the `Switch` ops on one predicate and the
   `Merge` that joins both sides. Which side an op is on is its *guards*: a dict
   from predicate to side, one for each branch around it.
-* A tensor array becomes a list that is handed from op to op where its flow
+* A tensor array becomes a list that is passed from op to op where its flow
   was; its handle is gone.
 
-`Enter` of a constant, `Switch` and `LoopCond` hand a value on: they are other
-names for it.
+The outputs of `Enter` of a constant, `Switch` and `LoopCond` are aliases: other
+names for the value that these ops read.
 """
 
 import collections
+import copy
 import re
 
 from gradfeed._tf import tf
@@ -27,25 +28,29 @@ CONTROL = re.compile(
 ARRAY = re.compile(r"TensorArray")
 _STACK = re.compile(r"Stack(Push|Pop|Close)?(V2)?$")
 
-#: Ops that hand on what goes in, a list or a handle too.
+#: Types of ops that pass on what they read, also a list or a handle.
 _PASSING = frozenset([
     "Enter", "Exit", "Identity", "Merge", "NextIteration", "Switch"])
-BOTH = 2  # The side of what needs both branches of one predicate: it is dead.
+BOTH = 2  # The side of what needs both sides of one branch, and so never runs.
+
+#: The names of the ops of a loop: `enters`, list; `variables`, dict from each
+#: `Merge` to the tensors that are its first and its next value; `predicates`,
+#: list with the tensor that `LoopCond` reads; `exits`, list.
 _Loop = collections.namedtuple(
     "_Loop", ["enters", "variables", "predicates", "exits"])
 
 
 class ParsedControlFlow:
-  """What the nodes say: frames, guards, tensor arrays, other names.
+  """The frames, guards, tensor arrays and aliases that nodes have.
 
-  An *item* is what is made as one: an op, by name, or a loop, by the tuple of
-  the names of the frames that it is in.
+  An *item* is what is built in one step: an op, given by its name, or a loop,
+  given by the tuple of the names of the frames around its ops.
 
   Attributes:
     nodes: dict from name to NodeDef.
-    places: dict from name to index in `nodes`.
+    positions: dict from name to index in `nodes`.
     reads: dict from op name to the names of the tensors it reads.
-    waits: dict from op name to the names of the ops it waits for.
+    waits: dict from op name to the names of its control inputs.
     loops: dict from tuple of frame names to `_Loop`.
     guards: dict from item to its guards.
     joints: dict from the name of the `Merge` of a branch to (predicate, tensor
@@ -55,9 +60,9 @@ class ParsedControlFlow:
   """
 
   def __init__(self, nodes, values, shape_of, library):
+    """Parses nodes; the arguments are those of `functionalization.emit`."""
     self._values = values
-    self.functions = {function.signature.name: function
-                      for function in library}
+    self.functions = {f.signature.name: f for f in library}
     self.nodes = collections.OrderedDict(
         (node.name, node) for node in map(_without_references, nodes))
     self.reads = {node.name: [self._read(name) for name in node.input
@@ -66,7 +71,7 @@ class ParsedControlFlow:
     self.waits = {node.name: [name[1:] for name in node.input if
                               name.startswith("^") and name[1:] in self.nodes]
                   for node in self.nodes.values()}
-    self.places = {name: i for i, name in enumerate(self.nodes)}
+    self.positions = {name: i for i, name in enumerate(self.nodes)}
     self._shape_of = shape_of
     self._shapes_hold = all(
         tensor_lists.holds(shape_of(name), value.shape)
@@ -81,33 +86,34 @@ class ParsedControlFlow:
     self._element_shapes = self._find_element_shapes()
 
   def resolve(self, name):
-    """The name under which the value of a tensor is known."""
+    """The name, no alias, of the tensor that has the value of one."""
     while name in self._aliases and name not in self._values:
       name = self._aliases[name]
     return name
 
   def handle(self, name):
-    """The name of the tensor array that a tensor is the handle of, or None."""
+    """The name of the TensorArrayV3 that makes a handle, or None."""
     name = self._origin(name)
     if self._type(name) == "TensorArrayV3" and name.endswith(":1"):
       return op_of(name)
     return None
 
   def _origin(self, name):
+    """`resolve`, and also through `Identity`."""
     name = self.resolve(name)
     while self._type(name) == "Identity":
       name = self.resolve(self.reads[op_of(name)][0])
     return name
 
   def item(self, name):
-    """The item that makes a tensor."""
+    """The item that makes the tensor called `name`."""
     if op_of(name) not in self.nodes:
       raise refused("'{}'".format(name), "nothing here makes it")
     is_exit = self.nodes[op_of(name)].op == "Exit"
     return self._frames[op_of(name)] if is_exit else op_of(name)
 
   def inputs(self, item):
-    """The tensors that an item needs, each once known by another name."""
+    """The names of the tensors that an item reads, without aliases."""
     if isinstance(item, tuple):
       names = [self.reads[enter][0] for enter in self.loops[item].enters]
     else:
@@ -115,7 +121,7 @@ class ParsedControlFlow:
     return [self.resolve(name) for name in names if not self.handle(name)]
 
   def outside(self):
-    """The items that are in no loop and no branch."""
+    """The list of the items that are in no loop and no branch."""
     items = [
         name for name, node in self.nodes.items()
         if name not in self._frames and not self.guards[name]
@@ -127,11 +133,11 @@ class ParsedControlFlow:
                     if len(frame) == 1 and not self.guards[frame]]
 
   def static_shape(self, name):
-    """The shape that a tensor has whatever is read in the place of `values`."""
+    """The static shape of a tensor; unknown where `values` may change it."""
     return self._shape_of(name) if self._shapes_hold else tf.TensorShape(None)
 
   def ops(self, name):
-    """The nodes that do what a node does, without control inputs."""
+    """The list of NodeDef that do what a node does, without control inputs."""
     node, reads = self.nodes[name], self.inputs(name)
     if CONTROL.match(node.op):
       raise refused("{} '{}'".format(node.op, name), "nothing tells which "
@@ -159,7 +165,7 @@ class ParsedControlFlow:
     return [plain]
 
   def _is_in_order(self, name):
-    """Whether indices count from 0."""
+    """Whether a tensor is 0, 1, 2, ... by a Range or a constant."""
     indices = self._origin(name)
     if self._type(indices) == "Range":
       start, _, step = self.reads[op_of(indices)]
@@ -169,7 +175,7 @@ class ParsedControlFlow:
         range(len(constant)))
 
   def _is_whole(self, name):
-    """Whether an op gathers or scatters a whole tensor array, in order."""
+    """Whether an op gathers or scatters all of a tensor array, in order."""
     reads = self.reads[name]
     if self.nodes[name].op == "TensorArrayScatterV3":
       rows = self.static_shape(reads[2])
@@ -185,27 +191,26 @@ class ParsedControlFlow:
             self.resolve(reads[0]), self.resolve(reads[2])])
 
   def _constant(self, name):
-    """The value of a constant, or None."""
+    """The value, an array, of a tensor that is a constant, or None."""
     name = self._origin(name)
     if self._type(name) != "Const":
       return None
     return tf.make_ndarray(self.nodes[op_of(name)].attr["value"].tensor)
 
   def _read(self, name):
-    """The full name of a tensor; the flow of a tensor array comes first.
-
-    Its list will be its only output, and stands where the flow did.
-    """
+    """The name "op:index" of an input; the list of an array is its output 0."""
     name = name if ":" in name else name + ":0"
     if self._type(name) == "TensorArrayV3":
       return op_of(name) + (":0" if name.endswith(":1") else ":1")
     return name
 
   def _type(self, tensor):
+    """The type of the op that makes a tensor; None if it is not built here."""
     node = self.nodes.get(op_of(tensor))
     return None if node is None or tensor in self._values else node.op
 
   def _refuse(self):
+    """Raises `UnsupportedGraphError` for nodes without a functional form."""
     for name, node in self.nodes.items():
       if _STACK.match(node.op) or (ARRAY.match(node.op) and
                                    (node.op not in tensor_lists.LISTS and
@@ -220,7 +225,7 @@ class ParsedControlFlow:
               "of its inputs came".format(node.op, name))
 
   def _find_frames(self):
-    """The frames around each op, outermost first: see `copies.frames_of`."""
+    """dict from op name to the names of the frames around, outermost first."""
     frames, changed = {}, any(
         node.op == "Enter" for node in self.nodes.values())
 
@@ -241,6 +246,7 @@ class ParsedControlFlow:
     return frames
 
   def _find_loops(self):
+    """Fills `loops` and the aliases."""
     for name, frame in self._frames.items():
       loop = self.loops.setdefault(frame, _Loop([], {}, [], []))
       node, reads = self.nodes[name], self.reads[name]
@@ -264,15 +270,16 @@ class ParsedControlFlow:
         self._aliases[name + ":1"] = self.reads[name][0]
 
   def _predicate(self, switch):
-    """What all the `Switch` ops of a branch have in common; None in a loop."""
+    """The predicate of the branch that a `Switch` begins; None in a loop."""
     name = self.reads[switch][1]
     while self._type(name) == "Identity":
       name = self.reads[op_of(name)][0]
     return None if self._type(name) == "LoopCond" else name
 
   def _find_guards(self):
+    """Fills `guards` and `joints`."""
     before = None
-    while before != self.guards:  # Until what came late has come to all.
+    while before != self.guards:  # Guards pass on from item to item.
       before = dict(self.guards)
       for frame, loop in self.loops.items():
         self.guards[frame] = _union([
@@ -281,6 +288,7 @@ class ParsedControlFlow:
         self.guards[name] = self._guards_of(name)
 
   def _guards_of(self, name):
+    """The guards of an op, given those that are known of what it reads."""
     frame = self._frames.get(name)
     around = self.guards[frame] if frame else {}
     if self.nodes[name].op == "Merge":
@@ -290,6 +298,7 @@ class ParsedControlFlow:
                   [self.guards.get(before, {}) for before in self.waits[name]])
 
   def _guards_at(self, tensor):
+    """The guards of what reads a tensor and nothing else."""
     guards = {}
     if tensor not in self._values:
       guards = self.guards.get(op_of(tensor), guards)
@@ -300,10 +309,9 @@ class ParsedControlFlow:
     return guards
 
   def _join(self, name):
-    """The guards of the `Merge` of a branch: no more those of its sides.
+    """The guards of the `Merge` of a branch: those of the whole branch.
 
-    A side that was replaced, or a constant, may have lost its guards: then the
-    other side tells.
+    A side that is a constant or was replaced has none; the other side has.
     """
     sides = list(self.reads[name])
     if len(sides) != 2:
@@ -324,14 +332,15 @@ class ParsedControlFlow:
     return guards
 
   def _find_lists(self):
-    found, count = set(), -1
-    while count != len(found):
-      count = len(found)
-      found.update(name for name, node in self.nodes.items() if (
+    """The set of the names of the ops whose output is a list."""
+    lists, count = set(), -1
+    while count != len(lists):
+      count = len(lists)
+      lists.update(name for name, node in self.nodes.items() if (
           node.op in tensor_lists.FLOWS or node.op in _PASSING and any(
-              op_of(read) in found and not self.handle(read)
+              op_of(read) in lists and not self.handle(read)
               for read in self.reads[name])))
-    return found
+    return lists
 
   def _find_element_shapes(self):
     """dict from the name of a tensor array to the shape of its elements."""
@@ -359,6 +368,7 @@ class ParsedControlFlow:
 
 
 def refused(what, why):
+  """The `UnsupportedGraphError` for what has no functional form."""
   return errors.UnsupportedGraphError(
       "{} has no functional form.".format(what),
       "A second gradient of control flow v1, and many at once, need loops and "
@@ -368,11 +378,11 @@ def refused(what, why):
 
 
 def _without_references(node):
-  copy = type(node)()
-  copy.CopyFrom(node)
-  if CONTROL.match(copy.op) and copy.op.startswith("Ref"):
-    copy.op = copy.op[len("Ref"):]
-  return copy
+  """A copy of a NodeDef on values where it was control flow on references."""
+  node = copy.deepcopy(node)
+  if CONTROL.match(node.op) and node.op.startswith("Ref"):
+    node.op = node.op[len("Ref"):]
+  return node
 
 
 def op_of(name):
@@ -381,7 +391,7 @@ def op_of(name):
 
 
 def _union(all_guards):
-  """Guards that are the union; `BOTH` where they contradict each other."""
+  """The union of several guards; `BOTH` where they contradict each other."""
   union = collections.OrderedDict()
   for guards in all_guards:
     for key, side in guards.items():

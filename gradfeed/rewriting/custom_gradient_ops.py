@@ -1,12 +1,13 @@
-"""Gradients that ops name by a number that only another process knows.
+"""Ops whose gradient function is registered under a number of one process.
 
 `tf.custom_gradient` registers the gradient of an op as "CustomGradient-7", and
 a call of a `tf.function` as "PartitionedCall-7", where 7 counts within the
 process. The name is part of a graph that is saved; the function is not. Where
 the graph is read, the same name may belong to another function, or to none.
 
-Ops of which that is so are made to name what refuses to be a gradient. As long
-as no derivative goes through them, nothing happens.
+Such an op, *foreign* here, is made to name a gradient function that raises an
+error, which does nothing as long as no derivative goes through the op. In what
+follows, a *counting name* is a name of the form above.
 """
 
 import fnmatch
@@ -24,38 +25,47 @@ _CALL_TYPES = ("PartitionedCall", "StatefulPartitionedCall")
 #: The types of the ops that have such gradients.
 TYPES = frozenset(_CALL_TYPES + ("IdentityN",))
 
-#: A name that counts, perhaps as it was renamed here; a renamed one is in a
-#: file too where a graph was written after it was loaded.
+#: A counting name, with or without the prefix that gradfeed gives it; one with
+#: it is in a file too where a graph was written after it was loaded.
 _COUNTING = re.compile(
     r"^(?:{}.*)?((CustomGradient|(?:Stateful)?PartitionedCall)-\d+)$".format(
         re.escape(_tf.SCOPE)))
+#: The scopes of gradfeed that the name of a copied op begins with.
 _OF_COPY = re.compile("^{}[^/]+/".format(re.escape(_tf.SCOPE)))
+#: How the names of gradient functions begin that raise an error.
 _REFUSING = _tf.SCOPE + "unknown/"
+#: How the names begin of those that `keep` registers.
 _PREFIX = "gradfeed/"
 
 
 def refusals(ops):
-  """Those of `ops` that have a gradient which is not known here.
+  """Finds the ops whose gradient functions are not known in this process.
 
   Args:
     ops: iterable of `tf.Operation`, the path of a derivative.
 
   Yields:
     (op, the `UnsupportedGraphError` that names it).
+
+  Raises:
+    UnsupportedGraphError: such an op is in a function that an op calls.
   """
   for op in ops:
     if op.type in _CALL_TYPES:
-      # Of another call the nodes take the place, and are looked at there.
+      # Any other call is inlined, and its nodes are checked as ops.
       if _tf.has_gradient(op) and not is_foreign(op):
         _check_body(op.graph, op.node_def, set())
     elif op.type in TYPES:
-      name = _own(op)
+      name = _name_of_op(op)
       if name.startswith(_REFUSING) or is_foreign(op):
         yield op, _refusal(op.name, name)
 
 
 def _check_body(graph, call, seen):
-  """Does so for the nodes in a function that TensorFlow differentiates."""
+  """Raises an error if the function of a call has a node as in `refusals`.
+
+  `seen` is the set of the names of the functions that were checked.
+  """
   name = call.attr["f"].func.name
   definition = _tf.function_definition(graph, name)
   if name in seen or definition is None:
@@ -65,38 +75,39 @@ def _check_body(graph, call, seen):
     if node.op in _CALL_TYPES:
       _check_body(graph, node, seen)
     elif node.op in TYPES and _is_foreign_node(graph, name, node):
-      raise _refusal(node.name, _named(node))
+      raise _refusal(node.name, _name_of_node(node))
 
 
 def is_foreign(op):
-  """Whether `op` was read from a file with a name that is not its own here.
+  """Whether `op` was read from a file with a counting name.
 
-  A name is right where the op was made, by `tf.custom_gradient` or by the call
-  of a `tf.function`; the stack that it was made on tells. What gradfeed copies
-  it has seen to.
+  The name is right in the process that made the op, by `tf.custom_gradient` or
+  by the call of a `tf.function`; the traceback of the op tells which made it.
+  Ops that gradfeed copied have the right name already.
 
   Args:
     op: `tf.Operation`.
   """
-  name = _own(op)
+  name = _name_of_op(op)
   return _counts(name) and not op.name.startswith(_tf.SCOPE) and (
       _tf.was_imported(op))
 
 
 def mark(op, node):
-  """Makes `node`, a copy of `op`, refuse where `op` has to be refused."""
+  """Makes the NodeDef of a foreign op name a gradient that raises an error."""
   if op.type in TYPES and is_foreign(op):
     _refuse(node)
 
 
 def mark_nodes(graph, function):
-  """The same for the nodes in a copy of a function.
+  """Makes foreign nodes of a function name a gradient that raises an error.
 
-  Functions that gradfeed made have been seen to.
+  The functions that gradfeed made are left as they are: they were changed when
+  they were made.
 
   Args:
     graph: `tf.Graph` whose library holds the function.
-    function: FunctionDef, changed.
+    function: FunctionDef, a copy of it; changed.
   """
   name = function.signature.name
   if name in cache.cache_of(graph).functions:
@@ -107,35 +118,35 @@ def mark_nodes(graph, function):
 
 
 def _is_foreign_node(graph, function, node):
-  """`is_foreign` of the op that is a node of the function called so."""
-  return _counts(_named(node)) and _tf.was_node_imported(
+  """Whether a NodeDef in the function called `function` is foreign."""
+  return _counts(_name_of_node(node)) and _tf.was_node_imported(
       graph, function, node.name)
 
 
 def settle(graph_def, given=None):
-  """Settles the gradients of all ops in a graph that was read from a file.
+  """Replaces the counting names in a graph that was read from a file.
 
   Args:
-    graph_def: GraphDef, changed.
+    graph_def: GraphDef; changed.
     given: None, or dict from the name of an op, its counting name, or a pattern
-      of either, to the gradient function of such ops, or to None: what they
-      compute is differentiated.
+      of either, to the gradient function of such ops, or to None where what
+      they compute is to be differentiated.
 
   Raises:
     ArgumentError: a key fits no op; or a value is no function.
   """
   given = _Given(given or {})
-  found = []
+  counting = []
   for holder in [graph_def.node] + [
       function.node_def for function in graph_def.library.function]:
     for node in holder:
-      counter = _counter(_named(node))
+      counter = _counter(_name_of_node(node))
       if counter is None:
         continue
       if not counter.startswith("CustomGradient"):
         del node.attr[_ATTRIBUTE]  # The function itself is differentiated.
         continue
-      found.append((node.name, counter))
+      counting.append((node.name, counter))
       key = given.key_of(node.name, counter)
       if key is None:
         _refuse(node)
@@ -143,11 +154,15 @@ def settle(graph_def, given=None):
         del node.attr[_ATTRIBUTE]
       else:
         node.attr[_ATTRIBUTE].s = given.registered(key, counter).encode()
-  given.check(found)
+  given.check(counting)
 
 
 class _Given:
-  """Functions that the caller gave, registered as they are needed."""
+  """The gradient functions that the caller gave, registered when they are used.
+
+  Attributes:
+    functions: dict from the name or pattern to the function, or to None.
+  """
 
   def __init__(self, functions):
     if not isinstance(functions, dict) or any(
@@ -163,7 +178,7 @@ class _Given:
     self._prefix = "{}given/{}/".format(_tf.SCOPE, uuid.uuid4().hex)
 
   def key_of(self, *names):
-    """The key that stands for an op of these names, or None."""
+    """The first key that fits one of the names of an op, or None."""
     for key in self.functions:
       if any(fnmatch.fnmatchcase(name, key) for name in names):
         self._used.add(key)
@@ -171,55 +186,58 @@ class _Given:
     return None
 
   def registered(self, key, counter):
-    """The name under which TensorFlow finds the function of `key`."""
+    """The name under which the function of `key` is, or is now, registered."""
     name = "{}{}/{}".format(
         self._prefix, list(self.functions).index(key), counter)
     if _tf.registered_gradient(name) is None:
       tf.RegisterGradient(name)(self.functions[key])
     return name
 
-  def check(self, found):
-    """Refuses keys that none of `found`, (op, counting name), bears."""
+  def check(self, counting):
+    """Raises `ArgumentError` if a key fits none of the (op, counting name)."""
     lost = [key for key in self.functions if key not in self._used]
     if lost:
       raise errors.ArgumentError(
           "custom_gradients names {}, which is not there.".format(
               ", ".join(map(repr, lost))),
           "The model has {}.".format(", ".join(
-              "'{}' ({})".format(*names) for names in found[:10]) or
+              "'{}' ({})".format(*names) for names in counting[:10]) or
               "no op with a gradient of its own"),
           "Name one of these, or leave custom_gradients out.")
 
 
-def _own(op):
-  """The name of the gradient that `op` has of its own, or ""."""
+def _name_of_op(op):
+  """The name of its gradient function that an op has in an attribute, or ""."""
   try:
     return op.get_attr(_ATTRIBUTE).decode()
   except ValueError:
     return ""
 
 
-def _named(node):
-  """The same for a NodeDef."""
+def _name_of_node(node):
+  """The name of its gradient function that a NodeDef has, or ""."""
   if not _tf.has_own_gradient(node):
     return ""
   return node.attr[_ATTRIBUTE].s.decode()
 
 
 def _counter(name):
-  """The counting name that `name` is, or was made from, or None."""
+  """The counting name that `name` is or was made from, or None."""
   match = _COUNTING.match(name)
   return match and match.group(1)
 
 
 def _counts(name):
-  """Whether `name` counts, in the process in which an op got it."""
+  """Whether `name` is a counting name that another process may have given."""
   return _counter(name) == name != "" and not _tf.is_restored_gradient(name)
 
 
 def _refuse(node):
-  """Makes a NodeDef name what refuses to be its gradient."""
-  counter = _counter(_named(node))
+  """Makes a NodeDef with a counting name name a gradient that raises an error.
+
+  A call of a function loses the name: the function itself is differentiated.
+  """
+  counter = _counter(_name_of_node(node))
   if not counter.startswith("CustomGradient"):
     del node.attr[_ATTRIBUTE]
     return
@@ -234,6 +252,7 @@ def _refuse(node):
 
 
 def _refusal(op_name, name):
+  """The `UnsupportedGraphError` for an op with the gradient called `name`."""
   return errors.UnsupportedGraphError(
       "The gradient of '{}' is not known.".format(_OF_COPY.sub("", op_name)),
       "It has one of its own (tf.custom_gradient, '{}'), a Python function of "
@@ -246,14 +265,17 @@ def _refusal(op_name, name):
 
 
 def keep(node):
-  """Makes the gradient of `node` read what is in the graph that `node` is in.
+  """Makes the gradient of a copied node read tensors of the node's own graph.
+
+  A function given to `tf.custom_gradient` may read tensors of the graph that it
+  was written in, of which the copy has copies.
 
   Args:
     node: NodeDef in a copy of a function; changed.
   """
   if not _tf.has_own_gradient(node):
     return
-  name = node.attr[_ATTRIBUTE].s.decode()
+  name = _name_of_node(node)
   if name.startswith(_PREFIX):
     return
   node.attr[_ATTRIBUTE].s = (_PREFIX + name).encode()
@@ -266,11 +288,14 @@ def keep(node):
 
 
 def keep_all(graph, graph_def):
-  """Does so for all ops of a graph whose gradients a counting name tells.
+  """Makes all ops of a graph keep their gradients in a copy of the graph.
+
+  Foreign ones get a gradient that raises an error; those of
+  `tf.custom_gradient` one that reads tensors of the copy.
 
   Args:
     graph: `tf.Graph`.
-    graph_def: GraphDef of it, changed.
+    graph_def: GraphDef of it; changed.
   """
   nodes = list(graph_def.node)
   for node in nodes:
@@ -284,33 +309,57 @@ def keep_all(graph, graph_def):
 
 
 def _rebound(name, op, cotangents):
-  """The gradients that the function registered as `name` gives for `op`."""
-  apart = _tf.scratch_graph()
-  with apart.as_default():
-    held = [None if cotangent is None else tf.placeholder(
+  """The gradients that the function registered as `name` gives for `op`.
+
+  They are built in a scratch graph first, so that it is known which tensors of
+  other graphs the function reads.
+
+  Args:
+    name: str.
+    op: `tf.Operation` in a copy of a graph or function.
+    cotangents: list of `tf.Tensor` or None, one for each output of `op`.
+
+  Returns:
+    list of `tf.Tensor` or None, in the graph of `op`.
+  """
+  scratch = _tf.scratch_graph()
+  with scratch.as_default():
+    placeholders = [None if cotangent is None else tf.placeholder(
         cotangent.dtype, cotangent.shape) for cotangent in cotangents]
     # Ops that wait for a cotangent would wait for the placeholder.
     results = _tf.registered_gradient(name)(op, *[
-        None if cotangent is None else tf.identity(cotangent)
-        for cotangent in held])
+        None if placeholder is None else tf.identity(placeholder)
+        for placeholder in placeholders])
     if not isinstance(results, (list, tuple)):
       results = [results]
     results = [None if result is None else tf.identity(result)
                for result in results]
   values = {placeholder.name: tf.convert_to_tensor(cotangent)
-            for placeholder, cotangent in zip(held, cotangents)
+            for placeholder, cotangent in zip(placeholders, cotangents)
             if cotangent is not None}
-  for outer, inner in _tf.captures(apart):
+  for outer, inner in _tf.captures(scratch):
     values[inner.name] = _tf.captured(_counterpart(name, op, outer))
-  wanted = [result.name for result in results if result is not None]
-  made = iter(tf.import_graph_def(
-      apart.as_graph_def(), input_map=values, return_elements=wanted,
-      name="own_gradient"))
-  return [None if result is None else next(made) for result in results]
+  graph_def = scratch.as_graph_def()
+  new = _tf.import_nodes(scratch, graph_def.node, values, "own_gradient",
+                         graph_def.library.function)
+  return [None if result is None else new[result.op.name].outputs[0]
+          for result in results]
 
 
 def _counterpart(name, op, tensor):
-  """What `op` has in its graph where the gradient `name` reads `tensor`."""
+  """The tensor that the gradient of a copied op reads in place of `tensor`.
+
+  Args:
+    name: str, the name of the gradient function.
+    op: `tf.Operation`, the copy.
+    tensor: `tf.Tensor` that the function reads, of any graph.
+
+  Returns:
+    `tf.Tensor`, one of the graph of `op` or one that it can capture.
+
+  Raises:
+    UnsupportedGraphError: the copy has no such tensor.
+  """
   written_in = tensor.graph
   if written_in is op.graph or _tf.is_function(op.graph) and not (
       _tf.is_function(written_in) or _tf.is_inside(tensor.op)):
@@ -335,10 +384,9 @@ def _counterpart(name, op, tensor):
 
 
 def _original(name, op, graph):
-  """The op of `graph` that `op` is a copy of, or None."""
-  for other in graph.get_operations():
-    if op.name.endswith(other.name) and _tf.has_own_gradient(other.node_def):
-      own = other.get_attr(_ATTRIBUTE).decode()
-      if own in (name, _PREFIX + name):
-        return other
+  """The op of `graph` with the gradient `name` that `op` copies, or None."""
+  for candidate in graph.get_operations():
+    if op.name.endswith(candidate.name) and (
+        _name_of_op(candidate) in (name, _PREFIX + name)):
+      return candidate
   return None

@@ -1,10 +1,10 @@
 """A copy of what lies between x and y that has derivatives of any order.
 
 Loops and branches of control flow v1 become `While` and `If`, which have a
-second derivative and which TensorFlow can vectorize. `tf.nn.moments` holds the
-mean constant within the variance, which the first derivative does not feel and
-the second does: there the mean is let go. The value of the copy is that of the
-original; random ops in it draw numbers of their own.
+second derivative and which TensorFlow can vectorize. `tf.nn.moments` takes the
+mean within the variance for a constant, by a StopGradient: the first derivative
+is the same without, the second is not. The copy has an Identity there. Its
+value is that of the original; random ops in it draw numbers of their own.
 """
 
 from gradfeed import _tf
@@ -19,20 +19,24 @@ from gradfeed.rewriting import vectorization
 
 
 def differentiable_copy(graph, ys, trace, free_means=False):
-  """Copies a path without control flow of v1, once.
+  """Copies the ops of a path so that they can be differentiated again.
+
+  The copy has no control flow v1. It is made once for a path.
 
   Args:
     graph: `tf.Graph`, not finalized.
     ys: list of `tf.Tensor`.
     trace: `gradient_flow.GradientTrace` of them.
-    free_means: bool; whether `blockers.held_means` are let go.
+    free_means: bool; whether the StopGradient ops that `blockers.held_means`
+      finds are left out of the copy.
 
   Returns:
     dict from the names of the tensors that were copied to their copies; empty
     if there is nothing to copy.
 
   Raises:
-    UnsupportedGraphError: an op has no functional form.
+    UnsupportedGraphError: an op has no functional form; or one of `ys` is
+      inside a loop or a branch.
   """
   freed = blockers.held_means(trace) if free_means else set()
   start = freed | {
@@ -41,24 +45,34 @@ def differentiable_copy(graph, ys, trace, free_means=False):
   }
   if not start:
     return {}
-  found = traversal.ancestors(ys)
-  part = subgraphs.closed(found, start & set(found))
+  ops = traversal.ancestors(ys)
+  op_names = subgraphs.closed(ops, start & set(ops))
 
   def build():
     with _tf.without_runs(graph), _tf.building(graph):
-      return _build(graph, {y.name for y in ys}, found, part, trace, freed)
+      return _build(graph, {y.name for y in ys}, ops, op_names, trace, freed)
 
   key = ("functional", tuple(y.name for y in ys), tuple(sorted(start)))
   return cache.cached(graph, key, build)
 
 
-def _build(graph, ys, found, part, trace, freed):
+def _build(graph, ys, ops, op_names, trace, freed):
+  """Builds the copy that `differentiable_copy` returns.
+
+  Args:
+    graph: `tf.Graph`.
+    ys: set of tensor names.
+    ops: dict from name to op that holds what `ys` need.
+    op_names: set of names of the ops to copy.
+    trace: `gradient_flow.GradientTrace`.
+    freed: set of names of the ops that become an Identity.
+  """
   scratch = vectorization.ScratchGraph(graph)
   with scratch.building():
-    new = scratch.copy_functional(part, found, freed)
+    new = scratch.copy_functional(op_names, ops, freed)
   names = sorted(set(new) & trace.tensors)
   for name in sorted(trace.tensors):
-    if name in ys and name.split(":")[0] in part and name not in new:
+    if name in ys and name.split(":")[0] in op_names and name not in new:
       raise errors.UnsupportedGraphError(
           "{} cannot be differentiated any further.".format(
               tensors.describe(graph.get_tensor_by_name(name))),
@@ -66,8 +80,8 @@ def _build(graph, ys, found, part, trace, freed):
           "Take the output of the tf.while_loop or the tf.cond.")
   clones = dict(zip(names, scratch.export(
       [new[name] for name in names], "functional")))
-  known = cache.cache_of(graph).clones
+  all_clones = cache.cache_of(graph).clones
   for name, clone in clones.items():
     clone.set_shape(graph.get_tensor_by_name(name).shape)
-    known[name].append(clone.name)
+    all_clones[name].append(clone.name)
   return clones

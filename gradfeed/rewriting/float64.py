@@ -1,10 +1,11 @@
 """Nodes of a graph rewritten so that they compute in float64.
 
-Every dtype that a node names becomes the widest of its kind. An op without a
-kernel for that stays as it is, between casts; fused batch normalization is
-written out.
+Every dtype that a node names becomes the widest of its kind: float64, or
+complex128. An op without a kernel for that stays as it is, between casts; fused
+batch normalization is written out in ops that have one.
 """
 
+import copy
 import uuid
 
 import numpy as np
@@ -19,15 +20,15 @@ _WIDE = {tf.float16: tf.float64, tf.bfloat16: tf.float64,
 _NUMBERS = {narrow.as_datatype_enum: broad.as_datatype_enum
             for narrow, broad in _WIDE.items()}
 
-#: Ops that would do something else with numbers of another width.
+#: Types of ops whose results depend on the width of the numbers they read.
 _BY_BITS = frozenset(["Bitcast", "DecodeRaw", "EncodeProtoV2",
                       "SerializeTensor"])
 
-#: Ops that call Python, which wants the dtype that it was written for.
+#: Types of ops that call Python functions, written for a certain dtype.
 _OF_PYTHON = frozenset(["PyFunc", "PyFuncStateless", "EagerPyFunc"])
 
-#: Ops of tensor arrays have a flow among their results, which is float32 and
-#: has no meaning; what hands it on stays as it is.
+#: How the types of ops of tensor arrays begin. One of their results is the
+#: flow, float32 without a meaning; what hands it on stays as it is.
 _ARRAY = "TensorArray"
 _HANDING_ON = frozenset(["Enter", "Exit", "Identity", "Merge", "NextIteration",
                          "Switch"])
@@ -37,12 +38,13 @@ _NORMALIZING = frozenset(["FusedBatchNorm", "FusedBatchNormV2",
 
 
 def wide(dtype):
-  """The widest dtype of the kind of `dtype`."""
+  """The `tf.DType` that `dtype` becomes: float64, complex128, or itself."""
   return _WIDE.get(dtype.base_dtype, dtype.base_dtype)
 
 
 def eps(dtype):
-  """The rounding of numbers of `dtype`; 0 for what is not rounded."""
+  """The machine epsilon of a `tf.DType`, a float; 0 for integers and others.
+  """
   if dtype.base_dtype == tf.bfloat16:
     return 2.0 ** -8
   if not _tf.is_number(dtype):
@@ -51,42 +53,52 @@ def eps(dtype):
 
 
 def cannot(why):
-  """The error for what has no copy in float64."""
+  """The error for a graph that has no copy in float64.
+
+  Args:
+    why: str, a sentence without the period.
+
+  Returns:
+    `UnsupportedGraphError`.
+  """
   return errors.UnsupportedGraphError(
       "There is no copy of this graph in float64.", why + ".",
       "Build the graph in float64.")
 
 
 class Float64Nodes:
-  """The nodes of a copy, in float64.
+  """The nodes of a copy, rewritten so that they compute in float64.
 
   Attributes:
     nodes: list of NodeDef.
     functions: list of FunctionDef that they call.
     renamed: dict from names of tensors that are gone to what has their values.
-    eps: float, the rounding of the least precise op that is left.
+    eps: float, the machine epsilon of the least precise dtype that is left.
   """
 
-  def __init__(self, graph, made, found):
-    """Rewrites.
+  def __init__(self, graph, subgraph, ops):
+    """Rewrites the nodes.
 
     Args:
       graph: `tf.Graph` that the nodes are of.
-      made: `cloning.Subgraph`; the nodes are changed.
-      found: dict from the names of nodes to the ops that they were.
+      subgraph: `cloning.Subgraph`; its nodes are changed.
+      ops: dict from the names of nodes to the ops that they were.
+
+    Raises:
+      UnsupportedGraphError: an op cannot be in a copy in float64.
     """
     self.nodes, self.renamed = [], {}
     self.eps = eps(tf.float64)
     self._graph = graph
-    self._found = found
+    self._ops = ops
     self._has_loops = any(node.op in ("Enter", "RefEnter")
-                          for node in made.nodes)
-    self._read = {name for node in made.nodes for name in node.input}
-    self._flows = _flows(made.nodes)
+                          for node in subgraph.nodes)
+    self._read = {name for node in subgraph.nodes for name in node.input}
+    self._flows = _flows(subgraph.nodes)
     self._suffix = "_gradfeed_" + uuid.uuid4().hex[:12]
-    self.functions = self._widened_functions(made)
+    self.functions = self._widened_functions(subgraph)
     casts = []
-    for node in made.nodes:
+    for node in subgraph.nodes:
       node.device = ""
       self._widen(node, casts)
     for node in self.nodes:
@@ -95,6 +107,8 @@ class Float64Nodes:
     self.nodes += casts
 
   def _widen(self, node, casts):
+    """Adds what a node becomes to `nodes`, and casts of its results to `casts`.
+    """
     _refuse_bits(node)
     if node.op == "Print":
       self.nodes.append(_identity(node))
@@ -109,15 +123,15 @@ class Float64Nodes:
         _widen_node(node)
 
   def _stays(self, node):
+    """Whether a node has to go on computing in the dtypes that it names."""
     if node.op in _OF_PYTHON or node.op.startswith(_ARRAY):
       return node.op in _OF_PYTHON
-    trial = tf.NodeDef()
-    trial.CopyFrom(node)
-    _widen_node(trial)
-    return not _tf.has_kernel(trial) or self._is_fixed(node.op)
+    widened = copy.deepcopy(node)
+    _widen_node(widened)
+    return not _tf.has_kernel(widened) or self._is_fixed(node.op)
 
   def _is_fixed(self, op_type):
-    """Whether an op takes or gives float32 whatever its dtypes are."""
+    """Whether ops of a type take or give float32 whatever their dtypes are."""
     definition = _tf.op_definition(self._graph, op_type)
     return definition is not None and any(
         argument.type in _NUMBERS for argument in
@@ -125,7 +139,7 @@ class Float64Nodes:
 
   def _keep(self, node, casts):
     """Leaves a node as it is, between casts."""
-    op = self._found[node.name]
+    op = self._ops[node.name]
     for i, tensor in enumerate(op.inputs):
       dtype = tensor.dtype.base_dtype
       if dtype in (tf.resource, tf.variant):
@@ -145,8 +159,12 @@ class Float64Nodes:
         self.renamed[tensor.name] = name + ":0"
 
   def _can_write_out(self, node):
-    others = {"{}:{}".format(node.name, i) for i in range(1, 6)}
-    return not self._has_loops and not others & self._read
+    """Whether a batch normalization may become plain ops.
+
+    Only its first result is computed by them, and a loop would need frames.
+    """
+    other_results = {"{}:{}".format(node.name, i) for i in range(1, 6)}
+    return not self._has_loops and not other_results & self._read
 
   def _write_out(self, node):
     """Puts the arithmetic of a batch normalization in its place."""
@@ -162,39 +180,49 @@ class Float64Nodes:
     self.renamed["{}:0".format(node.name)] = node.name + "/result:0"
     self.renamed["^" + node.name] = "^{}/result".format(node.name)
 
-  def _widened_functions(self, made):
-    """Copies of all functions that the nodes call, under names of their own.
+  def _widened_functions(self, subgraph):
+    """Copies of all functions that the nodes call, with a suffix of their own.
 
-    The names of functions are those of the whole process.
+    TensorFlow keeps functions by name for the whole process, so that a copy
+    must not have the name of another.
+
+    Args:
+      subgraph: `cloning.Subgraph`; its nodes are changed to call the copies.
+
+    Returns:
+      list of FunctionDef.
     """
-    functions = {f.signature.name: f for f in made.functions}
-    queue, new = list(made.nodes), {}
+    own = {f.signature.name: f for f in subgraph.functions}
+    copies, seen, queue = {}, set(), list(subgraph.nodes)
     while queue:
-      for callee in _callees(queue.pop()):
-        if callee not in new:
-          source = functions.get(callee)
-          if source is None:
-            source = _tf.function_definition(self._graph, callee)
-          new[callee] = source and type(source)()
-          if source is not None:
-            new[callee].CopyFrom(source)
-            queue.extend(new[callee].node_def)
-    known = {name for name, function in new.items() if function is not None}
-    for node in made.nodes:
-      _rename_callees(node, known, self._suffix)
-    for name in known:
-      self._widen_function(new[name])
-      new[name].signature.name += self._suffix
-      for node in new[name].node_def:
-        _rename_callees(node, known, self._suffix)
-    return [new[name] for name in sorted(known)]
+      for name in _called(queue.pop()) - seen:
+        seen.add(name)
+        source = own.get(name)
+        if source is None:
+          source = _tf.function_definition(self._graph, name)
+        if source is not None:
+          copies[name] = copy.deepcopy(source)
+          queue.extend(copies[name].node_def)
+    for node in subgraph.nodes:
+      _rename_callees(node, copies, self._suffix)
+    for function in copies.values():
+      self._widen_function(function)
+      function.signature.name += self._suffix
+      for node in function.node_def:
+        _rename_callees(node, copies, self._suffix)
+    return [copies[name] for name in sorted(copies)]
 
   def _widen_function(self, function):
+    """Makes a FunctionDef compute in float64, in place.
+
+    Raises:
+      UnsupportedGraphError: a node in it would have to stay as it is.
+    """
     signature = function.signature
     for argument in list(signature.input_arg) + list(signature.output_arg):
       argument.type = _NUMBERS.get(argument.type, argument.type)
-      for about in (argument.handle_data if _tf.HAS_HANDLE_DATA else ()):
-        about.dtype = _NUMBERS.get(about.dtype, about.dtype)
+      for data in (argument.handle_data if _tf.HAS_HANDLE_DATA else ()):
+        data.dtype = _NUMBERS.get(data.dtype, data.dtype)
     for node in function.node_def:
       node.device = ""
       _refuse_bits(node)
@@ -206,11 +234,13 @@ class Float64Nodes:
 
 
 def _outputs(node):
+  """The names of the first two outputs of a node, whether it has both or not.
+  """
   return ["{}:{}".format(node.name, i) for i in range(2)]
 
 
 def _flows(nodes):
-  """The names of the flows of tensor arrays."""
+  """The set of the names of the tensors that are flows of tensor arrays."""
   flows, count = set(), -1
   for node in nodes:
     if node.op in ("TensorArrayV3", "TensorArrayGradV3"):
@@ -227,30 +257,29 @@ def _flows(nodes):
 
 
 def _refuse_bits(node):
+  """Raises `UnsupportedGraphError` for a node that reads bits of numbers."""
   if node.op in _BY_BITS:
     raise cannot("{} '{}' looks at the bits of numbers".format(
         node.op, node.name))
 
 
-def _callees(node):
-  names = [node.op]
-  for value in node.attr.values():
-    names.append(value.func.name)
-    names.extend(function.name for function in value.list.func)
-  return [name for name in names if name]
+def _called(node):
+  """The names that may be those of functions that a node calls: a set."""
+  return {node.op}.union(
+      callee.name for callee in _tf.callees(node) if callee.name)
 
 
-def _rename_callees(node, known, suffix):
-  if node.op in known:
+def _rename_callees(node, names, suffix):
+  """Adds a suffix to the names of those of the functions `names` it calls."""
+  if node.op in names:
     node.op += suffix
-  for value in node.attr.values():
-    for function in [value.func] + list(value.list.func):
-      if function.name in known:
-        function.name += suffix
+  for callee in _tf.callees(node):
+    if callee.name in names:
+      callee.name += suffix
 
 
 def _identity(node):
-  """A `tf.Print` without the printing."""
+  """The NodeDef of an Identity in the place of a `tf.Print`, in float64."""
   made = tf.NodeDef(name=node.name, op="Identity")
   made.input.extend(
       [node.input[0]] + [name for name in node.input if name[0] == "^"])
@@ -260,6 +289,7 @@ def _identity(node):
 
 
 def _cast(name, source, before, after):
+  """The NodeDef of a Cast of the tensor `source` from one dtype to another."""
   node = tf.NodeDef(name=name, op="Cast")
   node.input.append(source)
   node.attr["SrcT"].type = before.as_datatype_enum
@@ -268,7 +298,7 @@ def _cast(name, source, before, after):
 
 
 def _widen_node(node):
-  """Rewrites every dtype and every constant that a node names."""
+  """Widens every dtype and every constant that a NodeDef names, in place."""
   for value in node.attr.values():
     kind = value.WhichOneof("value")
     if kind == "type":
@@ -284,7 +314,13 @@ def _widen_node(node):
 
 
 def _normalized(node):
-  """Builds what a FusedBatchNorm gives as its first output, as "result"."""
+  """Builds the first result of a fused batch normalization in float64.
+
+  Args:
+    node: NodeDef of a type in `_NORMALIZING`. The new ops go to the default
+      graph: a placeholder "given_0" to "given_4" for each of its inputs, and
+      "result".
+  """
   given = [tf.placeholder(tf.float64, name="given_{}".format(i))
            for i in range(5)]
   x, parameters = given[0], given[1:]

@@ -1,6 +1,12 @@
-"""Puts the bodies of called functions in the place of the calls."""
+"""Functions that nodes call: inlined into the caller, or copied and renamed.
+
+A call that TensorFlow cannot differentiate is replaced by the nodes of the
+function. What else will be differentiated calls copies of its functions, as
+TensorFlow keeps what it derives from a function for the whole process.
+"""
 
 import collections
+import copy
 import uuid
 
 from gradfeed import _tf
@@ -9,16 +15,37 @@ from gradfeed.graph import op_types
 from gradfeed.rewriting import custom_gradient_ops
 
 
-def callee_of(graph, node):
-  """The FunctionDef that a node calls, its own calls inlined; None if unknown.
+def copied_definition(graph, name):
+  """A copy of a FunctionDef, in which gradients that are not known are marked.
+
+  Args:
+    graph: `tf.Graph` whose library holds the function.
+    name: str.
+
+  Returns:
+    FunctionDef that may be changed; None if the library has none of that name.
   """
-  source = _tf.function_definition(graph, node.attr["f"].func.name)
+  source = _tf.function_definition(graph, name)
   if source is None:
     return None
-  function = type(source)()
-  function.CopyFrom(source)
+  function = copy.deepcopy(source)
   custom_gradient_ops.mark_nodes(graph, function)
-  inline_calls(graph, function)
+  return function
+
+
+def callee_of(graph, node):
+  """A copy of the FunctionDef that a call runs, its own calls inlined.
+
+  Args:
+    graph: `tf.Graph` whose library holds the function.
+    node: NodeDef of a type in `op_types.CALLS`.
+
+  Returns:
+    FunctionDef that may be changed; None if it is not known.
+  """
+  function = copied_definition(graph, node.attr["f"].func.name)
+  if function is not None:
+    inline_calls(graph, function)
   return function
 
 
@@ -28,17 +55,12 @@ def inline_calls(graph, function):
   for node in function.node_def:
     callee = callee_of(graph, node) if node.op in op_types.CALLS else None
     if callee is None:
-      nodes.append(_copy(node))
+      nodes.append(copy.deepcopy(node))
       continue
-    data = [name for name in node.input if not name.startswith("^")]
-    arguments = {argument.name: name for argument, name in zip(
-        callee.signature.input_arg, data)}
-    nodes.extend(_inlined(callee.node_def, node, arguments)[0])
-    results = [_inside(callee.ret[result.name], node.name, arguments)
-               for result in callee.signature.output_arg]
+    inlined, results, _ = _in_place_of(node, callee, callee.node_def, {})
+    nodes.extend(inlined)
     for i, result in enumerate(results):
       renamed["{}:output:{}".format(node.name, i)] = result
-    nodes.append(_joint(node, callee, results))
   if renamed:
     del function.node_def[:]
     function.node_def.extend(nodes)
@@ -58,25 +80,52 @@ def inline_in_graph(graph, node):
     (list of NodeDef, dict from the names of the call's outputs to the names
     that take their places, names of the nodes that have to wait for what the
     call waits for), or None if the function is not known. One of the nodes
-    bears the name of the call, for what waits for it.
+    has the name of the call, for what waits for it.
   """
   callee = callee_of(graph, node)
   if callee is None:
     return None
   flat, names = _tf.flat_nodes(graph, callee)
-  count = len(callee.signature.input_arg)
-  data = [name for name in node.input if not name.startswith("^")]
-  arguments = {argument.name + ":0": name for argument, name in zip(
-      callee.signature.input_arg, data)}
-  nodes, first = _inlined(flat[count:], node, arguments)
-  results = [_inside(names[callee.ret[result.name]], node.name, arguments)
-             for result in callee.signature.output_arg]
-  nodes.append(_joint(node, callee, results))
+  nodes, results, first = _in_place_of(
+      node, callee, flat[len(callee.signature.input_arg):], names)
   return nodes, {"{}:{}".format(node.name, i): result
                  for i, result in enumerate(results)}, first
 
 
+def _in_place_of(call, callee, body, names):
+  """What a call becomes.
+
+  Args:
+    call: NodeDef of the call.
+    callee: FunctionDef that it runs.
+    body: list of NodeDef, those of `callee`.
+    names: dict from the name of a tensor in `callee` to its name in `body`,
+      where that is another one.
+
+  Returns:
+    (list of NodeDef, the last of which has the name of the call; list of the
+    names that take the places of the outputs of the call; list of the names of
+    the nodes that have to wait for what the call waits for).
+  """
+  data = [name for name in call.input if not name.startswith("^")]
+  arguments = {names.get(argument.name, argument.name): name
+               for argument, name in zip(callee.signature.input_arg, data)}
+  nodes, first = _inlined(body, call, arguments)
+  returned = [callee.ret[result.name] for result in callee.signature.output_arg]
+  results = [_name_outside(names.get(name, name), call.name, arguments)
+             for name in returned]
+  nodes.append(_joint(call, callee, results))
+  return nodes, results, first
+
+
 def rename_inputs(nodes, renamed):
+  """Makes nodes read other tensors.
+
+  Args:
+    nodes: iterable of NodeDef; changed.
+    renamed: dict from the name of a tensor to the name to read, which may
+      itself be renamed.
+  """
   for node in nodes:
     for i, name in enumerate(node.input):
       if name in renamed:
@@ -90,14 +139,14 @@ def last_name(name, renamed):
   return name
 
 
-def _copy(node):
-  copy = type(node)()
-  copy.CopyFrom(node)
-  return copy
+def _name_outside(name, prefix, arguments):
+  """The name that an input of a node in a function has once it is inlined.
 
-
-def _inside(name, prefix, arguments):
-  """The name that an input inside of the function has outside."""
+  Args:
+    name: str, as the node in the function has it.
+    prefix: str, the name of the call.
+    arguments: dict from the name of an argument to what the call reads for it.
+  """
   if name in arguments:
     return arguments[name]
   if name.startswith("^"):
@@ -106,21 +155,31 @@ def _inside(name, prefix, arguments):
 
 
 def _inlined(body, call, arguments):
-  """(the nodes of `body` under the name of `call`, names of the first ones)."""
+  """Copies of nodes of a function as they stand in the place of its call.
+
+  Args:
+    body: list of NodeDef.
+    call: NodeDef.
+    arguments: dict from the name of an argument to what the call reads for it.
+
+  Returns:
+    (list of NodeDef, list of the names of those that read nothing but
+    arguments: they wait for what the call waits for).
+  """
   waits = [name for name in call.input if name.startswith("^")]
   bare = {"^" + name.split(":")[0]: arguments[name] for name in arguments}
   nodes, first = [], []
-  for node in body:
-    node = _copy(node)
+  for node in map(copy.deepcopy, body):
     inputs = [name for name in node.input if name not in bare]
     waited = ["^" + bare[name].split(":")[0] for name in node.input
               if name in bare and ":" in bare[name]]
     node.name = "{}/{}".format(call.name, node.name)
     del node.input[:]
-    node.input.extend(_inside(name, call.name, arguments) for name in inputs)
+    node.input.extend(
+        _name_outside(name, call.name, arguments) for name in inputs)
     node.input.extend(waited)
     if all(name in arguments for name in inputs):
-      node.input.extend(waits)  # What comes first waits as the call would.
+      node.input.extend(waits)
       first.append(node.name)
     # Places are named within the function.
     if "_class" in node.attr:
@@ -130,7 +189,16 @@ def _inlined(body, call, arguments):
 
 
 def _joint(call, callee, results):
-  """A NoOp in the name of the call: runs when all of its function has."""
+  """A NoOp with the name of the call, which runs when its function has run.
+
+  Args:
+    call: NodeDef.
+    callee: FunctionDef.
+    results: list of the names that take the places of the call's outputs.
+
+  Returns:
+    NodeDef.
+  """
   joint = type(call)(name=call.name, op="NoOp")
   before = {result.split(":")[0] for result in results if ":" in result}
   before.update("{}/{}".format(call.name, name)
@@ -143,6 +211,11 @@ def _joint(call, callee, results):
 
 def inline_in_copy(graph, order, nodes):
   """Inlines the calls of functions whose gradient TensorFlow cannot know.
+
+  Args:
+    graph: `tf.Graph` whose library holds the functions.
+    order: list of `tf.Operation`, those that are copied.
+    nodes: list of NodeDef, their copies.
 
   Returns:
     (list of NodeDef, dict from the names of tensors that are gone to the names
@@ -167,7 +240,15 @@ def inline_in_copy(graph, order, nodes):
 
 
 def handles(order):
-  """(name, dtype, shape) of each variable that an op reads, by handle."""
+  """The variables that ops read.
+
+  Args:
+    order: list of `tf.Operation`.
+
+  Returns:
+    dict from the name of a handle to (the same name, `tf.DType` of the
+    variable, its shape, a TensorShapeProto).
+  """
   return {t.name: (t.name, t.op.get_attr("dtype"), t.op.get_attr("shape"))
           for op in order for t in op.inputs if t.op.type == "VarHandleOp"}
 
@@ -183,57 +264,93 @@ def renew_functions(graph, handles, nodes, differentiated):
 
   Args:
     graph: `tf.Graph` whose library holds the functions.
-    handles: dict from tensor name to what `_handles` tells of it.
+    handles: dict from tensor name to a variable, as `handles` gives it.
     nodes: list of NodeDef, changed to call the copies.
     differentiated: names of the handles that will be differentiated by.
 
   Returns:
     list of FunctionDef.
-  """
-  suffix = "_gradfeed_" + uuid.uuid4().hex[:12]
-  made = collections.OrderedDict()
 
-  def renew(node, handles, nested=True):
+  Raises:
+    UnsupportedGraphError: this TensorFlow cannot be relied on for the gradient
+      by a variable that is read in a function inside a function.
+  """
+  renewal = _Renewal(graph, differentiated)
+  for node in nodes:
+    renewal.renew(node, _taken(node, handles))
+  return list(renewal.copies.values())
+
+
+def _taken(node, handles):
+  """dict from the index of each input that is a handle to its variable."""
+  return {i: handles[name] for i, name in enumerate(node.input)
+          if name in handles}
+
+
+class _Renewal:
+  """Copies of functions with a suffix of their own at the end of their names.
+
+  Attributes:
+    copies: dict from the new name of each function to its FunctionDef.
+  """
+
+  def __init__(self, graph, differentiated):
+    self.copies = collections.OrderedDict()
+    self._graph = graph
+    self._differentiated = differentiated
+    self._suffix = "_gradfeed_" + uuid.uuid4().hex[:12]
+
+  def renew(self, node, taken):
+    """Makes a node call copies of its functions.
+
+    Args:
+      node: NodeDef; changed.
+      taken: dict from the index of an input to the variable whose handle it is.
+    """
     if node.op not in op_types.FUNCTIONAL:
       return
-    if nested and not _tf.HAS_HANDLE_DATA:
-      for name, _, _ in handles.values():
-        if name in differentiated:
-          raise errors.UnsupportedGraphError(
-              "No gradient by '{}'.".format(name),
-              "{} '{}' reads it in a function inside a function, where this "
-              "version of TensorFlow ({}) may lose the gradient without a "
-              "word.".format(node.op, node.name, _tf.VERSION),
-              "Read the variable before the loop or the branch, or build it "
-              "with control flow v1.")
     first = 1 if node.op.endswith(("If", "Case")) else 0
-    handles = {i - first: handle for i, handle in handles.items()}
-    for value in node.attr.values():
-      for callee in ([value.func] if value.HasField("func")
-                     else value.list.func):
-        source = _tf.function_definition(graph, callee.name)
-        if source is not None:
-          callee.name += suffix
-          if callee.name not in made:
-            made[callee.name] = type(source)()
-            made[callee.name].CopyFrom(source)
-            custom_gradient_ops.mark_nodes(graph, made[callee.name])
-            renew_body(made[callee.name], callee.name, handles)
+    arguments = {i - first: variable for i, variable in taken.items()}
+    for callee in _tf.callees(node):
+      name = callee.name + self._suffix
+      if name not in self.copies:
+        function = copied_definition(self._graph, callee.name)
+        if function is None:
+          continue
+        function.signature.name = name
+        self.copies[name] = function
+        self._renew_body(function, arguments)
+      callee.name = name
 
-  def renew_body(function, name, handles):
-    function.signature.name = name
-    inline_calls(graph, function)
-    named = {}
-    for i, handle in handles.items():
+  def _renew_body(self, function, arguments):
+    """Makes the nodes of a copied function call copies in turn.
+
+    Args:
+      function: FunctionDef; changed.
+      arguments: dict from the index of an argument to its variable.
+    """
+    inline_calls(self._graph, function)
+    handles_inside = {}
+    for i, variable in arguments.items():
       argument = function.signature.input_arg[i]
-      named[argument.name] = handle
-      _tf.set_handle_data(argument, *handle[1:])
+      handles_inside[argument.name] = variable
+      _tf.set_handle_data(argument, *variable[1:])
     for node in function.node_def:
       custom_gradient_ops.keep(node)
-      renew(node, {i: named[source] for i, source in enumerate(node.input)
-                   if source in named})
+      taken = _taken(node, handles_inside)
+      self._check_nested(node, taken)
+      self.renew(node, taken)
 
-  for node in nodes:
-    renew(node, {i: handles[name] for i, name in enumerate(node.input)
-                 if name in handles}, nested=False)
-  return list(made.values())
+  def _check_nested(self, node, taken):
+    """Refuses a gradient that TF 1 gives as zeros: see `renew_functions`."""
+    if node.op not in op_types.FUNCTIONAL or _tf.HAS_HANDLE_DATA:
+      return
+    for name, _, _ in taken.values():
+      if name in self._differentiated:
+        raise errors.UnsupportedGraphError(
+            "No gradient by '{}'.".format(name),
+            "{} '{}' reads it in a function inside a function, where this "
+            "version of TensorFlow ({}) may lose the gradient without a "
+            "word.".format(node.op, node.name, _tf.VERSION),
+            "Read the variable before the loop or the branch, or build it "
+            "with control flow v1.")

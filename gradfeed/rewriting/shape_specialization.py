@@ -1,11 +1,11 @@
-"""A small graph for the shapes of its first call, without shape arithmetic.
+"""Copies of small graphs for fixed shapes, without arithmetic on shapes.
 
-Gradients are full of it: a gradient of a softmax on three numbers runs twelve
-ops on shapes for four on numbers, and TensorFlow takes no shape of a feed for
-granted. Where the part is small enough for that to count, a copy is made for
-the shapes that the first call has: what depends on shapes alone is computed
-once, here, and what changes nothing at these shapes is left out. Calls with
-other shapes go the general way.
+Gradients are full of such arithmetic: that of a softmax of three numbers runs
+twelve ops on shapes and four on numbers, since TensorFlow takes no shape of a
+feed for granted. Where so few ops run that this counts, a copy is made for the
+shapes of the first call: what depends on shapes alone is computed once and
+becomes a constant, and ops that change nothing at these shapes are left out.
+Calls with other shapes run the ops as they are.
 """
 
 import numpy as np
@@ -14,14 +14,17 @@ from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.graph import effects
 from gradfeed.graph import op_types
+from gradfeed.rewriting import function_calls
 
-_LARGEST_PART = 300
+#: How many ops a graph may have that is copied.
+_MOST_OPS = 300
 
+#: How many elements a tensor may have that becomes a constant.
 _LARGEST_CONSTANT = 4096
 
 _SHAPE_OPS = frozenset(["Shape", "ShapeN", "Size", "Rank"])
 
-#: Ops that may be computed here when their inputs depend on shapes alone.
+#: Ops that are computed beforehand where their inputs depend on shapes alone.
 _FOLDED = frozenset([
     "Add", "AddV2", "BroadcastGradientArgs", "BroadcastTo", "Cast", "Concat",
     "ConcatOffset", "ConcatV2", "DynamicStitch", "Equal", "ExpandDims", "Fill",
@@ -33,8 +36,8 @@ _FOLDED = frozenset([
 #: Ops that hand their first input on where it has the shape of the output.
 _IDLE = frozenset(["BroadcastTo", "Mean", "Reshape", "Sum", "Tile"])
 
-#: Ops whose results have no denormals: a product of one of them with ones is
-#: the same without the product. A feed's denormals the product would flush.
+#: Ops whose results have no denormals, so that multiplying them by ones changes
+#: nothing; the denormals of a feed would become zeros.
 _ARITHMETIC = frozenset([
     "Add", "AddN", "AddV2", "BiasAdd", "Conv2D", "Exp", "Log", "LogSoftmax",
     "MatMul", "RealDiv", "Sigmoid", "SigmoidGrad", "Softmax",
@@ -50,18 +53,22 @@ _READS = frozenset(["ReadVariableOp"])
 _SOURCES = frozenset(["Placeholder", "VarHandleOp", "VariableV2", "Variable"])
 
 
-def is_suitable(found):
-  """Whether the ops of `found` may have a copy for one set of shapes.
+def is_suitable(ops):
+  """Whether ops may have a copy for one set of shapes.
 
-  Only where an op has no state but a variable that is read, and is no control
-  flow, so that running it twice, or in another order, changes nothing.
+  They have no state but variables that are read, and no control flow, so that
+  running them twice or in another order changes nothing.
+
+  Args:
+    ops: dict from name to `tf.Operation`.
   """
-  return len(found) <= _LARGEST_PART and not effects.has_loop(found) and all(
+  return len(ops) <= _MOST_OPS and not effects.has_loop(ops) and all(
       op.type in _SOURCES or op.type in _READS or _is_pure(op)
-      for op in found.values())
+      for op in ops.values())
 
 
 def _is_pure(op):
+  """Whether all that `op` does is compute its outputs from its inputs."""
   if op.control_inputs or op.type in op_types.FUNCTIONAL or op.op_def is None:
     return False
   if op.op_def.is_stateful or op.type in _IMPURE or (
@@ -71,12 +78,12 @@ def _is_pure(op):
       op.op_def.input_arg, op.op_def.output_arg) for argument in arguments)
 
 
-def specialize(graph, found, wanted, shapes):
+def specialize(graph, ops, wanted, shapes):
   """Copies what `wanted` needs, for feeds of exactly these shapes.
 
   Args:
     graph: `tf.Graph`, not finalized.
-    found: dict from name to op, for which `is_suitable` holds.
+    ops: dict from name to op, for which `is_suitable` holds.
     wanted: list of `tf.Tensor` to compute.
     shapes: dict from the name of each tensor that is fed to its shape.
 
@@ -84,18 +91,24 @@ def specialize(graph, found, wanted, shapes):
     (dict from the names of `shapes` to placeholders, list of `tf.Tensor` in
     the place of `wanted`), or None where it cannot be done or gains nothing.
   """
-  shaped = _shaped(graph, found, shapes)
+  shaped = _shaped(graph, ops, shapes)
   if shaped is None:
     return None
-  constants = _folded(found, wanted, shaped)
-  aliases = _idle(found, shaped, constants)
+  constants = _folded(ops, wanted, shaped)
+  aliases = _idle(ops, shaped, constants)
   if not constants and not aliases:
     return None
-  return _rebuild(graph, found, wanted, shapes, constants, aliases)
+  return _SpecializedCopy(graph, ops, shapes, constants, aliases).build(wanted)
 
 
 class _Shaped:
-  """The ops in a graph of their own, where every shape is known."""
+  """The ops in a graph of their own, where the shape of every feed is known.
+
+  Attributes:
+    graph: `tf.Graph`.
+    clones: dict from the name of each tensor to its copy in that graph.
+    feeds: dict from the names of those that come from outside to placeholders.
+  """
 
   def __init__(self, graph, clones, feeds):
     self.graph = graph
@@ -103,10 +116,12 @@ class _Shaped:
     self.feeds = feeds
 
   def shape(self, name):
+    """The `tf.TensorShape` of the tensor called `name`."""
     return self.clones[name].shape
 
 
-def _is_number(tensor):
+def _has_zeros(tensor):
+  """Whether an array of zeros can be fed to a tensor."""
   return _tf.numpy_dtype(tensor.dtype) is not None and (
       tensor.dtype.base_dtype != tf.string)
 
@@ -116,34 +131,40 @@ def _is_given(op):
   return op.type in _SOURCES or op.type in _READS
 
 
-def _shaped(graph, found, shapes):
-  graph_def = tf.GraphDef()
-  graph_def.versions.CopyFrom(graph.graph_def_versions)
+def _shaped(graph, ops, shapes):
+  """Copies ops into a graph of their own, with feeds of certain shapes.
+
+  Args:
+    graph: `tf.Graph` that they are of.
+    ops: dict from name to op.
+    shapes: dict from the name of each tensor that is fed to its shape.
+
+  Returns:
+    `_Shaped`, or None if the shape of something else that is read is unknown.
+  """
   given, computed = [], []
-  for op in found.values():
+  for op in ops.values():
     if _is_given(op):
       given.extend(t for t in op.outputs if t.dtype != tf.resource)
     else:
       computed.append(op)
-      graph_def.node.extend([_plain(op.node_def)])
   scratch = tf.Graph()
   with scratch.as_default():
     clones = {t.name: tf.placeholder(
         t.dtype.base_dtype, shapes.get(t.name, t.shape)) for t in given}
-    names = [op.name for op in computed]
-    read = {t.name for op in computed for t in op.inputs}
-    imported = tf.import_graph_def(
-        graph_def, return_elements=names, name="",
-        input_map={name: clone for name, clone in clones.items()
-                   if name in read})
+    imported = _tf.import_nodes(
+        graph, [_plain(op.node_def) for op in computed], clones, "")
   feeds = dict(clones)
-  for op, clone in zip(computed, imported):
-    clones.update((a.name, b) for a, b in zip(op.outputs, clone.outputs))
-  known = all(clone.shape.is_fully_defined() for clone in feeds.values())
-  return _Shaped(scratch, clones, feeds) if known else None
+  for op in computed:
+    clones.update((tensor.name, clone) for tensor, clone in zip(
+        op.outputs, imported[op.name].outputs))
+  if not all(clone.shape.is_fully_defined() for clone in feeds.values()):
+    return None
+  return _Shaped(scratch, clones, feeds)
 
 
 def _plain(node, inputs=None):
+  """A NodeDef without its colocation, and with `inputs` if these are given."""
   if "_class" in node.attr:
     del node.attr["_class"]
   if inputs is not None:
@@ -152,17 +173,26 @@ def _plain(node, inputs=None):
   return node
 
 
-def _folded(found, wanted, shaped):
-  """The values of the tensors that depend on shapes alone, where read."""
+def _folded(ops, wanted, shaped):
+  """Computes the tensors that depend on shapes alone and that are read.
+
+  Args:
+    ops: dict from name to op, inputs before users.
+    wanted: list of `tf.Tensor`, which are read as well.
+    shaped: `_Shaped`.
+
+  Returns:
+    dict from tensor name to array.
+  """
   folded = set()
-  for op in found.values():
+  for op in ops.values():
     inputs = [t.name for t in op.inputs]
     if op.type == "Const" or (op.type in _SHAPE_OPS and all(
         shaped.shape(name).is_fully_defined() for name in inputs)) or (
             op.type in _FOLDED and inputs and all(
                 name in folded for name in inputs)):
       folded.update(t.name for t in op.outputs)
-  read = {t.name for op in found.values() for t in op.inputs
+  read = {t.name for op in ops.values() for t in op.inputs
           if not all(out.name in folded for out in op.outputs)}
   read.update(t.name for t in wanted)
   fetched = {
@@ -173,26 +203,35 @@ def _folded(found, wanted, shaped):
       device_count={"GPU": 0})) as session:
     given = {
         clone: np.zeros(clone.shape.as_list(), _tf.numpy_dtype(clone.dtype))
-        for clone in shaped.feeds.values() if _is_number(clone)}
-    # What the shapes are of is not computed: it may not bear zeros.
+        for clone in shaped.feeds.values() if _has_zeros(clone)}
+    # The shapes are fed too, as the ops on numbers may fail for zeros.
     given.update((shaped.clones[t.name], _shape_of(op, t, shaped))
-                 for op in found.values() if op.type in _SHAPE_OPS
+                 for op in ops.values() if op.type in _SHAPE_OPS
                  for t in op.outputs if t.name in folded)
     return session.run(fetched, given)
 
 
 def _shape_of(op, tensor, shaped):
-  """The value of an output of an op on shapes."""
+  """The value, an array, of an output of an op of a type in `_SHAPE_OPS`."""
   shape = shaped.shape(op.inputs[tensor.value_index].name).as_list()
   value = {"Size": np.prod(shape, dtype=np.int64),
            "Rank": len(shape)}.get(op.type, shape)
   return np.asarray(value, _tf.numpy_dtype(tensor.dtype))
 
 
-def _idle(found, shaped, constants):
-  """Which tensor each one that changes nothing at these shapes stands for."""
+def _idle(ops, shaped, constants):
+  """Finds the ops that change nothing at these shapes.
+
+  Args:
+    ops: dict from name to op.
+    shaped: `_Shaped`.
+    constants: dict from tensor name to array, what is known beforehand.
+
+  Returns:
+    dict from the name of the output of each to that of the equal input.
+  """
   aliases = {}
-  for op in found.values():
+  for op in ops.values():
     if not op.outputs:
       continue
     out = op.outputs[0].name
@@ -200,9 +239,8 @@ def _idle(found, shaped, constants):
         shaped, out, op.inputs[0].name):
       aliases[out] = op.inputs[0].name
     elif op.type == "Mul":
-      for one, other in ((0, 1), (1, 0)):
-        value = constants.get(op.inputs[one].name)
-        kept = op.inputs[other]
+      for factor, kept in (op.inputs, reversed(op.inputs)):
+        value = constants.get(factor.name)
         if value is not None and np.all(value == 1) and (
             kept.op.type in _ARITHMETIC and
             _same_shape(shaped, out, kept.name)):
@@ -212,57 +250,96 @@ def _idle(found, shaped, constants):
 
 
 def _same_shape(shaped, *names):
+  """Whether tensors have the same known shape, by their names."""
   shapes = [shaped.shape(name) for name in names]
   return all(shape.is_fully_defined() for shape in shapes) and (
       shapes[0].as_list() == shapes[1].as_list())
 
 
-def _rebuild(graph, found, wanted, shapes, constants, aliases):
-  def source(name):
-    while name in aliases:
-      name = aliases[name]
-    return name
+class _SpecializedCopy:
+  """A copy of ops with constants and without what changes nothing."""
 
-  keep, queue = set(), [source(t.name) for t in wanted]
-  while queue:
-    name = queue.pop()
-    op = found[name.split(":")[0]]
-    if name not in constants and op.name not in keep and not _is_given(op):
-      keep.add(op.name)
-      queue.extend(source(t.name) for t in op.inputs)
-  order = [op for name, op in found.items() if name in keep]
-  with _tf.building(graph), tf.name_scope("fixed"):
-    stand_ins = {}
+  def __init__(self, graph, ops, shapes, constants, aliases):
+    """Takes what the copy is made of.
 
-    def outside(name):
-      if name not in stand_ins:
-        tensor = graph.get_tensor_by_name(name)
-        if name in constants:
-          stand_ins[name] = tf.constant(constants[name], tensor.dtype)
-        elif name in shapes:
-          stand_ins[name] = tf.placeholder(tensor.dtype, shapes[name])
-        else:
-          stand_ins[name] = tensor
-      return stand_ins[name]
+    Args:
+      graph: `tf.Graph`, not finalized.
+      ops: dict from name to op.
+      shapes: dict from the name of each tensor that is fed to its shape.
+      constants: dict from the name of each tensor with a known value to it.
+      aliases: dict from the name of a tensor to one that has its value.
+    """
+    self._graph = graph
+    self._ops = ops
+    self._shapes = shapes
+    self._constants = constants
+    self._aliases = aliases
+    self._outside = {}
 
-    graph_def = tf.GraphDef()
-    graph_def.versions.CopyFrom(graph.graph_def_versions)
-    mapped = {}
+  def build(self, wanted):
+    """Makes the copy.
+
+    Args:
+      wanted: list of `tf.Tensor`.
+
+    Returns:
+      What `specialize` returns.
+    """
+    sources = [self._source(tensor) for tensor in wanted]
+    copied = self._copied_ops(sources)
+    with _tf.building(self._graph), tf.name_scope("fixed"):
+      new = self._import([op for name, op in self._ops.items()
+                          if name in copied])
+      results = []
+      for name in sources:
+        node, index = name.split(":")
+        results.append(
+            new[node].outputs[int(index)] if node in new and
+            name not in self._constants else self._from_outside(name))
+      feeds = {name: self._from_outside(name) for name in self._shapes}
+    # A feed that is a result as well cannot be fetched.
+    if any(result is feed for result in results for feed in feeds.values()):
+      return None
+    return feeds, results
+
+  def _source(self, tensor):
+    """The name of the tensor whose copy has the value of `tensor`."""
+    return function_calls.last_name(tensor.name, self._aliases)
+
+  def _copied_ops(self, sources):
+    """The names of the ops that have to be copied for the tensors `sources`."""
+    copied, queue = set(), list(sources)
+    while queue:
+      name = queue.pop()
+      op = self._ops[name.split(":")[0]]
+      if name not in self._constants and op.name not in copied and (
+          not _is_given(op)):
+        copied.add(op.name)
+        queue.extend(map(self._source, op.inputs))
+    return copied
+
+  def _import(self, order):
+    """Copies the ops `order`; returns a dict from name to copy."""
+    copied = {op.name for op in order}
+    nodes, external = [], {}
     for op in order:
-      inputs = [source(t.name) for t in op.inputs]
-      graph_def.node.extend([_plain(op.node_def, inputs)])
-      mapped.update((name, outside(name)) for name in inputs
-                    if name in constants or name.split(":")[0] not in keep)
-    clones = dict(zip([op.name for op in order], tf.import_graph_def(
-        graph_def, input_map=mapped, name="part",
-        return_elements=[op.name for op in order])))
-    results = []
-    for tensor in wanted:
-      name = source(tensor.name)
-      node, index = name.split(":")
-      results.append(clones[node].outputs[int(index)] if node in clones and
-                     name not in constants else outside(name))
-    feeds = {name: outside(name) for name in shapes}
-  # A feed that is a result as well cannot be fetched.
-  return None if any(r is feed for r in results
-                     for feed in feeds.values()) else (feeds, results)
+      inputs = list(map(self._source, op.inputs))
+      nodes.append(_plain(op.node_def, inputs))
+      external.update(
+          (name, self._from_outside(name)) for name in inputs
+          if name in self._constants or name.split(":")[0] not in copied)
+    return _tf.import_nodes(self._graph, nodes, external, "part")
+
+  def _from_outside(self, name):
+    """What the copy reads for a tensor that no copied op makes.
+
+    A constant, a placeholder for a feed, or the tensor itself.
+    """
+    if name not in self._outside:
+      tensor = self._graph.get_tensor_by_name(name)
+      if name in self._constants:
+        tensor = tf.constant(self._constants[name], tensor.dtype)
+      elif name in self._shapes:
+        tensor = tf.placeholder(tensor.dtype, self._shapes[name])
+      self._outside[name] = tensor
+    return self._outside[name]

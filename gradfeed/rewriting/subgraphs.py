@@ -1,7 +1,7 @@
-"""What has to be copied together when some tensors get other values.
+"""Which ops have to be copied together when some tensors get other values.
 
-What depends on them, the whole of each while loop that it is in, and all users
-of a stack or tensor array that one of them uses.
+Those that depend on the tensors, the whole of each while loop that one of these
+is in, and all users of a stack or tensor array that one of them uses.
 """
 
 import collections
@@ -12,113 +12,139 @@ from gradfeed.graph import control_flow
 from gradfeed.graph import op_types
 from gradfeed.graph import traversal
 
-#: State that lives for one run: a copy that shared it with the original would
-#: push and pop each other's values when both run.
+#: Types of ops that make a state for one run. If a copy of an op used the same
+#: state as the original, each would push and pop values of the other.
 _PER_RUN_STATE = frozenset([
     "Stack", "StackV2", "TensorArray", "TensorArrayV2", "TensorArrayV3",
     "TensorArrayGrad", "TensorArrayGradV2", "TensorArrayGradV3",
     "TensorArrayGradWithShape"])
 
 
-def dependent_ops(found, sources):
-  """The ops of `found` that need a copy when `sources` are replaced.
+def dependent_ops(ops, sources):
+  """The ops that need a copy when some tensors are replaced.
 
-  These are the ops that depend on `sources`; with one op of a while loop the
+  These are the ops that depend on the tensors; with one op of a while loop the
   whole loop; with one user of a stack or tensor array all its users.
 
   Args:
-    found: dict from name to op, as `traversal.ancestors` gives it.
+    ops: dict from name to op, as `traversal.ancestors` gives it.
     sources: set of tensor names.
 
   Returns:
     set of op names.
   """
-  return with_shared_state(found, traversal.descendants(found, sources))
+  return with_shared_state(ops, traversal.descendants(ops, sources))
 
 
-def with_shared_state(found, part):
-  """`part` with what has to be copied with it, and all that depends on that.
+def with_shared_state(ops, op_names):
+  """Adds to some ops those that have to be copied with them.
+
+  With an op of a while loop comes the whole loop, with a user of a stack or
+  tensor array all its users, and with each of these all that depends on it.
 
   Args:
-    found: dict from name to op, as `traversal.ancestors` gives it.
-    part: set of op names.
+    ops: dict from name to op, as `traversal.ancestors` gives it.
+    op_names: set of names of some of them.
 
   Returns:
     set of op names.
   """
-  groups = _frame_groups(found) + _state_groups(found)
+  groups = _frame_groups(ops) + _state_groups(ops)
   while True:
-    touched = [group for group in groups if group & part]
+    touched = [group for group in groups if group & op_names]
     if not touched:
-      return part
-    groups = [group for group in groups if not group & part]
-    part = traversal.descendants(found, (), start=part.union(*touched))
+      return op_names
+    groups = [group for group in groups if not group & op_names]
+    op_names = traversal.descendants(ops, (), start=op_names.union(*touched))
 
 
-def _frame_groups(found):
+def _frame_groups(ops):
+  """The sets of the names of the ops that are in one outermost while loop."""
   groups = collections.defaultdict(set)
-  for name, frame in control_flow.frames_of(found).items():
+  for name, frame in control_flow.frames_of(ops).items():
     groups[frame[0]].add(name)
   return list(groups.values())
 
 
-def _state_groups(found):
+def _state_groups(ops):
+  """The sets of the names of the ops that use one stack or tensor array."""
   groups = []
   users = None
-  for name, op in found.items():
+  for name, op in ops.items():
     if op.type not in _PER_RUN_STATE:
       continue
     if users is None:
       users = collections.defaultdict(set)
-      for user in found.values():
+      for user in ops.values():
         for tensor in user.inputs:
           users[tensor.name].add(user.name)
-    groups.append(_users_of_handle(op, found, users) | {name})
+    groups.append(_users_of_handle(op, ops, users) | {name})
   return groups
 
 
-def _users_of_handle(op, found, users):
+def _users_of_handle(op, ops, users):
+  """The names of the ops that read a handle, also through other ops.
+
+  Args:
+    op: `tf.Operation` that makes the handle.
+    ops: dict from name to op.
+    users: dict from tensor name to the names of the ops that read it.
+
+  Returns:
+    set of op names.
+  """
   group, queue = set(), [op]
   while queue:
     for tensor in queue.pop().outputs:
       if tensor.dtype == tf.resource or _tf.is_reference(tensor):
         for name in users[tensor.name] - group:
           group.add(name)
-          queue.append(found[name])
+          queue.append(ops[name])
   return group
 
 
-def closed(found, start):
-  """What has to be copied with `start`: all that is in the same branches."""
-  depths = control_flow.depths(found)
+def closed(ops, start):
+  """Adds to some ops all that is in the same branches and loops.
+
+  Args:
+    ops: dict from name to op, as `traversal.ancestors` gives it.
+    start: set of names of some of them.
+
+  Returns:
+    set of op names, which can be copied in functional form.
+  """
+  depths = control_flow.depths(ops)
   while True:
-    sources = {t.name for name in start for t in found[name].outputs}
-    part = with_shared_state(found, start | traversal.descendants(
-        found, sources, control=False))
+    sources = {t.name for name in start for t in ops[name].outputs}
+    op_names = with_shared_state(ops, start | traversal.descendants(
+        ops, sources, control=False))
     beside = set()
-    for name in part:
-      for before in [t.op for t in found[name].inputs] + list(
-          found[name].control_inputs):
-        if before.name not in part and (depths.get(
-            before.name) or control_flow.is_control_flow_v1(before) or
-                                        names_a_predicate(before, found[name])
-                                        or counts(before, found[name])):
+    for name in op_names:
+      op = ops[name]
+      for before in [t.op for t in op.inputs] + list(op.control_inputs):
+        if before.name not in op_names and (
+            depths.get(before.name) or control_flow.is_control_flow_v1(before)
+            or names_a_predicate(before, op) or counts(before, op)):
           beside.add(before.name)
     if not beside:
-      return part
-    start = part | beside
+      return op_names
+    start = op_names | beside
 
 
 def names_a_predicate(op, reader):
-  """Whether `op` only gives the predicate of a branch another name.
+  """Whether `op` is an Identity of what may be the predicate of a branch.
 
-  The switches of one branch are told by what they have in common.
+  Copied along, it lets the switches of one branch be recognized by the
+  predicate that they have in common.
   """
   return op.type == "Identity" and (
       reader.type in ("Switch", "RefSwitch", "Identity"))
 
 
 def counts(op, reader):
-  """Whether `op` may say which elements of a tensor array `reader` takes."""
+  """Whether `op` may make the indices by which `reader` takes elements.
+
+  That `reader` is an op of a tensor array, or a Range with such a reader.
+  """
   return op.type in ("Const", "Range") and (
       reader.type == "Range" or reader.type.startswith(op_types.TENSOR_ARRAY))

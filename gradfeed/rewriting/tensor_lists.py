@@ -1,13 +1,13 @@
-"""Tensor arrays of control flow v1 as lists: which ops do what they did."""
+"""Ops of lists that do what ops of tensor arrays of control flow v1 do."""
 
 from gradfeed._tf import tf
 
 _SHAPE, _LEADING = "element_shape", "leading_dims"  # Inputs that lists add.
 
-#: Op of a tensor array to the op of a list, and its inputs: indices of inputs
-#: of the tensor array's op, or one that is added. Elements are never gathered
-#: from a list or scattered into one: the one is the gradient of the other, and
-#: where TensorFlow vectorizes a gather, it mixes up the axes.
+#: Type of an op of a tensor array to that of the op of a list, and its inputs:
+#: indices of inputs of the former, or an input that is added. TensorListGather
+#: and TensorListScatter do not occur: each is the gradient of the other, and
+#: where TensorFlow vectorizes a TensorListGather, it mixes up the axes.
 LISTS = {
     "TensorArrayV3": ("TensorListReserve", (_SHAPE, 0)),
     "TensorArrayReadV3": ("TensorListGetItem", (2, 1, _SHAPE)),
@@ -19,17 +19,21 @@ LISTS = {
     "TensorArraySplitV3": ("TensorListSplit", (1, _SHAPE, 2)),
 }
 
+#: Types of ops that may read or write all elements at once.
 OF_ALL = ("TensorArrayGatherV3", "TensorArrayScatterV3")
 _SHAPE_TYPED = ("TensorListReserve", "TensorListConcatV2", "TensorListSplit",
                 "TensorListFromTensor")
 
-#: Ops that write: which input is written, how many axes are not elements'.
+#: Type of an op that writes to (index of the input that is written, how many of
+#: its first axes are not those of an element).
 WRITES = {"TensorArrayWriteV3": (2, 0), "TensorArrayScatterV3": (2, 1)}
 
+#: Types of ops of which an output is a flow.
 FLOWS = frozenset(WRITES) | {"TensorArrayV3", "TensorArraySplitV3"}
 
 
 def new_node(name, op, inputs, **types):
+  """A NodeDef; `types` are attributes with dtypes, as numbers."""
   node = tf.NodeDef(name=name, op=op, input=inputs)
   for key, dtype in types.items():
     node.attr[key].type = dtype
@@ -37,6 +41,7 @@ def new_node(name, op, inputs, **types):
 
 
 def _constant_node(name, value, dtype):
+  """The NodeDef of a constant."""
   node = new_node(name, "Const", [], dtype=dtype.as_datatype_enum)
   node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value, dtype))
   return node
@@ -51,6 +56,9 @@ def ops(node, reads, is_whole, element_shape, is_growing):
     is_whole: bool; it gathers or scatters all elements in order.
     element_shape: `tf.TensorShape`, as far as it is known.
     is_growing: bool; a write may be beyond the end.
+
+  Returns:
+    list of NodeDef, one of which has the name of `node`.
   """
   op, inputs = LISTS[node.op]
   if op in ("TensorListConcatV2", "TensorListSplit"):
@@ -83,10 +91,17 @@ def ops(node, reads, is_whole, element_shape, is_growing):
 
 
 def _picked(stack, indices):
-  """Nodes that pick elements of `stack`, whose name they take.
+  """Nodes that pick elements of a stacked list.
 
   They are picked along the second axis: the gradient of a pick along the first
   is sparse, which the gradient of a stack cannot take on TF 1.
+
+  Args:
+    stack: NodeDef; its name is changed and goes to the last of the new nodes.
+    indices: str, the name of the tensor of the indices.
+
+  Returns:
+    list of NodeDef.
   """
   integer = tf.int32.as_datatype_enum
   dtype, name = stack.attr["element_dtype"].type, stack.name
@@ -104,7 +119,15 @@ def _picked(stack, indices):
 
 
 def _lengthened(unstack, size):
-  """Nodes that make a list of at least `size`, and take its name."""
+  """Nodes that make a list at least as long as a tensor array was.
+
+  Args:
+    unstack: NodeDef; its name is changed and goes to the last of the new nodes.
+    size: str, the name of the tensor that is the length.
+
+  Returns:
+    list of NodeDef.
+  """
   name = unstack.name
   unstack.name += "/list"
   length = new_node(name + "/length", "TensorListLength", [unstack.name + ":0"])
@@ -116,7 +139,14 @@ def _lengthened(unstack, size):
 
 
 def _grown(write):
-  """Nodes that make a list long enough for `write`, which is changed."""
+  """Nodes that make a list long enough for a write.
+
+  Args:
+    write: NodeDef; changed to write to the longer list.
+
+  Returns:
+    list of NodeDef.
+  """
   integer = tf.int32.as_datatype_enum
   name = write.name + "/{}"
   nodes = [
@@ -138,36 +168,46 @@ def element_shape(node, written):
   Args:
     node: NodeDef of the tensor array.
     written: list of `tf.TensorShape`, of all that is written to it.
+
+  Returns:
+    `tf.TensorShape`.
   """
   shape = tf.TensorShape(node.attr["element_shape"].shape)
-  for other in written:
+  for shape_written in written:
     if not node.attr["identical_element_shapes"].b or (
-        not shape.is_compatible_with(other)):
+        not shape.is_compatible_with(shape_written)):
       return tf.TensorShape(None)
-    shape = shape.merge_with(other)
+    shape = shape.merge_with(shape_written)
   return shape
 
 
 def dims_of(shape):
+  """The tuple of the lengths of the axes; None if the rank is unknown."""
   return None if shape.rank is None else tuple(shape.as_list())
 
 
-def wider(shape, other):
-  """The narrowest shape that both fit."""
-  if shape.rank is None or shape.rank != other.rank:
+def wider(shape, second):
+  """The most specific shape that both shapes fit: see `fits`."""
+  if shape.rank is None or shape.rank != second.rank:
     return tf.TensorShape(None)
   return tf.TensorShape([
-      a if a == b else None for a, b in zip(dims_of(shape), dims_of(other))])
+      a if a == b else None for a, b in zip(dims_of(shape), dims_of(second))])
 
 
 def fits(shape, wide):
+  """Whether every tensor of the static shape `shape` has the shape `wide`."""
   return dims_of(wider(shape, wide)) == dims_of(wide)
 
 
 def holds(original, shape):
-  """Whether what is known of a tensor is true of what is read in its place.
+  """Whether the static shape of a tensor holds for what is read in its place.
 
-  The value of a variable in the place of its handle has another rank.
+  It does not count where the ranks differ, as those of a handle and of the
+  value of the variable do.
+
+  Args:
+    original: `tf.TensorShape` of the tensor.
+    shape: `tf.TensorShape` of what is read.
   """
   if None not in (original.rank, shape.rank) and original.rank != shape.rank:
     return True

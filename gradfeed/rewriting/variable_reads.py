@@ -11,15 +11,17 @@ variable keeps its value and many threads can evaluate at once.
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed import errors
-from gradfeed.rewriting import custom_gradient_ops
+from gradfeed.rewriting import function_calls
 
-#: Ops that hand a value on as they did a handle: the names of their outputs.
+#: Ops that hand their input on, a handle or a value, to the names of their
+#: outputs.
 _PASSING = {
     "Identity": ("output",), "Enter": ("output",), "Exit": ("output",),
     "NextIteration": ("output",), "Merge": ("output",),
     "Switch": ("output_false", "output_true"), "Snapshot": ("output",)}
 
-#: Reading op to (the op that reads a value, old output name).
+#: Type of an op that reads a variable to (type of the op that does the same
+#: with a value, name of the output of the first).
 _READING = {
     "ReadVariableOp": ("Identity", "value"),
     "ResourceGather": ("Gather", "output"),
@@ -28,8 +30,9 @@ _READING = {
     "VarIsInitializedOp": ("Const", "is_initialized"),
 }
 
-#: Function-calling op to (index of the first argument, attribute of the
-#: argument dtypes, attribute of the result dtypes, attributes of functions).
+#: Type of an op that calls functions to (index of the input that is the first
+#: argument; the names of its attributes that hold the dtypes of the arguments,
+#: the dtypes of the results, the functions).
 _CALLING = {
     "While": (0, "T", "T", ("cond", "body")),
     "StatelessWhile": (0, "T", "T", ("cond", "body")),
@@ -43,7 +46,10 @@ _CALLING = {
 
 
 class VariableReads:
-  """Rewrites nodes that read handles so that they read values.
+  """Rewrites nodes that read handles of variables so that they read values.
+
+  Here a *value* is (`tf.DType`, shape as a TensorShapeProto) of what is read in
+  the place of a handle.
 
   Attributes:
     functions: list of FunctionDef that the rewritten nodes call.
@@ -76,25 +82,26 @@ class VariableReads:
       _Body(self, [defs[op.name] for op in order], self._values).rewrite()
 
   def specialize(self, name, lifted):
-    """The function called `name` with some arguments values, not handles.
+    """Copies a function so that it takes values where it took handles.
 
     Args:
-      name: str.
-      lifted: dict from argument index to (dtype, shape).
+      name: str, the name of the function.
+      lifted: dict from the index of an argument to the value that it becomes.
 
     Returns:
-      (name of the new function, dict from result index to (dtype, shape)).
+      (name of the new function, dict from the index of each result that was a
+      handle to the value that it becomes).
+
+    Raises:
+      UnsupportedGraphError: the function needs a variable itself.
     """
     key = (name, tuple(sorted(
         (i, dtype.as_datatype_enum) for i, (dtype, _) in lifted.items())))
     if key in self._special:
       return self._special[key]
-    source = _tf.function_definition(self.graph, name)
-    if source is None:
+    function = function_calls.copied_definition(self.graph, name)
+    if function is None:
       raise _cannot("the function '{}'".format(name), "its body is not known")
-    function = type(source)()
-    function.CopyFrom(source)
-    custom_gradient_ops.mark_nodes(self.graph, function)
     new_name = "{}_gradfeed_values_{}".format(
         name, "_".join(str(i) for i in sorted(lifted)))
     function.signature.name = new_name
@@ -104,9 +111,9 @@ class VariableReads:
       _retype(argument, value)
       values[argument.name] = value
       for about in ("arg_attr", "resource_arg_unique_id"):
-        known = getattr(function, about, {})
-        if index in known:
-          del known[index]
+        by_index = getattr(function, about, {})
+        if index in by_index:
+          del by_index[index]
     if "_input_shapes" in function.attr:
       del function.attr["_input_shapes"]
     body = _Body(self, function.node_def, values, in_function=True)
@@ -125,16 +132,31 @@ class VariableReads:
 
 
 def _retype(argument, value):
+  """Makes an OpDef.ArgDef that stood for a handle stand for a value."""
   argument.type = value[0].as_datatype_enum
   if _tf.HAS_HANDLE_DATA:
     argument.ClearField("handle_data")
 
 
 class _Body:
-  """The nodes of a graph or of one function, and which names are values."""
+  """The nodes of a graph or of one function, and which names are values.
 
-  def __init__(self, lifting, nodes, values, in_function=False):
-    self._lifting = lifting
+  Nodes are rewritten again as long as more of what they read turns out to be a
+  value.
+  """
+
+  def __init__(self, variable_reads, nodes, values, in_function=False):
+    """Takes the nodes.
+
+    Args:
+      variable_reads: `VariableReads`, which rewrites the functions.
+      nodes: sequence of NodeDef; changed.
+      values: dict from the name of each tensor that was a handle to its value;
+        what is found is added.
+      in_function: bool; whether they are the nodes of a FunctionDef, whose
+        inputs are named in another form.
+    """
+    self._variable_reads = variable_reads
     self._nodes = nodes
     self._values = values
     self._roots = frozenset(values)
@@ -144,15 +166,18 @@ class _Body:
     self._callees = {}
 
   def _output(self, node, argument, position=0, flat=0):
-    """How inputs name an output: flat in a graph, by argument in a function."""
+    """The name of an output: "op:argument:position", or "op:flat" in a graph.
+    """
     if self._in_function:
       return "{}:{}:{}".format(node.name, argument, position)
     return "{}:{}".format(node.name, flat)
 
   def renamed(self, name):
+    """The name under which the tensor that was called `name` is read now."""
     return self._renames.get(name, name)
 
   def rewrite(self):
+    """Rewrites all nodes, in place."""
     count = -1
     while count != len(self._values):  # A loop hands values back to its start.
       count = len(self._values)
@@ -163,6 +188,7 @@ class _Body:
         node.input[i] = self.renamed(name)
 
   def _rewrite_node(self, node):
+    """Rewrites a node in place if more of its inputs than before are values."""
     taken = {i: self._values[name] for i, name in enumerate(node.input)
              if name in self._values}
     if not taken or self._taken.get(node.name) == set(taken):
@@ -172,7 +198,8 @@ class _Body:
       self._pass_on(node, next(iter(taken.values())))
     elif node.op in _CALLING:
       self._call(node, taken)
-    elif _tf.function_definition(self._lifting.graph, node.op) is not None:
+    elif _tf.function_definition(
+        self._variable_reads.graph, node.op) is not None:
       self._call_by_name(node, taken)
     elif node.op == "SymbolicGradient":
       self._retype(node, "Tin", taken)
@@ -185,11 +212,13 @@ class _Body:
                     "it needs the variable itself, not its value")
 
   def _pass_on(self, node, value):
+    """Makes the outputs of a node that hands a handle on values."""
     node.attr["T"].type = value[0].as_datatype_enum
     for flat, argument in enumerate(_PASSING[node.op]):
       self._values[self._output(node, argument, flat=flat)] = value
 
   def _read(self, node, value):
+    """Turns an op that reads a variable into one that takes a value."""
     new_op, old_output = _READING[node.op]
     if (node.attr["batch_dims"].i if "batch_dims" in node.attr else 0) or (
         new_op == "Const" and not self._in_function and
@@ -213,18 +242,22 @@ class _Body:
         node, "output")
 
   def _call(self, node, taken):
+    """Makes a node call functions that take values.
+
+    Args:
+      node: NodeDef of a type in `_CALLING`; changed.
+      taken: dict from the index of each input that was a handle to its value.
+    """
     first, tin, tout, attributes = _CALLING[node.op]
     lifted = {i - first: value for i, value in taken.items()}
     all_results = []
     for attribute in attributes:
-      value = node.attr[attribute]
-      callees = [value.func] if value.func.name else value.list.func
-      for i, function in enumerate(callees):
+      for i, function in enumerate(_tf.callees(node, [attribute])):
         results = self._specialize(node, attribute, i, function, lifted)
         if attribute != "cond":
           all_results.append(results)
     results = all_results[0]
-    if any(set(other) != set(results) for other in all_results) or (
+    if any(set(others) != set(results) for others in all_results) or (
         tin == tout and set(results) != set(lifted)):
       raise _cannot("{} '{}'".format(node.op, node.name),
                     "it chooses between variables")
@@ -239,8 +272,9 @@ class _Body:
         shapes[index].CopyFrom(tf.TensorShape(shape).as_proto())
 
   def _call_by_name(self, node, taken):
-    """A function of TF 1's Defun is called by an op of its own name."""
-    name, results = self._lifting.specialize(
+    """Makes an op whose type is the name of a `tf.Defun` take values.
+    """
+    name, results = self._variable_reads.specialize(
         self._callees.setdefault((node.name, "", 0), node.op), taken)
     if results:
       raise _cannot("{} '{}'".format(node.op, node.name),
@@ -248,17 +282,31 @@ class _Body:
     node.op = name
 
   def _specialize(self, node, attribute, position, function, lifted):
+    """Makes a node call the copy of a function that takes values.
+
+    Args:
+      node: NodeDef.
+      attribute: str, the name of its attribute that holds the function.
+      position: int, the index of the function within the attribute.
+      function: NameAttrList, a part of the node; changed.
+      lifted: dict from the index of an argument to its value.
+
+    Returns:
+      dict from the index of each result that was a handle to its value.
+    """
     name = self._callees.setdefault(
         (node.name, attribute, position), function.name)
-    function.name, results = self._lifting.specialize(name, lifted)
+    function.name, results = self._variable_reads.specialize(name, lifted)
     return results
 
   def _retype(self, node, attribute, values):
+    """Writes the dtypes of `values` into a list of dtypes of a node."""
     for index, (dtype, _) in values.items():
       node.attr[attribute].list.type[index] = dtype.as_datatype_enum
 
 
 def _cannot(what, why):
+  """The `UnsupportedGraphError` for an op or a function, `what`."""
   return errors.UnsupportedGraphError(
       "A variable cannot take another value in {}.".format(what),
       "Only reads and gathers of it can be replaced, and {}.".format(why),

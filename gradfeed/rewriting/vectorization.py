@@ -1,10 +1,10 @@
-"""One computation for each of many values, by a number of ops that is fixed.
+"""Maps a computation over many values, by a fixed number of ops.
 
 The computation is built in a scratch graph, where TensorFlow's parallel_for
 turns it into one on whole stacks of values; where an op has no such form, a
-loop runs it for one value after the other, with the same numbers. Only what
-the results need then moves to the user's graph: an attempt that fails leaves
-nothing behind.
+loop runs it for one value after the other, with the same results. Only what
+the results need is then copied to the user's graph: an attempt that fails adds
+nothing to it.
 """
 
 import contextlib
@@ -17,12 +17,16 @@ from gradfeed.graph import traversal
 from gradfeed.rewriting import cloning
 from gradfeed.rewriting import functionalization
 
-#: Constants up to this size are known in the scratch graph: axes, shapes.
+#: Constants of up to so many elements are constants in the scratch graph too:
+#: they may be axes or shapes.
 _LARGEST_CONSTANT = 1024
 
 
 class ScratchGraph:
-  """A graph to build in, beside the user's, and the way back.
+  """A graph to build in, whose results can be moved to the user's graph.
+
+  Tensors of the user's graph have placeholders in it, which are replaced by the
+  tensors themselves at the end.
 
   Attributes:
     graph: the user's `tf.Graph`.
@@ -31,34 +35,41 @@ class ScratchGraph:
   def __init__(self, graph):
     self.graph = graph
     self._scratch = _tf.scratch_graph()
-    self._holders = {}
-    self._befores = []
+    self._placeholders = {}
+    self._waited_for = []
     self._fills_up = False
 
   def building(self):
-    """Ops made inside go to the scratch graph."""
+    """A context in which new ops go to the scratch graph."""
     return self._scratch.as_default()
 
   def placeholder_for(self, tensor):
-    """What stands in the scratch graph for a tensor of the user's."""
-    holder = self._holders.get(tensor.name)
-    if holder is None:
-      with self._scratch.as_default(), tf.control_dependencies(None):
-        holder = self._holders[tensor.name] = self._hold(tensor)
-    return holder
+    """The tensor of the scratch graph for one of the user's graph.
 
-  def _hold(self, tensor):
+    Args:
+      tensor: `tf.Tensor` of the user's graph.
+
+    Returns:
+      `tf.Tensor`, a placeholder, or a constant for a small constant; the same
+      one for each call.
+    """
+    if tensor.name not in self._placeholders:
+      with self._scratch.as_default(), tf.control_dependencies(None):
+        self._placeholders[tensor.name] = self._new_placeholder(tensor)
+    return self._placeholders[tensor.name]
+
+  def _new_placeholder(self, tensor):
     if tensor.op.type == "Const":
       value = tensor.op.get_attr("value")
       if tf.TensorShape(value.tensor_shape).num_elements() <= _LARGEST_CONSTANT:
         return tf.constant(tf.make_ndarray(value), tensor.dtype, name="known")
     shape = tensor.shape
     if tensor.op.type == "DynamicStitch" and shape.ndims and not _tf.IS_TF2:
-      shape = [None] + shape.as_list()[1:]  # TF 1 counts 1 where nothing is.
+      shape = [None] + shape.as_list()[1:]  # TF 1 infers 1 for none.
     return tf.placeholder(tensor.dtype.base_dtype, shape, name="held")
 
   def row_reader(self, tensor, axis):
-    """Picks rows of a tensor of the user's, one at a time.
+    """A function that reads single rows of a tensor of the user's graph.
 
     Args:
       tensor: `tf.Tensor` of the user's graph.
@@ -83,23 +94,25 @@ class ScratchGraph:
     return pick
 
   def map_rows(self, body, count, chunk=None, one_by_one=True):
-    """`body(i)` for all i below `count`, stacked; inside of `building()`.
+    """Stacks `body(i)` for all i below `count`; called inside `building()`.
 
     Args:
       body: function from an int32 scalar tensor to a list of tensors of the
-        scratch graph; called several times. It has to bear an i that is not
-        below `count`.
-      count: int or int32 scalar tensor, how many.
-      chunk: int, how many at a time, or None for all: memory grows with it.
-      one_by_one: bool; whether a loop will do where there is no other way.
+        scratch graph; called several times. It may be called with an i that
+        is not below `count`.
+      count: int or int32 scalar tensor.
+      chunk: int, how many i are computed at a time, or None for all: memory
+        grows with it.
+      one_by_one: bool; whether a loop that computes one i at a time may be
+        built where TensorFlow cannot vectorize an op.
 
     Returns:
       list of tensors, each with `count` as its first axis.
 
     Raises:
-      UnsupportedGraphError: there is no way.
+      UnsupportedGraphError: TensorFlow cannot build it.
     """
-    # Of nothing at all, few ops know the shape.
+    # Few ops give the right shape for no values at all.
     at_least_one = (max(count, 1) if isinstance(count, int)
                     else tf.maximum(count, 1))
     self._fills_up = chunk is not None or not isinstance(count, int)
@@ -108,21 +121,21 @@ class ScratchGraph:
     except errors.GradfeedError:
       raise
     except Exception:  # pylint: disable=broad-except
-      # The vectorizer raises whatever its converters stumble over.
-      with _told(self.graph):
+      # The converters of parallel_for raise errors of any class.
+      with _translated_errors(self.graph):
         if not one_by_one:
           raise
         stacked = _tf.map_rows_in_loop(body, _dtypes(body), at_least_one)
     if chunk is None and isinstance(count, int) and count:
       return stacked
-    return [part[:count] for part in stacked]
+    return [result[:count] for result in stacked]
 
-  def copy(self, part, found, replaced, label, same_shapes=False):
-    """Copies a part of the user's graph into the default graph.
+  def copy(self, op_names, ops, replaced, label, same_shapes=False):
+    """Copies ops of the user's graph into the default graph.
 
     Args:
-      part: set of names of the ops to copy.
-      found: dict from name to op that holds them, inputs before users.
+      op_names: set of names of the ops to copy.
+      ops: dict from name to op that holds them, inputs before users.
       replaced: dict from tensor name to the tensor, of the scratch graph, that
         is read in its place.
       label: str, the name scope of the copy.
@@ -132,53 +145,53 @@ class ScratchGraph:
     Returns:
       function from the name of a tensor to the tensor that has its value here.
     """
-    made = cloning.subgraph_of(self.graph, part, found, replaced)
-    self._befores.extend(before for _, before in made.waits)
+    subgraph = cloning.subgraph_of(self.graph, op_names, ops, replaced)
+    self._waited_for.extend(before for _, before in subgraph.waits)
     if same_shapes:
-      for node in made.nodes:
+      for node in subgraph.nodes:
         node.attr["_output_shapes"].list.shape.extend(
-            t.shape.as_proto() for t in found[node.name].outputs)
+            t.shape.as_proto() for t in ops[node.name].outputs)
     here = tf.get_default_graph()
-    functions = _library(self.graph, made.nodes, here)
+    functions = _library(self.graph, subgraph.nodes, here)
     external = {name: _tf.captured(
         replaced[name] if name in replaced else self.placeholder_for(tensor))
-                for name, tensor in made.external.items()}
-    new = cloning.import_subgraph(self.graph, made._replace(
-        functions=made.functions + functions), external, label)
+                for name, tensor in subgraph.external.items()}
+    new = cloning.import_subgraph(self.graph, subgraph._replace(
+        functions=subgraph.functions + functions), external, label)
     _tf.show_bodies(here)
 
     def lookup(name):
       if name in replaced:
         return replaced[name]
-      if name.split(":")[0] in part:
-        return cloning.output_of(made, new, name)
+      if name.split(":")[0] in op_names:
+        return cloning.output_of(subgraph, new, name)
       return self.placeholder_for(self.graph.get_tensor_by_name(name))
 
     return lookup
 
-  def copy_functional(self, part, found, freed):
-    """Copies a part of the user's graph without control flow of v1.
+  def copy_functional(self, op_names, ops, freed):
+    """Copies ops of the user's graph, with functional control flow.
 
     Args:
-      part: set of names of the ops to copy.
-      found: dict from name to op that holds them, inputs before users.
+      op_names: set of names of the ops to copy.
+      ops: dict from name to op that holds them, inputs before users.
       freed: names of the ops of which the copy is an Identity.
 
     Returns:
       dict from the names of tensors to their copies.
     """
-    made = cloning.subgraph_of(self.graph, part, found, {})
-    for node in made.nodes:
+    subgraph = cloning.subgraph_of(self.graph, op_names, ops, {})
+    for node in subgraph.nodes:
       if node.name in freed:
         node.op = "Identity"
-    self._befores.extend(
-        before for _, before in made.waits if not _tf.is_inside(before))
+    self._waited_for.extend(
+        before for _, before in subgraph.waits if not _tf.is_inside(before))
     values = {name: self.placeholder_for(tensor)
-              for name, tensor in made.external.items()}
+              for name, tensor in subgraph.external.items()}
     return functionalization.emit(
-        made.nodes, values,
+        subgraph.nodes, values,
         lambda name: self.graph.get_tensor_by_name(name).shape,
-        traversal.functions_called(self.graph, made.nodes))
+        traversal.functions_called(self.graph, subgraph.nodes))
 
   def export(self, results, label):
     """Moves what `results` need to the user's graph.
@@ -190,39 +203,43 @@ class ScratchGraph:
     Returns:
       list of `tf.Tensor` of the user's graph.
     """
-    held = {holder.name: name for name, holder in self._holders.items()}
-    found = traversal.ancestors(results, cut=held)
-    part = set(found)
-    originals = {holder: self.graph.get_tensor_by_name(name)
-                 for holder, name in held.items()}
-    # A handle goes on as it is, where `nodes_of` would ask for its value.
-    made = cloning.subgraph_of(self._scratch, part, found, {
-        holder: tensor for holder, tensor in originals.items()
+    originals = {placeholder.name: self.graph.get_tensor_by_name(name)
+                 for name, placeholder in self._placeholders.items()}
+    ops = traversal.ancestors(results, cut=originals)
+    op_names = set(ops)
+    # Handles are replaced at the import: `subgraph_of` would read values there.
+    subgraph = cloning.subgraph_of(self._scratch, op_names, ops, {
+        name: tensor for name, tensor in originals.items()
         if tensor.dtype != tf.resource})
-    functions = _library(self._scratch, made.nodes, self.graph)
-    with _told(self.graph):
+    functions = _library(self._scratch, subgraph.nodes, self.graph)
+    with _translated_errors(self.graph):
       new = cloning.import_subgraph(
-          self._scratch, made._replace(functions=functions),
+          self._scratch, subgraph._replace(functions=functions),
           {name: originals.get(name, tensor)
-           for name, tensor in made.external.items()}, label)
-    self._order(new, part, found)
-    return [originals[result.name] if result.name in held
-            else cloning.output_of(made, new, result.name)
+           for name, tensor in subgraph.external.items()}, label)
+    self._order(new, op_names, ops)
+    return [originals[result.name] if result.name in originals
+            else cloning.output_of(subgraph, new, result.name)
             for result in results]
 
-  def _order(self, new, part, found):
-    """What waited for ops outside of the copied part still waits for them."""
-    befores = list({before.name: before for before in self._befores}.values())
+  def _order(self, new, op_names, ops):
+    """Makes copies wait for the ops that what was copied waited for.
+
+    Args:
+      new: dict from the name of each op of the scratch graph to its copy.
+      op_names: set of the names of those that were copied.
+      ops: dict from name to op of the scratch graph.
+    """
+    befores = list({op.name: op for op in self._waited_for}.values())
     if befores:
       for name, op in new.items():
-        if any(t.op.name not in part for t in found[name].inputs):
+        if any(t.op.name not in op_names for t in ops[name].inputs):
           _tf.add_control_inputs(op, befores)
 
 
 @contextlib.contextmanager
-
-def _told(graph):
-  """What TensorFlow raises inside is told as an error of gradfeed."""
+def _translated_errors(graph):
+  """Raises an `UnsupportedGraphError` for whatever TensorFlow raises inside."""
   try:
     yield
   except errors.GradfeedError:
@@ -236,37 +253,41 @@ def _told(graph):
         "by a tensor further on the way.") from error
 
 
-def _library(graph, nodes, other):
-  """The functions of `graph` that `nodes` call and that `other` lacks."""
+def _library(graph, nodes, target):
+  """The FunctionDefs of `graph` that `nodes` call and that `target` lacks."""
   return [definition for definition in traversal.functions_called(graph, nodes)
           if _tf.function_definition(
-              other, definition.signature.name) is None]
+              target, definition.signature.name) is None]
 
 
-#: Control flow of v1, and what it keeps for a run: a copy of a part of it does
-#: not run as it does in its place.
-_PRIMITIVES = frozenset([
+#: Types of the ops of control flow v1, and of the state that they keep for one
+#: run: copied without the rest of their loop they do not run as they should.
+_CONTROL_FLOW_V1 = frozenset([
     "Enter", "Exit", "LoopCond", "Merge", "NextIteration", "RefEnter",
     "RefExit", "RefMerge", "RefNextIteration", "RefSwitch", "StackPopV2",
     "StackPushV2", "StackV2", "Switch", "TensorArrayV3"])
 
 
 def is_plain(ops):
-  """Whether copies of `ops` on other values are what they are themselves.
+  """Whether copies of ops, given other values, compute what the ops would.
 
-  Not with control flow of v1; not with what is random; and not with a gradient
-  of their own (`tf.custom_gradient`), which reads tensors beside them.
+  Those of control flow v1 do not, nor random ones, nor those with a gradient of
+  their own (`tf.custom_gradient`), which may read tensors that are not copied.
+
+  Args:
+    ops: iterable of `tf.Operation`.
   """
-  return not any(op.type in _PRIMITIVES or op_types.RANDOM.search(op.type) or
-                 _tf.has_own_gradient(op.node_def) for op in ops)
+  return not any(
+      op.type in _CONTROL_FLOW_V1 or op_types.RANDOM.search(op.type) or
+      _tf.has_own_gradient(op.node_def) for op in ops)
 
 
-#: Ops of which TensorFlow's vectorized form mixes up the axes.
+#: Types of ops whose vectorized form in TensorFlow mixes up the axes.
 _DISTRUSTED = frozenset(["TensorListGather"])
 
 
 def _vectorized_at_once(body, count):
-  """`_tf.vectorized`, unless the numbers could be wrong."""
+  """Calls `_tf.vectorized`, and raises ValueError if results may be wrong."""
   graph = tf.get_default_graph()
   before = len(graph.get_operations())
   results = _tf.vectorized(body, count)
@@ -279,16 +300,26 @@ def _vectorized_at_once(body, count):
 
 
 def _vectorized(body, count, chunk):
+  """Stacks `body(i)` for all i below `count`, by vectorized ops.
+
+  Args:
+    body: function from an int32 scalar tensor to a list of tensors.
+    count: int or int32 scalar tensor.
+    chunk: int, how many i are computed at a time, or None for all.
+
+  Returns:
+    list of tensors; with `chunk` they have rows up to a multiple of it.
+  """
   if chunk is None:
     return _vectorized_at_once(body, count)
-  # The last chunk is filled up, so that there is one form for all.
+  # The last chunk is as long as the others, so that all have one static shape.
   stacked = _tf.map_rows_in_loop(
       lambda j: _vectorized_at_once(lambda i: body(j * chunk + i), chunk),
       _dtypes(body), (count + chunk - 1) // chunk)
-  return [tf.reshape(part, tf.concat([[-1], tf.shape(part)[2:]], 0))
-          for part in stacked]
+  return [tf.reshape(result, tf.concat([[-1], tf.shape(result)[2:]], 0))
+          for result in stacked]
 
 
 def _dtypes(body):
-  """The dtypes of the results; what is built to know them is never run."""
+  """The dtypes of what `body` returns, by a call whose ops are never run."""
   return [result.dtype for result in body(tf.constant(0))]

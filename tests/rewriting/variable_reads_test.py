@@ -330,6 +330,14 @@ class S2Test(parameterized.TestCase):
       self.assertEqual(kept, {key: len(graph.get_collection_ref(key))
                               for key in graph.get_all_collection_keys()})
 
+  def test_s2_nothing_but_the_initialization_is_read(self):
+    with tf.Graph().as_default(), tf.Session() as session:
+      v = _variable(True)
+      is_initialized = v.is_initialized()
+      f = gf.function(v, is_initialized, session=session)
+      self.assertFalse(session.run(is_initialized))
+      self.assertTrue(f(GIVEN))
+
 
 def _expect_number_or_refusal(call, expected):
   """The right number or a typed error; nothing else is allowed."""
