@@ -76,12 +76,13 @@ class VJP:
     Returns:
       `BuiltVJP`.
     """
-    built = cache.cache_of(self.graph).built.get(self.key())
-    if isinstance(built, errors.GradfeedError):
-      raise type(built)(built.what, built.why, built.fix)
-    if built is None:
-      with cache.cache_of(self.graph).lock:
+    graph_cache = cache.cache_of(self.graph)
+    built = graph_cache.built.get(self.key(), cache.MISSING)
+    if built is cache.MISSING:
+      with graph_cache.lock:
         built = self._build_once(strict)
+    if isinstance(built, cache.Refusal):
+      raise built.error()
     if strict and any(g is None for g in built.gradients):
       preconditions.refuse(
           self, [x for x, g in zip(self.xs, built.gradients) if g is None],
@@ -89,23 +90,29 @@ class VJP:
     return built
 
   def _build_once(self, strict):
-    known = cache.cache_of(self.graph).built
-    if self.key() not in known:
+    """What is cached for this product; built if there is nothing yet.
+
+    Returns:
+      `BuiltVJP`, or `cache.Refusal` where another call was refused while this
+      one waited for the lock.
+    """
+    built_by_key = cache.cache_of(self.graph).built
+    if self.key() not in built_by_key:
       trace = self.trace()
-      other = self._on_differentiable_gradients(trace)
-      if other is None and control_flow.has_loops_without_context(trace):
-        other = self.on_functional_copy(strict)
-      if other is not None:
-        built = known[self.key()] = other.build(strict)
+      replacement = self._on_differentiable_gradients(trace)
+      if replacement is None and control_flow.has_loops_without_context(trace):
+        replacement = self.on_functional_copy(strict)
+      if replacement is not None:
+        built = built_by_key[self.key()] = replacement.build(strict)
         self.remember(built.ys, built.gradients)
         return built
       self._check(trace, strict)
       try:
-        known[self.key()] = self._build(trace)
+        built_by_key[self.key()] = self._build(trace)
       except errors.UnsupportedGraphError as error:  # Found while building.
-        known[self.key()] = error
+        built_by_key[self.key()] = cache.Refusal.of(error)
         raise
-    return known[self.key()]
+    return built_by_key[self.key()]
 
   def on_functional_copy(self, strict, order=1, free_means=False):
     """This product on a copy of its path that has no control flow of v1.

@@ -12,8 +12,8 @@ from gradfeed.evaluation import callables
 from gradfeed.evaluation.callables import nothing
 from gradfeed.evaluation import feeds
 from gradfeed.evaluation import plans
+from gradfeed.evaluation import runtime_errors
 from gradfeed.evaluation import sessions
-from gradfeed.graph import assertions
 from gradfeed.graph import tensors
 
 #: The session of the last call and what was compiled in it, by weak
@@ -122,7 +122,7 @@ class Executable:
     try:
       results = compiled(active)
     except (tf.errors.OpError, RuntimeError) as error:
-      raise self.explained(error, session) or error
+      raise self.translate(error, session) or error
     if self._is_plain:
       return results
     values = iter(self._gathered(results, arrays))
@@ -219,37 +219,9 @@ class Executable:
       memo[self._plan] = fixed
     return weakref.ref(memo[self._plan])
 
-  def explained(self, error, session):
-    """A clearer error for what TensorFlow said, or None to let it stand."""
-    if isinstance(error, errors.GradfeedError):
-      return None
-    timeout = self._plan.recipe.timeout
-    if _tf.is_closed(session):
-      return sessions.closed()
-    if isinstance(error, tf.errors.DeadlineExceededError) and (
-        timeout is not None):
-      waits = ", ".join("{} '{}'".format(op.type, op.name)
-                        for op in self._plan.waiting)
-      return errors.TimeLimitError(
-          "The run took longer than {:g} s.".format(timeout),
-          "It waits for {}.".format(waits) if waits
-          else "The computation is longer than that.",
-          "Feed the output of that op, or start its queue runners "
-          "(tf.train.start_queue_runners)." if waits
-          else "Give a longer timeout.")
-    if "of resource is not in the list of allowed values" in str(error):
-      return errors.UnsupportedGraphError(
-          "The gradient of a function of Defun cannot run.",
-          "It reads a resource variable more than once, and TensorFlow's "
-          "gradient of it adds up handles as if they were numbers.",
-          "Give the variable a value here (make it an input), pass its value "
-          "to the function as an argument, or make it with tf.function.")
-    for explain in (assertions.explained_cotangent, assertions.explained_rows,
-                    assertions.explained_index):
-      clearer = explain(str(error), self._graph)
-      if clearer is not None:
-        return clearer
-    return None
+  def translate(self, error, session):
+    """See `runtime_errors.translate`, of an error in a run of this."""
+    return runtime_errors.translate(error, self._plan, session, self._graph)
 
 
 def _copied(value):

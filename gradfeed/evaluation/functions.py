@@ -165,7 +165,7 @@ class Function:
         try:
           results = direct(values + self._held_arrays)
         except (tf.errors.OpError, RuntimeError) as error:
-          raise self._base.explained(
+          raise self._base.translate(
               error, self._session or session_reference()) or error
         if results is not None:
           return results[0] if self._is_single else nest.pack(
