@@ -11,6 +11,7 @@ from gradfeed import errors
 from gradfeed.evaluation import callables
 from gradfeed.evaluation.callables import nothing
 from gradfeed.evaluation import feeds
+from gradfeed.evaluation import fetchables
 from gradfeed.evaluation import plans
 from gradfeed.evaluation import runtime_errors
 from gradfeed.evaluation import sessions
@@ -60,8 +61,8 @@ class Executable:
     """Adds the ops that the first run would add."""
     self._plan.prepare()
     sources = self._plan.sources
-    self._is_plain = (sources == list(range(len(sources))) and all(
-        output.is_plain for output in self._outputs))
+    self._is_plain = all(output.is_plain for output in self._outputs) and (
+        sources == [fetchables.Fetched(i, False) for i in range(len(sources))])
 
   def ends(self):
     """See `plans.Plan.ends`; the wanted tensors are those of all outputs."""
@@ -125,7 +126,8 @@ class Executable:
       raise self.translate(error, session) or error
     if self._is_plain:
       return results
-    values = iter(self._gathered(results, arrays))
+    values = iter([source.value(results, arrays)
+                   for source in self._plan.sources])
     return [output.assemble([next(values) for _ in output.tensors()])
             for output in self._outputs]
 
@@ -155,36 +157,24 @@ class Executable:
           return weakref.ref(way.direct)
     return nothing
 
-  def _gathered(self, results, arrays):
-    """A value for each wanted tensor; none of them twice."""
-    used = set()
-    for source in self._plan.sources:
-      if source is None:
-        yield None
-      elif source < 0:
-        yield _copied(arrays[~source])
-      else:
-        yield _copied(results[source]) if source in used else results[source]
-        used.add(source)
-
   def _compile(self, session, active):
     sessions.check_open(session, self._graph)
     self.prepare()
-    recipe = self._plan.recipe
-    if not recipe.fetches and not recipe.targets:
+    call_spec = self._plan.call_spec
+    if not call_spec.fetches and not call_spec.targets:
       return lambda arrays: []
     raw = _tf.raw_session(session)
     if raw is None:
       sessions.check_initialized(
           _tf.innermost_session(session), self._plan.variables)
-      return sessions.Uncompiled(session, recipe)
+      return sessions.Uncompiled(session, call_spec)
     memo = _tf.session_cache(raw)
     compiled = memo.get(self)
     if compiled is None:
       sessions.check_initialized(raw, self._plan.variables)
       slots = [self.slots[i] for i in self._plan.active]
       compiled = memo[self] = callables.Compiled(
-          raw, recipe, [(slot.dtype, slot.shapes) for slot in slots])
+          raw, call_spec, [(slot.dtype, slot.shapes) for slot in slots])
     if raw is not session:
       return compiled
     fixed = self._compile_fixed(raw, compiled, active)
@@ -192,21 +182,21 @@ class Executable:
     return fixed() or compiled
 
   def _compile_fixed(self, session, general, active):
-    """The recipe for the shapes of the first call, if its results agree.
+    """The call_spec for the shapes of the first call, if its results agree.
 
     Both are run on that call's values. The short way is not taken where they
     differ: then something depends on more than values and shapes.
     """
     if _tf.is_remote(session):
       return nothing
-    special = self._plan.fixed(tuple(map(np.shape, active)))
+    special = self._plan.specialized(tuple(map(np.shape, active)))
     if special is None or special[0] != tuple(map(np.shape, active)):
       return nothing
-    shapes, recipe = special
+    shapes, call_spec = special
     memo = _tf.session_cache(session)
     if self._plan not in memo:
       slots = [self.slots[i] for i in self._plan.active]
-      fixed = callables.Compiled(session, recipe, [
+      fixed = callables.Compiled(session, call_spec, [
           (slot.dtype, frozenset([shape]))
           for slot, shape in zip(slots, shapes)], general)
       try:
@@ -222,11 +212,6 @@ class Executable:
   def translate(self, error, session):
     """See `runtime_errors.translate`, of an error in a run of this."""
     return runtime_errors.translate(error, self._plan, session, self._graph)
-
-
-def _copied(value):
-  """A copy, a scalar without axes being a NumPy scalar as in any result."""
-  return np.array(value)[()]
 
 
 def _same_bits(a, b):

@@ -1,5 +1,7 @@
 """What may be fetched, and how its value is put together."""
 
+import collections
+
 import numpy as np
 
 from gradfeed import _tf
@@ -82,3 +84,81 @@ def resolve(thing, graph, allow_operations=False):
     return Fetchable([tensors_lib.read_of(p) for p in leaf.components()],
                      lambda values: np.concatenate(values, leaf.axis))
   return Fetchable([tensors_lib.read_of(leaf)])
+
+
+class Fetched(collections.namedtuple("Fetched", ["index", "is_repeated"])):
+  """The source of a wanted tensor that TensorFlow computes.
+
+  Attributes:
+    index: int, the place of its value among those that are fetched.
+    is_repeated: bool, whether a wanted tensor before it has the same value; it
+      is copied then, so that no two outputs share memory.
+  """
+
+  __slots__ = ()
+
+  def value(self, results, unused_arrays):
+    result = results[self.index]
+    return _copied(result) if self.is_repeated else result
+
+  def tensor(self, fetched, unused_slots):
+    return fetched[self.index]
+
+
+class Fed(collections.namedtuple("Fed", ["slot"])):
+  """The source of a wanted tensor that is itself given a value.
+
+  Attributes:
+    slot: int, the index of the slot that takes the value.
+  """
+
+  __slots__ = ()
+
+  def value(self, unused_results, arrays):
+    return _copied(arrays[self.slot])
+
+  def tensor(self, unused_fetched, slots):
+    return slots[self.slot].target
+
+
+class NoValue(collections.namedtuple("NoValue", [])):
+  """The source of a wanted op, which is run and has no value."""
+
+  __slots__ = ()
+
+  def value(self, unused_results, unused_arrays):
+    return None
+
+  def tensor(self, unused_fetched, unused_slots):
+    return None
+
+
+def find_sources(wanted, fed):
+  """Where the value of each wanted tensor or op comes from.
+
+  Args:
+    wanted: list of `tf.Tensor` and `tf.Operation`.
+    fed: as in `plans.Computation`.
+
+  Returns:
+    (list with a `Fetched`, `Fed` or `NoValue` for each of `wanted`, list of the
+    `tf.Tensor` to fetch).
+  """
+  sources, fetched, indices = [], [], {}
+  for item in wanted:
+    if isinstance(item, tf.Operation):
+      sources.append(NoValue())
+    elif item.name in fed:
+      sources.append(Fed(fed[item.name]))
+    elif item.name in indices:
+      sources.append(Fetched(indices[item.name], True))
+    else:
+      indices[item.name] = len(fetched)
+      sources.append(Fetched(len(fetched), False))
+      fetched.append(item)
+  return sources, fetched
+
+
+def _copied(value):
+  """A copy; a scalar becomes a NumPy scalar, as it is in any result."""
+  return np.array(value)[()]

@@ -26,7 +26,7 @@ def translate(error, plan, session, graph):
     return None
   if _tf.is_closed(session):
     return sessions.closed()
-  timeout = plan.recipe.timeout
+  timeout = plan.call_spec.timeout
   if isinstance(error, tf.errors.DeadlineExceededError) and timeout is not None:
     return _timeout_error(timeout, plan.waiting)
   if _RESOURCE_SUM in str(error):

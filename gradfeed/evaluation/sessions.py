@@ -58,22 +58,22 @@ def closed():
 class Uncompiled:
   """Evaluates a `CallSpec` by the `run` of a session that wraps another."""
 
-  def __init__(self, session, recipe):
+  def __init__(self, session, call_spec):
     self._session = session
-    self._recipe = recipe
+    self._call_spec = call_spec
 
   def __call__(self, arrays):
-    fetches = [list(self._recipe.fetches), [
+    fetches = [list(self._call_spec.fetches), [
         self._session.graph.get_operation_by_name(name)
-        for name in self._recipe.targets]]
+        for name in self._call_spec.targets]]
     options = None
-    if self._recipe.timeout is not None:
+    if self._call_spec.timeout is not None:
       options = tf.RunOptions(
-          timeout_in_ms=_tf.milliseconds(self._recipe.timeout))
+          timeout_in_ms=_tf.milliseconds(self._call_spec.timeout))
     results = self._session.run(
         fetches, feed_dict=dict(zip(
             [self._session.graph.get_tensor_by_name(name)
-             for name in self._recipe.feeds],
+             for name in self._call_spec.feeds],
             [np.array(array) for array in arrays])), options=options)[0]
     return [np.array(r) if isinstance(r, np.ndarray) else r for r in results]
 
