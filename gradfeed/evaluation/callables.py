@@ -1,11 +1,35 @@
 """Compiled calls: one set of feeds and fetches in one session, fast and safe.
 
-A compiled call answers in a fraction of the time of `Session.run`, and lacks
-what `Session.run` does around the call. That is made good here: results that
-belong to the caller, one behaviour for denormals, stacks that do not overflow,
-and the faster of two ways to run.
+A compiled call takes a fraction of the time of `Session.run`, and lacks what
+`Session.run` does around the call. `Compiled` adds that: results that belong to
+the caller, denormals flushed to zero in every thread alike, and no recursion
+that overflows the stack of a thread.
+
+A `Compiled` finds out from its own calls what it may leave out:
+
+1. First call: every result is copied, and the originals are kept.
+2. Second call: the addresses of the results of both calls tell which of them
+   TensorFlow returns in a new buffer each time (`_ResultCopies`). From now on
+   only the others are copied.
+3. If no result has to be copied, nor a feed, and the ops may run in the thread
+   of the caller, `fast_path` is set: a function that does a call in one Python
+   frame.
+
+Apart from that it chooses the thread in which the ops run:
+
+1. At first that is the caller's, which is faster for all small graphs.
+2. After several slow calls in a row (`_Slowness`) the caller's thread and
+   TensorFlow's pool of threads are both timed, on calls that are made anyway,
+   and the faster is kept: one choice for each tuple of shapes of the fed arrays
+   (`_ThreadTimings`). Meanwhile the fast path returns None, so that a call
+   takes the longer path, which measures.
+3. After many quick calls in a row it is the caller's thread again, as in 1.
+
+A `Compiled` is held by its session alone (`_tf.session_cache`) and is released
+with it. All else holds weak references to it and to its `fast_path`.
 """
 
+import collections
 import ctypes.util
 import platform
 import struct
@@ -18,24 +42,28 @@ import numpy as np
 
 from gradfeed import _tf
 
-#: Below this many seconds a call in the caller's thread always wins, since
-#: handing it to TensorFlow's threads alone costs a good part of it.
-_WORTH_TRYING = 250e-6
-_TRIALS = 3
+#: A call of more seconds than this is slow. Quicker calls are always faster in
+#: the caller's thread, since the way to the pool takes a good part of this time.
+_SLOW = 250e-6
 
-#: Slow calls in a row after which a choice is made, and quick ones after which
-#: it no longer is: a busy machine makes single calls slow.
+#: How many calls are counted for each thread before the faster is chosen.
+_TIMED_CALLS = 3
+
+#: Slow calls in a row after which the threads are compared, and quick ones
+#: after which they no longer are: a busy machine makes single calls slow.
 _SLOW_STREAK = 3
 _QUICK_STREAK = 64
 
-_CLEARLY = 0.97
+#: The caller's thread is chosen if it takes less than this share of the time in
+#: the pool. Otherwise it is the pool, as in `Session.run`.
+_CLEARLY_FASTER = 0.97
 _clock = time.perf_counter
 
 _ARRAY = np.ndarray
 
 _SHAPES_REMEMBERED = 256
 
-#: More ops than this, one in the other, might fill the stack of a thread.
+#: More ops than this in a chain might overflow the stack of a thread.
 _DEEPEST = 5000
 
 _ENVIRONMENT_BYTES = 64  # fenv_t has 32 bytes with glibc on x86-64.
@@ -44,7 +72,12 @@ _FLUSH_AND_ZERO = 0x8040
 
 
 def _flushing_environment():
-  """(get, set, environment) of the C library; all None where not known."""
+  """How to have denormals flushed to zero in the calling thread.
+
+  Returns:
+    (fegetenv, fesetenv, buffer with the environment to set), the functions
+    being those of the C library; all None where its layout is not known.
+  """
   unknown = None, None, None
   if sys.platform != "linux" or platform.machine() != "x86_64":
     return unknown
@@ -67,22 +100,25 @@ def _flushing_environment():
 _get_environment, _set_environment, _FLUSHING = _flushing_environment()
 
 
-class _Spare(threading.local):
-  """Buffers of this thread; several where calls nest (through a py_func)."""
+class _SpareBuffers(threading.local):
+  """Buffers for the environment of this thread, which no call uses now.
+
+  There are several where calls nest (through a py_func).
+  """
 
   def __init__(self):
     super().__init__()
     self.buffers = []
 
 
-_SPARE = _Spare()
+_SPARE = _SpareBuffers()
 
 
-def _run_here(way, arrays):
-  """Runs in the caller's thread, denormals flushed to zero.
+def _run_on_caller(call, arrays):
+  """Runs `call` in the caller's thread, with denormals flushed to zero.
 
-  So TensorFlow's own threads have them. The floating point environment belongs
-  to a thread: it is saved, changed around the call, and put back.
+  TensorFlow's own threads flush them too. The floating point environment
+  belongs to a thread: it is saved, changed around the call, and put back.
   """
   spare = _SPARE.buffers
   saved = spare.pop() if spare else ctypes.create_string_buffer(
@@ -90,7 +126,7 @@ def _run_here(way, arrays):
   _get_environment(saved)
   _set_environment(_FLUSHING)
   try:
-    return way(arrays)
+    return call(arrays)
   finally:
     _set_environment(saved)
     spare.append(saved)
@@ -125,76 +161,176 @@ class CallSpec:
     self.timeout = timeout
 
 
-class _Pace:
-  """Whether a choice of ways is worth while: are calls slow, time and again."""
+class _Slowness:
+  """Whether calls are slow, time and again.
 
-  __slots__ = ("has_choice", "streak")
+  Attributes:
+    is_slow: bool; changes after enough calls of the other kind in a row.
+    streak: int, how many of the last calls were of the other kind.
+  """
+
+  __slots__ = ("is_slow", "streak")
 
   def __init__(self):
-    self.has_choice = False
+    self.is_slow = False
     self.streak = 0
 
-  def tell(self, is_slow):
-    """Counts one call; enough calls of the other kind change the answer."""
-    if is_slow != self.has_choice:
+  def count(self, was_slow):
+    """Counts one call."""
+    if was_slow != self.is_slow:
       self.streak += 1
     else:
       self.streak = 0
-    if self.streak >= (_QUICK_STREAK if self.has_choice else _SLOW_STREAK):
-      self.has_choice, self.streak = not self.has_choice, 0
+    if self.streak >= (_QUICK_STREAK if self.is_slow else _SLOW_STREAK):
+      self.is_slow, self.streak = not self.is_slow, 0
+
+
+#: Seconds of the calls that were timed in the caller's thread and in the pool.
+_Timings = collections.namedtuple("_Timings", ["caller", "pool"])
+
+
+class _ThreadTimings:
+  """Whether the caller's thread or the pool is faster, for each shape.
+
+  Ops that could run beside each other run one after the other in the caller's
+  thread: that takes up to half as long again, or, if there is nothing to run
+  beside each other, as little as a quarter of the time.
+  """
+
+  def __init__(self):
+    self._faster_on_caller = {}
+    self._timings = {}
+
+  def choose(self, shapes):
+    """Whether to run a call with arrays of these shapes in the caller's thread.
+    """
+    is_faster = self._faster_on_caller.get(shapes)
+    if is_faster is not None:
+      return is_faster
+    timings = self._timings.get(shapes)
+    return timings is None or len(timings.caller) <= len(timings.pool)
+
+  def record(self, shapes, on_caller, seconds):
+    """Takes the time of one call into account.
+
+    Args:
+      shapes: tuple of the shapes of the fed arrays.
+      on_caller: bool, whether it ran in the caller's thread.
+      seconds: float.
+    """
+    if shapes in self._faster_on_caller:
+      return
+    timings = self._timings.get(shapes)
+    if timings is None:
+      if on_caller and seconds > _SLOW:
+        _forget_if_many(self._timings)
+        self._timings[shapes] = _Timings([], [])
+      return
+    (timings.caller if on_caller else timings.pool).append(seconds)
+    # The first call in each thread fills caches and is not counted.
+    if min(map(len, timings)) > _TIMED_CALLS:
+      _forget_if_many(self._faster_on_caller)
+      self._faster_on_caller[shapes] = (
+          min(timings.caller[1:]) < _CLEARLY_FASTER * min(timings.pool[1:]))
+      self._timings.pop(shapes, None)
+
+
+def _forget_if_many(by_shapes):
+  if len(by_shapes) >= _SHAPES_REMEMBERED:
+    by_shapes.clear()
+
+
+class _ResultCopies:
+  """Which results have to be copied, so that nobody else has their memory.
+
+  TensorFlow returns its own buffers. That of a fetch which was folded into a
+  constant is the same at each call, and two fetches that were found to be the
+  same share one; any other is new. The buffers of two calls, alive together,
+  tell by their addresses which it is.
+
+  Attributes:
+    none_needed: bool; True once no result has to be copied.
+  """
+
+  def __init__(self, call_spec):
+    self._call_spec = call_spec
+    self._first_views = None  # The results of the first call.
+    self._is_copied = None  # list of bool; known at the second call.
+    self.none_needed = False
+
+  def owned(self, results):
+    """The results of one call as arrays that belong to the caller."""
+    views = [result if type(result) is _ARRAY and result.base is not None
+             else None for result in results]
+    if self._is_copied is None:
+      first_views = self._first_views
+      if first_views is None:
+        self._first_views = views
+        return [result if view is None else view.copy()
+                for result, view in zip(results, views)]
+      self._decide(first_views, results, views)
+    return [result if view is None or not is_copied else view.copy()
+            for result, view, is_copied in zip(
+                results, views, self._is_copied)]
+
+  def _decide(self, first_views, results, views):
+    addresses = {view.ctypes.data for view in first_views if view is not None}
+    is_copied = []
+    for result, view, is_private, is_scalar in zip(
+        results, views, self._call_spec.private, self._call_spec.scalars):
+      if view is None:  # A scalar, or an array that owns its memory.
+        is_copied.append(not is_scalar and type(result) is not _ARRAY)
+      else:
+        is_copied.append(not is_private or not view.size or
+                         view.ctypes.data in addresses)
+        addresses.add(view.ctypes.data)
+    self._is_copied, self._first_views = is_copied, None
+    self.none_needed = not any(is_copied)
 
 
 class Compiled:
   """A `CallSpec` in one raw session; call it with the fed arrays in order.
 
-  Safe from many threads. The caller may write into what it returns.
+  Safe from many threads. The caller may write into what it returns. The states
+  that it goes through are described at the top of this module.
 
   Attributes:
-    direct: None, or, when nothing is left to find out, a function from the
-      tuple of fed values to the list of results that does it all in one
-      frame: Python that runs between two calls of a large network runs from
-      cold caches. It returns None for values that it does not know.
+    fast_path: None, or a function from the tuple of fed values to the list of
+      results. It does a call in one frame: Python that runs between two calls
+      of a large network runs from cold caches. It returns None for a call that
+      has to take the longer path, through `Compiled` itself.
   """
 
-  def __init__(self, session, recipe, accepted, general=None):
+  def __init__(self, session, call_spec, accepted, for_any_shapes=None):
     """Compiles.
 
     Args:
       session: raw `tf.Session`.
-      recipe: `CallSpec`.
+      call_spec: `CallSpec`.
       accepted: list of (dtype, set of shapes), for each feed the arrays that
-        `direct` may take as they are.
-      general: `Compiled` whose `direct` is asked for values of other shapes,
+        `fast_path` may take as they are.
+      for_any_shapes: `Compiled` whose `fast_path` takes values of other shapes,
         or None.
     """
-    self._general = nothing if general is None else weakref.ref(general)
-    self._copy_feeds = recipe.copy_feeds
-    self._pool_only = recipe.in_pool or _tf.is_remote(session)
-    self._recipe = recipe
+    self._for_any_shapes = (no_reference if for_any_shapes is None
+                            else weakref.ref(for_any_shapes))
     self._accepted = accepted
-    self._copies = None  # Which results to copy; known at the second call.
-    self._held = None
-    self._all_fresh = False
-    self._pace = _Pace()
-    self.direct = None
+    self._copies_feeds = call_spec.copy_feeds
+    self._is_pool_only = call_spec.in_pool or _tf.is_remote(session)
+    self._result_copies = _ResultCopies(call_spec)
+    self._slowness = _Slowness()
+    self._timings = _ThreadTimings()
     self._make = lambda on_caller: _tf.make_callable(
-        session, recipe.feeds, recipe.fetches, recipe.targets, on_caller,
-        recipe.timeout)
-    self._ways = {}
-    self._chosen = {}
-    self._trials = {}
-    self._first = self._way(not self._pool_only)
+        session, call_spec.feeds, call_spec.fetches, call_spec.targets,
+        on_caller, call_spec.timeout)
+    self._calls = {}  # From whether it runs in the caller's thread.
+    self._first_choice = self._call_in(not self._is_pool_only)
+    self.fast_path = None
 
   def accepts(self, arrays):
     """Whether arrays of the right dtypes have shapes that it is made for."""
     return all(array.shape in shapes
                for array, (_, shapes) in zip(arrays, self._accepted))
-
-  def _way(self, on_caller):
-    way = self._ways.get(on_caller)
-    if way is None:
-      way = self._ways[on_caller] = self._make(on_caller)
-    return way
 
   def __call__(self, arrays):
     """Runs once.
@@ -205,112 +341,73 @@ class Compiled:
     Returns:
       list with the value of each fetch.
     """
-    if self._copy_feeds:
+    if self._copies_feeds:
       arrays = [np.array(array) for array in arrays]
-    if self._pool_only:
-      results = self._first(arrays)
-    elif self._pace.has_choice:
-      results = self._measured(arrays)
+    if self._is_pool_only:
+      results = self._first_choice(arrays)
+    elif self._slowness.is_slow:
+      results = self._timed(arrays)
     else:
       start = _clock()
-      results = _run_here(self._first, arrays)
-      self._pace.tell(_clock() - start > _WORTH_TRYING)
-    return results if self._all_fresh else self._owned(results)
-
-  def _measured(self, arrays):
-    """One call, by the way that is faster for values of these shapes.
-
-    Ops that could run beside each other run one after the other in the
-    caller's thread: up to a half slower, or, without anything to share, up to
-    four times sooner. Both ways are timed on calls that are wanted anyway.
-    """
-    shapes = _shapes(arrays)
-    on_caller = self._chosen.get(shapes)
-    trial = None
-    if on_caller is None:
-      trial = self._trials.get(shapes)
-      on_caller = trial is None or len(trial[0]) <= len(trial[1])
-    way = self._way(on_caller)
-    start = _clock()
-    results = _run_here(way, arrays) if on_caller else way(arrays)
-    elapsed = _clock() - start
-    self._pace.tell(elapsed > _WORTH_TRYING)
-    if trial is not None:
-      self._judge(shapes, trial, on_caller, elapsed)
-    elif on_caller and elapsed > _WORTH_TRYING and shapes not in self._chosen:
-      if len(self._trials) >= _SHAPES_REMEMBERED:
-        self._trials.clear()
-      self._trials[shapes] = ([], [])
+      results = _run_on_caller(self._first_choice, arrays)
+      self._slowness.count(_clock() - start > _SLOW)
+    if self._result_copies.none_needed:
+      return results
+    results = self._result_copies.owned(results)
+    if self._result_copies.none_needed and not (
+        self._is_pool_only or self._copies_feeds):
+      self.fast_path = _make_fast_path(
+          self._accepted, self._slowness, self._first_choice,
+          self._for_any_shapes)
     return results
 
-  def _judge(self, shapes, trial, on_caller, elapsed):
-    trial[0 if on_caller else 1].append(elapsed)
-    # The first call of each way fills caches and is not counted.
-    if min(map(len, trial)) > _TRIALS:
-      if len(self._chosen) >= _SHAPES_REMEMBERED:
-        self._chosen.clear()
-      # A draw goes to the pool, which is what Session.run does.
-      self._chosen[shapes] = (
-          min(trial[0][1:]) < _CLEARLY * min(trial[1][1:]))
-      self._trials.pop(shapes, None)
+  def _call_in(self, on_caller):
+    """The callable for the caller's thread, or for the pool; compiled once."""
+    call = self._calls.get(on_caller)
+    if call is None:
+      call = self._calls[on_caller] = self._make(on_caller)
+    return call
 
-  def _owned(self, results):
-    """The results as arrays that nobody else can see.
-
-    TensorFlow hands out its own buffers. That of a fetch which was folded into
-    a constant is the same at each call, and two fetches that were found to be
-    the same share one; any other is fresh. The views of two calls, alive
-    together, tell by their addresses which it is.
+  def _timed(self, arrays):
+    """One call, in the thread that is faster for these shapes or to be timed.
     """
-    views = [result if type(result) is _ARRAY and result.base is not None
-             else None for result in results]
-    if self._copies is None:
-      held = self._held
-      if held is None:
-        self._held = views
-        return [result if view is None else view.copy()
-                for result, view in zip(results, views)]
-      self._settle(held, results, views)
-    return [result if view is None or not copies else view.copy()
-            for result, view, copies in zip(results, views, self._copies)]
-
-  def _settle(self, held, results, views):
-    seen = {view.ctypes.data for view in held if view is not None}
-    copies = []
-    for result, view, private, scalar in zip(
-        results, views, self._recipe.private, self._recipe.scalars):
-      if view is None:  # A scalar, or an array that owns its memory.
-        copies.append(not scalar and type(result) is not _ARRAY)
-      else:
-        copies.append(not private or not view.size or
-                      view.ctypes.data in seen)
-        seen.add(view.ctypes.data)
-    self._copies, self._held = copies, None
-    self._all_fresh = not any(copies)
-    if self._all_fresh and not self._pool_only and not self._copy_feeds:
-      self.direct = _direct(
-          self._accepted, self._pace, self._first, self._general)
+    shapes = tuple(array.shape for array in arrays)
+    on_caller = self._timings.choose(shapes)
+    call = self._call_in(on_caller)
+    start = _clock()
+    results = _run_on_caller(call, arrays) if on_caller else call(arrays)
+    seconds = _clock() - start
+    self._slowness.count(seconds > _SLOW)
+    self._timings.record(shapes, on_caller, seconds)
+    return results
 
 
-def nothing():
-  """A weak reference to nothing."""
+def no_reference():
+  """Stands for a weak reference to what does not exist (any more)."""
   return None
 
 
-def _direct(accepted, pace, call, general):
-  """The function that `Compiled.direct` is; see there."""
+def _make_fast_path(accepted, slowness, call, for_any_shapes):
+  """The function for `Compiled.fast_path`.
+
+  Args:
+    accepted: list of (dtype, set of shapes), as in `Compiled`.
+    slowness: the `_Slowness` of the `Compiled`.
+    call: its callable in the caller's thread, from `_tf.make_callable`.
+    for_any_shapes: weak reference to another `Compiled`, or to nothing.
+  """
   run, pointer, handle = call.parts
   spare = _SPARE
 
-  def direct(values, _keep=call):
-    if pace.has_choice or len(values) != len(accepted):
+  def fast_path(values, _keep=call):
+    if slowness.is_slow or len(values) != len(accepted):
       return None
     for (dtype, shapes), value in zip(accepted, values):
       if not (type(value) is _ARRAY and value.dtype is dtype and
               value.shape in shapes):
-        other = general()
-        return None if other is None or other.direct is None else (
-            other.direct(values))
+        compiled = for_any_shapes()
+        return None if compiled is None or compiled.fast_path is None else (
+            compiled.fast_path(values))
     buffers = spare.buffers
     saved = buffers.pop() if buffers else ctypes.create_string_buffer(
         _ENVIRONMENT_BYTES)
@@ -322,13 +419,9 @@ def _direct(accepted, pace, call, general):
     finally:
       _set_environment(saved)
       buffers.append(saved)
-    is_slow = _clock() - start > _WORTH_TRYING
-    if is_slow or pace.streak:
-      pace.tell(is_slow)
+    was_slow = _clock() - start > _SLOW
+    if was_slow or slowness.streak:
+      slowness.count(was_slow)
     return results
 
-  return direct
-
-
-def _shapes(arrays):
-  return tuple(array.shape for array in arrays)
+  return fast_path

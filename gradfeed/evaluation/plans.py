@@ -101,7 +101,8 @@ class Plan:
   def _prepare(self):
     computation = self._computation
     wanted = _with_cuts(computation)
-    self.sources, self._fetched = fetchables.find_sources(wanted, computation.fed)
+    self.sources, self._fetched = fetchables.find_sources(
+        wanted, computation.fed)
     for slot in self.slots:
       slot.target = slot.component.tensor
     for i in self.active:
@@ -280,7 +281,7 @@ def _with_cuts(computation):
 
 
 def _stand_in(component):
-  """The placeholder in the place of a `tensors.Dense`; the same on each call."""
+  """The one placeholder that takes the place of a `tensors.Dense`."""
 
   def build():
     cache.check_not_finalized(component.graph,
