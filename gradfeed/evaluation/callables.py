@@ -15,121 +15,29 @@ A `Compiled` finds out from its own calls what it may leave out:
    of the caller, `fast_path` is set: a function that does a call in one Python
    frame.
 
-Apart from that it chooses the thread in which the ops run:
-
-1. At first that is the caller's, which is faster for all small graphs.
-2. After several slow calls in a row (`_Slowness`) the caller's thread and
-   TensorFlow's pool of threads are both timed, on calls that are made anyway,
-   and the faster is kept: one choice for each tuple of shapes of the fed arrays
-   (`_ThreadTimings`). Meanwhile the fast path returns None, so that a call
-   takes the longer path, which measures.
-3. After many quick calls in a row it is the caller's thread again, as in 1.
+Apart from that it chooses the thread in which the ops run, as `thread_choice`
+says. While threads are compared the fast path returns None, so that a call
+takes the longer path, which measures.
 
 A `Compiled` is held by its session alone (`_tf.session_cache`) and is released
 with it. All else holds weak references to it and to its `fast_path`.
 """
 
-import collections
-import ctypes.util
-import platform
-import struct
-import sys
-import threading
+import ctypes
 import time
 import weakref
 
 import numpy as np
 
 from gradfeed import _tf
+from gradfeed.evaluation import thread_choice
 
-#: A call of more seconds than this is slow. Quicker calls are always faster in
-#: the caller's thread, since the way to the pool takes a good part of this time.
-_SLOW = 250e-6
-
-#: How many calls are counted for each thread before the faster is chosen.
-_TIMED_CALLS = 3
-
-#: Slow calls in a row after which the threads are compared, and quick ones
-#: after which they no longer are: a busy machine makes single calls slow.
-_SLOW_STREAK = 3
-_QUICK_STREAK = 64
-
-#: The caller's thread is chosen if it takes less than this share of the time in
-#: the pool. Otherwise it is the pool, as in `Session.run`.
-_CLEARLY_FASTER = 0.97
 _clock = time.perf_counter
 
 _ARRAY = np.ndarray
 
-_SHAPES_REMEMBERED = 256
-
 #: More ops than this in a chain might overflow the stack of a thread.
 _DEEPEST = 5000
-
-_ENVIRONMENT_BYTES = 64  # fenv_t has 32 bytes with glibc on x86-64.
-_MXCSR_OFFSET = 28
-_FLUSH_AND_ZERO = 0x8040
-
-
-def _flushing_environment():
-  """How to have denormals flushed to zero in the calling thread.
-
-  Returns:
-    (fegetenv, fesetenv, buffer with the environment to set), the functions
-    being those of the C library; all None where its layout is not known.
-  """
-  unknown = None, None, None
-  if sys.platform != "linux" or platform.machine() != "x86_64":
-    return unknown
-  try:
-    library = ctypes.PyDLL(ctypes.util.find_library("m") or "libm.so.6")
-    get, set_ = library.fegetenv, library.fesetenv
-    environment = ctypes.create_string_buffer(_ENVIRONMENT_BYTES)
-    if get(environment):
-      return unknown
-  except (OSError, AttributeError):
-    return unknown
-  mxcsr, = struct.unpack_from("I", environment, _MXCSR_OFFSET)
-  # The default control word; anything else means another layout.
-  if mxcsr & 0xFFC0 & ~_FLUSH_AND_ZERO != 0x1F80:
-    return unknown
-  struct.pack_into("I", environment, _MXCSR_OFFSET, mxcsr | _FLUSH_AND_ZERO)
-  return get, set_, environment
-
-
-_get_environment, _set_environment, _FLUSHING = _flushing_environment()
-
-
-class _SpareBuffers(threading.local):
-  """Buffers for the environment of this thread, which no call uses now.
-
-  There are several where calls nest (through a py_func).
-  """
-
-  def __init__(self):
-    super().__init__()
-    self.buffers = []
-
-
-_SPARE = _SpareBuffers()
-
-
-def _run_on_caller(call, arrays):
-  """Runs `call` in the caller's thread, with denormals flushed to zero.
-
-  TensorFlow's own threads flush them too. The floating point environment
-  belongs to a thread: it is saved, changed around the call, and put back.
-  """
-  spare = _SPARE.buffers
-  saved = spare.pop() if spare else ctypes.create_string_buffer(
-      _ENVIRONMENT_BYTES)
-  _get_environment(saved)
-  _set_environment(_FLUSHING)
-  try:
-    return call(arrays)
-  finally:
-    _set_environment(saved)
-    spare.append(saved)
 
 
 class CallSpec:
@@ -156,88 +64,9 @@ class CallSpec:
     self.scalars = scalars
     self.targets = targets
     self.in_pool = (has_loop or size > _DEEPEST or timeout is not None or
-                    _FLUSHING is None)
+                    thread_choice.FLUSHING is None)
     self.copy_feeds = copy_feeds
     self.timeout = timeout
-
-
-class _Slowness:
-  """Whether calls are slow, time and again.
-
-  Attributes:
-    is_slow: bool; changes after enough calls of the other kind in a row.
-    streak: int, how many of the last calls were of the other kind.
-  """
-
-  __slots__ = ("is_slow", "streak")
-
-  def __init__(self):
-    self.is_slow = False
-    self.streak = 0
-
-  def count(self, was_slow):
-    """Counts one call."""
-    if was_slow != self.is_slow:
-      self.streak += 1
-    else:
-      self.streak = 0
-    if self.streak >= (_QUICK_STREAK if self.is_slow else _SLOW_STREAK):
-      self.is_slow, self.streak = not self.is_slow, 0
-
-
-#: Seconds of the calls that were timed in the caller's thread and in the pool.
-_Timings = collections.namedtuple("_Timings", ["caller", "pool"])
-
-
-class _ThreadTimings:
-  """Whether the caller's thread or the pool is faster, for each shape.
-
-  Ops that could run beside each other run one after the other in the caller's
-  thread: that takes up to half as long again, or, if there is nothing to run
-  beside each other, as little as a quarter of the time.
-  """
-
-  def __init__(self):
-    self._faster_on_caller = {}
-    self._timings = {}
-
-  def choose(self, shapes):
-    """Whether to run a call with arrays of these shapes in the caller's thread.
-    """
-    is_faster = self._faster_on_caller.get(shapes)
-    if is_faster is not None:
-      return is_faster
-    timings = self._timings.get(shapes)
-    return timings is None or len(timings.caller) <= len(timings.pool)
-
-  def record(self, shapes, on_caller, seconds):
-    """Takes the time of one call into account.
-
-    Args:
-      shapes: tuple of the shapes of the fed arrays.
-      on_caller: bool, whether it ran in the caller's thread.
-      seconds: float.
-    """
-    if shapes in self._faster_on_caller:
-      return
-    timings = self._timings.get(shapes)
-    if timings is None:
-      if on_caller and seconds > _SLOW:
-        _forget_if_many(self._timings)
-        self._timings[shapes] = _Timings([], [])
-      return
-    (timings.caller if on_caller else timings.pool).append(seconds)
-    # The first call in each thread fills caches and is not counted.
-    if min(map(len, timings)) > _TIMED_CALLS:
-      _forget_if_many(self._faster_on_caller)
-      self._faster_on_caller[shapes] = (
-          min(timings.caller[1:]) < _CLEARLY_FASTER * min(timings.pool[1:]))
-      self._timings.pop(shapes, None)
-
-
-def _forget_if_many(by_shapes):
-  if len(by_shapes) >= _SHAPES_REMEMBERED:
-    by_shapes.clear()
 
 
 class _ResultCopies:
@@ -318,8 +147,8 @@ class Compiled:
     self._copies_feeds = call_spec.copy_feeds
     self._is_pool_only = call_spec.in_pool or _tf.is_remote(session)
     self._result_copies = _ResultCopies(call_spec)
-    self._slowness = _Slowness()
-    self._timings = _ThreadTimings()
+    self._slowness = thread_choice.Slowness()
+    self._timings = thread_choice.ThreadTimings()
     self._make = lambda on_caller: _tf.make_callable(
         session, call_spec.feeds, call_spec.fetches, call_spec.targets,
         on_caller, call_spec.timeout)
@@ -349,8 +178,8 @@ class Compiled:
       results = self._timed(arrays)
     else:
       start = _clock()
-      results = _run_on_caller(self._first_choice, arrays)
-      self._slowness.count(_clock() - start > _SLOW)
+      results = thread_choice.run_on_caller(self._first_choice, arrays)
+      self._slowness.count(_clock() - start > thread_choice.SLOW)
     if self._result_copies.none_needed:
       return results
     results = self._result_copies.owned(results)
@@ -375,9 +204,10 @@ class Compiled:
     on_caller = self._timings.choose(shapes)
     call = self._call_in(on_caller)
     start = _clock()
-    results = _run_on_caller(call, arrays) if on_caller else call(arrays)
+    results = (thread_choice.run_on_caller(call, arrays) if on_caller
+               else call(arrays))
     seconds = _clock() - start
-    self._slowness.count(seconds > _SLOW)
+    self._slowness.count(seconds > thread_choice.SLOW)
     self._timings.record(shapes, on_caller, seconds)
     return results
 
@@ -392,12 +222,16 @@ def _make_fast_path(accepted, slowness, call, for_any_shapes):
 
   Args:
     accepted: list of (dtype, set of shapes), as in `Compiled`.
-    slowness: the `_Slowness` of the `Compiled`.
+    slowness: the `thread_choice.Slowness` of the `Compiled`.
     call: its callable in the caller's thread, from `_tf.make_callable`.
     for_any_shapes: weak reference to another `Compiled`, or to nothing.
   """
   run, pointer, handle = call.parts
-  spare = _SPARE
+  # In local variables, which are read faster.
+  spare, slow = thread_choice.SPARE, thread_choice.SLOW
+  flushing = thread_choice.FLUSHING
+  get_environment = thread_choice.get_environment
+  set_environment = thread_choice.set_environment
 
   def fast_path(values, _keep=call):
     if slowness.is_slow or len(values) != len(accepted):
@@ -410,16 +244,16 @@ def _make_fast_path(accepted, slowness, call, for_any_shapes):
             compiled.fast_path(values))
     buffers = spare.buffers
     saved = buffers.pop() if buffers else ctypes.create_string_buffer(
-        _ENVIRONMENT_BYTES)
+        thread_choice.ENVIRONMENT_BYTES)
     start = _clock()
-    _get_environment(saved)
-    _set_environment(_FLUSHING)
+    get_environment(saved)
+    set_environment(flushing)
     try:
       results = run(pointer, handle, values, None)
     finally:
-      _set_environment(saved)
+      set_environment(saved)
       buffers.append(saved)
-    was_slow = _clock() - start > _SLOW
+    was_slow = _clock() - start > slow
     if was_slow or slowness.streak:
       slowness.count(was_slow)
     return results
