@@ -31,13 +31,13 @@ MISSING = _Missing()
 #:   stops: what was held constant.
 #:   built: for each y the tensor that was differentiated: y or a copy of it.
 #:   results: the derivative by each x, None if there is none.
-#:   product: the `derivatives.vjps.VJP` that can build the derivative again in
+#:   vjp: the `derivatives.vjps.VJP` that can build the derivative again in
 #:     a form that can itself be differentiated, or None.
 #:   recomputed: the ops between x and y that the derivative has copies of, and
 #:     evaluates at other values than the ops of the graph have.
 Derivative = collections.namedtuple(
     "Derivative",
-    ["ys", "xs", "stops", "built", "results", "product", "recomputed"])
+    ["ys", "xs", "stops", "built", "results", "vjp", "recomputed"])
 
 
 class Refusal(
@@ -139,18 +139,18 @@ def record_derivative(graph,
                       stops,
                       built,
                       results,
-                      product=None,
+                      vjp=None,
                       recomputed=()):
   """Records that the tensors named `results` are derivatives.
 
   Args:
     graph: `tf.Graph`.
     ys, xs, stops, built, results: sequences of names; see `Derivative`.
-    product: as in `Derivative`.
+    vjp: as in `Derivative`.
     recomputed: iterable of names of ops.
   """
   derivative = Derivative(tuple(ys), tuple(xs), tuple(stops), tuple(built),
-                          tuple(results), product, frozenset(recomputed))
+                          tuple(results), vjp, frozenset(recomputed))
   cache_of(graph).derivatives.update(
       (name, derivative) for name in results if name is not None)
 
