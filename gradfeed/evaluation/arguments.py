@@ -84,6 +84,7 @@ def check_overlaps(fed):
 
 
 def check_timeout(timeout):
+  """Refuses a `timeout` that is no positive number, nor None."""
   if timeout is not None and not (
       isinstance(timeout, (int, float)) and timeout > 0):
     raise errors.ArgumentError(
@@ -93,6 +94,7 @@ def check_timeout(timeout):
 
 
 def check_mapping(feed_dict):
+  """Refuses a `feed_dict` that is no mapping, nor None."""
   if feed_dict is not None and not isinstance(feed_dict, abc.Mapping):
     raise errors.ArgumentError(
         "feed_dict is a {}.".format(type(feed_dict).__name__),

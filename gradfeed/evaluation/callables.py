@@ -103,6 +103,7 @@ class _ResultCopies:
                 results, views, self._is_copied)]
 
   def _decide(self, first_views, results, views):
+    """Finds out from the arrays of two calls which results to copy."""
     addresses = {view.ctypes.data for view in first_views if view is not None}
     is_copied = []
     for result, view, is_private, is_scalar in zip(

@@ -231,7 +231,10 @@ class Executable:
     return [self.slots[i] for i in self._plan.active]
 
   def translate(self, error, session):
-    """See `runtime_errors.translate`, of an error in a run of this."""
+    """A clearer error for one that a run of this raised, or None.
+
+    See `runtime_errors.translate`.
+    """
     return runtime_errors.translate(error, self._plan, session, self._graph)
 
 

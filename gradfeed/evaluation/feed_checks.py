@@ -160,7 +160,12 @@ def _check_effect(computation, derivatives):
 
 
 def _without_effect(computation, reached):
-  """The leaves of which no tensor, nor a copy of one, is among `reached`."""
+  """The leaves none of whose tensors, nor a copy of one, is in `reached`.
+
+  Args:
+    computation: `plans.Computation`.
+    reached: set of names of tensors.
+  """
   reached = reached | {computation.slots[i].component.name
                        for name, i in computation.fed.items()
                        if name in reached}

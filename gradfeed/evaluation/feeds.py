@@ -61,6 +61,7 @@ class Slot:
     return array
 
   def _check_shape(self, shape):
+    """Refuses a shape that does not fit; adds one that does to `shapes`."""
     if shape in self.shapes:
       return
     if not self.component.shape.is_compatible_with(shape):
@@ -123,6 +124,7 @@ def _cast(array, dtype):
 
 
 def _cast_to_strings(array):
+  """`array` as one of str or bytes objects; refuses any other element."""
   if array.dtype.kind not in "OSU":
     raise Unfit("{} is not string".format(array.dtype.name))
   odd = [item for item in array.ravel().tolist()

@@ -114,10 +114,12 @@ class Fetched(collections.namedtuple("Fetched", ["index", "is_repeated"])):
   __slots__ = ()
 
   def value(self, results, unused_arrays):
+    """The value, given the fetched results and the arrays of all slots."""
     result = results[self.index]
     return _copied(result) if self.is_repeated else result
 
   def tensor(self, fetched, unused_slots):
+    """The tensor with the value, given those that are fetched and the slots."""
     return fetched[self.index]
 
 
@@ -131,9 +133,11 @@ class Fed(collections.namedtuple("Fed", ["slot"])):
   __slots__ = ()
 
   def value(self, unused_results, arrays):
+    """A copy of the array that is fed."""
     return _copied(arrays[self.slot])
 
   def tensor(self, unused_fetched, slots):
+    """The tensor that TensorFlow is fed at."""
     return slots[self.slot].target
 
 
@@ -143,9 +147,11 @@ class NoValue(collections.namedtuple("NoValue", [])):
   __slots__ = ()
 
   def value(self, unused_results, unused_arrays):
+    """None, as in `Session.run`."""
     return None
 
   def tensor(self, unused_fetched, unused_slots):
+    """None: an op has no tensor of its own."""
     return None
 
 

@@ -133,6 +133,7 @@ class Function:
     return self._executable.slots[:self._input_count()]
 
   def _input_count(self):
+    """The number of dense tensors of all inputs."""
     return sum(len(leaf.components()) for leaf in self._inputs)
 
   def __call__(self, *values, feed_dict=None):

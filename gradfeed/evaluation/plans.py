@@ -99,6 +99,7 @@ class Plan:
         self._prepare()
 
   def _prepare(self):
+    """Does what `prepare` says, with the lock held."""
     computation = self._computation
     wanted = _with_cuts(computation)
     self.sources, self._fetched = fetchables.find_sources(

@@ -52,6 +52,7 @@ def _timeout_error(timeout, waiting):
 
 
 def _defun_error():
+  """The error for a sum of handles in the gradient of a function of Defun."""
   return errors.UnsupportedGraphError(
       "The gradient of a function of Defun cannot run.",
       "It reads a resource variable more than once, and TensorFlow's "

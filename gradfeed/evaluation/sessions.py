@@ -67,6 +67,7 @@ class Uncompiled:
     self._call_spec = call_spec
 
   def __call__(self, arrays):
+    """Runs once; the results belong to the caller."""
     fetches = [list(self._call_spec.fetches), [
         self._session.graph.get_operation_by_name(name)
         for name in self._call_spec.targets]]

@@ -182,5 +182,6 @@ class ThreadTimings:
 
 
 def _forget_if_many(by_shapes):
+  """Empties a dict before it grows too large."""
   if len(by_shapes) >= _SHAPES_REMEMBERED:
     by_shapes.clear()

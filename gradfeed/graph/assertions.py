@@ -50,6 +50,7 @@ def translate(message, graph):
 
 
 def _shape_error(graph, role, *names):
+  """The error for `SHAPE_OF_COTANGENT`."""
   given, y = [tensors.describe(graph.get_tensor_by_name(name))
               for name in names]
   return SHAPE_ERRORS[role](
@@ -60,6 +61,7 @@ def _shape_error(graph, role, *names):
 
 
 def _rows_error(graph, y_name, x_name, op_name):
+  """The error for `COUPLED_ROWS`."""
   y, x = [tensors.Dense(graph.get_tensor_by_name(name))
           for name in (y_name, x_name)]
   return errors.coupled_rows(
@@ -69,6 +71,7 @@ def _rows_error(graph, y_name, x_name, op_name):
 
 
 def _index_error(graph, *names):
+  """The error for `INDEX_OF_CLASS`."""
   index, y = [tensors.describe(graph.get_tensor_by_name(name))
               for name in names]
   return errors.ArgumentError(
