@@ -205,7 +205,7 @@ class Function:
         arrays, lambda rows: executable.evaluate(session, rows))
 
   def constants(self):
-    """The values that are the same at all calls, as they are now.
+    """What all calls share, at this moment.
 
     Returns:
       list of arrays: held feeds, then the variables that the outputs read.
@@ -226,7 +226,7 @@ class Function:
     return list(self._held_arrays) + session.run(reads)
 
   def ends(self):
-    """The tensors that are fed and fetched, with placeholders for what is cut.
+    """Between which tensors this computes, with placeholders for what is cut.
 
     Returns:
       (list with the tensor that is fed for each input, None where nothing that
@@ -240,7 +240,7 @@ class Function:
     return targets[:len(self._inputs)], results
 
   def arguments(self, values):
-    """The arguments of a call for values that are in a flat list.
+    """What to call this with, where values are not in the inputs' structure.
 
     Args:
       values: list with the value of each input, flat.
@@ -251,7 +251,7 @@ class Function:
     return nest.pack(self._structures, values)
 
   def between(self, inputs, outputs):
-    """A function with other tensors as inputs and outputs, else as this one.
+    """The function with other tensors of the graph in the places of its own.
 
     Args:
       inputs: list of `tf.Tensor`, one for each input.
