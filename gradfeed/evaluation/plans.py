@@ -40,7 +40,7 @@ Computation = collections.namedtuple("Computation", [
 
 
 class Plan:
-  """Some tensors of one graph from the values at others, in any session.
+  """How to compute tensors of a graph from values of others, in any session.
 
   Attributes:
     graph: `tf.Graph`.
