@@ -1,8 +1,9 @@
-"""What callers pass to a verb, resolved at the door; and what they get back."""
+"""Resolves and checks what callers pass to the functions that differentiate."""
 
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.derivatives import cotangent_types
+from gradfeed.derivatives import result_forms
 from gradfeed.derivatives import vjps
 from gradfeed import errors
 from gradfeed.graph import cache
@@ -13,7 +14,7 @@ _UNCONNECTED = ("error", "zero", "none")
 
 
 class Request:
-  """The y, the x and the constants of one call of a verb.
+  """The y, the x and the constants of one call, resolved.
 
   Attributes:
     graph: `tf.Graph` of all of them.
@@ -36,24 +37,51 @@ class Request:
     ] if stop_gradients is not None else []
 
   def product(self, cotangents, settings=None):
-    """The `vjps.VJP` of `cotangents`, one for each of `ys`."""
+    """The `vjps.VJP` of a call, not built yet.
+
+    Args:
+      cotangents: list with a cotangent, or None for ones, for each of `ys`.
+      settings: dict of further arguments of `tf.gradients`.
+    """
     return vjps.VJP(self.graph, self.ys, self.xs, cotangents, self.stops,
                     settings or {})
 
   def components(self):
-    """list of the parts of each x, as `tensors.Dense`."""
+    """The `tensors.Dense` of each x that are differentiated by, as one list."""
     return [
         component for leaf in self.xs for component in leaf.differentiable()
     ]
 
-  def by_leaf(self, parts):
-    """[(leaf, its parts)] of what there is one of for each part of each x."""
-    parts = iter(parts)
-    return [(leaf, [next(parts) for _ in leaf.differentiable()])
+  def by_leaf(self, derivatives):
+    """Groups derivatives by the leaf of x that they belong to.
+
+    Args:
+      derivatives: list with one for each of `components`.
+
+    Returns:
+      list of (leaf, list of its derivatives).
+    """
+    derivatives = iter(derivatives)
+    return [(leaf, [next(derivatives) for _ in leaf.differentiable()])
             for leaf in self.xs]
+
+  def shaped(self, gradients, unconnected="zero", sparse=False):
+    """The gradients in the form of each x; see `result_forms.shaped`.
+
+    Args:
+      gradients: list with one for each of `components`.
+      unconnected: as in `gradient`.
+      sparse: as in `gradient`.
+
+    Returns:
+      list with one for each of `xs`.
+    """
+    return [result_forms.shaped(self.graph, leaf, own, unconnected, sparse)
+            for leaf, own in self.by_leaf(gradients)]
 
 
 def check_unconnected(unconnected):
+  """Refuses an `unconnected` that is not known."""
   if unconnected not in _UNCONNECTED:
     raise errors.ArgumentError(
         "unconnected={!r} is not known.".format(unconnected),
@@ -62,6 +90,7 @@ def check_unconnected(unconnected):
 
 
 def _leaves(structure, graph, role):
+  """The resolved leaves of a structure; refuses an empty one."""
   leaves = nest.flatten(structure)
   if not leaves:
     raise errors.ArgumentError(
@@ -71,7 +100,7 @@ def _leaves(structure, graph, role):
 
 
 def cotangents(values, structure, ys, graph, role="grad_ys"):
-  """The `cotangent_types.Cotangent` of each y, None where there is no value.
+  """Checks the cotangents that a caller passed.
 
   Args:
     values: what the caller passed, in the structure of `structure`.
@@ -79,6 +108,10 @@ def cotangents(values, structure, ys, graph, role="grad_ys"):
     ys: list of the leaves of it.
     graph: `tf.Graph`.
     role: str, what the values are called in an error.
+
+  Returns:
+    list with a `cotangent_types.Cotangent` for each y, or None where there is
+    no value.
   """
   if values is None:
     return [None] * len(ys)
@@ -89,13 +122,16 @@ def cotangents(values, structure, ys, graph, role="grad_ys"):
 
 
 def tangents(values, structure, xs, graph):
-  """The `cotangent_types.Cotangent` of each part of each x.
+  """Checks the tangents that a caller passed.
 
   Args:
     values: what the caller passed, in the structure of `structure`.
     structure: the x that the caller passed.
     xs: list of the leaves of it.
     graph: `tf.Graph`.
+
+  Returns:
+    list with a `cotangent_types.Cotangent` for each component of each x.
   """
   values = _values(values, structure, "v", errors.TangentError, "x")
   return [tangent for value, x in zip(values, xs)
@@ -103,6 +139,7 @@ def tangents(values, structure, xs, graph):
 
 
 def _tangents(value, x, graph):
+  """The `cotangent_types.Cotangent` of each component of one x."""
   if value is None:
     raise errors.TangentError(
         "There is no v for {}.".format(tensors.describe(x)),
@@ -112,15 +149,26 @@ def _tangents(value, x, graph):
     value = getattr(value, "values", value)  # Of a SparseTensor or its value.
   elif isinstance(x, tensors.Partitioned):
     return [
-        cotangent_types.Cotangent(part, component, graph,
+        cotangent_types.Cotangent(component_value, component, graph,
                                   cotangent_types.TANGENT)
-        for part, component in zip(_split(value, x, graph), x.parts)
+        for component_value, component in zip(
+            _split(value, x, graph), x.parts)
     ]
   return [cotangent_types.Cotangent(
       value, x.differentiable()[0], graph, cotangent_types.TANGENT)]
 
 
 def _split(value, x, graph):
+  """The tangent of a partitioned variable in the pieces of the variable.
+
+  Args:
+    value: partitioned variable, tensor, variable, name or array.
+    x: `tensors.Partitioned`.
+    graph: `tf.Graph`.
+
+  Returns:
+    list of tensors, variables or arrays.
+  """
   if _tf.is_partitioned(value):
     return list(value)
   if isinstance(value, (tf.Tensor, str)) or _tf.is_variable(value):
@@ -138,6 +186,15 @@ def _split(value, x, graph):
 
 
 def _values(values, structure, role, error_class, letter):
+  """The leaves of `values`, which must have the form of `structure`.
+
+  Args:
+    values: what the caller passed; for a single leaf also a list of one.
+    structure: the y or x that the caller passed.
+    role: str, what the values are called in an error.
+    error_class: the class of the error for another structure.
+    letter: "y" or "x", for the error.
+  """
   if not nest.is_container(structure):
     return (list(values) if isinstance(values, (list, tuple)) and
             len(values) == 1 else [values])
@@ -152,6 +209,7 @@ def _values(values, structure, role, error_class, letter):
 
 
 def check_chunk(chunk):
+  """Refuses a `chunk` that is no positive int, nor None."""
   if chunk is not None:
     errors.check_chunk(
         chunk, "products",

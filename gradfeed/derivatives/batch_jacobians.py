@@ -56,16 +56,22 @@ def batch_jacobian(y, x, coupled=False, stop_gradients=None,
   """
   arguments.check_unconnected(unconnected)
   arguments.check_chunk(chunk)
-  ask = arguments.Request(y, x, stop_gradients)
-  jacobians.refuse_real_parts(ask)
-  for leaf in ask.ys:
-    for other in ask.xs:
-      _check_rows(leaf, other)
+  request = arguments.Request(y, x, stop_gradients)
+  jacobians.refuse_real_parts(request)
+  for y_leaf in request.ys:
+    for x_leaf in request.xs:
+      _check_same_rows(y_leaf, x_leaf)
   return nest.pack(y, [nest.pack(x, _blocks(
-      ask, leaf, unconnected, coupled, chunk)) for leaf in ask.ys])
+      request, leaf, unconnected, coupled, chunk)) for leaf in request.ys])
 
 
 def check_rows(role, leaf):
+  """Refuses a leaf that has no first axis.
+
+  Args:
+    role: "y" or "x", for the error.
+    leaf: `tensors.Dense` or the like.
+  """
   if leaf.shape.ndims == 0 or not isinstance(leaf, tensors.Dense):
     raise errors.ArgumentError(
         "{} = {} has no rows.".format(role, tensors.describe(leaf)),
@@ -74,7 +80,8 @@ def check_rows(role, leaf):
         "mean is taken; or use `jacobian` or `gradient`.")
 
 
-def _check_rows(y, x):
+def _check_same_rows(y, x):
+  """Refuses leaves without rows, or with different numbers of them."""
   check_rows("y", y)
   check_rows("x", x)
   if y.shape.ndims and x.shape.ndims and not (
@@ -86,49 +93,54 @@ def _check_rows(y, x):
         "Pass a y and an x of the same batch, or use `jacobian`.")
 
 
-def _blocks(ask, y, unconnected, coupled, chunk):
+def _blocks(request, y, unconnected, coupled, chunk):
   """[d y[b] / d x[b] for each leaf of x] for one leaf of y."""
-  linear = pullbacks.Pullback(
-      ask.graph, [y], ask.xs, ask.stops, unconnected == "error")
-  probed = {} if coupled else _doubts(linear)
+  pullback = pullbacks.Pullback(
+      request.graph, [y], request.xs, request.stops, unconnected == "error")
   if coupled:
-    label, ways = "coupled_blocks", (_number, _single_units, _own_row)
+    suspects = {}
+    stacked = pullback.stacked(
+        ("coupled_blocks",), lambda: _size_of(y),
+        lambda scratch: _single_units(scratch, y), chunk,
+        lambda scratch: _own_row(scratch, y))
   else:
-    label, ways = "blocks", (_width, _row_units, None)
-  count, cotangents, take = ways
-  stacked = linear.stacked(
-      (label,), lambda: count(y), lambda scratch: cotangents(scratch, y),
-      chunk, take and (lambda scratch: take(scratch, y)))
-  results = [None if part is None else _as_blocks(
-      y, x, part, coupled, coupling_probes.check(linear, x, probed.get(x.name)))
-             for x, part in zip(linear.xs, stacked)]
-  linear.remember(results)
+    suspects = _suspects(pullback)
+    stacked = pullback.stacked(
+        ("blocks",), lambda: pullbacks.numbers(y)[1],
+        lambda scratch: _row_units(scratch, y), chunk)
+  results = [None if stack is None else _as_blocks(
+      y, x, stack, coupled,
+      coupling_probes.check(pullback, x, suspects.get(x.name)))
+             for x, stack in zip(pullback.xs, stacked)]
+  pullback.remember(results)
   if unconnected == "zero":
     results = [_zero_blocks(y, x) if result is None else result
-               for x, result in zip(linear.xs, results)]
+               for x, result in zip(pullback.xs, results)]
   return results
 
 
-def _doubts(linear):
-  """Refuses coupled rows; returns {name of x: op that may couple its rows}."""
-  doubts = {}
-  y, = linear.ys
-  for x, result in zip(linear.xs, linear.results):
+def _suspects(pullback):
+  """Refuses rows that are known to be coupled.
+
+  Returns:
+    dict from the name of each x whose rows may be coupled to the op that may
+    couple them.
+  """
+  suspects = {}
+  y, = pullback.ys
+  for x, result in zip(pullback.xs, pullback.results):
     if result is None:
       continue
-    verdict, op = linear.coupling(x)
+    verdict, op = pullback.coupling(x)
     if verdict == "coupled":
       raise errors.coupled_rows(*map(tensors.describe, (y, x, op)))
     if verdict == "unknown":
-      doubts[x.name] = op
-  return doubts
+      suspects[x.name] = op
+  return suspects
 
 
-def _width(y):
-  return pullbacks.numbers(y)[1]
-
-
-def _number(y):
+def _size_of(y):
+  """The number of elements of y: int, or an int32 scalar tensor."""
   rows, width, _ = pullbacks.numbers(y)
   if isinstance(rows, int):
     return rows * width
@@ -137,7 +149,11 @@ def _number(y):
 
 
 def _row_units(scratch, y):
-  """One element of each row at once: the cotangents for independent rows."""
+  """The cotangents for independent rows: one element of each row at once.
+
+  Returns:
+    function from the index of the element to a list with the cotangent.
+  """
   rows, width, shape = pullbacks.held_numbers(scratch, y)
 
   def unit(i):
@@ -148,14 +164,22 @@ def _row_units(scratch, y):
 
 
 def _single_units(scratch, y):
-  """One element of one row: the cotangents for rows that are coupled."""
+  """The cotangents for coupled rows: one element of y at a time.
+
+  Returns:
+    function from the index of the element to a list with the cotangent.
+  """
   rows, width, shape = pullbacks.held_numbers(scratch, y)
   return lambda i: [tf.reshape(
       tf.one_hot(i, rows * width, dtype=y.dtype), shape)]
 
 
 def _own_row(scratch, y):
-  """What to keep of the gradient of element i: the row that it is in."""
+  """What to keep of the gradient of element i of y: the row that i is in.
+
+  Returns:
+    function from i and the gradient to that row of the gradient.
+  """
   rows, width, _ = pullbacks.held_numbers(scratch, y)
 
   def take(i, product):
@@ -169,7 +193,16 @@ def _own_row(scratch, y):
 
 
 def _as_blocks(y, x, stacked, coupled, check):
-  """The stack of products as [B] + y.shape[1:] + x.shape[1:]."""
+  """The stack of products as [B] + y.shape[1:] + x.shape[1:].
+
+  Args:
+    y: `tensors.Dense`.
+    x: `tensors.Dense`.
+    stacked: `tf.Tensor` from `pullbacks.Pullback.stacked`.
+    coupled: bool, whether there is a product for each element of y and not
+      only for each element of a row.
+    check: list of ops that have to run before.
+  """
   def build():
     with _tf.building(y.graph), tf.control_dependencies(check):
       blocks = stacked
@@ -191,6 +224,7 @@ def _as_blocks(y, x, stacked, coupled, check):
 
 
 def _zero_blocks(y, x):
+  """Zeros of shape [B] + y.shape[1:] + x.shape[1:]; built once."""
   def build():
     with _tf.building(y.graph):
       return tf.zeros(tf.concat([

@@ -6,7 +6,6 @@ from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.derivatives import arguments
 from gradfeed.derivatives import cotangent_types
-from gradfeed.derivatives import result_forms
 from gradfeed import errors
 from gradfeed.graph import assertions
 from gradfeed.graph import nest
@@ -52,33 +51,34 @@ def class_gradient(y, x, index, axis=-1, stop_gradients=None,
      [12.]]
   """
   arguments.check_unconnected(unconnected)
-  ask = arguments.Request(y, x, stop_gradients)
+  request = arguments.Request(y, x, stop_gradients)
   if nest.is_container(y):
     raise errors.ArgumentError(
         "y is a {} of tensors.".format(type(y).__name__),
         "The index chooses among the classes of one.",
         "Pass one tensor, or call this for each.")
-  one_hot = _OneHot(ask.ys[0], index, axis)
-  built = ask.product([one_hot]).build(strict=unconnected == "error")
-  return nest.pack(x, [
-      result_forms.shaped(ask.graph, leaf, parts, unconnected)
-      for leaf, parts in ask.by_leaf(built.gradients)])
+  one_hot = _OneHot(request.ys[0], index, axis)
+  built = request.product([one_hot]).build(strict=unconnected == "error")
+  return nest.pack(x, request.shaped(built.gradients, unconnected))
 
 
 class _OneHot:
-  """The cotangent that is one at the class of each example."""
+  """The cotangent that is one at the class of each example, else zero.
+
+  Attributes:
+    key: hashable that names the content, as in `cotangent_types.Cotangent`.
+  """
 
   def __init__(self, y, index, axis):
+    """Checks the index.
+
+    Args:
+      y: `tensors.Dense`, the logits.
+      index: as in `class_gradient`.
+      axis: as in `class_gradient`.
+    """
     self._y = y
-    rank = y.shape.ndims
-    if rank is None or not isinstance(axis, (int, np.integer)) or not (
-        -rank <= axis < rank):
-      raise errors.ArgumentError(
-          "y = {} has no axis {!r}.".format(tensors.describe(y), axis),
-          "It is the axis that counts classes, and the rank has to be known.",
-          "Pass logits of shape [B, classes] and axis=-1.")
-    self._axis = axis % rank
-    examples = y.shape[:self._axis].concatenate(y.shape[self._axis + 1:])
+    self._axis = _axis_of(y, axis)
     if isinstance(index, (tf.Tensor, str)) or _tf.is_variable(index):
       self._index = tensors.read_of(tensors.resolve(index, y.graph, "index"))
       key, dtype = self._index.name, self._index.dtype.base_dtype
@@ -87,8 +87,13 @@ class _OneHot:
                                              "index")
       key = self._index.dtype.str, self._index.shape, self._index.tobytes()
       dtype = tf.as_dtype(self._index.dtype)
-    shape = tf.TensorShape(self._index.shape)
     self.key = ("class", key, self._axis)
+    self._check(dtype, tf.TensorShape(self._index.shape))
+
+  def _check(self, dtype, shape):
+    """Refuses an index of another dtype, or not one for each example."""
+    y, axis = self._y, self._axis
+    examples = y.shape[:axis].concatenate(y.shape[axis + 1:])
     if dtype not in (tf.int32, tf.int64) or not (
         shape.ndims == 0 or shape.is_compatible_with(examples)):
       raise errors.ArgumentError(
@@ -99,16 +104,30 @@ class _OneHot:
               tensors.format_shape(examples)))
 
   def tensor(self):
+    """Builds the cotangent, with an assertion that the index is a class."""
     y = tensors.read_of(self._y)
     index = tf.convert_to_tensor(self._index)
     shape = tf.shape(y, out_type=index.dtype)
     examples = tf.concat([shape[:self._axis], shape[self._axis + 1:]], 0)
-    told = assertions.INDEX_OF_CLASS.format(index.name, y.name)
+    message = assertions.INDEX_OF_CLASS.format(index.name, y.name)
     inside = tf.reduce_all((index >= 0) & (index < shape[self._axis]))
     fits = tf.logical_or(
         tf.equal(tf.rank(index), 0), tf.reduce_all(tf.equal(
             tf.size(index), tf.cast(tf.reduce_prod(examples), tf.int32))))
-    with tf.control_dependencies([tf.Assert(inside & fits, [told, index])]):
+    with tf.control_dependencies(
+        [tf.Assert(inside & fits, [message, index])]):
       index = tf.broadcast_to(index, examples)
     return tf.one_hot(index, tf.shape(y)[self._axis], axis=self._axis,
                       dtype=y.dtype)
+
+
+def _axis_of(y, axis):
+  """The axis of y that counts classes, from the front; refuses another."""
+  rank = y.shape.ndims
+  if rank is None or not isinstance(axis, (int, np.integer)) or not (
+      -rank <= axis < rank):
+    raise errors.ArgumentError(
+        "y = {} has no axis {!r}.".format(tensors.describe(y), axis),
+        "It is the axis that counts classes, and the rank has to be known.",
+        "Pass logits of shape [B, classes] and axis=-1.")
+  return axis % rank

@@ -1,4 +1,4 @@
-"""What a product begins with: a `grad_ys` or `v`, checked; or any at all."""
+"""Cotangents to multiply a Jacobian with: a checked value, or a placeholder."""
 
 import hashlib
 
@@ -15,7 +15,15 @@ TANGENT = "tangent v"
 
 
 def as_array(value, y, role):
-  """`value` as an array; numbers of another kind in the dtype of `y`."""
+  """`value` as an array, cast to the dtype of `y` where that is no mistake.
+
+  Any real number is cast for a floating `y`, and any number for a complex one.
+
+  Args:
+    value: array or what can be converted to one.
+    y: `tensors.Dense` or the like that it is for.
+    role: key of `assertions.SHAPE_ERRORS`.
+  """
   array = array_of(value, assertions.SHAPE_ERRORS[role], role)
   if array.dtype.kind in "iufb" and y.dtype.is_floating or (
       array.dtype.kind in "iufbc" and y.dtype.is_complex):
@@ -50,7 +58,10 @@ def unfit(role, dtype, shape, y):
 
 
 class Cotangent:
-  """One checked value of `grad_ys` or `v`, with a key that names its content.
+  """One checked value of `grad_ys` or `v`.
+
+  Attributes:
+    key: hashable that names the content, for the keys of the cache.
   """
 
   def __init__(self, value, y, graph, role="grad_ys"):
@@ -67,33 +78,36 @@ class Cotangent:
           np.ascontiguousarray(self._given).tobytes()).hexdigest())
       dtype = tf.as_dtype(self._given.dtype)
       shape = tf.TensorShape(self._given.shape)
-    self._is_sure = shape.is_fully_defined() and y.shape.is_fully_defined()
+    self._is_shape_known = shape.is_fully_defined(
+    ) and y.shape.is_fully_defined()
     if dtype != y.dtype or not shape.is_compatible_with(y.shape):
       raise unfit(role, dtype, shape, y)
 
   def of(self, unused_copy):
-    """The cotangent of a copy of y."""
+    """The cotangent of a copy of y: the same value."""
     return self
 
   def tensor(self):
-    """The cotangent as a tensor, held against the shape of y at run time."""
+    """Builds the cotangent, with an assertion of its shape where needed."""
     given = tf.convert_to_tensor(self._given, dtype=self._y.dtype)
-    if self._is_sure:
+    if self._is_shape_known:
       return given
     y = tensors.read_of(self._y)
-    told = assertions.SHAPE_OF_COTANGENT.format(self._role, given.name, y.name)
-    rank = tf.assert_equal(tf.rank(given), tf.rank(y), message=told)
+    message = assertions.SHAPE_OF_COTANGENT.format(self._role, given.name,
+                                                   y.name)
+    rank = tf.assert_equal(tf.rank(given), tf.rank(y), message=message)
     with tf.control_dependencies([rank]):
-      shape = tf.assert_equal(tf.shape(given), tf.shape(y), message=told)
+      shape = tf.assert_equal(tf.shape(given), tf.shape(y), message=message)
     with tf.control_dependencies([shape]):
       return tf.identity(given)
 
 
 class Seed:
-  """A cotangent that stands for any: all that depends on it is linear in it.
+  """A cotangent that others are put in the place of.
 
-  It is one, for some gradients of TensorFlow divide by it or take its
-  logarithm. It is no constant: those they fold.
+  All that depends on it is linear in it. Its value is one, since some gradients
+  of TensorFlow divide by the cotangent or take its logarithm. It is a
+  placeholder with a default, since TensorFlow folds constants.
   """
 
   key = "seed"
@@ -102,10 +116,11 @@ class Seed:
     self._y = y
 
   def of(self, copy):
-    """The cotangent of a copy of y."""
+    """The cotangent of a copy of y: a seed of its own."""
     return Seed(copy)
 
   def tensor(self):
+    """Builds the seed, once for each y."""
     y = tensors.read_of(self._y)
 
     def build():

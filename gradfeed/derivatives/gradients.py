@@ -1,12 +1,11 @@
-"""The verbs: tensors in, tensors out, built once on the graph.
+"""Gradients and vector-Jacobian products: tensors in, tensors out, built once.
 
-Everything is one product of a cotangent with a Jacobian (`vjps`); a verb
-says what goes in and in which form it comes out.
+Each is one product of a cotangent with a Jacobian (`vjps`); the functions here
+say what goes in and in which form it comes out.
 """
 
 from gradfeed._tf import tf
 from gradfeed.derivatives import arguments
-from gradfeed.derivatives import result_forms
 from gradfeed import errors
 from gradfeed.graph import nest
 from gradfeed.graph import tensors
@@ -97,12 +96,12 @@ def value_and_gradient(y, x, grad_ys=None, stop_gradients=None,
     8.0 12.0
   """
   arguments.check_unconnected(unconnected)
-  ask = arguments.Request(y, x, stop_gradients)
-  built = ask.product(arguments.cotangents(grad_ys, y, ask.ys, ask.graph)
-                      ).build(strict=unconnected == "error")
-  shaped = [result_forms.shaped(ask.graph, leaf, parts, unconnected, sparse)
-            for leaf, parts in ask.by_leaf(built.gradients)]
-  return nest.pack(y, built.ys), nest.pack(x, shaped)
+  request = arguments.Request(y, x, stop_gradients)
+  built = request.product(
+      arguments.cotangents(grad_ys, y, request.ys,
+                           request.graph)).build(strict=unconnected == "error")
+  return nest.pack(y, built.ys), nest.pack(
+      x, request.shaped(built.gradients, unconnected, sparse))
 
 
 def vjp(y, x, v, stop_gradients=None, unconnected="error", sparse=False):
@@ -137,19 +136,18 @@ def vjp(y, x, v, stop_gradients=None, unconnected="error", sparse=False):
     [  6. 100.]
   """
   arguments.check_unconnected(unconnected)
-  ask = arguments.Request(y, x, stop_gradients)
-  cotangents = arguments.cotangents(v, y, ask.ys, ask.graph, "cotangent v")
+  request = arguments.Request(y, x, stop_gradients)
+  cotangents = arguments.cotangents(v, y, request.ys, request.graph,
+                                    "cotangent v")
   if None in cotangents:
     raise errors.CotangentError(
         "There is no v for y = {}.".format(tensors.describe(
-            ask.ys[cotangents.index(None)])),
+            request.ys[cotangents.index(None)])),
         "It is what the rows of the Jacobian are weighed with.",
         "Pass a tensor or an array of the shape of y; or use `gradient`, which "
         "takes ones.")
-  built = ask.product(cotangents).build(strict=unconnected == "error")
-  return nest.pack(x, [
-      result_forms.shaped(ask.graph, leaf, parts, unconnected, sparse)
-      for leaf, parts in ask.by_leaf(built.gradients)])
+  built = request.product(cotangents).build(strict=unconnected == "error")
+  return nest.pack(x, request.shaped(built.gradients, unconnected, sparse))
 
 
 def gradients(ys, xs, grad_ys=None, name="gradients",
@@ -190,17 +188,18 @@ def gradients(ys, xs, grad_ys=None, name="gradients",
     6.0 None
   """
   unconnected = _unconnected_gradients(unconnected_gradients)
-  ask = arguments.Request(ys, xs, stop_gradients, ("ys", "xs"))
+  request = arguments.Request(ys, xs, stop_gradients, ("ys", "xs"))
   settings = dict(
       name=name, colocate_gradients_with_ops=colocate_gradients_with_ops,
       gate_gradients=gate_gradients, aggregation_method=aggregation_method)
-  built = ask.product(arguments.cotangents(grad_ys, ys, ask.ys, ask.graph),
-                      settings).build(strict=False)
-  return [result_forms.shaped(ask.graph, leaf, parts, unconnected)
-          for leaf, parts in ask.by_leaf(built.gradients)]
+  built = request.product(
+      arguments.cotangents(grad_ys, ys, request.ys, request.graph),
+      settings).build(strict=False)
+  return request.shaped(built.gradients, unconnected)
 
 
 def _unconnected_gradients(value):
+  """What `unconnected` is for a `tf.UnconnectedGradients` or its value."""
   try:
     return tf.UnconnectedGradients(value).value
   except ValueError:

@@ -48,8 +48,8 @@ def hessian(y, x, stop_gradients=None, chunk=None):
      [ 6.  0.]]
   """
   arguments.check_chunk(chunk)
-  ask = arguments.Request(y, x, stop_gradients)
-  for leaf in ask.xs:
+  request = arguments.Request(y, x, stop_gradients)
+  for leaf in request.xs:
     if leaf.dtype.is_complex:
       raise errors.ArgumentError(
           "No Hessian by {}.".format(tensors.describe(leaf)),
@@ -57,29 +57,38 @@ def hessian(y, x, stop_gradients=None, chunk=None):
           "and imaginary part, not in itself: no complex matrix holds it.",
           "Use `hvp`, or make x from two real tensors with tf.complex and "
           "differentiate by these.")
-  first = ask.product([None] * len(ask.ys))
+  first = request.product([None] * len(request.ys))
   built = first.on_functional_copy(strict=True, order=2).build(strict=False)
   return nest.pack(x, [
-      nest.pack(x, _row(ask, first, built, gradient, chunk))
-      for gradient in _gradients(ask, built)])
+      nest.pack(x, _row(request, first, built, gradient, chunk))
+      for gradient in _gradients(request, built)])
 
 
-def _row(ask, first, built, gradient, chunk):
-  """The blocks of one gradient, by each leaf of x."""
-  linear = pullbacks.Pullback(
-      ask.graph, [tensors.Dense(gradient)], ask.xs, ask.stops, False)
-  linear.refuse_hidden()
-  passes = linear.passes_of(built)
-  return jacobians.rows(ask, linear, "zero", chunk,
-                        lambda parts: first.remember(passes, parts))
+def _row(request, first, built, gradient, chunk):
+  """The second derivatives of one gradient by each leaf of x.
+
+  Args:
+    request: `arguments.Request`.
+    first: `vjps.VJP` of the gradients.
+    built: `vjps.BuiltVJP` of it.
+    gradient: `tf.Tensor`, the dense gradient by one leaf of x.
+    chunk: as in `hessian`.
+
+  Returns:
+    list of `tf.Tensor`.
+  """
+  pullback = pullbacks.Pullback(request.graph, [tensors.Dense(gradient)],
+                                request.xs, request.stops, False)
+  pullback.refuse_hidden()
+  passes = pullback.passes_of(built)
+  return jacobians.rows(request, pullback, "zero", chunk,
+                        lambda results: first.remember(passes, results))
 
 
-def _gradients(ask, built):
+def _gradients(request, built):
   """d sum(y) / dx as one dense tensor for each leaf of x."""
-  shaped = [result_forms.shaped(ask.graph, leaf, parts)
-            for leaf, parts in ask.by_leaf(built.gradients)]
   return [result.values if isinstance(result, tf.SparseTensor) else result
-          for result in shaped]
+          for result in request.shaped(built.gradients)]
 
 
 def hvp(y, x, v, stop_gradients=None):
@@ -113,19 +122,16 @@ def hvp(y, x, v, stop_gradients=None):
     ...   print(f([3.0, 5.0], [1.0, 0.0]))
     [10.  6.]
   """
-  ask = arguments.Request(y, x, stop_gradients)
-  tangents = arguments.tangents(v, x, ask.xs, ask.graph)
-  first = ask.product([None] * len(ask.ys))
+  request = arguments.Request(y, x, stop_gradients)
+  tangents = arguments.tangents(v, x, request.xs, request.graph)
+  first = request.product([None] * len(request.ys))
   built = first.on_functional_copy(strict=True, order=2).build(strict=False)
-  gradients = [pullbacks.dense(ask.graph, *pair) for pair in zip(
-      built.gradients, ask.components())]
-  second = vjps.VJP(
-      ask.graph, [tensors.Dense(gradient) for gradient in gradients], ask.xs,
-      tangents, ask.stops, {})
-  twice = second.build(strict=False)
-  second.refuse_hidden(twice)
-  first.remember(twice.passes_of(built), twice.gradients)
-  return nest.pack(x, [
-      result_forms.shaped(ask.graph, leaf, parts)
-      for leaf, parts in ask.by_leaf(twice.gradients)
-  ])
+  gradients = [result_forms.dense_or_none(request.graph, *pair)
+               for pair in zip(built.gradients, request.components())]
+  second = vjps.VJP(request.graph,
+                    [tensors.Dense(gradient) for gradient in gradients],
+                    request.xs, tangents, request.stops, {})
+  second_built = second.build(strict=False)
+  second.refuse_hidden(second_built)
+  first.remember(second_built.passes_of(built), second_built.gradients)
+  return nest.pack(x, request.shaped(second_built.gradients))

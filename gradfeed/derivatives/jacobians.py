@@ -51,19 +51,24 @@ def jacobian(y, x, stop_gradients=None, unconnected="error", chunk=None):
   """
   arguments.check_unconnected(unconnected)
   arguments.check_chunk(chunk)
-  ask = arguments.Request(y, x, stop_gradients)
-  refuse_real_parts(ask)
-  linears = [pullbacks.Pullback(
-      ask.graph, [leaf], ask.xs, ask.stops, unconnected == "error")
-             for leaf in ask.ys]
+  request = arguments.Request(y, x, stop_gradients)
+  refuse_real_parts(request)
+  by_y = [pullbacks.Pullback(
+      request.graph, [leaf], request.xs, request.stops, unconnected == "error")
+          for leaf in request.ys]
   return nest.pack(y, [nest.pack(x, rows(
-      ask, linear, unconnected, chunk, linear.remember))
-                          for linear in linears])
+      request, pullback, unconnected, chunk, pullback.remember))
+                       for pullback in by_y])
 
 
-def refuse_real_parts(ask):
-  for y in ask.ys:
-    for x in ask.xs:
+def refuse_real_parts(request):
+  """Refuses a complex y with a real x, of which there is no Jacobian.
+
+  Args:
+    request: `arguments.Request`.
+  """
+  for y in request.ys:
+    for x in request.xs:
       if y.dtype.is_complex and not x.dtype.is_complex:
         raise errors.ArgumentError(
             "No Jacobian of {} by {}.".format(
@@ -74,7 +79,7 @@ def refuse_real_parts(ask):
             "each.")
 
 
-def rows(ask, linear, unconnected, chunk, remember):
+def rows(request, pullback, unconnected, chunk, remember):
   """dy/dx for one leaf of y.
 
   Args:
@@ -82,20 +87,21 @@ def rows(ask, linear, unconnected, chunk, remember):
     linear: `pullbacks.Pullback` of that y.
     unconnected: as in `gradient`.
     chunk: as in `jacobian`.
-    remember: function that takes the list of results, one for each part of x.
+    remember: function that takes the list of results, one for each component
+      of x, and records them.
 
   Returns:
     list with a `tf.Tensor` or None for each leaf of x.
   """
-  y, = linear.ys
-  stacked = linear.stacked(
-      ("jacobian",), lambda: size_of(y), lambda scratch: _units(scratch, y),
+  y, = pullback.ys
+  stacked = pullback.stacked(
+      ("jacobian",), lambda: _size_of(y), lambda scratch: _units(scratch, y),
       chunk)
-  shaped = [None if part is None else _reshaped(y, x, part)
-            for x, part in zip(linear.xs, stacked)]
-  remember(shaped)
-  return [_in_form(y, leaf, parts, unconnected)
-          for leaf, parts in ask.by_leaf(shaped)]
+  jacobians = [None if stack is None else _reshaped(y, x, stack)
+               for x, stack in zip(pullback.xs, stacked)]
+  remember(jacobians)
+  return [_in_form(y, leaf, own, unconnected)
+          for leaf, own in request.by_leaf(jacobians)]
 
 
 def jvp(y, x, v, stop_gradients=None, unconnected="error"):
@@ -135,70 +141,80 @@ def jvp(y, x, v, stop_gradients=None, unconnected="error"):
     [  6. 100.]
   """
   arguments.check_unconnected(unconnected)
-  ask = arguments.Request(y, x, stop_gradients)
-  tangents = arguments.tangents(v, x, ask.xs, ask.graph)
-  linear = pullbacks.Pullback(
-      ask.graph, ask.ys, ask.xs, ask.stops, unconnected == "error")
-  pushed = _pushed(linear, tangents)
-  if pushed is None:
-    pushed = [_contracted(ask, leaf, tangents) for leaf in ask.ys]
-  pushed = [_moved(ask.graph, component, result, unconnected)
-            for component, result in zip(linear.ys, pushed)]
-  linear.remember_moved(pushed)
-  return nest.pack(y, pushed)
+  request = arguments.Request(y, x, stop_gradients)
+  tangents = arguments.tangents(v, x, request.xs, request.graph)
+  pullback = pullbacks.Pullback(request.graph, request.ys, request.xs,
+                                request.stops, unconnected == "error")
+  products = _by_pullback(pullback, tangents)
+  if products is None:
+    products = [_by_jacobian(request, leaf, tangents) for leaf in request.ys]
+  products = [_jvp_in_form(request.graph, component, product, unconnected)
+              for component, product in zip(pullback.ys, products)]
+  pullback.remember_jvp(products)
+  return nest.pack(y, products)
 
 
-def _pushed(linear, tangents):
-  """J v for each y, None where it is zero; None where there is no such way."""
-  kept = [(tensors.Dense(result), tangent)
-          for result, tangent in zip(linear.results, tangents)
-          if result is not None]
-  if not kept:
-    return [None] * len(linear.ys)
-  backward = vjps.VJP(
-      linear.graph, [component for component, _ in kept],
-      [tensors.Dense(seed) for seed in linear.seeds],
-      [tangent for _, tangent in kept], [], {})
-  if backward.hides_something():
+def _by_pullback(pullback, tangents):
+  """J v as the derivative of a product of seeds with J by the seeds.
+
+  Args:
+    pullback: `pullbacks.Pullback` of all ys.
+    tangents: list with a `cotangent_types.Cotangent` for each x.
+
+  Returns:
+    list with a `tf.Tensor` for each y, or None where it is zero; None if
+    TensorFlow cannot differentiate the product.
+  """
+  connected = [(tensors.Dense(result), tangent)
+               for result, tangent in zip(pullback.results, tangents)
+               if result is not None]
+  if not connected:
+    return [None] * len(pullback.ys)
+  transposed = vjps.VJP(
+      pullback.graph, [component for component, _ in connected],
+      [tensors.Dense(seed) for seed in pullback.seeds],
+      [tangent for _, tangent in connected], [], {})
+  if transposed.hides_something():
     return None
   try:
-    pushed = backward.build(strict=False).gradients
+    products = transposed.build(strict=False).gradients
   except (errors.MissingGradientError, errors.UnsupportedGraphError):
     return None
-  return [pullbacks.dense(linear.graph, *pair) for pair in zip(
-      pushed, linear.ys)]
+  return [result_forms.dense_or_none(pullback.graph, *pair)
+          for pair in zip(products, pullback.ys)]
 
 
-def _contracted(ask, y, tangents):
-  """J v from J, for one leaf of y."""
-  linear = pullbacks.Pullback(ask.graph, [y], ask.xs, ask.stops, False)
-  y, = linear.ys
-  parts = [linear.stacked(
-      ("jacobian",), lambda: size_of(y), lambda scratch: _units(scratch, y))]
-  if y.dtype.is_complex:  # By their conjugates the rows may differ.
-    parts.append(linear.stacked(
-        ("imaginary",), lambda: size_of(y),
+def _by_jacobian(request, y, tangents):
+  """J v for one leaf of y, from a Jacobian that is built; None for zero."""
+  pullback = pullbacks.Pullback(
+      request.graph, [y], request.xs, request.stops, False)
+  y, = pullback.ys
+  jacobians = [pullback.stacked(
+      ("jacobian",), lambda: _size_of(y), lambda scratch: _units(scratch, y))]
+  if y.dtype.is_complex:  # The rows for i may be no multiple of those for 1.
+    jacobians.append(pullback.stacked(
+        ("imaginary",), lambda: _size_of(y),
         lambda scratch: _units(scratch, y, 1j)))
-  if all(rows is None for rows in parts[0]):
+  if all(stack is None for stack in jacobians[0]):
     return None
 
-  def moved(stacked):
-    summed = [tf.reduce_sum(tf.reshape(
-        tf.math.conj(rows) * tangent.tensor(), [size_of(y), -1]), 1)
-              for rows, tangent in zip(stacked, tangents) if rows is not None]
-    return tf.add_n([tf.math.real(part) for part in summed])
+  def multiplied(stacked):
+    by_x = [tf.reduce_sum(tf.reshape(
+        tf.math.conj(stack) * tangent.tensor(), [_size_of(y), -1]), 1)
+            for stack, tangent in zip(stacked, tangents) if stack is not None]
+    return tf.add_n([tf.math.real(product) for product in by_x])
 
   def build():
-    with _tf.building(ask.graph):
-      summed = [moved(stacked) for stacked in parts]
-      return tf.reshape(tf.complex(*summed) if y.dtype.is_complex else
-                        summed[0], tf.shape(tensors.read_of(y)))
+    with _tf.building(request.graph):
+      products = [multiplied(stacked) for stacked in jacobians]
+      return tf.reshape(tf.complex(*products) if y.dtype.is_complex else
+                        products[0], tf.shape(tensors.read_of(y)))
 
-  return cache.cached(ask.graph, ("contracted", linear.key, tuple(
+  return cache.cached(request.graph, ("contracted", pullback.key, tuple(
       tangent.key for tangent in tangents)), build)
 
 
-def _moved(graph, y, result, unconnected):
+def _jvp_in_form(graph, y, result, unconnected):
   """One result of `jvp`, in the shape of its y."""
   if result is None:
     return None if unconnected == "none" else result_forms.zeros(graph, y)
@@ -206,14 +222,23 @@ def _moved(graph, y, result, unconnected):
   return result
 
 
-def size_of(y):
+def _size_of(y):
   """The number of elements of y: int, or an int32 scalar tensor."""
   size = y.shape.num_elements()
   return tf.size(tensors.read_of(y)) if size is None else size
 
 
 def _units(scratch, y, unit=1):
-  """The unit cotangents of y, by their index."""
+  """The unit cotangents of y.
+
+  Args:
+    scratch: `vectorization.ScratchGraph`.
+    y: `tensors.Dense`.
+    unit: number that stands in the place of one.
+
+  Returns:
+    function from an index, int32 scalar tensor, to a list with the cotangent.
+  """
   if y.shape.is_fully_defined():
     size, shape = y.shape.num_elements(), y.shape.as_list()
   else:
@@ -226,18 +251,19 @@ def _units(scratch, y, unit=1):
       shape)]
 
 
-def _reshaped(y, x, rows):
-  """`rows`, [y.size] + x.shape, as y.shape + x.shape."""
+def _reshaped(y, x, stacked):
+  """`stacked`, [y.size] + x.shape, as y.shape + x.shape."""
   def build():
     with _tf.building(y.graph):
-      result = tf.reshape(rows, _joint_shape(y, x))
+      result = tf.reshape(stacked, _joint_shape(y, x))
       result.set_shape(y.shape.concatenate(x.shape))
       return result
 
-  return cache.cached(y.graph, ("rows", y.name, x.name, rows.name), build)
+  return cache.cached(y.graph, ("rows", y.name, x.name, stacked.name), build)
 
 
 def _joint_shape(y, x):
+  """y.shape + x.shape: a list of ints, or an int32 tensor."""
   joint = y.shape.concatenate(x.shape)
   if joint.is_fully_defined():
     return joint.as_list()
@@ -245,23 +271,14 @@ def _joint_shape(y, x):
       [tf.shape(tensors.read_of(component)) for component in (y, x)], 0)
 
 
-def _in_form(y, leaf, parts, unconnected):
-  """The rows by the parts of one x, in the form of that x."""
-  if all(part is None for part in parts) and unconnected == "none":
-    return None
-  points = leaf.differentiable()
-  if len(points) == 1 and parts[0] is not None:
-    return parts[0]
+def _in_form(y, leaf, derivatives, unconnected):
+  """The Jacobians by the components of one x, in the form of that x."""
+  def fill_zeros():
+    return [tf.zeros(_joint_shape(y, component), component.dtype)
+            if derivative is None else derivative
+            for derivative, component in zip(
+                derivatives, leaf.differentiable())]
 
-  def build():
-    with _tf.building(y.graph):
-      dense = [tf.zeros(_joint_shape(y, component), component.dtype)
-               if part is None else part
-               for part, component in zip(parts, points)]
-      if isinstance(leaf, tensors.Partitioned):
-        return tf.concat(dense, leaf.axis - leaf.shape.ndims)
-      return dense[0]
-
-  key = ("rows", y.name, leaf.name, type(leaf).__name__, tuple(
-      part if part is None else part.name for part in parts))
-  return cache.cached(y.graph, key, build)
+  return result_forms.stacked(
+      y, leaf, derivatives, unconnected,
+      ("rows", y.name, leaf.name, type(leaf).__name__), fill_zeros)

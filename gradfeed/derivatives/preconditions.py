@@ -1,7 +1,8 @@
-"""What is refused before an op is built: checks of one `vjps.VJP`.
+"""Refuses what cannot be differentiated, before an op is built.
 
-What is wrong is found as `findings.Finding`s, which `explain` shows; a verb
-raises the first as the error of its kind.
+Problems of a `vjps.VJP` are found as `findings.Finding`s, which `explain`
+shows; the functions that differentiate raise the first as the error of its
+kind.
 """
 
 import itertools
@@ -13,6 +14,7 @@ from gradfeed.analysis import gradient_flow
 from gradfeed import errors
 from gradfeed import findings
 from gradfeed.graph import tensors
+from gradfeed.graph import traversal
 from gradfeed.rewriting import custom_gradient_ops
 
 #: The error for each kind of finding.
@@ -27,7 +29,7 @@ _ERRORS = {
 }
 
 
-def check(product, trace, strict):
+def check(vjp, trace, strict):
   """Refuses what has no gradient, or one that would be wrong.
 
   Args:
@@ -38,16 +40,16 @@ def check(product, trace, strict):
   Raises:
     DisconnectedError, MissingGradientError, UnsupportedGraphError.
   """
-  _raise(list(find_problems(product, flow_of(product, trace), strict)))
+  _raise(list(find_problems(vjp, flow_of(vjp, trace), strict)))
 
 
-def flow_of(product, trace):
+def flow_of(vjp, trace):
   """The `GradientFlow` of a product whose `GradientTrace` is `trace`."""
-  return gradient_flow.GradientFlow(trace, [y.tensor for y in product.ys])
+  return gradient_flow.GradientFlow(trace, [y.tensor for y in vjp.ys])
 
 
-def find_problems(product, flow, strict=True):
-  """What is wrong with a derivative, the reason not to build it first.
+def find_problems(vjp, flow, strict=True):
+  """Finds what is wrong with a derivative, most fundamental problem first.
 
   Args:
     product: `vjps.VJP`.
@@ -58,76 +60,98 @@ def find_problems(product, flow, strict=True):
     `findings.Finding`, all of them bad.
   """
   trace = flow.trace
-  numbers = [y for y in product.ys if not _tf.is_number(y.dtype)]
-  lost = [x for x in product.xs if x.name not in flow.tensors]
-  no_ys = numbers and (strict or len(numbers) < len(product.ys))
+  no_numbers = [y for y in vjp.ys if not _tf.is_number(y.dtype)]
+  lost = [x for x in vjp.xs if x.name not in flow.tensors]
+  no_ys = no_numbers and (strict or len(no_numbers) < len(vjp.ys))
   if trace.second_order and not no_ys:
     yield _bad(
         "second_order_loop", trace.second_order[0],
-        product.purpose("No second-order gradient") + ".",
+        vjp.purpose("No second-order gradient") + ".",
         "TensorFlow has none for a while loop of control flow v1: what its "
         "gradient remembers of each turn ('{}') passes no gradient on, and a "
         "part of the result would be lost without a word.".format(
             trace.second_order[0].name),
         "Build the loop with control flow v2 (tf.enable_control_flow_v2() "
         "before it is built), or unroll it.")
-  for x in product.xs if no_ys else lost if strict else ():
-    yield disconnection.disconnected_error(product.ys, x, flow)
-  yield from _stops(product, trace)
+  for x in vjp.xs if no_ys else lost if strict else ():
+    yield disconnection.disconnected_error(vjp.ys, x, flow)
+  yield from _stops(vjp, trace)
   for op, error in custom_gradient_ops.refusals(trace.path.values()):
     yield _bad("unknown_gradient", op, error.what, error.why, error.fix)
+  yield from _missing_gradients(vjp, flow)
+  yield from _wrong_gradients(vjp, flow)
+
+
+def _missing_gradients(vjp, flow):
+  """The ops on the path that have no gradient, as `findings.Finding`s."""
   for outer, inner in flow.traces:
     for op in inner.missing:
       yield _bad(
-          "missing_gradient", op, product.purpose("No gradient") + ".",
+          "missing_gradient", op, vjp.purpose("No gradient") + ".",
           "TensorFlow has no gradient for {} '{}'{}, which lies between "
           "them.".format(op.type, op.name, _inside(outer)),
           "Hold its output constant (stop_gradients=[{}]) or register a "
           "gradient with tf.RegisterGradient.".format(", ".join(
               repr(t.name) for t in (outer or op).outputs)))
+
+
+def _wrong_gradients(vjp, flow):
+  """The ops on the path with a wrong gradient, as `findings.Finding`s."""
   for outer, inner in flow.traces:
     for op, why, fix in gradient_defects.wrong_gradients(inner):
       yield _bad(
-          "wrong_gradient", op, product.purpose("No right gradient") + ".",
+          "wrong_gradient", op, vjp.purpose("No right gradient") + ".",
           "TensorFlow {} has a wrong one for {} '{}'{}: {}".format(
               _tf.VERSION, op.type, op.name, _inside(outer), why), fix)
 
 
 def _bad(kind, op, what, why, fix):
+  """The `findings.Finding` of a problem with one op."""
   return findings.Finding(kind, findings.BAD, what, why, fix, [op.name],
                           op=op.name, type=op.type)
 
 
 def _inside(outer):
+  """The words that name the op in whose function another is; "" for none."""
   return "" if outer is None else " in {} '{}'".format(outer.type, outer.name)
 
 
-def _stops(product, trace):
-  """TensorFlow stops at whole ops; another output must not be lost."""
-  stops = {stop.name for stop in product.stops}
-  for stop in product.stops:
-    for other in stop.op.outputs:
-      if other.name in trace.tensors and other.name not in stops:
+def _stops(vjp, trace):
+  """The stops that would hold other outputs of their ops constant as well.
+
+  TensorFlow stops at whole ops.
+
+  Yields:
+    `findings.Finding`.
+  """
+  stops = {stop.name for stop in vjp.stops}
+  for stop in vjp.stops:
+    for output in stop.op.outputs:
+      if output.name in trace.tensors and output.name not in stops:
         yield _bad(
             "stops_too_much", stop.op,
             "{} cannot be held constant alone.".format(
                 tensors.describe(stop)),
             "tf.gradients stops at the whole op {}, and {} would be held "
             "constant as well.".format(
-                tensors.describe(stop.op), tensors.describe(other)),
+                tensors.describe(stop.op), tensors.describe(output)),
             "Use tf.stop_gradient({}) where the model reads it.".format(
                 stop.name))
 
 
-def check_second(product, trace):
-  """Refuses what has a first derivative and no second one."""
+def check_second(vjp, trace):
+  """Refuses what has a first derivative and no second one.
+
+  Returns:
+    True, a result for the cache.
+  """
   _raise(list(itertools.islice(
-      second_derivative_problems(product, flow_of(product, trace)), 1)))
+      second_derivative_problems(vjp, flow_of(vjp, trace)), 1)))
   return True
 
 
-def second_derivative_problems(product, flow):
-  """What has a first derivative between the xs and the ys and no second one.
+def second_derivative_problems(vjp, flow):
+  """Finds the ops between xs and ys that have a first derivative and no second.
 
   Yields:
     `findings.Finding`; a note, for who wants the first derivative alone.
@@ -135,14 +159,14 @@ def second_derivative_problems(product, flow):
   for op, why, fix in gradient_defects.ops_without_second_derivative(flow):
     yield findings.Finding(
         "no_second_derivative", findings.NOTE,
-        product.purpose("No second derivative") + ".",
+        vjp.purpose("No second derivative") + ".",
         "TensorFlow has a first but no second derivative for {} '{}': "
         "{}".format(op.type, op.name, why), fix, [op.name],
         op=op.name, type=op.type)
 
 
 def wrong_at_values(flow):
-  """What is differentiated wrongly at some values of x.
+  """Finds the ops that are differentiated wrongly at some values of x.
 
   Yields:
     `findings.Finding`; a note where the first derivative is right.
@@ -159,18 +183,68 @@ def wrong_at_values(flow):
           op=op.name, type=op.type, order=order)
 
 
-def refuse(product, lost, trace):
+def check_copied(vjp, ops, functional):
+  """Refuses to copy a part of a while loop of control flow v1.
+
+  Args:
+    vjp: `vjps.VJP`.
+    ops: list of `tf.Operation` to copy.
+    functional: `tf.Operation`, the functional op that they depend on.
+
+  Raises:
+    UnsupportedGraphError.
+  """
+  for op in ops:
+    if _tf.is_inside_while(op):
+      raise errors.UnsupportedGraphError(
+          "{} by {} cannot be differentiated safely.".format(
+              tensors.describe_all(vjp.ys), tensors.describe_all(vjp.leaves)),
+          "{} is inside a while loop of control flow v1, and the call of a "
+          "function before it ({}) has to be copied together with it.".format(
+              tensors.describe(op), tensors.describe(functional)),
+          "Build the loop with control flow v2 as well "
+          "(tf.enable_control_flow_v2()), or differentiate by the function's "
+          "output, {}.".format(tensors.describe(functional.outputs[0])))
+
+
+def check_hidden(vjp, lost, trace):
+  """Refuses xs on which a y depends only through an op that hides it.
+
+  Args:
+    vjp: `vjps.VJP`.
+    lost: list of those of its xs by which there is no gradient.
+    trace: its `gradient_flow.GradientTrace`.
+
+  Raises:
+    The errors of `check`.
+  """
+  hiding = {name for name, op in trace.blocked.items()
+            if gradient_flow.hides_dependence(op)}
+  ops = traversal.ancestors([y.tensor for y in vjp.ys])
+  hidden = [x for x in lost if hiding & traversal.descendants(
+      ops, {x.name}, control=False)]
+  if hidden:
+    refuse(vjp, hidden, trace)
+
+
+def refuse(vjp, lost, trace):
   """Raises the error for the xs in `lost`, of which no y has a gradient."""
-  flow = flow_of(product, trace)
-  _raise([disconnection.disconnected_error(product.ys, x, flow) for x in lost])
+  flow = flow_of(vjp, trace)
+  _raise([disconnection.disconnected_error(vjp.ys, x, flow) for x in lost])
 
 
 def _raise(problems):
-  """Raises the error that the first of `problems` is, if there is one."""
+  """Raises the error for the first of `problems`, if there is one.
+
+  Several disconnected xs are named in one error.
+
+  Args:
+    problems: list of `findings.Finding`.
+  """
   if problems:
     kind = problems[0].kind
-    alike = [problem for problem in problems if problem.kind == kind] if (
+    joined = [problem for problem in problems if problem.kind == kind] if (
         kind == "disconnected") else problems[:1]
     raise _ERRORS[kind](*[" ".join(dict.fromkeys(
-        getattr(problem, part) for problem in alike))
-                          for part in ("what", "why", "fix")])
+        getattr(problem, text) for problem in joined))
+                          for text in ("what", "why", "fix")])

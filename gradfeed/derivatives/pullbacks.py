@@ -1,9 +1,9 @@
 """Products of one Jacobian with a stack of cotangents, built once.
 
-One product is built with cotangents that stand for any
-(`cotangent_types.Seed`). What depends on them is linear in them; it is repeated
-for each cotangent of a stack, which `vectorization` does by a number of ops
-that does not grow.
+One product is built, with seeds as cotangents (`cotangent_types.Seed`). The ops
+that depend on the seeds are linear in them. They are copied, with the
+cotangents of a stack in the place of the seeds; `vectorization` makes a number
+of ops of it that does not grow with the stack.
 """
 
 import numpy as np
@@ -44,39 +44,55 @@ class Pullback:
       strict: bool; whether an x that no y depends on is refused.
     """
     original = vjps.VJP(
-        graph, ys, xs, [cotangent_types.Seed(leaf) for leaf in _points(ys)],
-        stops, {})
-    product = original.on_functional_copy(strict)
-    built = product.build(strict=False)
+        graph, ys, xs, [cotangent_types.Seed(component) for leaf in ys
+                        for component in leaf.differentiable()], stops, {})
+    vjp = original.on_functional_copy(strict)
+    built = vjp.build(strict=False)
     self.graph = graph
-    self.ys, self.xs = product.ys, original.xs
-    self.key = product.key()
+    self.ys, self.xs = vjp.ys, original.xs
+    self.key = vjp.key()
     with _tf.building(graph, self.ys[0].op):
-      self.seeds = [seed.tensor() for seed in product.cotangents]
-    self.results = [dense(graph, result, x)
+      self.seeds = [seed.tensor() for seed in vjp.cotangents]
+    self.results = [result_forms.dense_or_none(graph, result, x)
                     for result, x in zip(built.gradients, self.xs)]
-    self._original, self._product, self._built = original, product, built
+    self._original, self._vjp, self._built = original, vjp, built
 
   def coupling(self, x):
-    """See `row_dependence.coupling`, of all ys and one of the xs."""
+    """Whether rows of the ys depend on other rows of `x`.
+
+    Returns:
+      As `row_dependence.coupling`.
+    """
     return row_dependence.coupling([y.tensor for y in self._original.ys],
                                    x.tensor, self._original.path(x))
 
   def refuse_hidden(self):
-    """See `vjps.VJP.refuse_hidden`."""
-    self._product.refuse_hidden(self._built)
+    """Refuses results that are None only because an op hides the dependence.
+
+    See `vjps.VJP.refuse_hidden`.
+    """
+    self._vjp.refuse_hidden(self._built)
 
   def remember(self, results, recomputed=()):
-    """Tells the cache that `results`, one for each x, are derivatives by it."""
+    """Records that `results`, one for each x, are derivatives of the ys.
+
+    Args:
+      results: list of `tf.Tensor` or None.
+      recomputed: names of the ops whose copies are part of `results`.
+    """
     self._original.remember(self._built.ys, results, recomputed=recomputed)
 
   def passes_of(self, built):
-    """See `vjps.BuiltVJP.passes_of`."""
+    """The copies of the ys of `built` that this, a derivative of it, reads.
+
+    Args:
+      built: `vjps.BuiltVJP`.
+    """
     return self._built.passes_of(built)
 
-  def remember_moved(self, results):
-    """The same for `results` of which there is one for each y, by all xs."""
-    self._original.remember_moved(self._built.ys, results)
+  def remember_jvp(self, results):
+    """Records that `results`, one for each y, are derivatives by all xs."""
+    self._original.remember_jvp(self._built.ys, results)
 
   def stacked(self, label, count, cotangents, chunk=None, take=None):
     """The product with each cotangent of a stack.
@@ -108,15 +124,21 @@ class Pullback:
         return self._build(
             wanted, label[0], count(), cotangents, chunk, take)
 
-    found = iter(cache.cached(
+    stacked = iter(cache.cached(
         self.graph, ("stack", self.key, label, chunk), build))
-    return [None if result is None else next(found)
+    return [None if result is None else next(stacked)
             for result in self.results]
 
   def _build(self, wanted, label, count, cotangents, chunk, take):
+    """Builds the stack of each of `wanted`; see `stacked` for the arguments.
+
+    Args:
+      wanted: list of those of `results` that are not None.
+      label: str, the scope.
+    """
     seeds = {seed.name for seed in self.seeds}
-    found = traversal.ancestors(wanted, cut=seeds)
-    part = subgraphs.dependent_ops(found, seeds)
+    ops = traversal.ancestors(wanted, cut=seeds)
+    op_names = subgraphs.dependent_ops(ops, seeds)
     scratch = vectorization.ScratchGraph(self.graph)
     with scratch.building():
       cotangent = cotangents(scratch)
@@ -125,61 +147,54 @@ class Pullback:
         count = scratch.placeholder_for(count)
 
       def body(i):
-        given = dict(zip([seed.name for seed in self.seeds], cotangent(i)))
+        replaced = dict(zip([seed.name for seed in self.seeds], cotangent(i)))
         for seed in self.seeds:
-          given[seed.name].set_shape(seed.shape)
-        at = scratch.copy(part, found, given, "body", same_shapes=True)
-        return [kept(i, at(result.name)) for result in wanted]
+          replaced[seed.name].set_shape(seed.shape)
+        copy_of = scratch.copy(
+            op_names, ops, replaced, "body", same_shapes=True)
+        return [kept(i, copy_of(result.name)) for result in wanted]
 
       stacked = scratch.map_rows(body, count, chunk)
     stacked = scratch.export(stacked, label)
     static = count if isinstance(count, int) else None
-    for result, one in zip(stacked, wanted):
-      shape = one.shape if take is None else tf.TensorShape(None)
+    for result, product in zip(stacked, wanted):
+      shape = product.shape if take is None else tf.TensorShape(None)
       result.set_shape(tf.TensorShape([static]).concatenate(shape))
     return stacked
 
 
-def _points(leaves):
-  return [component for leaf in leaves for component in leaf.differentiable()]
-
-
 def numbers(y):
-  """(rows, elements of a row, shape) of y, as ints where they are known."""
+  """The numbers that describe the shape of a batch.
+
+  Args:
+    y: `tensors.Dense` of shape [B, ...].
+
+  Returns:
+    (B, number of elements of a row, shape): ints and a list of ints if the
+    shape is known, else int32 tensors; the second is an int if it is known.
+  """
   def build():
     if y.shape.is_fully_defined():
       shape = y.shape.as_list()
       return shape[0], int(np.prod(shape[1:], dtype=np.int64)), shape
     with _tf.building(y.graph):
       shape = tf.shape(tensors.read_of(y))
-      known = y.shape[1:].num_elements() if y.shape.ndims else None
-      width = tf.reduce_prod(shape[1:]) if known is None else known
+      width = y.shape[1:].num_elements() if y.shape.ndims else None
+      if width is None:
+        width = tf.reduce_prod(shape[1:])
       return shape[0], width, shape
 
   return cache.cached(y.graph, ("numbers", y.name), build)
 
 
 def held_numbers(scratch, y):
-  """What `numbers` gives, as it can be read in a scratch graph."""
+  """The result of `numbers`, tensors being replaced by those of `scratch`.
+
+  Args:
+    scratch: `vectorization.ScratchGraph`.
+    y: `tensors.Dense` of shape [B, ...].
+  """
   return [
       scratch.placeholder_for(value) if isinstance(value, tf.Tensor) else value
       for value in numbers(y)
   ]
-
-
-def dense(graph, result, x):
-  """A dense tensor with the value of one result of a product; None stays.
-
-  Args:
-    graph: `tf.Graph`.
-    result: `tf.Tensor`, `tf.IndexedSlices` or None.
-    x: `tensors.Dense` that has its shape.
-  """
-  if result is None or isinstance(result, tf.Tensor):
-    return result
-
-  def build():
-    with _tf.building(graph):
-      return result_forms.dense(result, x)
-
-  return cache.cached(graph, ("dense", result_forms.name_of(result)), build)

@@ -1,7 +1,7 @@
 """One product of a cotangent with a Jacobian, checked and built once.
 
-Everything that is differentiated goes through `VJP.build`, the only place
-that calls `tf.gradients`.
+Everything that is differentiated goes through `VJP.build`, which alone calls
+`tf.gradients` on the user's graph.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from gradfeed.rewriting import subgraphs
 
 
 class BuiltVJP:
-  """What one product added to the graph.
+  """The tensors that one `VJP` added to the graph.
 
   Attributes:
     ys: list of `tf.Tensor`, the ys or the copies that were differentiated.
@@ -41,47 +41,70 @@ class BuiltVJP:
     """The copies of the ys of `first` that this, a derivative of it, reads.
 
     Args:
-      first: `BuiltVJP`, whose gradients were differentiated once more.
+      first: `BuiltVJP` whose gradients were differentiated to make this one.
+
+    Returns:
+      list of `tf.Tensor`.
     """
     return [self.copied.get(y.name, y) for y in first.ys]
 
 
 class VJP:
-  """d sum(ys) / d xs with cotangents and stops: checked, then built once."""
+  """d sum(ys) / d xs with cotangents and stops: checked, then built once.
+
+  Attributes:
+    graph: `tf.Graph`.
+    ys: list of `tensors.Dense`, what is differentiated.
+    xs: list of `tensors.Dense`, what it is differentiated by.
+    leaves: list of the leaves of x that `xs` are the components of.
+    cotangents: list with a cotangent (see `cotangent_types`), or None for ones,
+      for each of `ys`.
+    stops: list of `tensors.Dense` that are held constant.
+    settings: dict of further arguments of `tf.gradients`.
+  """
 
   def __init__(self, graph, ys, xs, cotangents, stops, settings):
+    """Describes a product; adds no op.
+
+    The arguments are those of the attributes, save `ys` and `xs`, which are
+    lists of leaves, as `tensors.resolve` gives them.
+    """
     self.graph = graph
     self.ys = [component for leaf in ys for component in leaf.differentiable()]
     self.xs = [component for leaf in xs for component in leaf.differentiable()]
     self.leaves = xs
     if any(len(leaf.differentiable()) != 1 for leaf in ys):
       raise errors.ArgumentError(
-          "y {} is a partitioned variable.".format(
-              tensors.describe_all(ys)),
+          "y {} is a partitioned variable.".format(tensors.describe_all(ys)),
           "It is several tensors.", "Pass `variable.as_tensor()`.")
     self.cotangents = cotangents
     self.stops = stops
     self.settings = settings
 
   def key(self):
-    return ("gradients", tuple(y.name for y in self.ys),
-            tuple(x.name for x in self.xs),
+    """The hashable under which the cache keeps what is built."""
+    return ("gradients",
+            tuple(y.name for y in self.ys), tuple(x.name for x in self.xs),
             tuple(c and c.key for c in self.cotangents),
             tuple(sorted(stop.name for stop in self.stops)),
             tuple(sorted(self.settings.items())))
 
   def build(self, strict):
-    """Builds it the first time; an unconnected x is refused if `strict`.
+    """Builds it the first time.
+
+    Args:
+      strict: bool; whether an x that no y depends on is refused.
 
     Returns:
       `BuiltVJP`.
     """
-    built = cache.cache_of(self.graph).built.get(self.key())
-    if isinstance(built, errors.GradfeedError):
-      raise type(built)(built.what, built.why, built.fix)
-    if built is None:
-      with cache.cache_of(self.graph).lock:
+    graph_cache = cache.cache_of(self.graph)
+    built = graph_cache.built.get(self.key(), cache.MISSING)
+    if built is cache.MISSING:
+      with graph_cache.lock:
         built = self._build_once(strict)
+    if isinstance(built, cache.Refusal):
+      raise built.error()
     if strict and any(g is None for g in built.gradients):
       preconditions.refuse(
           self, [x for x, g in zip(self.xs, built.gradients) if g is None],
@@ -89,29 +112,34 @@ class VJP:
     return built
 
   def _build_once(self, strict):
-    known = cache.cache_of(self.graph).built
-    if self.key() not in known:
+    """What is cached for this product; built if there is nothing yet.
+
+    Returns:
+      `BuiltVJP`, or the `cache.Refusal` of another thread.
+    """
+    built_by_key = cache.cache_of(self.graph).built
+    if self.key() not in built_by_key:
       trace = self.trace()
-      other = self._on_differentiable_gradients(trace)
-      if other is None and control_flow.has_loops_without_context(trace):
-        other = self.on_functional_copy(strict)
-      if other is not None:
-        built = known[self.key()] = other.build(strict)
+      replacement = self._on_differentiable_gradients(trace)
+      if replacement is None and control_flow.has_loops_without_context(trace):
+        replacement = self.on_functional_copy(strict)
+      if replacement is not None:
+        built = built_by_key[self.key()] = replacement.build(strict)
         self.remember(built.ys, built.gradients)
         return built
       self._check(trace, strict)
       try:
-        known[self.key()] = self._build(trace)
+        built_by_key[self.key()] = self._build(trace)
       except errors.UnsupportedGraphError as error:  # Found while building.
-        known[self.key()] = error
+        built_by_key[self.key()] = cache.Refusal.of(error)
         raise
-    return known[self.key()]
+    return built_by_key[self.key()]
 
   def on_functional_copy(self, strict, order=1, free_means=False):
     """This product on a copy of its path that has no control flow of v1.
 
-    Checked as `build` checks it. What is made on the copy is vectorized, and
-    has derivatives of its own.
+    It is checked as `build` does. What is built on the copy can be vectorized
+    and differentiated.
 
     Args:
       strict: as in `build`.
@@ -126,25 +154,26 @@ class VJP:
     if order > 1:
       cache.cached(self.graph, ("has a second",) + self.key(),
                    lambda: preconditions.check_second(self, self.trace()))
-    known = cache.cache_of(self.graph)
+    graph_cache = cache.cache_of(self.graph)
     free_means = free_means or order > 1
     key = ("functional copy", strict, free_means) + self.key()
-    with known.lock:
-      if key not in known.built:
+    with graph_cache.lock:
+      if key not in graph_cache.built:
         base = self._on_differentiable_gradients(self.trace()) or self
         trace = base.checked_trace(strict)
-        known.built[key] = base.with_clones(
+        graph_cache.built[key] = base.with_clones(
             differentiable_copy.differentiable_copy(
                 self.graph, [tensors.read_of(y) for y in base.ys], trace,
                 free_means))
-      return known.built[key]
+      return graph_cache.built[key]
 
   def _on_differentiable_gradients(self, trace):
-    """This product with gradients that have no derivative built anew.
+    """This product with gradients among its ancestors built again.
 
-    What the gradient of a loop of v1 remembers of each turn lies on a stack,
-    where no gradient passes. That of the functional form of the loop has none.
-    So it is with the mean that `tf.nn.moments` holds constant.
+    Such gradients cannot be differentiated as they are: those of a loop of v1
+    keep the values of each turn on stacks, through which no gradient passes;
+    those of `tf.nn.moments` hold the mean constant. They are built again on a
+    functional copy, which has neither.
 
     Args:
       trace: the `gradient_flow.GradientTrace` of this product.
@@ -156,33 +185,41 @@ class VJP:
         op.type == "StopGradient" for op in trace.blocked.values()):
       return None
     cache.check_not_finalized(self.graph, self.purpose())
-    found = traversal.ancestors([y.tensor for y in self.ys])
+    ops = traversal.ancestors([y.tensor for y in self.ys])
     replaced = {}
-    for name, derivative in list(
-        cache.cache_of(self.graph).derivatives.items()):
-      product = derivative.product
-      if product is not None and name.split(":")[0] in found and (
-          product.needs_differentiable_gradients()):
-        built = product.on_functional_copy(
+    recorded = cache.cache_of(self.graph).derivatives
+    for name, derivative in list(recorded.items()):
+      vjp = derivative.vjp
+      if vjp is not None and name.split(":")[0] in ops and (
+          vjp.needs_differentiable_gradients()):
+        built = vjp.on_functional_copy(
             strict=False, free_means=True).build(strict=False)
         replaced.update((old, new) for old, new in zip(
             derivative.results, built.gradients)
                         if isinstance(new, tf.Tensor))
     if not replaced:
       return None
-    part = subgraphs.dependent_ops(found, set(replaced))
-    copied = cloning.clone_subgraph(self.graph, part, found, replaced, "again")
+    op_names = subgraphs.dependent_ops(ops, set(replaced))
+    copied = cloning.clone_subgraph(self.graph, op_names, ops, replaced,
+                                    "again")
     copied.update(replaced)
     return self.with_clones(copied)
 
   def needs_differentiable_gradients(self):
-    """Whether the derivative of this product, as it is built, lacks a part."""
+    """Whether a derivative of what this product builds would lack a part."""
     trace = self.trace()
     return bool(blockers.held_means(trace)) or any(
         control_flow.is_control_flow_v1(op) for op in trace.path.values())
 
   def with_clones(self, copied):
-    """This product with the tensors in `copied` in the place of its own."""
+    """This product with copies in the place of its tensors.
+
+    Args:
+      copied: dict from the names of tensors to their copies.
+
+    Returns:
+      `VJP`; this one if `copied` is empty.
+    """
     if not copied:
       return self
 
@@ -198,18 +235,19 @@ class VJP:
 
   def path(self, x):
     """The ops between one x and the ys that a gradient passes, by name."""
-    return gradient_flow.GradientTrace(
-        [y.tensor for y in self.ys], [x.tensor],
-        [stop.tensor for stop in self.stops]).path
+    return self._trace([x]).path
 
   def trace(self):
     """The `gradient_flow.GradientTrace` of this product, unchecked."""
-    return gradient_flow.GradientTrace([y.tensor for y in self.ys],
-                                       [x.tensor for x in self.xs],
-                                       [stop.tensor for stop in self.stops])
+    return self._trace(self.xs)
+
+  def _trace(self, xs):
+    return gradient_flow.GradientTrace(*[
+        [component.tensor for component in components]
+        for components in (self.ys, xs, self.stops)])
 
   def purpose(self, kind="The gradient"):
-    """The `kind` of derivative that this is, of what by what, in words."""
+    """`kind` of the ys by the xs, in words, for errors."""
     return "{} of {} by {}".format(kind, tensors.describe_all(self.ys),
                                    tensors.describe_all(self.leaves))
 
@@ -220,35 +258,35 @@ class VJP:
     return trace
 
   def _check(self, trace, strict):
+    """Refuses what has no right gradient; see `preconditions.check`."""
     cache.check_not_finalized(self.graph, self.purpose())
     preconditions.check(self, trace, strict)
 
   def _build(self, trace):
+    """Builds the `BuiltVJP`, while no session runs the graph."""
     with _tf.without_runs(self.graph):
-      return self._build_alone(trace)
-
-  def _build_alone(self, trace):
-    copied = self._copied_path(trace)
-    ys = [copied.get(tensors.read_of(y).name, tensors.read_of(y))
-          for y in self.ys]
-    xs = [copied.get(x.name, x.tensor) for x in self.xs]
-    stops = [copied.get(stop.name, stop.tensor) for stop in self.stops]
-    connected = [i for i, x in enumerate(self.xs) if x.name in trace.tensors]
-    results = [None] * len(xs)
-    with _tf.building(self.graph, self.ys[0].op), _arrays_of(trace):
-      if connected:
-        built = self._differentiate(ys, [xs[i] for i in connected], stops)
-        for i, result in zip(connected, built):
-          results[i] = self._owned(result, self.xs[i])
-    self.remember(ys, results, self)
-    return BuiltVJP(ys, results, copied)
+      copied = self._copied_path(trace)
+      ys = [copied.get(tensors.read_of(y).name, tensors.read_of(y))
+            for y in self.ys]
+      xs = [copied.get(x.name, x.tensor) for x in self.xs]
+      stops = [copied.get(stop.name, stop.tensor) for stop in self.stops]
+      connected = [i for i, x in enumerate(self.xs) if x.name in trace.tensors]
+      results = [None] * len(xs)
+      with _tf.building(self.graph, self.ys[0].op), _arrays_of(trace):
+        if connected:
+          built = self._differentiate(ys, [xs[i] for i in connected], stops)
+          for i, result in zip(connected, built):
+            results[i] = self._owned(result, self.xs[i])
+      self.remember(ys, results, self)
+      return BuiltVJP(ys, results, copied)
 
   def _differentiate(self, ys, xs, stops):
+    """Calls `tf.gradients`, with one kind of error for all that it raises."""
     cotangents = []
-    for given, y in zip(self.cotangents, ys):
-      if given is not None:
-        cotangents.append(given.tensor())
-      else:  # TensorFlow asks for the ones of a complex y.
+    for cotangent, y in zip(self.cotangents, ys):
+      if cotangent is not None:
+        cotangents.append(cotangent.tensor())
+      else:  # TensorFlow takes None for ones only if y is real.
         cotangents.append(tf.ones_like(y) if y.dtype.is_complex else None)
     try:
       return tf.gradients(ys, xs, grad_ys=cotangents,
@@ -260,46 +298,42 @@ class VJP:
             tf.errors.OpError) as error:
       raise errors.UnsupportedGraphError(
           "TensorFlow cannot differentiate {} by {}.".format(
-              tensors.describe_all(self.ys),
-              tensors.describe_all(self.leaves)),
+              tensors.describe_all(self.ys), tensors.describe_all(self.leaves)),
           "tf.gradients raises {}: {}".format(
               type(error).__name__, str(error).split("\n")[0]),
           "Differentiate by a tensor further on the way, or hold the part in "
           "question constant (stop_gradients).") from error
 
   def _copied_path(self, trace):
-    """Copies of what lies after the first functional op on the path."""
+    """Copies the functional ops on the path, and the path from there to y.
+
+    `tf.gradients` changes a functional op that it differentiates, which breaks
+    sessions that have run it; so a copy is differentiated.
+
+    Args:
+      trace: the `gradient_flow.GradientTrace` of this product.
+
+    Returns:
+      dict from the names of tensors to their copies.
+    """
     functional = [op for op in trace.path.values()
                   if op.type in op_types.FUNCTIONAL]
     if not functional:
       return {}
-    found = traversal.ancestors([y.tensor for y in self.ys])
-    carrying = {name: op for name, op in found.items() if name in trace.path}
-    part = {op.name for op in functional} | traversal.descendants(
+    ops = traversal.ancestors([y.tensor for y in self.ys])
+    carrying = {name: op for name, op in ops.items() if name in trace.path}
+    op_names = {op.name for op in functional} | traversal.descendants(
         carrying, {t.name for op in functional for t in op.outputs},
         control=False)
-    for name in part:
-      if _tf.is_inside_while(found[name]):
-        raise errors.UnsupportedGraphError(
-            "{} by {} cannot be differentiated safely.".format(
-                tensors.describe_all(self.ys),
-                tensors.describe_all(self.leaves)),
-            "{} is inside a while loop of control flow v1, and the call of a "
-            "function before it ({}) has to be copied together with "
-            "it.".format(tensors.describe(found[name]),
-                         tensors.describe(functional[0])),
-            "Build the loop with control flow v2 as well "
-            "(tf.enable_control_flow_v2()), or differentiate by the function's "
-            "output, {}.".format(tensors.describe(functional[0].outputs[0])))
-    copied = cloning.clone_subgraph(self.graph,
-                                    part,
-                                    found, {},
-                                    "path",
-                                    renew={x.name for x in self.xs})
-    known = cache.cache_of(self.graph).clones
+    preconditions.check_copied(
+        self, [ops[name] for name in op_names], functional[0])
+    copied = cloning.clone_subgraph(
+        self.graph, op_names, ops, {}, "path",
+        renew={x.name for x in self.xs})
+    clones = cache.cache_of(self.graph).clones
     for name, clone in copied.items():
       if isinstance(clone, tf.Tensor):
-        known[name].append(clone.name)
+        clones[name].append(clone.name)
     return copied
 
   def _owned(self, result, x):
@@ -312,23 +346,28 @@ class VJP:
     result.set_shape(x.shape)
     return result
 
-  def remember(self, built, results, product=None, recomputed=()):
-    """Notes that `results`, one for each x, are derivatives of this kind.
+  def remember(self, built, results, vjp=None, recomputed=()):
+    """Records that `results`, one for each x, are derivatives of the ys.
 
     Args:
       built: list of `tf.Tensor`, the ys that they were built on.
       results: list of `tf.Tensor`, `tf.IndexedSlices` or None.
-      product: `VJP` that gave them as they are, or None.
+      vjp: `VJP` whose gradients they are, unchanged, or None.
       recomputed: names of the ops whose copies are part of `results`.
     """
     cache.record_derivative(
         self.graph, [y.name for y in self.ys], [x.name for x in self.xs],
         [stop.name for stop in self.stops], [y.name for y in built],
-        [result_forms.name_of(result) for result in results], product,
+        [result_forms.name_of(result) for result in results], vjp,
         recomputed)
 
-  def remember_moved(self, built, results):
-    """The same for the results of `jvp`, of which each is one by all xs."""
+  def remember_jvp(self, built, results):
+    """Records that `results`, one for each y, are derivatives by all xs.
+
+    Args:
+      built: list of `tf.Tensor`, the ys that they were built on.
+      results: list of `tf.Tensor` or None.
+    """
     for y, copy, result in zip(self.ys, built, results):
       cache.record_derivative(
           self.graph, [y.name], [x.name for x in self.xs],
@@ -337,9 +376,8 @@ class VJP:
 
   def hides_something(self):
     """Whether an op that no gradient passes hides a part of the result."""
-    return any(
-        gradient_flow.hides_dependence(op)
-        for op in self.trace().blocked.values())
+    return any(map(gradient_flow.hides_dependence,
+                   self.trace().blocked.values()))
 
   def refuse_hidden(self, built):
     """Refuses a product that is zero only because an op hides the dependence.
@@ -351,22 +389,12 @@ class VJP:
       built: the `BuiltVJP` of this product.
     """
     lost = [x for x, g in zip(self.xs, built.gradients) if g is None]
-    if not lost:
-      return
-    trace = self.trace()
-    hidden = {
-        name for name, op in trace.blocked.items()
-        if gradient_flow.hides_dependence(op)
-    }
-    found = traversal.ancestors([y.tensor for y in self.ys])
-    lost = [x for x in lost if hidden & traversal.descendants(
-        found, {x.name}, control=False)]
     if lost:
-      preconditions.refuse(self, lost, trace)
+      preconditions.check_hidden(self, lost, self.trace())
 
 
 def _arrays_of(trace):
-  """The setting in which what is on the path can be differentiated."""
+  """A context manager in which `TensorArray` ops on the path have gradients."""
   return (_tf.arrays_of_v1() if any(
       op.type.startswith("TensorArray") for op in trace.path.values())
           else contextlib.ExitStack())

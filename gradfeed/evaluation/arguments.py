@@ -12,8 +12,17 @@ from gradfeed.graph import nest
 from gradfeed.graph import tensors
 
 
-def names(things, graph):
-  return [component.name for leaf in nest.flatten(things)
+def names(structure, graph):
+  """The names of all dense tensors of the leaves of `structure`.
+
+  Args:
+    structure: `points` as a caller passed them, nested or not.
+    graph: `tf.Graph`.
+
+  Returns:
+    list of str.
+  """
+  return [component.name for leaf in nest.flatten(structure)
           for component in tensors.resolve(leaf, graph, "points").components()]
 
 
@@ -45,11 +54,11 @@ def resolve_feeds(feed_dict, graph, inputs=()):
             errors.GraphMismatchError) as error:
       problems.append((repr(key), "{} {}".format(error.what, error.why)))
       continue
-    names = {component.name for component in leaf.components()}
-    if names & taken:
+    own = {component.name for component in leaf.components()}
+    if own & taken:
       problems.append((leaf, "it has a value already; two keys, or a key and "
                        "an input, name the same tensor"))
-    taken |= names
+    taken |= own
     fed[leaf.name, type(leaf).__name__] = (leaf, value)
   if problems:
     raise feeds.feed_error(problems)
@@ -57,7 +66,13 @@ def resolve_feeds(feed_dict, graph, inputs=()):
 
 
 def check_overlaps(fed):
-  """A held sparse tensor, say, and a call's value for a part of it."""
+  """Refuses two leaves that have a tensor in common.
+
+  Such are a held sparse tensor and a value for its values alone in one call.
+
+  Args:
+    fed: dict with values (leaf, value), as `resolve_feeds` gives it.
+  """
   taken = {}
   for leaf, _ in fed.values():
     for component in leaf.components():
@@ -69,6 +84,7 @@ def check_overlaps(fed):
 
 
 def check_timeout(timeout):
+  """Refuses a `timeout` that is no positive number, nor None."""
   if timeout is not None and not (
       isinstance(timeout, (int, float)) and timeout > 0):
     raise errors.ArgumentError(
@@ -78,6 +94,7 @@ def check_timeout(timeout):
 
 
 def check_mapping(feed_dict):
+  """Refuses a `feed_dict` that is no mapping, nor None."""
   if feed_dict is not None and not isinstance(feed_dict, abc.Mapping):
     raise errors.ArgumentError(
         "feed_dict is a {}.".format(type(feed_dict).__name__),
@@ -85,30 +102,41 @@ def check_mapping(feed_dict):
 
 
 def ordered(fed):
+  """`fed` in the order of its keys, whatever their order was in a call."""
   return collections.OrderedDict(sorted(fed.items()))
 
 
 def frozen(fed):
-  """Held values as they are now, whatever becomes of the caller's arrays."""
-  frozen, problems = {}, []
+  """Copies held values, so that later changes of the caller have no effect.
+
+  Args:
+    fed: dict with values (leaf, value), as `resolve_feeds` gives it.
+
+  Returns:
+    ordered dict of the same kind.
+
+  Raises:
+    FeedError: lists the values that do not fit.
+  """
+  copies, problems = {}, []
   for name, (leaf, value) in fed.items():
     try:
-      parts = [
-          np.array(feeds.Slot(component).fit(part))
-          if _tf.numpy_dtype(component.dtype) else part
-          for component, part in zip(leaf.components(), feeds.split(
+      arrays = [
+          np.array(feeds.Slot(component).fit(array))
+          if _tf.numpy_dtype(component.dtype) else array
+          for component, array in zip(leaf.components(), feeds.split(
               leaf, value))
       ]
     except feeds.Unfit as unfit:
       problems.append((leaf, str(unfit)))
       continue
     if isinstance(leaf, tensors.Sparse):
-      value = tuple(parts)
+      value = tuple(arrays)
     elif isinstance(leaf, tensors.Partitioned):
-      value = np.concatenate(parts, leaf.axis)
+      value = np.concatenate(arrays, leaf.axis)
     else:
-      value = parts[0]
-    frozen[name] = (leaf, value)
+      value = arrays[0]
+    copies[name] = (leaf, value)
   if problems:
     raise feeds.feed_error(problems)
-  return ordered(frozen)
+  return ordered(copies)

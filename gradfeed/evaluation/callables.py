@@ -1,99 +1,43 @@
 """Compiled calls: one set of feeds and fetches in one session, fast and safe.
 
-A compiled call answers in a fraction of the time of `Session.run`, and lacks
-what `Session.run` does around the call. That is made good here: results that
-belong to the caller, one behaviour for denormals, stacks that do not overflow,
-and the faster of two ways to run.
+A compiled call takes a fraction of the time of `Session.run`, and lacks what
+`Session.run` does around the call. `Compiled` adds that: results that belong to
+the caller, denormals flushed to zero in every thread alike, and no recursion
+that overflows the stack of a thread.
+
+A `Compiled` finds out from its own calls what it may leave out:
+
+1. First call: every result is copied, and the originals are kept.
+2. Second call: the addresses of the results of both calls tell which of them
+   TensorFlow returns in a new buffer each time (`_ResultCopies`). From now on
+   only the others are copied.
+3. If no result has to be copied, nor a feed, and the ops may run in the thread
+   of the caller, `fast_path` is set: a function that does a call in one Python
+   frame.
+
+Apart from that it chooses the thread in which the ops run, as `thread_choice`
+says. While threads are compared the fast path returns None, so that a call
+takes the longer path, which measures.
+
+A `Compiled` is held by its session alone (`_tf.session_cache`) and is released
+with it. All else holds weak references to it and to its `fast_path`.
 """
 
-import ctypes.util
-import platform
-import struct
-import sys
-import threading
+import ctypes
 import time
 import weakref
 
 import numpy as np
 
 from gradfeed import _tf
+from gradfeed.evaluation import thread_choice
 
-#: Below this many seconds a call in the caller's thread always wins, since
-#: handing it to TensorFlow's threads alone costs a good part of it.
-_WORTH_TRYING = 250e-6
-_TRIALS = 3
-
-#: Slow calls in a row after which a choice is made, and quick ones after which
-#: it no longer is: a busy machine makes single calls slow.
-_SLOW_STREAK = 3
-_QUICK_STREAK = 64
-
-_CLEARLY = 0.97
 _clock = time.perf_counter
 
 _ARRAY = np.ndarray
 
-_SHAPES_REMEMBERED = 256
-
-#: More ops than this, one in the other, might fill the stack of a thread.
+#: More ops than this in a chain might overflow the stack of a thread.
 _DEEPEST = 5000
-
-_ENVIRONMENT_BYTES = 64  # fenv_t has 32 bytes with glibc on x86-64.
-_MXCSR_OFFSET = 28
-_FLUSH_AND_ZERO = 0x8040
-
-
-def _flushing_environment():
-  """(get, set, environment) of the C library; all None where not known."""
-  unknown = None, None, None
-  if sys.platform != "linux" or platform.machine() != "x86_64":
-    return unknown
-  try:
-    library = ctypes.PyDLL(ctypes.util.find_library("m") or "libm.so.6")
-    get, set_ = library.fegetenv, library.fesetenv
-    environment = ctypes.create_string_buffer(_ENVIRONMENT_BYTES)
-    if get(environment):
-      return unknown
-  except (OSError, AttributeError):
-    return unknown
-  mxcsr, = struct.unpack_from("I", environment, _MXCSR_OFFSET)
-  # The default control word; anything else means another layout.
-  if mxcsr & 0xFFC0 & ~_FLUSH_AND_ZERO != 0x1F80:
-    return unknown
-  struct.pack_into("I", environment, _MXCSR_OFFSET, mxcsr | _FLUSH_AND_ZERO)
-  return get, set_, environment
-
-
-_get_environment, _set_environment, _FLUSHING = _flushing_environment()
-
-
-class _Spare(threading.local):
-  """Buffers of this thread; several where calls nest (through a py_func)."""
-
-  def __init__(self):
-    super().__init__()
-    self.buffers = []
-
-
-_SPARE = _Spare()
-
-
-def _run_here(way, arrays):
-  """Runs in the caller's thread, denormals flushed to zero.
-
-  So TensorFlow's own threads have them. The floating point environment belongs
-  to a thread: it is saved, changed around the call, and put back.
-  """
-  spare = _SPARE.buffers
-  saved = spare.pop() if spare else ctypes.create_string_buffer(
-      _ENVIRONMENT_BYTES)
-  _get_environment(saved)
-  _set_environment(_FLUSHING)
-  try:
-    return way(arrays)
-  finally:
-    _set_environment(saved)
-    spare.append(saved)
 
 
 class CallSpec:
@@ -120,81 +64,103 @@ class CallSpec:
     self.scalars = scalars
     self.targets = targets
     self.in_pool = (has_loop or size > _DEEPEST or timeout is not None or
-                    _FLUSHING is None)
+                    thread_choice.FLUSHING is None)
     self.copy_feeds = copy_feeds
     self.timeout = timeout
 
 
-class _Pace:
-  """Whether a choice of ways is worth while: are calls slow, time and again."""
+class _ResultCopies:
+  """Which results have to be copied, so that nobody else has their memory.
 
-  __slots__ = ("has_choice", "streak")
+  TensorFlow returns its own buffers. That of a fetch which was folded into a
+  constant is the same at each call, and two fetches that were found to be the
+  same share one; any other is new. The buffers of two calls, alive together,
+  tell by their addresses which it is.
 
-  def __init__(self):
-    self.has_choice = False
-    self.streak = 0
+  Attributes:
+    none_needed: bool; True once no result has to be copied.
+  """
 
-  def tell(self, is_slow):
-    """Counts one call; enough calls of the other kind change the answer."""
-    if is_slow != self.has_choice:
-      self.streak += 1
-    else:
-      self.streak = 0
-    if self.streak >= (_QUICK_STREAK if self.has_choice else _SLOW_STREAK):
-      self.has_choice, self.streak = not self.has_choice, 0
+  def __init__(self, call_spec):
+    self._call_spec = call_spec
+    self._first_views = None  # The results of the first call.
+    self._is_copied = None  # list of bool; known at the second call.
+    self.none_needed = False
+
+  def owned(self, results):
+    """The results of one call as arrays that belong to the caller."""
+    views = [result if type(result) is _ARRAY and result.base is not None
+             else None for result in results]
+    if self._is_copied is None:
+      first_views = self._first_views
+      if first_views is None:
+        self._first_views = views
+        return [result if view is None else view.copy()
+                for result, view in zip(results, views)]
+      self._decide(first_views, results, views)
+    return [result if view is None or not is_copied else view.copy()
+            for result, view, is_copied in zip(
+                results, views, self._is_copied)]
+
+  def _decide(self, first_views, results, views):
+    """Finds out from the arrays of two calls which results to copy."""
+    addresses = {view.ctypes.data for view in first_views if view is not None}
+    is_copied = []
+    for result, view, is_private, is_scalar in zip(
+        results, views, self._call_spec.private, self._call_spec.scalars):
+      if view is None:  # A scalar, or an array that owns its memory.
+        is_copied.append(not is_scalar and type(result) is not _ARRAY)
+      else:
+        is_copied.append(not is_private or not view.size or
+                         view.ctypes.data in addresses)
+        addresses.add(view.ctypes.data)
+    self._is_copied, self._first_views = is_copied, None
+    self.none_needed = not any(is_copied)
 
 
 class Compiled:
   """A `CallSpec` in one raw session; call it with the fed arrays in order.
 
-  Safe from many threads. The caller may write into what it returns.
+  Safe from many threads. The caller may write into what it returns. The states
+  that it goes through are described at the top of this module.
 
   Attributes:
-    direct: None, or, when nothing is left to find out, a function from the
-      tuple of fed values to the list of results that does it all in one
-      frame: Python that runs between two calls of a large network runs from
-      cold caches. It returns None for values that it does not know.
+    fast_path: None, or a function from the tuple of fed values to the list of
+      results. It does a call in one frame: Python that runs between two calls
+      of a large network runs from cold caches. It returns None for a call that
+      has to take the longer path, through `Compiled` itself.
   """
 
-  def __init__(self, session, recipe, accepted, general=None):
+  def __init__(self, session, call_spec, accepted, for_any_shapes=None):
     """Compiles.
 
     Args:
       session: raw `tf.Session`.
-      recipe: `CallSpec`.
+      call_spec: `CallSpec`.
       accepted: list of (dtype, set of shapes), for each feed the arrays that
-        `direct` may take as they are.
-      general: `Compiled` whose `direct` is asked for values of other shapes,
+        `fast_path` may take as they are.
+      for_any_shapes: `Compiled` whose `fast_path` takes values of other shapes,
         or None.
     """
-    self._general = nothing if general is None else weakref.ref(general)
-    self._copy_feeds = recipe.copy_feeds
-    self._pool_only = recipe.in_pool or _tf.is_remote(session)
-    self._recipe = recipe
+    self._for_any_shapes = (no_reference if for_any_shapes is None
+                            else weakref.ref(for_any_shapes))
     self._accepted = accepted
-    self._copies = None  # Which results to copy; known at the second call.
-    self._held = None
-    self._all_fresh = False
-    self._pace = _Pace()
-    self.direct = None
+    self._copies_feeds = call_spec.copy_feeds
+    self._is_pool_only = call_spec.in_pool or _tf.is_remote(session)
+    self._result_copies = _ResultCopies(call_spec)
+    self._slowness = thread_choice.Slowness()
+    self._timings = thread_choice.ThreadTimings()
     self._make = lambda on_caller: _tf.make_callable(
-        session, recipe.feeds, recipe.fetches, recipe.targets, on_caller,
-        recipe.timeout)
-    self._ways = {}
-    self._chosen = {}
-    self._trials = {}
-    self._first = self._way(not self._pool_only)
+        session, call_spec.feeds, call_spec.fetches, call_spec.targets,
+        on_caller, call_spec.timeout)
+    self._calls = {}  # From whether it runs in the caller's thread.
+    self._first_choice = self._call_in(not self._is_pool_only)
+    self.fast_path = None
 
   def accepts(self, arrays):
     """Whether arrays of the right dtypes have shapes that it is made for."""
     return all(array.shape in shapes
                for array, (_, shapes) in zip(arrays, self._accepted))
-
-  def _way(self, on_caller):
-    way = self._ways.get(on_caller)
-    if way is None:
-      way = self._ways[on_caller] = self._make(on_caller)
-    return way
 
   def __call__(self, arrays):
     """Runs once.
@@ -205,130 +171,92 @@ class Compiled:
     Returns:
       list with the value of each fetch.
     """
-    if self._copy_feeds:
+    if self._copies_feeds:
       arrays = [np.array(array) for array in arrays]
-    if self._pool_only:
-      results = self._first(arrays)
-    elif self._pace.has_choice:
-      results = self._measured(arrays)
+    if self._is_pool_only:
+      results = self._first_choice(arrays)
+    elif self._slowness.is_slow:
+      results = self._timed(arrays)
     else:
       start = _clock()
-      results = _run_here(self._first, arrays)
-      self._pace.tell(_clock() - start > _WORTH_TRYING)
-    return results if self._all_fresh else self._owned(results)
-
-  def _measured(self, arrays):
-    """One call, by the way that is faster for values of these shapes.
-
-    Ops that could run beside each other run one after the other in the
-    caller's thread: up to a half slower, or, without anything to share, up to
-    four times sooner. Both ways are timed on calls that are wanted anyway.
-    """
-    shapes = _shapes(arrays)
-    on_caller = self._chosen.get(shapes)
-    trial = None
-    if on_caller is None:
-      trial = self._trials.get(shapes)
-      on_caller = trial is None or len(trial[0]) <= len(trial[1])
-    way = self._way(on_caller)
-    start = _clock()
-    results = _run_here(way, arrays) if on_caller else way(arrays)
-    elapsed = _clock() - start
-    self._pace.tell(elapsed > _WORTH_TRYING)
-    if trial is not None:
-      self._judge(shapes, trial, on_caller, elapsed)
-    elif on_caller and elapsed > _WORTH_TRYING and shapes not in self._chosen:
-      if len(self._trials) >= _SHAPES_REMEMBERED:
-        self._trials.clear()
-      self._trials[shapes] = ([], [])
+      results = thread_choice.run_on_caller(self._first_choice, arrays)
+      self._slowness.count(_clock() - start > thread_choice.SLOW)
+    if self._result_copies.none_needed:
+      return results
+    results = self._result_copies.owned(results)
+    if self._result_copies.none_needed and not (
+        self._is_pool_only or self._copies_feeds):
+      self.fast_path = _make_fast_path(
+          self._accepted, self._slowness, self._first_choice,
+          self._for_any_shapes)
     return results
 
-  def _judge(self, shapes, trial, on_caller, elapsed):
-    trial[0 if on_caller else 1].append(elapsed)
-    # The first call of each way fills caches and is not counted.
-    if min(map(len, trial)) > _TRIALS:
-      if len(self._chosen) >= _SHAPES_REMEMBERED:
-        self._chosen.clear()
-      # A draw goes to the pool, which is what Session.run does.
-      self._chosen[shapes] = (
-          min(trial[0][1:]) < _CLEARLY * min(trial[1][1:]))
-      self._trials.pop(shapes, None)
+  def _call_in(self, on_caller):
+    """The callable for the caller's thread, or for the pool; compiled once."""
+    call = self._calls.get(on_caller)
+    if call is None:
+      call = self._calls[on_caller] = self._make(on_caller)
+    return call
 
-  def _owned(self, results):
-    """The results as arrays that nobody else can see.
-
-    TensorFlow hands out its own buffers. That of a fetch which was folded into
-    a constant is the same at each call, and two fetches that were found to be
-    the same share one; any other is fresh. The views of two calls, alive
-    together, tell by their addresses which it is.
+  def _timed(self, arrays):
+    """One call, in the thread that is faster for these shapes or to be timed.
     """
-    views = [result if type(result) is _ARRAY and result.base is not None
-             else None for result in results]
-    if self._copies is None:
-      held = self._held
-      if held is None:
-        self._held = views
-        return [result if view is None else view.copy()
-                for result, view in zip(results, views)]
-      self._settle(held, results, views)
-    return [result if view is None or not copies else view.copy()
-            for result, view, copies in zip(results, views, self._copies)]
-
-  def _settle(self, held, results, views):
-    seen = {view.ctypes.data for view in held if view is not None}
-    copies = []
-    for result, view, private, scalar in zip(
-        results, views, self._recipe.private, self._recipe.scalars):
-      if view is None:  # A scalar, or an array that owns its memory.
-        copies.append(not scalar and type(result) is not _ARRAY)
-      else:
-        copies.append(not private or not view.size or
-                      view.ctypes.data in seen)
-        seen.add(view.ctypes.data)
-    self._copies, self._held = copies, None
-    self._all_fresh = not any(copies)
-    if self._all_fresh and not self._pool_only and not self._copy_feeds:
-      self.direct = _direct(
-          self._accepted, self._pace, self._first, self._general)
+    shapes = tuple(array.shape for array in arrays)
+    on_caller = self._timings.choose(shapes)
+    call = self._call_in(on_caller)
+    start = _clock()
+    results = (thread_choice.run_on_caller(call, arrays) if on_caller
+               else call(arrays))
+    seconds = _clock() - start
+    self._slowness.count(seconds > thread_choice.SLOW)
+    self._timings.record(shapes, on_caller, seconds)
+    return results
 
 
-def nothing():
-  """A weak reference to nothing."""
+def no_reference():
+  """Stands for a weak reference to what does not exist (any more)."""
   return None
 
 
-def _direct(accepted, pace, call, general):
-  """The function that `Compiled.direct` is; see there."""
-  run, pointer, handle = call.parts
-  spare = _SPARE
+def _make_fast_path(accepted, slowness, call, for_any_shapes):
+  """The function for `Compiled.fast_path`.
 
-  def direct(values, _keep=call):
-    if pace.has_choice or len(values) != len(accepted):
+  Args:
+    accepted: list of (dtype, set of shapes), as in `Compiled`.
+    slowness: the `thread_choice.Slowness` of the `Compiled`.
+    call: its callable in the caller's thread, from `_tf.make_callable`.
+    for_any_shapes: weak reference to another `Compiled`, or to nothing.
+  """
+  run, pointer, handle = call.parts
+  # In local variables, which are read faster.
+  spare, slow = thread_choice.SPARE, thread_choice.SLOW
+  flushing = thread_choice.FLUSHING
+  get_environment = thread_choice.get_environment
+  set_environment = thread_choice.set_environment
+
+  def fast_path(values, _keep=call):
+    if slowness.is_slow or len(values) != len(accepted):
       return None
     for (dtype, shapes), value in zip(accepted, values):
       if not (type(value) is _ARRAY and value.dtype is dtype and
               value.shape in shapes):
-        other = general()
-        return None if other is None or other.direct is None else (
-            other.direct(values))
+        compiled = for_any_shapes()
+        return None if compiled is None or compiled.fast_path is None else (
+            compiled.fast_path(values))
     buffers = spare.buffers
     saved = buffers.pop() if buffers else ctypes.create_string_buffer(
-        _ENVIRONMENT_BYTES)
+        thread_choice.ENVIRONMENT_BYTES)
     start = _clock()
-    _get_environment(saved)
-    _set_environment(_FLUSHING)
+    get_environment(saved)
+    set_environment(flushing)
     try:
       results = run(pointer, handle, values, None)
     finally:
-      _set_environment(saved)
+      set_environment(saved)
       buffers.append(saved)
-    is_slow = _clock() - start > _WORTH_TRYING
-    if is_slow or pace.streak:
-      pace.tell(is_slow)
+    was_slow = _clock() - start > slow
+    if was_slow or slowness.streak:
+      slowness.count(was_slow)
     return results
 
-  return direct
-
-
-def _shapes(arrays):
-  return tuple(array.shape for array in arrays)
+  return fast_path

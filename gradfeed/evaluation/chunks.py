@@ -1,7 +1,7 @@
-"""A batch in chunks of rows: the same numbers, in bounded memory.
+"""Evaluates a batch in chunks of rows: the same numbers, in bounded memory.
 
-That is right only where a row does not depend on other rows. Before it is
-believed, two rows are evaluated together and apart.
+That is right only where no row of an output depends on other rows. To verify
+it, two rows are evaluated together and apart before the first batch is divided.
 """
 
 import numpy as np
@@ -59,7 +59,7 @@ def check_rows(outputs, results, count, why, fix):
 
 
 def _batches(slots):
-  """The places of the inputs that are batches of any number of rows."""
+  """The indices of the inputs that are batches of any number of rows."""
   return [i for i, slot in enumerate(slots)
           if slot.component.shape.ndims is None or
           slot.component.shape.as_list()[:1] == [None]]
@@ -69,12 +69,18 @@ class Chunks:
   """Evaluates a batch a few rows at a time."""
 
   def __init__(self, size, slots, outputs):
-    """Prepares; see `check` for the arguments."""
+    """Prepares.
+
+    Args:
+      size: int, the number of rows to evaluate at a time.
+      slots: list of `feeds.Slot` of the inputs.
+      outputs: list of `fetchables.Fetchable`.
+    """
     self._size = size
-    self._points = [slot.component for slot in slots]
+    self._components = [slot.component for slot in slots]
     self._outputs = [output.tensors()[0] for output in outputs]
-    self._places = _batches(slots)
-    self._is_proven = False
+    self._batches = _batches(slots)
+    self._is_verified = False
 
   def __call__(self, values, evaluate):
     """The results for all rows.
@@ -94,35 +100,37 @@ class Chunks:
     count = self._count(values)
     if count <= self._size:
       return evaluate(values)
-    if not self._is_proven:
-      self._prove(values, evaluate)
-      self._is_proven = True
+    if not self._is_verified:
+      self._verify(values, evaluate)
+      self._is_verified = True
     results = None
     for start in range(0, count, self._size):
-      part = self._rows(
+      chunk = self._rows(
           values, start, min(start + self._size, count), evaluate)
       if results is None:
-        results = [np.empty((count,) + one.shape[1:], one.dtype)
-                   for one in part]
-      for whole, one in zip(results, part):
-        whole[start:start + len(one)] = one
+        results = [np.empty((count,) + rows.shape[1:], rows.dtype)
+                   for rows in chunk]
+      for result, rows in zip(results, chunk):
+        result[start:start + len(rows)] = rows
     return results
 
   def _count(self, values):
+    """The number of rows of the inputs; refuses different ones."""
     counts = {len(values[i]) if np.ndim(values[i]) else None
-              for i in self._places}
+              for i in self._batches}
     if len(counts) > 1 or None in counts:
       raise errors.FeedError(
           "The inputs have different numbers of rows: {}.".format(", ".join(
-              "'{}' {}".format(self._points[i].name, np.shape(values[i]))
-              for i in self._places)),
+              "'{}' {}".format(self._components[i].name, np.shape(values[i]))
+              for i in self._batches)),
           "They are divided together, row by row.",
           "Pass as many rows for each, or leave out chunk=.")
     return counts.pop()
 
   def _rows(self, values, start, end, evaluate):
+    """The results for the rows from `start` to `end`, a list of arrays."""
     values = list(values)
-    for i in self._places:
+    for i in self._batches:
       values[i] = values[i][start:end]
     results = evaluate(values)
     check_rows(
@@ -132,23 +140,23 @@ class Chunks:
         "chunk=.")
     return results
 
-  def _prove(self, values, evaluate):
-    """Two rows together have to be what they are apart."""
+  def _verify(self, values, evaluate):
+    """Refuses outputs whose rows differ if two are evaluated together."""
     together = self._rows(values, 0, 2, evaluate)
     apart = [self._rows(values, i, i + 1, evaluate) for i in range(2)]
-    for tensor, pair, one, other in zip(self._outputs, together, *apart):
-      if not numeric_comparison.is_close(pair, np.concatenate([one, other])):
+    for tensor, both, *rows in zip(self._outputs, together, *apart):
+      if not numeric_comparison.is_close(both, np.concatenate(rows)):
         raise errors.coupled_rows(
             tensors.describe(tensor),
-            tensors.describe(self._points[self._places[0]]),
-            self._blamed(tensor),
+            tensors.describe(self._components[self._batches[0]]),
+            self._suspect(tensor),
             "Two rows together are not what they are apart; look at")
 
-  def _blamed(self, tensor):
-    """The op that may mix rows."""
-    found = traversal.ancestors([tensor])
-    for i in self._places:
-      _, op = row_dependence.coupling([tensor], self._points[i].tensor, found)
+  def _suspect(self, tensor):
+    """The first op above `tensor` that may mix rows, in words."""
+    ops = traversal.ancestors([tensor])
+    for i in self._batches:
+      _, op = row_dependence.coupling([tensor], self._components[i].tensor, ops)
       if op is not None:
         return tensors.describe(op)
     return "what is random on the way"

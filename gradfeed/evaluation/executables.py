@@ -1,4 +1,4 @@
-"""A plan with values, in a session: checked, compiled, run, explained."""
+"""Runs a plan in a session: checks the values, compiles, runs, assembles."""
 
 import collections
 import weakref
@@ -9,21 +9,25 @@ from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed import errors
 from gradfeed.evaluation import callables
-from gradfeed.evaluation.callables import nothing
+from gradfeed.evaluation.callables import no_reference
 from gradfeed.evaluation import feeds
+from gradfeed.evaluation import fetchables
 from gradfeed.evaluation import numeric_comparison
 from gradfeed.evaluation import plans
+from gradfeed.evaluation import runtime_errors
 from gradfeed.evaluation import sessions
-from gradfeed.graph import assertions
 from gradfeed.graph import tensors
 
-#: The session of the last call and what was compiled in it, by weak
-#: references; replaced as a whole, since other threads read it meanwhile.
-_State = collections.namedtuple("_State", ["session", "general", "fixed"])
+#: Weak references to the session of the last call and to the
+#: `callables.Compiled` in it: for feeds of any shapes, and for those of the
+#: first call alone (see `plans.Plan.specialized`), if there is one. It is
+#: replaced as a whole, since other threads read it meanwhile.
+_LastSession = collections.namedtuple(
+    "_LastSession", ["session", "for_any_shapes", "specialized"])
 
 
 class Executable:
-  """Outputs as a function of the values at some places of one graph.
+  """Outputs of one graph as a function of the values of some of its tensors.
 
   Attributes:
     leaves: list of `tensors.Dense` and the like that get values.
@@ -34,7 +38,7 @@ class Executable:
 
   def __init__(self, graph, leaves, outputs, points=(), timeout=None,
                may_assign=False):
-    """Works out what has to be copied, and checks it; adds no op.
+    """Finds out what has to be run and copied, and checks it; adds no op.
 
     Args:
       graph: `tf.Graph`.
@@ -55,17 +59,21 @@ class Executable:
     self.needs = list(self._plan.needs)
     self._all_active = len(self._plan.active) == len(self.slots)
     self._is_plain = False
-    self._state = _State(nothing, nothing, nothing)
+    self._last = _LastSession(no_reference, no_reference, no_reference)
 
   def prepare(self):
     """Adds the ops that the first run would add."""
     self._plan.prepare()
     sources = self._plan.sources
-    self._is_plain = (sources == list(range(len(sources))) and all(
-        output.is_plain for output in self._outputs))
+    self._is_plain = all(output.is_plain for output in self._outputs) and (
+        sources == [fetchables.Fetched(i, False) for i in range(len(sources))])
 
   def ends(self):
-    """See `plans.Plan.ends`; the wanted tensors are those of all outputs."""
+    """The tensors that are fed and that have the outputs' values.
+
+    Returns:
+      As `plans.Plan.ends`; the wanted tensors are those of all outputs.
+    """
     return self._plan.ends()
 
   def require_all_fed(self):
@@ -99,8 +107,7 @@ class Executable:
     for leaf, value in zip(self.leaves, values):
       own = [next(slots) for _ in leaf.components()]
       try:
-        parts = feeds.split(leaf, value)
-        arrays.extend(slot.fit(part) for slot, part in zip(own, parts))
+        arrays.extend(map(feeds.Slot.fit, own, feeds.split(leaf, value)))
       except feeds.Unfit as unfit:
         problems.append(feeds.Problem(leaf, str(unfit)))
     if problems:
@@ -123,136 +130,110 @@ class Executable:
     try:
       results = compiled(active)
     except (tf.errors.OpError, RuntimeError) as error:
-      raise self.explained(error, session) or error
+      raise self.translate(error, session) or error
     if self._is_plain:
       return results
-    values = iter(self._gathered(results, arrays))
+    values = iter([source.value(results, arrays)
+                   for source in self._plan.sources])
     return [output.assemble([next(values) for _ in output.tensors()])
             for output in self._outputs]
 
   def _compiled(self, session, active):
-    """What to call with the arrays `active`."""
-    state = self._state
-    general = state.general()
-    if general is None or state.session() is not session:
+    """What to call with the arrays `active`, compiled at the first call."""
+    last = self._last
+    for_any_shapes = last.for_any_shapes()
+    if for_any_shapes is None or last.session() is not session:
       return self._compile(session, active)
-    fixed = state.fixed()
-    return fixed if fixed is not None and fixed.accepts(active) else general
+    specialized = last.specialized()
+    return (specialized if specialized is not None and
+            specialized.accepts(active) else for_any_shapes)
 
-  def direct(self, session):
-    """The shortest way to evaluate in `session`, where there is one.
+  def fast_path(self, session):
+    """The fast path of what is compiled for `session`, if there is one.
 
     Args:
       session: that of a call before.
 
     Returns:
-      A weak reference to a `callables.Compiled.direct`, or to None.
+      A weak reference to a `callables.Compiled.fast_path`, or `no_reference`.
     """
-    state = self._state
-    if state.session() is session and self._is_plain and self._all_active:
-      # The fixed one asks the general one about other shapes itself.
-      for way in (state.fixed(), state.general()):
-        if way is not None and way.direct is not None:
-          return weakref.ref(way.direct)
-    return nothing
-
-  def _gathered(self, results, arrays):
-    """A value for each wanted tensor; none of them twice."""
-    used = set()
-    for source in self._plan.sources:
-      if source is None:
-        yield None
-      elif source < 0:
-        yield _copied(arrays[~source])
-      else:
-        yield _copied(results[source]) if source in used else results[source]
-        used.add(source)
+    last = self._last
+    if last.session() is session and self._is_plain and self._all_active:
+      # That of the specialized one hands other shapes to the other itself.
+      for compiled in (last.specialized(), last.for_any_shapes()):
+        if compiled is not None and compiled.fast_path is not None:
+          return weakref.ref(compiled.fast_path)
+    return no_reference
 
   def _compile(self, session, active):
+    """Compiles for `session`; what to call with the arrays `active`."""
     sessions.check_open(session, self._graph)
     self.prepare()
-    recipe = self._plan.recipe
-    if not recipe.fetches and not recipe.targets:
+    call_spec = self._plan.call_spec
+    if not call_spec.fetches and not call_spec.targets:
       return lambda arrays: []
     raw = _tf.raw_session(session)
     if raw is None:
       sessions.check_initialized(
           _tf.innermost_session(session), self._plan.variables)
-      return sessions.Uncompiled(session, recipe)
-    memo = _tf.session_cache(raw)
-    compiled = memo.get(self)
+      return sessions.Uncompiled(session, call_spec)
+    session_cache = _tf.session_cache(raw)
+    compiled = session_cache.get(self)
     if compiled is None:
       sessions.check_initialized(raw, self._plan.variables)
-      slots = [self.slots[i] for i in self._plan.active]
-      compiled = memo[self] = callables.Compiled(
-          raw, recipe, [(slot.dtype, slot.shapes) for slot in slots])
+      compiled = session_cache[self] = callables.Compiled(
+          raw, call_spec,
+          [(slot.dtype, slot.shapes) for slot in self._active_slots()])
     if raw is not session:
       return compiled
-    fixed = self._compile_fixed(raw, compiled, active)
-    self._state = _State(weakref.ref(session), weakref.ref(compiled), fixed)
-    return fixed() or compiled
+    specialized = self._compile_specialized(raw, compiled, active)
+    self._last = _LastSession(
+        weakref.ref(session), weakref.ref(compiled), specialized)
+    return specialized() or compiled
 
-  def _compile_fixed(self, session, general, active):
-    """The recipe for the shapes of the first call, if its results agree.
+  def _compile_specialized(self, session, for_any_shapes, active):
+    """Compiles for the shapes of the first call, if the results are the same.
 
-    Both are run on that call's values. The short way is not taken where they
-    differ: then something depends on more than values and shapes.
+    Both are run on the values of that call. If they differ, something depends
+    on more than values and shapes, and what is specialized is not used.
+
+    Args:
+      session: raw `tf.Session`.
+      for_any_shapes: `callables.Compiled` for feeds of any shapes.
+      active: sequence of the arrays of this call.
+
+    Returns:
+      A weak reference to a `callables.Compiled`, or `no_reference`.
     """
     if _tf.is_remote(session):
-      return nothing
-    special = self._plan.fixed(tuple(map(np.shape, active)))
-    if special is None or special[0] != tuple(map(np.shape, active)):
-      return nothing
-    shapes, recipe = special
-    memo = _tf.session_cache(session)
-    if self._plan not in memo:
-      slots = [self.slots[i] for i in self._plan.active]
-      fixed = callables.Compiled(session, recipe, [
+      return no_reference
+    shapes_and_spec = self._plan.specialized(tuple(map(np.shape, active)))
+    if shapes_and_spec is None or (
+        shapes_and_spec[0] != tuple(map(np.shape, active))):
+      return no_reference
+    shapes, call_spec = shapes_and_spec
+    session_cache = _tf.session_cache(session)
+    if self._plan not in session_cache:
+      compiled = callables.Compiled(session, call_spec, [
           (slot.dtype, frozenset([shape]))
-          for slot, shape in zip(slots, shapes)], general)
+          for slot, shape in zip(self._active_slots(), shapes)], for_any_shapes)
       try:
-        same = all(numeric_comparison.has_same_bits(*pair)
-                   for pair in zip(general(active), fixed(active)))
+        is_same = all(numeric_comparison.has_same_bits(*pair) for pair in zip(
+            for_any_shapes(active), compiled(active)))
       except tf.errors.OpError:
-        return nothing  # The general way will say so again.
-      if not same:
-        return nothing
-      memo[self._plan] = fixed
-    return weakref.ref(memo[self._plan])
+        return no_reference  # The call for any shapes will raise it again.
+      if not is_same:
+        return no_reference
+      session_cache[self._plan] = compiled
+    return weakref.ref(session_cache[self._plan])
 
-  def explained(self, error, session):
-    """A clearer error for what TensorFlow said, or None to let it stand."""
-    if isinstance(error, errors.GradfeedError):
-      return None
-    timeout = self._plan.recipe.timeout
-    if _tf.is_closed(session):
-      return sessions.closed()
-    if isinstance(error, tf.errors.DeadlineExceededError) and (
-        timeout is not None):
-      waits = ", ".join("{} '{}'".format(op.type, op.name)
-                        for op in self._plan.waiting)
-      return errors.TimeLimitError(
-          "The run took longer than {:g} s.".format(timeout),
-          "It waits for {}.".format(waits) if waits
-          else "The computation is longer than that.",
-          "Feed the output of that op, or start its queue runners "
-          "(tf.train.start_queue_runners)." if waits
-          else "Give a longer timeout.")
-    if "of resource is not in the list of allowed values" in str(error):
-      return errors.UnsupportedGraphError(
-          "The gradient of a function of Defun cannot run.",
-          "It reads a resource variable more than once, and TensorFlow's "
-          "gradient of it adds up handles as if they were numbers.",
-          "Give the variable a value here (make it an input), pass its value "
-          "to the function as an argument, or make it with tf.function.")
-    for explain in (assertions.explained_cotangent, assertions.explained_rows,
-                    assertions.explained_index):
-      clearer = explain(str(error), self._graph)
-      if clearer is not None:
-        return clearer
-    return None
+  def _active_slots(self):
+    """The slots that TensorFlow is fed at."""
+    return [self.slots[i] for i in self._plan.active]
 
+  def translate(self, error, session):
+    """A clearer error for one that a run of this raised, or None.
 
-def _copied(value):
-  """A copy, a scalar without axes being a NumPy scalar as in any result."""
-  return np.array(value)[()]
+    See `runtime_errors.translate`.
+    """
+    return runtime_errors.translate(error, self._plan, session, self._graph)

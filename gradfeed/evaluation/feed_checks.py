@@ -1,25 +1,207 @@
+"""Refuses runs whose feeds would give the derivative of something else.
+
+A feed must have an effect, and must not lie between the x and the y of a
+derivative that is run. The dtype and shape of a fed value are checked in
+`feeds`.
+
+The `computation` that the functions take is a `plans.Computation`: what a run
+computes, found out before anything is built.
+"""
 
 from gradfeed import _tf
 from gradfeed._tf import tf
+from gradfeed.analysis import gradient_flow
 from gradfeed import errors
+from gradfeed.evaluation import feeds
 from gradfeed.graph import cache
 from gradfeed.graph import effects
+from gradfeed.graph import provenance
 from gradfeed.graph import tensors
 from gradfeed.graph import traversal
 
 
-def check_fetch(item):
-  """A tensor inside a while loop has a value at each turn, and none after."""
-  op = item if isinstance(item, tf.Operation) else item.op
-  if _tf.is_inside_while(op):
-    raise errors.ArgumentError(
-        "{} cannot be evaluated.".format(tensors.describe(item)),
-        "It is inside a while loop, where it has a value at each turn.",
-        "Take the output of the loop, or collect the values in a TensorArray.")
+def check(computation, points, may_assign):
+  """Checks the feeds and the side effects of a run.
+
+  Args:
+    computation: `plans.Computation`.
+    points: names of tensors at which derivatives are taken though they lie
+      between x and y.
+    may_assign: bool, whether the run may change variables.
+
+  Raises:
+    FeedError: a feed lies between the x and the y of a derivative, or has no
+      effect; lists all of the first kind, else all of the second.
+    AssignmentError: the run changes a variable and may not, or reads it for a
+      derivative meanwhile.
+  """
+  derivatives = _derivatives_run(computation)
+  _check_recomputed(computation, derivatives)
+  _check_between(computation, derivatives, points)
+  _check_effect(computation, derivatives)
+  if not may_assign:
+    _check_assignments(computation.ops, computation.wanted)
+  _check_races(computation.ops, computation.wanted)
 
 
-def check_assignments(found, wanted):
-  changing = effects.assigning_ops(found)
+def _derivatives_run(computation):
+  """The derivatives that gradfeed built and that are run.
+
+  Returns:
+    list of `cache.Derivative`.
+  """
+  recorded = cache.cache_of(computation.graph).derivatives
+  return list({id(derivative): derivative
+               for name, derivative in list(recorded.items())
+               if _is_run(computation, name)}.values())
+
+
+def _is_run(computation, name):
+  """Whether the tensor called `name` is computed or wanted."""
+  return name.split(":")[0] in computation.ops or any(
+      item.name == name for item in computation.wanted)
+
+
+def _check_recomputed(computation, derivatives):
+  """Refuses a cut at what a derivative computes anew for each example."""
+  problems = [
+      feeds.Problem(_leaf_of(computation, name), "it lies between x and y = "
+                    "{}, and is computed anew for each example".format(
+                        ", ".join(map(repr, derivative.ys))))
+      for derivative in derivatives
+      for name in sorted(computation.cut - set(derivative.xs))
+      if name.split(":")[0] in derivative.recomputed]
+  if problems:
+    error = feeds.feed_error(problems)
+    error.fix = ("Differentiate by this tensor itself, or build the "
+                 "derivative with coupled=True, within the batch.")
+    raise error
+
+
+def _check_between(computation, derivatives, points):
+  """Refuses a cut between the x and the y of a derivative that is run."""
+  problems = [problem for derivative in derivatives
+              for problem in _between(computation, derivative, points)]
+  problems += _between_unknown(computation, points)
+  if problems:
+    error = feeds.feed_error(problems)
+    error.fix = (
+        "Say which derivative is meant: by this tensor itself "
+        "(gradient(y, {0!r})), with it held constant (gradient(..., "
+        "stop_gradients=[{0!r}])), or at this point of it, with the chain "
+        "rule through it (points=[{0!r}]).".format(
+            getattr(problems[0].leaf, "name", problems[0].leaf)))
+    raise error
+
+
+def _between(computation, derivative, points):
+  """The cuts between x and y of one derivative, which make it meaningless.
+
+  Yields:
+    `feeds.Problem`.
+  """
+  graph = computation.graph
+  ys, stops = [[graph.get_tensor_by_name(name) for name in names]
+               for names in (derivative.ys, derivative.stops)]
+  allowed = set(derivative.stops) | set(points)
+  for x, result in zip(derivative.xs, derivative.results):
+    suspects = sorted(computation.cut - allowed - {x})
+    if not suspects or result is None or not _is_run(computation, result):
+      continue
+    trace = gradient_flow.GradientTrace(ys, [graph.get_tensor_by_name(x)],
+                                        stops)
+    for name in suspects:
+      if name in trace.tensors and name.split(":")[0] in trace.path:
+        yield feeds.Problem(
+            _leaf_of(computation, name),
+            "it lies between x = '{}' and y = {}, so the gradient would mix "
+            "this value with what x makes of it".format(
+                x, ", ".join(map(repr, derivative.ys))))
+
+
+def _between_unknown(computation, points):
+  """The cuts between x and y of gradients that were built without gradfeed.
+
+  `tf.gradients` names the ops through which it passes back OP "OP_grad/...":
+  a cut of what OP computes is then between the x and the y.
+
+  Yields:
+    `feeds.Problem`.
+  """
+  passed = {name: provenance.passed_back(name) for name in computation.ops
+            if "_grad/" in name and not name.startswith(_tf.SCOPE)}
+  for name in sorted(computation.cut - set(points)) if passed else ():
+    above = traversal.ancestors([computation.graph.get_tensor_by_name(name)])
+    for user, origins in passed.items():
+      if any(origin in above for origin in origins):
+        yield feeds.Problem(
+            _leaf_of(computation, name) or name,
+            "a gradient that is run ('{}') passes through it, and would mix "
+            "this value with what is computed for it".format(user))
+        break
+
+
+def _check_effect(computation, derivatives):
+  """Refuses a feed that reaches no output and no x or y of a derivative."""
+  reached = set(computation.read)
+  reached.update(item.name for item in computation.wanted)
+  for derivative in derivatives:
+    reached.update(derivative.xs)
+  if not _without_effect(computation, reached):
+    return
+  ys = [computation.graph.get_tensor_by_name(y)
+        for derivative in derivatives for y in derivative.ys]
+  reached |= effects.names_read(traversal.ancestors(ys, computation.cut))
+  reached.update(y.name for y in ys)
+  idle = _without_effect(computation, reached)
+  if idle:
+    raise feeds.feed_error(feeds.Problem(
+        leaf, "nothing that is evaluated depends on it") for leaf in idle)
+
+
+def _without_effect(computation, reached):
+  """The leaves none of whose tensors, nor a copy of one, is in `reached`.
+
+  Args:
+    computation: `plans.Computation`.
+    reached: set of names of tensors.
+  """
+  reached = reached | {computation.slots[i].component.name
+                       for name, i in computation.fed.items()
+                       if name in reached}
+  return [
+      leaf for leaf in computation.leaves
+      if not any(component.name in reached for component in leaf.components())
+  ]
+
+
+def _leaf_of(computation, name):
+  """The leaf that the tensor called `name` belongs to, or None."""
+  for leaf in computation.leaves:
+    if any(component.name == name for component in leaf.components()):
+      return leaf
+  return None
+
+
+def check_fetches(wanted):
+  """Refuses what is inside a while loop: it has a value at each turn.
+
+  Args:
+    wanted: list of `tf.Tensor` and `tf.Operation` to run.
+  """
+  for item in wanted:
+    op = item if isinstance(item, tf.Operation) else item.op
+    if _tf.is_inside_while(op):
+      raise errors.ArgumentError(
+          "{} cannot be evaluated.".format(tensors.describe(item)),
+          "It is inside a while loop, where it has a value at each turn.",
+          "Take the output of the loop, or collect the values in a "
+          "TensorArray.")
+
+
+def _check_assignments(ops, wanted):
+  """Refuses a run that changes a variable."""
+  changing = effects.assigning_ops(ops)
   if changing:
     raise errors.AssignmentError(
         "Evaluating {} would run {}.".format(
@@ -32,12 +214,12 @@ def check_assignments(found, wanted):
         "tf.GraphKeys.UPDATE_OPS), or run it with gradfeed.run.")
 
 
-def check_races(found, wanted):
-  """A derivative must not read a variable while the same run changes it."""
-  known = cache.cache_of(wanted[0].graph).derivatives if wanted else {}
+def _check_races(ops, wanted):
+  """Refuses a derivative that reads a variable while the run changes it."""
+  recorded = cache.cache_of(wanted[0].graph).derivatives if wanted else {}
   derivatives = [t for t in wanted
-                 if isinstance(t, tf.Tensor) and t.name in known]
-  changing = effects.assigning_ops(found) if derivatives else []
+                 if isinstance(t, tf.Tensor) and t.name in recorded]
+  changing = effects.assigning_ops(ops) if derivatives else []
   for op in changing:
     before = traversal.ancestors([op])
     changed = {t.name for t in op.inputs
@@ -55,6 +237,8 @@ def check_races(found, wanted):
 
 
 def _reads(op, variables):
+  """Whether `op` reads one of the tensors named `variables`, or its Identity.
+  """
   for tensor in op.inputs:
     if tensor.name in variables:
       return True

@@ -1,4 +1,4 @@
-"""Values on their way into a graph: dtype and shape checked, casts lossless."""
+"""Checks the dtype and shape of fed values, and casts them without loss."""
 
 import collections
 
@@ -11,7 +11,7 @@ from gradfeed.graph import tensors
 
 _SHAPES_REMEMBERED = 1024
 
-#: What (a leaf or its name) cannot be fed, and why, in half a sentence.
+#: A leaf (or its name) that cannot be fed, and the reason, a clause in words.
 Problem = collections.namedtuple("Problem", ["leaf", "reason"])
 
 
@@ -24,8 +24,8 @@ class Slot:
 
   Attributes:
     component: `tensors.Dense` that the caller named.
-    target: `tf.Tensor` that TensorFlow is fed at: the point's own tensor if
-      that is a placeholder, else the placeholder in its place.
+    target: `tf.Tensor` that TensorFlow is fed at: that of `component` if it is
+      a placeholder, else the placeholder in its place.
     dtype: `np.dtype` of the array that is fed, or None (resources).
     shapes: set of shapes that were found to fit.
   """
@@ -39,7 +39,7 @@ class Slot:
     self.shapes = set()
 
   def fit(self, value):
-    """`value` as an array that can be fed without another look.
+    """Checks a value, and gives it as an array that can be fed as it is.
 
     Args:
       value: array or whatever `np.asarray` takes.
@@ -61,6 +61,7 @@ class Slot:
     return array
 
   def _check_shape(self, shape):
+    """Refuses a shape that does not fit; adds one that does to `shapes`."""
     if shape in self.shapes:
       return
     if not self.component.shape.is_compatible_with(shape):
@@ -73,6 +74,7 @@ class Slot:
 
 
 def _as_array(value, dtype):
+  """`value` as an array of any dtype; refuses what is no value."""
   if isinstance(value, (tf.Tensor, tf.Operation)) or _tf.is_variable(value):
     raise Unfit(
         "a {} is not a value; evaluate it first, or connect it in the "
@@ -94,7 +96,7 @@ def _as_array(value, dtype):
 
 
 def _cast(array, dtype):
-  """`array` in `dtype`, if that loses nothing but floating point precision."""
+  """`array` in `dtype`; refuses to lose more than floating point precision."""
   if dtype.kind in "OSU":
     return _cast_to_strings(array)
   if array.dtype == dtype:
@@ -122,6 +124,7 @@ def _cast(array, dtype):
 
 
 def _cast_to_strings(array):
+  """`array` as one of str or bytes objects; refuses any other element."""
   if array.dtype.kind not in "OSU":
     raise Unfit("{} is not string".format(array.dtype.name))
   odd = [item for item in array.ravel().tolist()
@@ -132,12 +135,19 @@ def _cast_to_strings(array):
 
 
 def _sign(array):
-  """Below zero or not; a large unsigned number may come back negative."""
+  """Where numbers are negative, as large unsigned ones may be after a cast."""
   return array < 0 if array.dtype.kind in "iuf" else np.False_
 
 
 def _refuse(bad, array, cast, dtype):
-  """Raises Unfit with the first element where `bad`."""
+  """Raises `Unfit` that names the first element where `bad`, if there is one.
+
+  Args:
+    bad: array of bool, for each element whether a cast changes it.
+    array: the array before the cast.
+    cast: the array after it, or None where an imaginary part would be lost.
+    dtype: `np.dtype` of the cast.
+  """
   if np.any(bad):
     first = np.unravel_index(np.argmax(bad), np.shape(bad))
     became = "would lose its imaginary part"
@@ -149,7 +159,7 @@ def _refuse(bad, array, cast, dtype):
 
 
 def split(leaf, value):
-  """The values of the points of `leaf` in the one value given for it.
+  """Splits the value for a leaf into the values of its dense tensors.
 
   Args:
     leaf: `tensors.Dense`, `tensors.Sparse` or `tensors.Partitioned`.
@@ -195,6 +205,7 @@ def feed_error(problems):
 
 
 def _check_sparse(leaf, indices, values, dense_shape):
+  """Refuses arrays that are not a sparse tensor of the shape of `leaf`."""
   if indices.ndim != 2 or dense_shape.ndim != 1 or (
       indices.shape != (len(values) if values.ndim else -1,
                         len(dense_shape))):

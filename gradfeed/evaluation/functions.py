@@ -89,18 +89,11 @@ class Function:
                chunk):
     self.graph = (sessions.graph_of(session) if session is not None
                   else tensors.graph_of(inputs, outputs))
-    self._structures = (list(inputs) if isinstance(inputs, (list, tuple)) and
-                        not isinstance(inputs, tf.SparseTensorValue)
-                        else [inputs])
+    self._structures = _as_list(inputs)
     self._inputs = [tensors.resolve(leaf, self.graph, "input")
                     for leaf in nest.flatten(self._structures)]
     self.structure = outputs
-    flat = nest.flatten(outputs)
-    if not flat:
-      raise errors.ArgumentError(
-          "There are no outputs.", "There is nothing to evaluate.",
-          "Pass at least one tensor.")
-    self._outputs = [fetchables.resolve(leaf, self.graph) for leaf in flat]
+    self._outputs = _resolve_outputs(outputs, self.graph)
     self._is_single = not nest.is_container(outputs)
     self.inputs = list(self._inputs)
     self.outputs = [output.tensors()[0] for output in self._outputs]
@@ -108,31 +101,39 @@ class Function:
     arguments_lib.check_timeout(timeout)
     self._timeout = timeout
     self._points = arguments_lib.names(points, self.graph)
-    self._evaluations = {}
+    self._executables = {}
     self._chunks = {}
     self._held = arguments_lib.frozen(
         arguments_lib.resolve_feeds(feed_dict, self.graph, self._inputs))
-    self._base = self._evaluation(self._held)
-    self._base.prepare()
-    self.needs = list(self._base.needs)
+    self._executable = self._executable_for(self._held)
+    self._executable.prepare()
+    self.needs = list(self._executable.needs)
     self._chunk = chunk
     if chunk is not None:
-      chunks.check(chunk, self._base.slots[:self._input_count()],
-                   self._outputs)
-    self._is_direct = (
+      chunks.check(chunk, self._input_slots(), self._outputs)
+    self._held_arrays = self._fit_held()
+    self._slots = self._executable.slots[:len(self._inputs)]
+    self._takes_flat_values = (
         not self.needs and chunk is None and
         len(self._structures) == len(self._inputs) and
         all(isinstance(leaf, tensors.Dense) for leaf in self._inputs) and
         not any(map(nest.is_container, self._structures)))
-    self._slots = self._base.slots[:len(self._inputs)]
-    self._direct = callables.nothing, callables.nothing
-    self._held_arrays = tuple(
-        slot.fit(part) for slot, part in zip(
-            self._base.slots[self._input_count():],
-            [part for leaf, value in self._held.values()
-             for part in feeds.split(leaf, value)]))
+    # Weak references to the fast path of a session, and to that session.
+    self._fast_path = callables.no_reference, callables.no_reference
+
+  def _fit_held(self):
+    """The values that are held for every call, as a tuple of arrays to feed."""
+    values = [value for leaf, held in self._held.values()
+              for value in feeds.split(leaf, held)]
+    slots = self._executable.slots[self._input_count():]
+    return tuple(map(feeds.Slot.fit, slots, values))
+
+  def _input_slots(self):
+    """The slots of the inputs, which come before those of other feeds."""
+    return self._executable.slots[:self._input_count()]
 
   def _input_count(self):
+    """The number of dense tensors of all inputs."""
     return sum(len(leaf.components()) for leaf in self._inputs)
 
   def __call__(self, *values, feed_dict=None):
@@ -156,16 +157,16 @@ class Function:
       TimeLimitError: after `timeout` seconds.
       CoupledRowsError: a batch cannot be divided into chunks.
     """
-    if not feed_dict and self._is_direct:
-      direct_reference, session_reference = self._direct
-      direct = direct_reference()
-      if direct is not None and (
+    if not feed_dict and self._takes_flat_values:
+      fast_path_reference, session_reference = self._fast_path
+      fast_path = fast_path_reference()
+      if fast_path is not None and (
           self._session is not None or
           session_reference() is tf.get_default_session()):
         try:
-          results = direct(values + self._held_arrays)
+          results = fast_path(values + self._held_arrays)
         except (tf.errors.OpError, RuntimeError) as error:
-          raise self._base.explained(
+          raise self._executable.translate(
               error, self._session or session_reference()) or error
         if results is not None:
           return results[0] if self._is_single else nest.pack(
@@ -181,8 +182,8 @@ class Function:
     except feeds.Unfit:
       return self._call(values, None)
     session = self._session or sessions.default_session()
-    results = self._base.evaluate(session, values + self._held_arrays)
-    self._direct = self._base.direct(session), weakref.ref(session)
+    results = self._executable.evaluate(session, values + self._held_arrays)
+    self._fast_path = self._executable.fast_path(session), weakref.ref(session)
     return results[0] if self._is_single else nest.pack(
         self.structure, results)
 
@@ -197,11 +198,11 @@ class Function:
       ArgumentError: an input or an output has no rows.
       The errors of a call.
     """
-    evaluation, arrays, session = self._prepared(values, None)
-    slots = evaluation.slots[:self._input_count()]
+    executable, arrays, session = self._prepare_call(values, None)
+    slots = executable.slots[:self._input_count()]
     chunks.check(1, slots, self._outputs)
     chunks.Chunks(1, slots, self._outputs)(
-        arrays, lambda part: evaluation.evaluate(session, part))
+        arrays, lambda rows: executable.evaluate(session, rows))
 
   def constants(self):
     """What all calls share, at this moment.
@@ -212,10 +213,10 @@ class Function:
     Raises:
       UninitializedError, SessionError.
     """
-    found = traversal.ancestors(self.outputs,
-                                {leaf.name for leaf in self._inputs})
+    ops = traversal.ancestors(self.outputs,
+                              {leaf.name for leaf in self._inputs})
     session = self._session or sessions.default_session()
-    variables, reads = effects.variables_read(found, self.outputs), []
+    variables, reads = effects.variables_read(ops, self.outputs), []
     sessions.check_initialized(session, variables)
     for op in variables:
       try:
@@ -235,7 +236,7 @@ class Function:
     if not all(output.is_plain for output in self._outputs) or not all(
         isinstance(leaf, tensors.Dense) for leaf in self._inputs):
       return None
-    targets, results = self._base.ends()
+    targets, results = self._executable.ends()
     return targets[:len(self._inputs)], results
 
   def arguments(self, values):
@@ -260,7 +261,7 @@ class Function:
       `Function` with the same structures, session and time limit, and the same
       values held.
     """
-    targets, _ = self._base.ends()
+    targets, _ = self._executable.ends()
     held = zip(targets[self._input_count():], self._held_arrays)
     return Function(
         nest.pack(self._structures, inputs),
@@ -270,17 +271,21 @@ class Function:
 
   def _call(self, values, feed_dict):
     """Any call: nested inputs, other feeds, values that are refused."""
-    evaluation, arrays, session = self._prepared(values, feed_dict)
+    executable, arrays, session = self._prepare_call(values, feed_dict)
     if self._chunk is None:
-      results = evaluation.evaluate(session, arrays)
+      results = executable.evaluate(session, arrays)
     else:
-      results = self._in_chunks(evaluation)(
-          arrays, lambda part: evaluation.evaluate(session, part))
+      results = self._chunks_of(executable)(
+          arrays, lambda rows: executable.evaluate(session, rows))
     return results[0] if self._is_single else nest.pack(
         self.structure, results)
 
-  def _prepared(self, values, feed_dict):
-    """(evaluation, its arrays, session) of one call."""
+  def _prepare_call(self, values, feed_dict):
+    """Checks the values of one call.
+
+    Returns:
+      (`executables.Executable`, list of its arrays, session).
+    """
     if len(values) != len(self._structures):
       raise errors.FeedError(
           "{} values for {} inputs.".format(
@@ -293,24 +298,47 @@ class Function:
     fed.update(arguments_lib.resolve_feeds(feed_dict, self.graph, self._inputs))
     fed = arguments_lib.ordered(fed)
     arguments_lib.check_overlaps(fed)
-    evaluation = self._evaluation(fed)
-    evaluation.require_all_fed()
-    arrays = evaluation.fit(values + [value for _, value in fed.values()])
-    return evaluation, arrays, self._session or sessions.default_session()
+    executable = self._executable_for(fed)
+    executable.require_all_fed()
+    arrays = executable.fit(values + [value for _, value in fed.values()])
+    return executable, arrays, self._session or sessions.default_session()
 
-  def _in_chunks(self, evaluation):
-    known = self._chunks.get(evaluation)
-    if known is None:
-      known = self._chunks[evaluation] = chunks.Chunks(
-          self._chunk, evaluation.slots[:self._input_count()], self._outputs)
-    return known
+  def _chunks_of(self, executable):
+    """The `chunks.Chunks` for `executable`; made once."""
+    if executable not in self._chunks:
+      self._chunks[executable] = chunks.Chunks(
+          self._chunk, executable.slots[:self._input_count()], self._outputs)
+    return self._chunks[executable]
 
-  def _evaluation(self, fed):
+  def _executable_for(self, fed):
+    """The `executables.Executable` with these feeds; made once.
+
+    Args:
+      fed: ordered dict, as `arguments.resolve_feeds` gives it.
+    """
     key = tuple(fed)
-    known = self._evaluations.get(key)
-    if known is None:
+    executable = self._executables.get(key)
+    if executable is None:
       with cache.cache_of(self.graph).lock:
-        known = self._evaluations[key] = executables.Executable(
+        executable = self._executables[key] = executables.Executable(
             self.graph, self._inputs + [leaf for leaf, _ in fed.values()],
             self._outputs, self._points, self._timeout)
-    return known
+    return executable
+
+
+def _as_list(inputs):
+  """The inputs as a list with the structure of each argument of a call."""
+  if isinstance(inputs, (list, tuple)) and not isinstance(
+      inputs, tf.SparseTensorValue):
+    return list(inputs)
+  return [inputs]
+
+
+def _resolve_outputs(outputs, graph):
+  """The `fetchables.Fetchable` of each leaf of `outputs`, at least one."""
+  leaves = nest.flatten(outputs)
+  if not leaves:
+    raise errors.ArgumentError(
+        "There are no outputs.", "There is nothing to evaluate.",
+        "Pass at least one tensor.")
+  return [fetchables.resolve(leaf, graph) for leaf in leaves]

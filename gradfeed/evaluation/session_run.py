@@ -53,35 +53,41 @@ def run(session, fetches, feed_dict=None, points=(), timeout=None):
   arguments.check_timeout(timeout)
   key = ("run", _token(fetches, graph), timeout, _token(points, graph),
          tuple(_token(key, graph) for key in feed_dict or ()))
-  evaluation = cache.cache_of(graph).built.get(key)
-  if evaluation is None:
+  executable = cache.cache_of(graph).built.get(key, cache.MISSING)
+  if executable is cache.MISSING:
     fed = arguments.resolve_feeds(feed_dict, graph)
-    found = [fetchables.resolve(leaf, graph, allow_operations=True)
-             for leaf in nest.flatten(fetches)]
-    evaluation = cache.cached(graph, key, lambda: executables.Executable(
-        graph, [leaf for leaf, _ in fed.values()], found,
+    outputs = [fetchables.resolve(leaf, graph, allow_operations=True)
+               for leaf in nest.flatten(fetches)]
+    executable = cache.cached(graph, key, lambda: executables.Executable(
+        graph, [leaf for leaf, _ in fed.values()], outputs,
         arguments.names(points, graph), timeout, may_assign=True))
-  evaluation.require_all_fed()
-  arrays = evaluation.fit(list((feed_dict or {}).values()))
-  return nest.pack(fetches, evaluation.evaluate(session, arrays))
+  executable.require_all_fed()
+  arrays = executable.fit(list((feed_dict or {}).values()))
+  return nest.pack(fetches, executable.evaluate(session, arrays))
 
 
-def _token(thing, graph):
-  """A hashable that names what to fetch or to feed."""
-  if nest.is_container(thing):
-    keys = list(thing) if isinstance(
-        thing, abc.Mapping) else range(len(thing))
-    return (type(thing).__name__,) + tuple(
-        (key, _token(thing[key], graph)) for key in keys)
-  thing = _tf.dereference(thing)
-  if isinstance(thing, (tf.Tensor, tf.Operation)) and (
-      not _tf.is_eager(thing)) and thing.graph is graph:
-    return thing.name
-  if isinstance(thing, str):
-    return thing
-  # Whatever is left is told apart by what it is, and checked when resolved.
-  parts = [getattr(thing, attribute, None) for attribute in (
+def _token(structure, graph):
+  """A hashable that identifies what to fetch or to feed, for a cache key.
+
+  Args:
+    structure: what may be fetched or fed, or nested containers of it.
+    graph: `tf.Graph`.
+  """
+  if nest.is_container(structure):
+    keys = list(structure) if isinstance(
+        structure, abc.Mapping) else range(len(structure))
+    return (type(structure).__name__,) + tuple(
+        (key, _token(structure[key], graph)) for key in keys)
+  leaf = _tf.dereference(structure)
+  if isinstance(leaf, (tf.Tensor, tf.Operation)) and (
+      not _tf.is_eager(leaf)) and leaf.graph is graph:
+    return leaf.name
+  if isinstance(leaf, str):
+    return leaf
+  # Anything else is identified by its type and names, and checked when it is
+  # resolved.
+  components = [getattr(leaf, attribute, None) for attribute in (
       "values", "indices", "dense_shape")]
-  return (type(thing).__name__, id(getattr(thing, "graph", None)),
-          getattr(thing, "name", None) if parts[0] is None else tuple(
-              getattr(part, "name", None) for part in parts))
+  return (type(leaf).__name__, id(getattr(leaf, "graph", None)),
+          getattr(leaf, "name", None) if components[0] is None else tuple(
+              getattr(component, "name", None) for component in components))

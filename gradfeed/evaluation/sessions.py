@@ -1,4 +1,4 @@
-"""What a session is asked around a call: is it open, has it the values."""
+"""Checks of a session before a call: is it open, are variables initialised."""
 
 import numpy as np
 
@@ -50,30 +50,35 @@ def check_open(session, graph):
 
 
 def closed():
+  """The error for a session that is closed."""
   return errors.SessionError(
       "The session is closed.", "A closed session cannot run anything.",
       "Evaluate inside its `with` block, or pass an open session.")
 
 
 class Uncompiled:
-  """Evaluates a `CallSpec` by the `run` of a session that wraps another."""
+  """Evaluates a `CallSpec` by the `run` of a session that wraps another.
 
-  def __init__(self, session, recipe):
+  Called as a `callables.Compiled` is, with the list of fed arrays.
+  """
+
+  def __init__(self, session, call_spec):
     self._session = session
-    self._recipe = recipe
+    self._call_spec = call_spec
 
   def __call__(self, arrays):
-    fetches = [list(self._recipe.fetches), [
+    """Runs once; the results belong to the caller."""
+    fetches = [list(self._call_spec.fetches), [
         self._session.graph.get_operation_by_name(name)
-        for name in self._recipe.targets]]
+        for name in self._call_spec.targets]]
     options = None
-    if self._recipe.timeout is not None:
+    if self._call_spec.timeout is not None:
       options = tf.RunOptions(
-          timeout_in_ms=_tf.milliseconds(self._recipe.timeout))
+          timeout_in_ms=_tf.milliseconds(self._call_spec.timeout))
     results = self._session.run(
         fetches, feed_dict=dict(zip(
             [self._session.graph.get_tensor_by_name(name)
-             for name in self._recipe.feeds],
+             for name in self._call_spec.feeds],
             [np.array(array) for array in arrays])), options=options)[0]
     return [np.array(r) if isinstance(r, np.ndarray) else r for r in results]
 
@@ -88,34 +93,41 @@ def check_initialized(session, variables):
   Raises:
     UninitializedError: lists them. Nothing is ever initialised here.
   """
-  known = _tf.session_cache(session).setdefault(_INITIALIZED, set())
-  unknown = [op for op in variables if op.name not in known]
-  empty = uninitialized(session, unknown)
+  initialized = _tf.session_cache(session).setdefault(_INITIALIZED, set())
+  unchecked = [op for op in variables if op.name not in initialized]
+  empty = uninitialized(session, unchecked)
   if empty:
     raise errors.UninitializedError(
         "Not initialised in this session: {}.".format(
-            tensors.describe_all(op.outputs[0] for op in unknown
+            tensors.describe_all(op.outputs[0] for op in unchecked
                                  if op.name in empty)),
         "The outputs read them. gradfeed never initialises a variable by "
         "itself: random weights would give a plausible number.",
         "Restore a checkpoint (tf.train.Saver().restore(session, path)) or run "
         "the initialiser, in the same session.")
-  known.update(op.name for op in unknown)
+  initialized.update(op.name for op in unchecked)
 
 
 def uninitialized(session, variables):
-  """The names of those among `variables` (ops) without a value in `session`.
+  """The variables that have no value in `session`.
 
-  In a finalized graph that has no op to ask a variable, it is read instead.
+  A variable of a finalized graph that has no op which tells whether it is
+  initialised is read instead.
+
+  Args:
+    session: a raw `tf.Session`.
+    variables: list of the variables' ops.
+
+  Returns:
+    set of the names of ops.
   """
-  asked = [(op, _is_initialized(op)) for op in variables]
-  questions = [(op, question) for op, question in asked
-               if question is not None]
-  answers = session.run([question for _, question in questions])
-  empty = {op.name for (op, _), answer in zip(questions, answers)
-           if not answer}
-  for op, question in asked:
-    if question is None:
+  predicates = [(op, _is_initialized(op)) for op in variables]
+  testable = [(op, predicate) for op, predicate in predicates
+              if predicate is not None]
+  values = session.run([predicate for _, predicate in testable])
+  empty = {op.name for (op, _), value in zip(testable, values) if not value}
+  for op, predicate in predicates:
+    if predicate is None:
       try:
         session.run(_reader(op))
       except tf.errors.FailedPreconditionError:
@@ -126,7 +138,7 @@ def uninitialized(session, variables):
 
 
 def _reader(variable):
-  """An op that fails without the value of `variable`, else the value."""
+  """An op (or a tensor) whose run fails if `variable`, an op, has no value."""
   read = tensors.read_of(tensors.Dense(variable.outputs[0]))
   if read.op is not variable:
     return read.op
@@ -137,14 +149,18 @@ def _reader(variable):
 
 
 class _Initialized:
-  """The key under which a session's memo keeps the initialised variables."""
+  """The type of the key of the initialised variables in a session's cache."""
 
 
 _INITIALIZED = _Initialized()
 
 
 def _is_initialized(op):
-  """The tensor that says whether a variable has a value, or None."""
+  """A boolean tensor, whether a variable has a value; None if there is none.
+
+  Args:
+    op: the variable's op.
+  """
   handle = op.outputs[0]
   for consumer in traversal.consumers(handle):
     if consumer.type in ("VarIsInitializedOp", "IsVariableInitialized"):

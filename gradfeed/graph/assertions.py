@@ -1,37 +1,56 @@
-"""The assertions that gradfeed adds to a graph, and what a failure means."""
+"""The assertions that gradfeed adds to a graph, and the error of a failed one.
+
+An assertion carries a message with names of tensors in it. TensorFlow puts the
+message into the error that it raises when the assertion fails; `translate`
+reads the names from there.
+"""
 
 import re
 
 from gradfeed import errors
 from gradfeed.graph import tensors
 
-#: What an op in the graph says when a cotangent that is fed has not the shape
-#: of its y: a key of `SHAPE_ERRORS`, the names of both.
+#: Asserted where a cotangent or tangent is fed: a key of `SHAPE_ERRORS`, the
+#: name of what is fed, the name of the tensor whose shape it must have.
 SHAPE_OF_COTANGENT = "gradfeed: {} {} must have the shape of {} ;"
 
-#: What an op in the graph says when rows turn out to depend on each other: y,
-#: x, the first op that may be the reason.
+#: Asserted where a probe compares rows: the names of y, of x, and of the first
+#: op between them that may be the reason.
 COUPLED_ROWS = "gradfeed: rows of {} depend on other rows of {} through {} ;"
 
-#: What an op in the graph says when the index of a class is none: the index,
-#: and y.
+#: Asserted where the index of a class is fed: the names of the index and of y.
 INDEX_OF_CLASS = "gradfeed: index {} is no class of {} ;"
 
-#: The error for a cotangent of another shape, by what the caller knows it as.
+#: The error for a cotangent of another shape, by what the caller calls it.
 SHAPE_ERRORS = {
     "grad_ys": errors.CotangentError,
     "cotangent v": errors.CotangentError,
     "tangent v": errors.TangentError,
 }
 
+_NAME = r"(\S+)"
+_ROLE = "({})".format("|".join(SHAPE_ERRORS))
 
-def explained_cotangent(message, graph):
-  pattern = SHAPE_OF_COTANGENT.format(
-      "({})".format("|".join(SHAPE_ERRORS)), r"(\S+)", r"(\S+)")
-  found = re.search(pattern, message)
-  if not found:
-    return None
-  role, *names = found.groups()
+
+def translate(message, graph):
+  """The error that a failed assertion of gradfeed stands for.
+
+  Args:
+    message: str, that of an error of TensorFlow.
+    graph: `tf.Graph` that was run.
+
+  Returns:
+    `errors.GradfeedError`, or None where no such assertion failed.
+  """
+  for pattern, error in _TRANSLATIONS:
+    match = re.search(pattern, message)
+    if match:
+      return error(graph, *match.groups())
+  return None
+
+
+def _shape_error(graph, role, *names):
+  """The error for `SHAPE_OF_COTANGENT`."""
   given, y = [tensors.describe(graph.get_tensor_by_name(name))
               for name in names]
   return SHAPE_ERRORS[role](
@@ -41,28 +60,30 @@ def explained_cotangent(message, graph):
       "Feed one of the shape that {} has at this call.".format(y))
 
 
-def explained_rows(message, graph):
-  found = re.search(
-      COUPLED_ROWS.replace("{}", r"(\S+)"), message)
-  if not found:
-    return None
+def _rows_error(graph, y_name, x_name, op_name):
+  """The error for `COUPLED_ROWS`."""
   y, x = [tensors.Dense(graph.get_tensor_by_name(name))
-          for name in found.groups()[:2]]
+          for name in (y_name, x_name)]
   return errors.coupled_rows(
-      tensors.describe(y), tensors.describe(x), tensors.describe(
-          graph.get_operation_by_name(found.group(3))),
+      tensors.describe(y), tensors.describe(x),
+      tensors.describe(graph.get_operation_by_name(op_name)),
       "A probe found it at this call; the first op that may mix rows is")
 
 
-def explained_index(message, graph):
-  found = re.search(
-      INDEX_OF_CLASS.replace("{}", r"(\S+)"), message)
-  if not found:
-    return None
+def _index_error(graph, *names):
+  """The error for `INDEX_OF_CLASS`."""
   index, y = [tensors.describe(graph.get_tensor_by_name(name))
-              for name in found.groups()]
+              for name in names]
   return errors.ArgumentError(
       "index {} has, at this call, a value that is no class of {}.".format(
           index, y),
       "Classes count from 0, and there is one index for all examples or one "
       "for each.", "Feed indices of classes that y has.")
+
+
+#: (regular expression, function from the graph and its groups to the error).
+_TRANSLATIONS = [
+    (SHAPE_OF_COTANGENT.format(_ROLE, _NAME, _NAME), _shape_error),
+    (COUPLED_ROWS.replace("{}", _NAME), _rows_error),
+    (INDEX_OF_CLASS.replace("{}", _NAME), _index_error),
+]

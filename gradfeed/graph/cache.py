@@ -1,7 +1,8 @@
 """What gradfeed remembers about a graph, kept on the graph itself.
 
-Kept there, graph and memo die together. A dictionary from graphs to memos
-would never let go: its values point back at the graph.
+The cache is an attribute of the graph, so that both are released together. A
+dictionary from graphs to caches would never release a graph, since its values
+refer to the graph.
 """
 
 import collections
@@ -13,14 +14,50 @@ _CREATION = threading.Lock()
 
 _ATTRIBUTE = "_gradfeed_memo"
 
-#: One derivative that was built, all by the names of tensors: what it is the
-#: derivative of and by, what it holds constant, the ys (or copies of them) that
-#: it was built on, the result for each x (None if there is none); and the
-#: product that can build it once more in another way, or None; and the ops that
-#: it computes by itself, from other values than where they stand.
+
+class _Missing:
+  """The type of `MISSING`."""
+
+  def __repr__(self):
+    return "MISSING"
+
+
+#: Stands for a value that is not in the cache; None may be in it.
+MISSING = _Missing()
+
+#: One derivative that was built. Tensors and ops are given by their names.
+#:   ys: what was differentiated.
+#:   xs: what it was differentiated by.
+#:   stops: what was held constant.
+#:   built: for each y the tensor that was differentiated: y or a copy of it.
+#:   results: the derivative by each x, None if there is none.
+#:   vjp: the `derivatives.vjps.VJP` that can build the derivative again in
+#:     a form that can itself be differentiated, or None.
+#:   recomputed: the ops between x and y that the derivative has copies of, and
+#:     evaluates at other values than the ops of the graph have.
 Derivative = collections.namedtuple(
     "Derivative",
-    ["ys", "xs", "stops", "built", "results", "product", "recomputed"])
+    ["ys", "xs", "stops", "built", "results", "vjp", "recomputed"])
+
+
+class Refusal(
+    collections.namedtuple("Refusal", ["error_class", "what", "why", "fix"])):
+  """The error with which a build was refused, as it is kept in the cache.
+
+  It holds no exception: that would hold its traceback, and all that the frames
+  of the traceback refer to.
+  """
+
+  __slots__ = ()
+
+  @classmethod
+  def of(cls, error):
+    """The `Refusal` with the texts of a `errors.GradfeedError`."""
+    return cls(type(error), error.what, error.why, error.fix)
+
+  def error(self):
+    """A new exception, to be raised."""
+    return self.error_class(self.what, self.why, self.fix)
 
 
 class GraphCache:
@@ -29,11 +66,13 @@ class GraphCache:
   Attributes:
     lock: held while anything is built. TensorFlow's own construction is not
       safe from several threads.
-    built: dict from a key that names a request to its result.
-    derivatives: dict from the name of a tensor to the `Derivative` it is of.
-    clones: dict from the name of a tensor to those of its copies, which have
-      the same value and were made to differentiate them.
-    functions: set of the names of functions that gradfeed made there.
+    built: dict from a key that names a request to its result, or to the
+      `Refusal` of a request that cannot be built.
+    derivatives: dict from the name of a result to the `Derivative` that it
+      belongs to.
+    clones: dict from the name of a tensor to a list of the names of its copies,
+      which have the same value and were made to be differentiated.
+    functions: set of the names of the functions that gradfeed added.
   """
 
   def __init__(self):
@@ -46,29 +85,35 @@ class GraphCache:
 
 def cache_of(graph):
   """The `GraphCache` of `graph`; the same one on every call."""
-  memo = getattr(graph, _ATTRIBUTE, None)
-  if memo is None:
+  graph_cache = getattr(graph, _ATTRIBUTE, None)
+  if graph_cache is None:
     with _CREATION:
-      memo = getattr(graph, _ATTRIBUTE, None)
-      if memo is None:
-        memo = GraphCache()
-        setattr(graph, _ATTRIBUTE, memo)
-  return memo
+      graph_cache = getattr(graph, _ATTRIBUTE, None)
+      if graph_cache is None:
+        graph_cache = GraphCache()
+        setattr(graph, _ATTRIBUTE, graph_cache)
+  return graph_cache
 
 
 def clones_of(graph, name):
-  """The names of all copies of the tensor called `name`, and of theirs."""
+  """The names of all copies of the tensor called `name`, and of their copies.
+
+  Returns:
+    list of str.
+  """
   clones = cache_of(graph).clones
-  found, queue = [], [name]
+  names, queue = [], [name]
   while queue:
     for clone in clones.get(queue.pop(), ()):
-      found.append(clone)
+      names.append(clone)
       queue.append(clone)
-  return found
+  return names
 
 
 def cached(graph, key, build):
-  """`build()` the first time that `key` is asked for on `graph`.
+  """Calls `build` the first time that `key` is asked for on `graph`.
+
+  A `build` that raises is called again the next time.
 
   Args:
     graph: `tf.Graph`.
@@ -76,15 +121,15 @@ def cached(graph, key, build):
     build: function without arguments.
 
   Returns:
-    What `build` returned then.
+    What `build` returned the first time; None may be among it.
   """
-  memo = cache_of(graph)
-  result = memo.built.get(key)
-  if result is None:
-    with memo.lock:
-      result = memo.built.get(key)
-      if result is None:
-        result = memo.built[key] = build()
+  graph_cache = cache_of(graph)
+  result = graph_cache.built.get(key, MISSING)
+  if result is MISSING:
+    with graph_cache.lock:
+      result = graph_cache.built.get(key, MISSING)
+      if result is MISSING:
+        result = graph_cache.built[key] = build()
   return result
 
 
@@ -94,11 +139,18 @@ def record_derivative(graph,
                       stops,
                       built,
                       results,
-                      product=None,
+                      vjp=None,
                       recomputed=()):
-  """Notes that `results` are derivatives; see `Derivative` for the names."""
+  """Records that the tensors named `results` are derivatives.
+
+  Args:
+    graph: `tf.Graph`.
+    ys, xs, stops, built, results: sequences of names; see `Derivative`.
+    vjp: as in `Derivative`.
+    recomputed: iterable of names of ops.
+  """
   derivative = Derivative(tuple(ys), tuple(xs), tuple(stops), tuple(built),
-                          tuple(results), product, frozenset(recomputed))
+                          tuple(results), vjp, frozenset(recomputed))
   cache_of(graph).derivatives.update(
       (name, derivative) for name in results if name is not None)
 
@@ -111,7 +163,7 @@ def check_not_finalized(graph, purpose):
     purpose: str, what the ops are for, for the message.
 
   Raises:
-    FinalizedGraphError: with both ways out.
+    FinalizedGraphError: the graph is finalized.
   """
   if graph.finalized:
     raise errors.FinalizedGraphError(

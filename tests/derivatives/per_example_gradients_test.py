@@ -79,19 +79,19 @@ class PerExampleGradientTest(graphs.GraphTest):
     x = tf.placeholder(tf.float64, [static, 3], name="x")
     labels = tf.placeholder(tf.int32, [static], name="labels")
     losses, weights = function(x, labels)
-    ways = []
+    are_apart = []
     # pylint: disable-next=protected-access
-    stacked = per_example_gradients._Alone.stacked
+    examples_class = per_example_gradients._SeparateExamples
+    stacked = examples_class.stacked
 
-    def watched(way, chunk):
-      result = stacked(way, chunk)
-      ways.append(result is not None)
+    def watched(examples, chunk):
+      result = stacked(examples, chunk)
+      are_apart.append(result is not None)
       return result
 
-    with unittest.mock.patch.object(per_example_gradients._Alone, "stacked",
-                                    watched):
+    with unittest.mock.patch.object(examples_class, "stacked", watched):
       own = gf.per_example_gradient(losses, weights, **settings)
-    self.assertEqual(ways, [alone] if not settings.get("coupled") else [])
+    self.assertEqual(are_apart, [alone] if not settings.get("coupled") else [])
     # Before a session has run: afterwards TensorFlow would break it.
     each = [[tf.convert_to_tensor(g) for g in tf.gradients(
         losses[i], weights)] for i in range(rows)]

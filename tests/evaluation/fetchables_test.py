@@ -7,8 +7,32 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
+from gradfeed.evaluation import fetchables
 
 _Pair = collections.namedtuple("_Pair", ["left", "right"])
+
+
+class SourcesTest(parameterized.TestCase):
+  """Each wanted tensor or op has its value from one of three sources."""
+
+  def test_the_three_sources(self):
+    with tf.Graph().as_default():
+      x = tf.placeholder(tf.float64, [2])
+      y = x * x
+      sources, fetched = fetchables.find_sources(
+          [y, x, y.op, y], {x.name: 0})
+    self.assertEqual(fetched, [y])
+    self.assertEqual(sources, [
+        fetchables.Fetched(0, False), fetchables.Fed(0), fetchables.NoValue(),
+        fetchables.Fetched(0, True)])
+    results, arrays = [np.ones(2)], [np.zeros(2)]
+    values = [source.value(results, arrays) for source in sources]
+    self.assertIs(values[0], results[0])
+    np.testing.assert_array_equal(values[1], arrays[0])
+    self.assertIsNone(values[2])
+    np.testing.assert_array_equal(values[3], results[0])
+    self.assertFalse(np.shares_memory(values[1], arrays[0]))
+    self.assertFalse(np.shares_memory(values[3], results[0]))
 
 
 class StructureTest(parameterized.TestCase):

@@ -37,6 +37,19 @@ class OnceTest(parameterized.TestCase):
       cache.cached(graph, "a", lambda: 1 / 0)
     self.assertEqual(cache.cached(graph, "a", lambda: 5), 5)
 
+  def test_none_is_a_result(self):
+    graph = tf.Graph()
+    self.assertIsNone(cache.cached(graph, "a", lambda: None))
+    self.assertIsNone(cache.cached(graph, "a", lambda: 5))
+
+  def test_a_refusal_is_kept_without_its_traceback(self):
+    error = gf.UnsupportedGraphError("what", "why", "fix")
+    refusal = cache.Refusal.of(error)
+    again = refusal.error()
+    self.assertIsNot(again, error)
+    self.assertIs(type(again), gf.UnsupportedGraphError)
+    self.assertEqual(str(again), str(error))
+
   def test_building_may_ask_for_more(self):
     graph = tf.Graph()
     self.assertEqual(cache.cached(

@@ -14,7 +14,7 @@ def save(directory, kind="calls"):
     directory: str, where to save it.
     kind: "calls" or "custom_gradient", what is in it.
   """
-  subprocess.run([sys.executable, "-m", "tests.testing.saved_models", directory, kind],
+  subprocess.run([sys.executable, "-m", __name__, directory, kind],
                  check=True, stdout=subprocess.DEVNULL,
                  stderr=subprocess.DEVNULL)
 

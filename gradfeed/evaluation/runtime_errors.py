@@ -1,0 +1,61 @@
+"""Translates errors that TensorFlow raises during a run."""
+
+from gradfeed import _tf
+from gradfeed._tf import tf
+from gradfeed import errors
+from gradfeed.evaluation import sessions
+from gradfeed.graph import assertions
+
+#: What TensorFlow says when it adds up handles of variables as numbers.
+_RESOURCE_SUM = "of resource is not in the list of allowed values"
+
+
+def translate(error, plan, session, graph):
+  """A clearer error for one that was raised by a run.
+
+  Args:
+    error: `tf.errors.OpError` or `RuntimeError`.
+    plan: `plans.Plan` that was run.
+    session: whatever stands for a session; the one that ran it.
+    graph: `tf.Graph`.
+
+  Returns:
+    `errors.GradfeedError`, or None where `error` is to be raised as it is.
+  """
+  if isinstance(error, errors.GradfeedError):
+    return None
+  if _tf.is_closed(session):
+    return sessions.closed()
+  timeout = plan.call_spec.timeout
+  if isinstance(error, tf.errors.DeadlineExceededError) and timeout is not None:
+    return _timeout_error(timeout, plan.waiting)
+  if _RESOURCE_SUM in str(error):
+    return _defun_error()
+  return assertions.translate(str(error), graph)
+
+
+def _timeout_error(timeout, waiting):
+  """The error for a run of more than `timeout` seconds.
+
+  Args:
+    timeout: float, seconds.
+    waiting: list of the ops of the run that wait for something outside of it.
+  """
+  names = ", ".join("{} '{}'".format(op.type, op.name) for op in waiting)
+  return errors.TimeLimitError(
+      "The run took longer than {:g} s.".format(timeout),
+      "It waits for {}.".format(names) if names
+      else "The computation is longer than that.",
+      "Feed the output of that op, or start its queue runners "
+      "(tf.train.start_queue_runners)." if names
+      else "Give a longer timeout.")
+
+
+def _defun_error():
+  """The error for a sum of handles in the gradient of a function of Defun."""
+  return errors.UnsupportedGraphError(
+      "The gradient of a function of Defun cannot run.",
+      "It reads a resource variable more than once, and TensorFlow's "
+      "gradient of it adds up handles as if they were numbers.",
+      "Give the variable a value here (make it an input), pass its value "
+      "to the function as an argument, or make it with tf.function.")
