@@ -177,9 +177,8 @@ def _culprit(op, inputs, trace):
 def _reason(op, held=frozenset()):
   if op.type == "StopGradient":
     return RIGHT if _is_right(op, held) else STOP
-  lossy = op.type in gradient_flow.FLAT or any(
-      op.type in types for types in (_ZERO, _CHOICES, _STEPS))
-  return FLAT if lossy or not any(
+  is_flat = op.type in gradient_flow.FLAT | _CHOICES | _STEPS
+  return FLAT if is_flat or not any(
       _tf.is_trainable_dtype(t.dtype) for t in op.inputs) else HIDDEN
 
 

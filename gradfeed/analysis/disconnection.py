@@ -5,6 +5,7 @@ import collections
 from gradfeed import _tf
 from gradfeed.analysis import blockers
 from gradfeed import findings
+from gradfeed.graph import op_types
 from gradfeed.graph import tensors
 from gradfeed.graph.tensors import describe
 from gradfeed.graph import traversal
@@ -111,7 +112,7 @@ def _why_no_path(ys, x, found):
   read = [op.outputs[0] for op in found.values()
           if op.outputs and not op.inputs and
           (op.type.startswith("Placeholder") or
-           op.type in ("VarHandleOp", "VariableV2", "Variable"))]
+           op.type in op_types.VARIABLES)]
   if read:
     return ("{} does not depend on {}.".format(named, describe(x)),
             "It depends on {}{}: pass one of these as x.".format(

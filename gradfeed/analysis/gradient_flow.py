@@ -6,22 +6,6 @@ from gradfeed import _tf
 from gradfeed.graph import op_types
 from gradfeed.graph import traversal
 
-#: The attributes that name the functions of an op, and how many of its inputs
-#: come before the arguments.
-_FUNCTIONS = {
-    "Case": ("branches", 1), "StatelessCase": ("branches", 1),
-    "If": ("then_branch else_branch", 1),
-    "StatelessIf": ("then_branch else_branch", 1),
-    "PartitionedCall": ("f", 0), "StatefulPartitionedCall": ("f", 0),
-    "StatelessWhile": ("body", 0), "While": ("body", 0)}
-
-_LOOPS = ("StatelessWhile", "While")
-
-#: Ops whose result is the same whatever the value of what they read.
-_NOT_CARRYING = op_types.SHAPE_READING | frozenset([
-    "OnesLike", "TensorArraySizeV3", "TensorListElementShape",
-    "TensorListLength", "ZerosLike"])
-
 #: Ops whose registered gradient is None for some inputs, though others of
 #: their kind have one: the inputs it is None for (math_grad.py, array_grad.py).
 DEAD_INPUTS = {
@@ -72,11 +56,9 @@ class GradientFlow:
 
   def _before(self, op):
     """The inputs of `op` that a gradient reaches from its outputs."""
-    attributes, skipped = _FUNCTIONS.get(op.type, ("", 0))
-    names = [op.type] if not attributes else [
-        name for attribute in attributes.split()
-        for name in _names(op.node_def.attr[attribute])]
-    bodies = [_body(self._root, name) for name in names]
+    call = op_types.FUNCTION_CALLS.get(op.type)
+    skipped = 0 if call is None else call.first_argument
+    bodies = [_body(self._root, name) for name in _callees(op, call)]
     if any(body is None for body in bodies):
       return differentiable_inputs(op)
     if op.name not in self._inputs:
@@ -91,7 +73,7 @@ class GradientFlow:
     reached = set()
     for body in bodies:
       flow, found = self._inside(
-          op, body, given, wanted, op.type in _LOOPS)
+          op, body, given, wanted, op.type in op_types.FUNCTIONAL_LOOPS)
       if flow is not None:
         self.traces.extend(flow.traces)
         reached |= found
@@ -116,9 +98,21 @@ class GradientFlow:
       given, wanted = given | after, wanted | found
 
 
-def _names(attribute):
-  return [function.name for function in (
-      attribute.list.func or [attribute.func])]
+def _callees(op, call):
+  """The names of the functions that an op calls and a gradient may pass.
+
+  Args:
+    op: `tf.Operation`.
+    call: `op_types.FunctionCall` of its type; None for an op of TF 1's Defun,
+      whose type is the name of its function.
+  """
+  if call is None:
+    return [op.type]
+  # No gradient passes the condition of a loop.
+  attributes = [op.node_def.attr[name] for name in call.functions
+                if name != "cond"]
+  return [function.name for attribute in attributes
+          for function in attribute.list.func or [attribute.func]]
 
 
 def _body(graph, name):
@@ -176,7 +170,8 @@ class GradientTrace:
     What depends on the shape of an x alone does not.
     """
     if self._carrying is None:
-      self._carrying = traversal.dependents(self._sources, _NOT_CARRYING)
+      self._carrying = traversal.dependents(
+          self._sources, op_types.VALUE_INDEPENDENT)
     return tensor.name in self._xs or tensor.op.name in self._carrying
 
   def _forward(self):

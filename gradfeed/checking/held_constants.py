@@ -15,10 +15,6 @@ from gradfeed.graph import op_types
 from gradfeed.graph import traversal
 from gradfeed.rewriting import float64
 
-#: Ops whose result depends on the shape of what they read, not on its values.
-_OF_SHAPES = frozenset(["OnesLike", "Rank", "Shape", "ShapeN", "Size",
-                        "ZerosLike"])
-
 #: Ops that say in the model that nothing is to pass.
 _MEANT = frozenset(["Exit", "RefExit", "StopGradient"])
 
@@ -44,7 +40,8 @@ class HeldConstants:
     self._found = found = traversal.ancestors(ys, place.cut)
     self._inside = control_flow.ops_without_a_value(found)
     self._valued = traversal.descendants(
-        {name: op for name, op in found.items() if op.type not in _OF_SHAPES},
+        {name: op for name, op in found.items()
+         if op.type not in op_types.VALUE_INDEPENDENT},
         self._names, control=False)
     drawing = list(
         collections.OrderedDict.fromkeys(
@@ -76,7 +73,8 @@ class HeldConstants:
     found = [float64.eps(component.dtype) for component in place.points]
     found += [float64.eps(t.dtype) for t in self._ys]
     found += [float64.eps(t.dtype) for op in self.trace.path.values()
-              if not op.type.startswith("TensorArray") for t in op.outputs]
+              if not op.type.startswith(op_types.TENSOR_ARRAY)
+              for t in op.outputs]
     return max(found)
 
   def tensors(self, operations):

@@ -368,5 +368,5 @@ class VJP:
 def _arrays_of(trace):
   """The setting in which what is on the path can be differentiated."""
   return (_tf.arrays_of_v1() if any(
-      op.type.startswith("TensorArray") for op in trace.path.values())
+      op.type.startswith(op_types.TENSOR_ARRAY) for op in trace.path.values())
           else contextlib.ExitStack())

@@ -40,7 +40,7 @@ def pivot_of(tensor, look_above):
     current = queue.pop()
     if current.type in op_types.ENTERS:
       raise inside("a while loop", tensor, "it has a value at each turn")
-    if current.type in ("Switch", "RefSwitch") and (
+    if current.type in op_types.SWITCHES and (
         _tf.control_flow_context(current) is None):
       raise inside("a branch", tensor,
                    "the graph does not say which, as it was frozen")
@@ -121,8 +121,8 @@ def ops_without_a_value(found):
     if name in frames:
       if op.type not in op_types.EXITS:
         inside.add(name)
-    elif op.type in ("Switch", "RefSwitch") or (
-        op.type not in op_types.EXITS + ("Merge", "RefMerge") and any(
+    elif op.type in op_types.SWITCHES or (
+        op.type not in op_types.JOINS and any(
             before.name in inside for before in
             [t.op for t in op.inputs] + list(op.control_inputs))):
       inside.add(name)
@@ -161,6 +161,6 @@ def depths(found):
 def _step(op, frames):
   if op.name in frames:  # The switches of loops are no branches.
     return 0
-  if op.type in ("Switch", "RefSwitch"):
+  if op.type in op_types.SWITCHES:
     return 1
-  return -1 if op.type in ("Merge", "RefMerge") else 0
+  return -1 if op.type in op_types.MERGES else 0

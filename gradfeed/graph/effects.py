@@ -26,7 +26,7 @@ def placeholders(found):
   """The placeholders in `found`, in order of their names."""
   return sorted(
       (op.outputs[0] for op in found.values()
-       if op.type in ("Placeholder", "PlaceholderV2") and op.outputs),
+       if op.type in op_types.PLACEHOLDERS and op.outputs),
       key=lambda tensor: tensor.name)
 
 
@@ -65,8 +65,7 @@ def waiting_ops(found):
 
 def variables(operations):
   """Those of `operations` that are variables."""
-  return [op for op in operations
-          if op.type in ("VarHandleOp", "VariableV2", "Variable")]
+  return [op for op in operations if op.type in op_types.VARIABLES]
 
 
 def variables_read(found, targets):

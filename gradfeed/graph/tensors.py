@@ -7,9 +7,8 @@ from gradfeed._tf import tf
 from gradfeed import errors
 from gradfeed.graph import lookup
 from gradfeed.graph import nest
+from gradfeed.graph import op_types
 from gradfeed.graph import traversal
-
-_VARIABLE_OPS = ("VarHandleOp", "VariableV2", "Variable")
 
 
 class Dense:
@@ -51,11 +50,11 @@ class Dense:
 
   @property
   def is_placeholder(self):
-    return self.op.type in ("Placeholder", "PlaceholderV2")
+    return self.op.type in op_types.PLACEHOLDERS
 
   @property
   def is_variable(self):
-    return self.op.type in _VARIABLE_OPS
+    return self.op.type in op_types.VARIABLES
 
   def components(self):
     return [self]

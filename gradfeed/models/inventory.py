@@ -11,8 +11,6 @@ from gradfeed.graph import tensors
 from gradfeed.graph import traversal
 from gradfeed.models import loading
 
-_LOOPS = frozenset(["While", "StatelessWhile"])
-_BRANCHES = frozenset(["Case", "If", "StatelessCase", "StatelessIf"])
 _OF_LOGITS = frozenset([
     "LogSoftmax", "Softmax", "SoftmaxCrossEntropyWithLogits",
     "SparseSoftmaxCrossEntropyWithLogits"])
@@ -146,7 +144,7 @@ def _loops(types):
   for op, kind in types:
     if kind in op_types.ENTERS and op.type == kind:
       names.add(op.get_attr("frame_name").decode())
-    elif kind in _LOOPS:
+    elif kind in op_types.FUNCTIONAL_LOOPS:
       names.add(op.name)
   return sorted(names)
 
@@ -155,10 +153,10 @@ def _branches(types):
   """Predicates of conditions of v1, and the ops that are conditions of v2."""
   names = set()
   for op, kind in types:
-    if kind in ("Switch", "RefSwitch") and op.type == kind:
+    if kind in op_types.SWITCHES and op.type == kind:
       if op.inputs[1].op.type != "LoopCond":
         names.add(op.inputs[1].op.name)
-    elif kind in _BRANCHES:
+    elif kind in op_types.FUNCTIONAL_BRANCHES:
       names.add(op.name)
   return sorted(names)
 

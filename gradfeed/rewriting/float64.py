@@ -12,6 +12,7 @@ import numpy as np
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed import errors
+from gradfeed.graph import op_types
 from gradfeed.rewriting import custom_gradient_ops
 
 _WIDE = {tf.float16: tf.float64, tf.bfloat16: tf.float64,
@@ -22,15 +23,6 @@ _NUMBERS = {narrow.as_datatype_enum: broad.as_datatype_enum
 #: Ops that would do something else with numbers of another width.
 _BY_BITS = frozenset(["Bitcast", "DecodeRaw", "EncodeProtoV2",
                       "SerializeTensor"])
-
-#: Ops that call Python, which wants the dtype that it was written for.
-_OF_PYTHON = frozenset(["PyFunc", "PyFuncStateless", "EagerPyFunc"])
-
-#: Ops of tensor arrays have a flow among their results, which is float32 and
-#: has no meaning; what hands it on stays as it is.
-_ARRAY = "TensorArray"
-_HANDING_ON = frozenset(["Enter", "Exit", "Identity", "Merge", "NextIteration",
-                         "Switch"])
 
 _NORMALIZING = frozenset(["FusedBatchNorm", "FusedBatchNormV2",
                           "FusedBatchNormV3"])
@@ -105,12 +97,13 @@ class Float64Nodes:
     else:
       self.nodes.append(node)
       if not self._flows.intersection(_outputs(node)) or (
-          node.op.startswith(_ARRAY)):
+          node.op.startswith(op_types.TENSOR_ARRAY)):
         _widen_node(node)
 
   def _stays(self, node):
-    if node.op in _OF_PYTHON or node.op.startswith(_ARRAY):
-      return node.op in _OF_PYTHON
+    if node.op in op_types.PYTHON_CALLS or node.op.startswith(
+        op_types.TENSOR_ARRAY):
+      return node.op in op_types.PYTHON_CALLS
     trial = tf.NodeDef()
     trial.CopyFrom(node)
     _widen_node(trial)
@@ -210,7 +203,7 @@ def _outputs(node):
 
 
 def _flows(nodes):
-  """The names of the flows of tensor arrays."""
+  """The names of the flows of tensor arrays: float32, without a meaning."""
   flows, count = set(), -1
   for node in nodes:
     if node.op in ("TensorArrayV3", "TensorArrayGradV3"):
@@ -221,7 +214,7 @@ def _flows(nodes):
   while flows and count != len(flows):
     count = len(flows)
     for node in nodes:
-      if node.op in _HANDING_ON and flows.intersection(node.input):
+      if node.op in op_types.FORWARDING and flows.intersection(node.input):
         flows.update(_outputs(node))
   return flows
 

@@ -206,7 +206,7 @@ def renew_functions(graph, handles, nodes, differentiated):
               "word.".format(node.op, node.name, _tf.VERSION),
               "Read the variable before the loop or the branch, or build it "
               "with control flow v1.")
-    first = 1 if node.op.endswith(("If", "Case")) else 0
+    first = op_types.FUNCTION_CALLS[node.op].first_argument
     handles = {i - first: handle for i, handle in handles.items()}
     for value in node.attr.values():
       for callee in ([value.func] if value.HasField("func")

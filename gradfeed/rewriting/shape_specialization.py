@@ -19,8 +19,6 @@ _LARGEST_PART = 300
 
 _LARGEST_CONSTANT = 4096
 
-_SHAPE_OPS = frozenset(["Shape", "ShapeN", "Size", "Rank"])
-
 #: Ops that may be computed here when their inputs depend on shapes alone.
 _FOLDED = frozenset([
     "Add", "AddV2", "BroadcastGradientArgs", "BroadcastTo", "Cast", "Concat",
@@ -42,12 +40,11 @@ _ARITHMETIC = frozenset([
     "Square", "Sub", "Tanh", "TanhGrad"])
 
 #: Ops that do more than compute, though TensorFlow calls them stateless.
-_IMPURE = frozenset(["Assert", "EagerPyFunc", "Merge", "PyFunc",
-                     "PyFuncStateless", "Switch"])
+_IMPURE = op_types.PYTHON_CALLS | frozenset(["Assert", "Merge", "Switch"])
 
 _READS = frozenset(["ReadVariableOp"])
 
-_SOURCES = frozenset(["Placeholder", "VarHandleOp", "VariableV2", "Variable"])
+_SOURCES = frozenset(op_types.VARIABLES + ("Placeholder",))
 
 
 def is_suitable(found):
@@ -157,7 +154,7 @@ def _folded(found, wanted, shaped):
   folded = set()
   for op in found.values():
     inputs = [t.name for t in op.inputs]
-    if op.type == "Const" or (op.type in _SHAPE_OPS and all(
+    if op.type == "Const" or (op.type in op_types.SHAPE_READING and all(
         shaped.shape(name).is_fully_defined() for name in inputs)) or (
             op.type in _FOLDED and inputs and all(
                 name in folded for name in inputs)):
@@ -176,7 +173,7 @@ def _folded(found, wanted, shaped):
         for clone in shaped.feeds.values() if _is_number(clone)}
     # What the shapes are of is not computed: it may not bear zeros.
     given.update((shaped.clones[t.name], _shape_of(op, t, shaped))
-                 for op in found.values() if op.type in _SHAPE_OPS
+                 for op in found.values() if op.type in op_types.SHAPE_READING
                  for t in op.outputs if t.name in folded)
     return session.run(fetched, given)
 

@@ -12,13 +12,6 @@ from gradfeed.graph import control_flow
 from gradfeed.graph import op_types
 from gradfeed.graph import traversal
 
-#: State that lives for one run: a copy that shared it with the original would
-#: push and pop each other's values when both run.
-_PER_RUN_STATE = frozenset([
-    "Stack", "StackV2", "TensorArray", "TensorArrayV2", "TensorArrayV3",
-    "TensorArrayGrad", "TensorArrayGradV2", "TensorArrayGradV3",
-    "TensorArrayGradWithShape"])
-
 
 def dependent_ops(found, sources):
   """The ops of `found` that need a copy when `sources` are replaced.
@@ -66,7 +59,7 @@ def _state_groups(found):
   groups = []
   users = None
   for name, op in found.items():
-    if op.type not in _PER_RUN_STATE:
+    if op.type not in op_types.PER_RUN_STATE:
       continue
     if users is None:
       users = collections.defaultdict(set)
@@ -115,7 +108,7 @@ def names_a_predicate(op, reader):
   The switches of one branch are told by what they have in common.
   """
   return op.type == "Identity" and (
-      reader.type in ("Switch", "RefSwitch", "Identity"))
+      reader.type in op_types.SWITCHES + ("Identity",))
 
 
 def counts(op, reader):

@@ -11,6 +11,7 @@ variable keeps its value and many threads can evaluate at once.
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed import errors
+from gradfeed.graph import op_types
 from gradfeed.rewriting import custom_gradient_ops
 
 #: Ops that hand a value on as they did a handle: the names of their outputs.
@@ -26,19 +27,6 @@ _READING = {
     "ResourceGatherNd": ("GatherNd", "output"),
     "VariableShape": ("Shape", "output"),
     "VarIsInitializedOp": ("Const", "is_initialized"),
-}
-
-#: Function-calling op to (index of the first argument, attribute of the
-#: argument dtypes, attribute of the result dtypes, attributes of functions).
-_CALLING = {
-    "While": (0, "T", "T", ("cond", "body")),
-    "StatelessWhile": (0, "T", "T", ("cond", "body")),
-    "If": (1, "Tin", "Tout", ("then_branch", "else_branch")),
-    "StatelessIf": (1, "Tin", "Tout", ("then_branch", "else_branch")),
-    "Case": (1, "Tin", "Tout", ("branches",)),
-    "StatelessCase": (1, "Tin", "Tout", ("branches",)),
-    "PartitionedCall": (0, "Tin", "Tout", ("f",)),
-    "StatefulPartitionedCall": (0, "Tin", "Tout", ("f",)),
 }
 
 
@@ -170,7 +158,7 @@ class _Body:
     self._taken[node.name] = set(taken)
     if node.op in _PASSING:
       self._pass_on(node, next(iter(taken.values())))
-    elif node.op in _CALLING:
+    elif node.op in op_types.FUNCTION_CALLS:
       self._call(node, taken)
     elif _tf.function_definition(self._lifting.graph, node.op) is not None:
       self._call_by_name(node, taken)
@@ -213,7 +201,7 @@ class _Body:
         node, "output")
 
   def _call(self, node, taken):
-    first, tin, tout, attributes = _CALLING[node.op]
+    first, tin, tout, attributes = op_types.FUNCTION_CALLS[node.op]
     lifted = {i - first: value for i, value in taken.items()}
     all_results = []
     for attribute in attributes:

@@ -245,10 +245,8 @@ def _library(graph, nodes, other):
 
 #: Control flow of v1, and what it keeps for a run: a copy of a part of it does
 #: not run as it does in its place.
-_PRIMITIVES = frozenset([
-    "Enter", "Exit", "LoopCond", "Merge", "NextIteration", "RefEnter",
-    "RefExit", "RefMerge", "RefNextIteration", "RefSwitch", "StackPopV2",
-    "StackPushV2", "StackV2", "Switch", "TensorArrayV3"])
+_PRIMITIVES = (op_types.CONTROL_FLOW_V1 | op_types.STACK_OPS |
+               op_types.PER_RUN_STATE)
 
 
 def is_plain(ops):
