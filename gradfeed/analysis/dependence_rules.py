@@ -1,12 +1,13 @@
 """What each type of op reads of its inputs for one row of its output.
 
 Each rule is a function of an op, the index of one of its outputs and the rows
-wanted there, `symbolic_shapes.RowDemand`; it returns the list of what the op
+wanted there, `row_demands.RowDemand`; it returns the list of what the op
 wants of its inputs for that. What it says of inputs in `_SETTLING` does not
 count.
 """
 
 from gradfeed.analysis import indexing_rules
+from gradfeed.analysis import row_demands
 from gradfeed.analysis import symbolic_shapes
 from gradfeed.graph import op_types
 
@@ -28,9 +29,9 @@ def demands(op, index, demand, sizes):
     return []
   if op.type == "IdentityN":
     return [demand if i == index else None for i in range(len(op.inputs))]
-  if demand == symbolic_shapes.SHAPE:
-    return [symbolic_shapes.SHAPE] * len(op.inputs)
-  if isinstance(demand, symbolic_shapes.RowDemand):
+  if demand == row_demands.SHAPE:
+    return [row_demands.SHAPE] * len(op.inputs)
+  if isinstance(demand, row_demands.RowDemand):
     try:
       if op.type in _SIZED_RULES:
         demands = _SIZED_RULES[op.type](op, demand, sizes)
@@ -44,7 +45,7 @@ def demands(op, index, demand, sizes):
   else:
     demands = [demand] * len(op.inputs)
   for position in _SETTLING.get(op.type, ()):
-    demands[position] = symbolic_shapes.SHAPE
+    demands[position] = row_demands.SHAPE
   return demands
 
 
@@ -57,7 +58,7 @@ def _same(op, unused_index, rows):
 
 
 def _all(op, unused_index, unused_rows):
-  return [symbolic_shapes.WHOLE] * len(op.inputs)
+  return [row_demands.WHOLE] * len(op.inputs)
 
 
 def _aligned(tensor, rows, dims):
@@ -65,7 +66,7 @@ def _aligned(tensor, rows, dims):
   own = symbolic_shapes.dims_of(tensor)
   axis = rows.axis - len(dims) + len(own)
   if axis < 0 or own[axis] == 1 != dims[rows.axis]:
-    return symbolic_shapes.WHOLE
+    return row_demands.WHOLE
   return rows._replace(axis=axis)
 
 
@@ -77,7 +78,7 @@ def _broadcast(op, index, rows):
 def _select(op, unused_index, rows):
   # A condition that is a vector goes along the first axis, not the last.
   chosen = rows if rows.axis < symbolic_shapes.rank_of(
-      op.inputs[0]) else symbolic_shapes.WHOLE
+      op.inputs[0]) else row_demands.WHOLE
   return [chosen, rows, rows]
 
 
@@ -87,7 +88,7 @@ def _leading(*whole):
     if rows.axis:
       raise symbolic_shapes.UnknownStatically
     return [
-        symbolic_shapes.WHOLE if i in whole else rows
+        row_demands.WHOLE if i in whole else rows
         for i in range(len(op.inputs))
     ]
   return rule
@@ -100,7 +101,7 @@ def _batch_norm(op, index, rows):
     return _all(op, index, rows)
   images = 2 if "Grad" in op.type else 1
   # The last, of version 3, only matters in training, and then on a GPU.
-  return [rows] * images + [symbolic_shapes.WHOLE] * (5 - images) + [None] * (
+  return [rows] * images + [row_demands.WHOLE] * (5 - images) + [None] * (
       len(op.inputs) - 5)
 
 
@@ -108,7 +109,7 @@ def _bias(op, unused_index, rows):
   channels = _channels(op, op.inputs[0])
   return [
       rows,
-      rows._replace(axis=0) if rows.axis == channels else symbolic_shapes.WHOLE
+      rows._replace(axis=0) if rows.axis == channels else row_demands.WHOLE
   ]
 
 
@@ -128,7 +129,7 @@ def _matmul(op, index, rows):
   names = _FLIPS.get(op.type, ("adj_x", "adj_y"))
   flipped = bool(op.get_attr(names[inner]))
   axis = symbolic_shapes.rank_of(op.inputs[inner]) - 2 + (inner != flipped)
-  demands = [symbolic_shapes.WHOLE, symbolic_shapes.WHOLE]
+  demands = [row_demands.WHOLE, row_demands.WHOLE]
   demands[inner] = rows._replace(axis=axis)
   return demands
 
@@ -151,11 +152,11 @@ def _einsum(op, unused_index, rows):
     if labels.count(label) > 1:
       raise symbolic_shapes.UnknownStatically
     if label not in labels:
-      demands.append(symbolic_shapes.WHOLE)
+      demands.append(row_demands.WHOLE)
       continue
     axis = labels.index(label)
     broadcast = symbolic_shapes.dims_of(tensor)[axis] == 1 != dims[rows.axis]
-    demands.append(symbolic_shapes.WHOLE if broadcast else rows._replace(
+    demands.append(row_demands.WHOLE if broadcast else rows._replace(
         axis=axis))
   return demands
 
@@ -181,7 +182,7 @@ def _inner(count, within=None):
     if rows.axis < rank - count:
       return [
           rows
-          if rows.axis < symbolic_shapes.rank_of(t) else symbolic_shapes.WHOLE
+          if rows.axis < symbolic_shapes.rank_of(t) else row_demands.WHOLE
           for t in op.inputs
       ]
     if within is None:
@@ -207,8 +208,8 @@ def _reduced(op, unused_index, rows):
   axes = symbolic_shapes.axes_of(op.inputs[1], rank)
   keep = symbolic_shapes.attribute(op, "keep_dims", False)
   axis = [i for i in range(rank) if keep or i not in axes][rows.axis]
-  return [symbolic_shapes.WHOLE if axis in axes else rows._replace(axis=axis),
-          symbolic_shapes.SHAPE]
+  return [row_demands.WHOLE if axis in axes else rows._replace(axis=axis),
+          row_demands.SHAPE]
 
 
 def _cross_entropy(op, unused_index, rows):
@@ -216,7 +217,7 @@ def _cross_entropy(op, unused_index, rows):
     return _all(op, unused_index, rows)
   dims = symbolic_shapes.dims_of(op.outputs[1])
   return [
-      symbolic_shapes.WHOLE
+      row_demands.WHOLE
       if symbolic_shapes.dims_of(t)[0] == 1 != dims[0] else rows
       for t in op.inputs
   ]
@@ -224,14 +225,14 @@ def _cross_entropy(op, unused_index, rows):
 
 def _tile(op, unused_index, rows):
   demand = _aligned(op.inputs[0], rows, symbolic_shapes.dims_of(op.outputs[0]))
-  if demand != symbolic_shapes.WHOLE and symbolic_shapes.entry(
+  if demand != row_demands.WHOLE and symbolic_shapes.entry(
       op.inputs[1], rows.axis) != 1:
     raise symbolic_shapes.UnknownStatically
-  return [demand, symbolic_shapes.SHAPE]
+  return [demand, row_demands.SHAPE]
 
 
 def _fill(unused_op, unused_index, unused_rows):
-  return [symbolic_shapes.SHAPE, symbolic_shapes.WHOLE]
+  return [row_demands.SHAPE, row_demands.WHOLE]
 
 
 def _by_type(*groups):
@@ -309,17 +310,17 @@ _RULES = dict(ELEMENTWISE, **_by_type(
     ("MatrixSolve MatrixTriangularSolve", _stacked),
     ("Einsum", _einsum),
     ("FFT IFFT IRFFT LogSoftmax RFFT Softmax TopKV2",
-     _inner(1, symbolic_shapes.WHOLE)),
+     _inner(1, row_demands.WHOLE)),
     ("""Cholesky CholeskyGrad FFT2D IFFT2D IRFFT2D LogMatrixDeterminant
      MatrixDeterminant MatrixExponential MatrixInverse MatrixLogarithm
      MatrixSquareRoot Qr RFFT2D SelfAdjointEigV2 Svd""",
-     _inner(2, symbolic_shapes.WHOLE)),
+     _inner(2, row_demands.WHOLE)),
     ("""MatrixBandPart MatrixDiag MatrixDiagPart MatrixDiagPartV2
      MatrixDiagPartV3 MatrixDiagV2 MatrixDiagV3 MatrixSetDiag MatrixSetDiagV2
      MatrixSetDiagV3""", _inner(2)),
-    ("FFT3D IFFT3D IRFFT3D RFFT3D", _inner(3, symbolic_shapes.WHOLE)),
+    ("FFT3D IFFT3D IRFFT3D RFFT3D", _inner(3, row_demands.WHOLE)),
     ("Cumprod Cumsum CumulativeLogsumexp ReverseV2",
-     _beside(1, symbolic_shapes.WHOLE)),
+     _beside(1, row_demands.WHOLE)),
     ("Concat Split", _beside(0)),
     ("ConcatV2", _beside(-1)),
     ("SplitV", _beside(2)),

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from gradfeed.analysis import row_demands
 from gradfeed.analysis import symbolic_shapes
 
 
@@ -22,18 +23,18 @@ def reshaped(op, rows, sizes):
     raise symbolic_shapes.UnknownStatically
   return [min(fits, key=lambda fit: (
       fit.outer != symbolic_shapes.ONE, fit.size != symbolic_shapes.ONE,
-      abs(fit.axis - rows.axis))), symbolic_shapes.SHAPE]
+      abs(fit.axis - rows.axis))), row_demands.SHAPE]
 
 
 def transpose(op, unused_index, rows):
   source = int(symbolic_shapes.constant(op.inputs[1])[rows.axis])
-  return [rows._replace(axis=source), symbolic_shapes.SHAPE]
+  return [rows._replace(axis=source), row_demands.SHAPE]
 
 
 def expand(op, unused_index, rows):
   new, = symbolic_shapes.axes_of(op.inputs[1],
                                  symbolic_shapes.rank_of(op.outputs[0]))
-  return [without(new, rows), symbolic_shapes.SHAPE]
+  return [without(new, rows), row_demands.SHAPE]
 
 
 def without(new, rows):
@@ -67,15 +68,15 @@ def unpack(op, unused_index, rows):
 def one_hot(op, unused_index, rows):
   axis = op.get_attr("axis") % symbolic_shapes.rank_of(op.outputs[0])
   return [
-      without(axis, rows), symbolic_shapes.SHAPE, symbolic_shapes.WHOLE,
-      symbolic_shapes.WHOLE
+      without(axis, rows), row_demands.SHAPE, row_demands.WHOLE,
+      row_demands.WHOLE
   ]
 
 
 def pad(op, unused_index, rows):
   if np.any(symbolic_shapes.entry(op.inputs[1], rows.axis)):
     raise symbolic_shapes.UnknownStatically
-  return [rows, symbolic_shapes.SHAPE, symbolic_shapes.WHOLE][:len(op.inputs)]
+  return [rows, row_demands.SHAPE, row_demands.WHOLE][:len(op.inputs)]
 
 
 def slice(op, rows, sizes):
@@ -85,7 +86,7 @@ def slice(op, rows, sizes):
   if symbolic_shapes.entry(begin, rows.axis) or (
       taken != symbolic_shapes.REST and taken != sizes.of(source)[rows.axis]):
     raise symbolic_shapes.UnknownStatically
-  return [rows, symbolic_shapes.SHAPE, symbolic_shapes.SHAPE]
+  return [rows, row_demands.SHAPE, row_demands.SHAPE]
 
 
 def strided_slice(op, unused_index, rows):
@@ -150,17 +151,17 @@ def gather(op, unused_index, rows):
   if rows.axis < batch:
     demands = [rows, rows]
   elif rows.axis < axis:
-    demands = [rows, symbolic_shapes.WHOLE]
+    demands = [rows, row_demands.WHOLE]
   elif rows.axis < axis + shared:
     demands = [
-        symbolic_shapes.PICKED,
+        row_demands.PICKED,
         rows._replace(axis=rows.axis - axis + batch)
     ]
   else:
     demands = [
-        rows._replace(axis=rows.axis - shared + 1), symbolic_shapes.WHOLE
+        rows._replace(axis=rows.axis - shared + 1), row_demands.WHOLE
     ]
-  return (demands + [symbolic_shapes.SHAPE])[:len(op.inputs)]
+  return (demands + [row_demands.SHAPE])[:len(op.inputs)]
 
 
 def gather_nd(op, unused_index, rows):
@@ -170,10 +171,10 @@ def gather_nd(op, unused_index, rows):
   if rows.axis < outer:
     own = rows.outer == symbolic_shapes.ONE and _has_row_numbers(
         indices, symbolic_shapes.dims_of(params)[0])
-    return [rows if own else symbolic_shapes.PICKED, rows]
+    return [rows if own else row_demands.PICKED, rows]
   if depth is None:
     raise symbolic_shapes.UnknownStatically
-  return [rows._replace(axis=rows.axis - outer + depth), symbolic_shapes.WHOLE]
+  return [rows._replace(axis=rows.axis - outer + depth), row_demands.WHOLE]
 
 
 def _has_row_numbers(indices, size):

@@ -10,6 +10,7 @@ known of its shapes, leaves a doubt, the walk stops there and says so.
 import collections
 
 from gradfeed.analysis import dependence_rules
+from gradfeed.analysis import row_demands
 from gradfeed.analysis import symbolic_shapes
 
 
@@ -57,7 +58,7 @@ class RowDependence:
     for y in ys:
       self._ask(
           y,
-          symbolic_shapes.RowDemand(axis, symbolic_shapes.ONE,
+          row_demands.RowDemand(axis, symbolic_shapes.ONE,
                                     symbolic_shapes.ONE), None)
     while self._queue:
       tensor, demand = self._queue.popleft()
@@ -76,22 +77,22 @@ class RowDependence:
   def _ask(self, tensor, demand, reader):
     """Notes what `reader` wants of `tensor`; queued unless it was before."""
     name = tensor.name
-    if isinstance(demand, symbolic_shapes.RowDemand):
+    if isinstance(demand, row_demands.RowDemand):
       if self._rows.setdefault(name, demand) != demand:
         # Rows in two directions: no row is apart from all.
-        demand = symbolic_shapes.WHOLE
-    covered = demand == symbolic_shapes.PICKED and (
-        name, symbolic_shapes.WHOLE) in self._seen
+        demand = row_demands.WHOLE
+    covered = demand == row_demands.PICKED and (
+        name, row_demands.WHOLE) in self._seen
     if demand is None or covered or (name, demand) in self._seen:
       return
     self._seen.add((name, demand))
     self._queue.append((tensor, demand))
-    if demand == symbolic_shapes.SHAPE:
+    if demand == row_demands.SHAPE:
       self.shapes[name] = reader
-    elif demand == symbolic_shapes.PICKED:
+    elif demand == row_demands.PICKED:
       self.whole[name] = reader
       self.picked.add(name)
-    elif demand == symbolic_shapes.WHOLE:
+    elif demand == row_demands.WHOLE:
       self.whole[name] = reader
       self.picked.discard(name)
     else:

@@ -6,16 +6,8 @@ import numpy as np
 
 from gradfeed import _tf
 from gradfeed._tf import tf
+from gradfeed.analysis import row_demands
 from gradfeed.graph import traversal
-
-#: Demands other than `RowDemand`. All of a tensor is read for one row; any of
-# its rows may be read, because they are picked by index; its value settles
-# shapes, axes or positions alone.
-WHOLE, PICKED, SHAPE = "whole", "picked", "shape"
-
-#: The demand for rows. Row b are the places (i * B + b) * size + j on `axis`,
-#: for i below `outer` and j below `size`: mostly place b, and both are 1.
-RowDemand = collections.namedtuple("Along", ["axis", "outer", "size"])
 
 #: A size: a number times sizes that differ from run to run, each named by a
 #: tensor and one of its axes, in order.
@@ -146,10 +138,12 @@ class Sizes:
       if op.type in _SHAPED:
         return self._wanted(op, op.inputs[_SHAPED[op.type]])[axis]
       demands = self._demands(
-          op, tensor.value_index, RowDemand(axis, ONE, ONE), self) or []
+          op, tensor.value_index, row_demands.RowDemand(axis, ONE, ONE),
+          self) or []
       sizes = {self.of(source)[rows.axis]
                for source, rows in zip(op.inputs, demands)
-               if isinstance(rows, RowDemand) and source.dtype != tf.resource}
+               if isinstance(rows, row_demands.RowDemand) and
+               source.dtype != tf.resource}
     except UnknownStatically:
       return None
     return sizes.pop() if len(sizes) == 1 else None

@@ -1,7 +1,7 @@
-"""What gradfeed remembers about a graph, kept on the graph itself.
+"""The cache of what gradfeed built in a graph, kept on the graph itself.
 
-Kept there, graph and memo die together. A dictionary from graphs to memos
-would never let go: its values point back at the graph.
+Kept there, graph and cache are freed together. A dictionary from graphs to
+caches would keep all of them: its values point back at the graph.
 """
 
 import collections
@@ -13,11 +13,12 @@ _CREATION = threading.Lock()
 
 _ATTRIBUTE = "_gradfeed_memo"
 
-#: One derivative that was built, all by the names of tensors: what it is the
-#: derivative of and by, what it holds constant, the ys (or copies of them) that
-#: it was built on, the result for each x (None if there is none); and the
-#: product that can build it once more in another way, or None; and the ops that
-#: it computes by itself, from other values than where they stand.
+#: A derivative that was built, with tensors by their names. ys, xs: what it is
+#: of and by; stops: what it holds constant; built: the ys, or copies of them,
+#: that were differentiated; results: the result for each x, None if there is
+#: none; product: the `vjps.VJP` that can build it on other ops, or None;
+#: recomputed: frozenset of the names of the ops that it computes itself, from
+#: other values than they have in the graph.
 Derivative = collections.namedtuple(
     "Derivative",
     ["ys", "xs", "stops", "built", "results", "product", "recomputed"])
@@ -31,9 +32,9 @@ class GraphCache:
       safe from several threads.
     built: dict from a key that names a request to its result.
     derivatives: dict from the name of a tensor to the `Derivative` it is of.
-    clones: dict from the name of a tensor to those of its copies, which have
-      the same value and were made to differentiate them.
-    functions: set of the names of functions that gradfeed made there.
+    clones: dict from the name of a tensor to the names of its copies, which
+      have the same value and were made to be differentiated.
+    functions: set of the names of functions that gradfeed made in the graph.
   """
 
   def __init__(self):
@@ -46,29 +47,29 @@ class GraphCache:
 
 def cache_of(graph):
   """The `GraphCache` of `graph`; the same one on every call."""
-  memo = getattr(graph, _ATTRIBUTE, None)
-  if memo is None:
+  cache = getattr(graph, _ATTRIBUTE, None)
+  if cache is None:
     with _CREATION:
-      memo = getattr(graph, _ATTRIBUTE, None)
-      if memo is None:
-        memo = GraphCache()
-        setattr(graph, _ATTRIBUTE, memo)
-  return memo
+      cache = getattr(graph, _ATTRIBUTE, None)
+      if cache is None:
+        cache = GraphCache()
+        setattr(graph, _ATTRIBUTE, cache)
+  return cache
 
 
 def clones_of(graph, name):
-  """The names of all copies of the tensor called `name`, and of theirs."""
+  """The names of the copies of the tensor `name`, and of their copies."""
   clones = cache_of(graph).clones
-  found, queue = [], [name]
+  names, queue = [], [name]
   while queue:
     for clone in clones.get(queue.pop(), ()):
-      found.append(clone)
+      names.append(clone)
       queue.append(clone)
-  return found
+  return names
 
 
 def cached(graph, key, build):
-  """`build()` the first time that `key` is asked for on `graph`.
+  """Returns what `build()` gave when `key` was first asked for on `graph`.
 
   Args:
     graph: `tf.Graph`.
@@ -76,15 +77,15 @@ def cached(graph, key, build):
     build: function without arguments.
 
   Returns:
-    What `build` returned then.
+    The result of `build`, which is called on the first request alone.
   """
-  memo = cache_of(graph)
-  result = memo.built.get(key)
+  cache = cache_of(graph)
+  result = cache.built.get(key)
   if result is None:
-    with memo.lock:
-      result = memo.built.get(key)
+    with cache.lock:
+      result = cache.built.get(key)
       if result is None:
-        result = memo.built[key] = build()
+        result = cache.built[key] = build()
   return result
 
 
@@ -111,7 +112,7 @@ def check_not_finalized(graph, purpose):
     purpose: str, what the ops are for, for the message.
 
   Raises:
-    FinalizedGraphError: with both ways out.
+    FinalizedGraphError: the graph is finalized.
   """
   if graph.finalized:
     raise errors.FinalizedGraphError(

@@ -84,7 +84,7 @@ CALLS = frozenset(["PartitionedCall", "StatefulPartitionedCall"])
 FUNCTIONAL_LOOPS = frozenset(["While", "StatelessWhile"])
 FUNCTIONAL_BRANCHES = FUNCTIONAL - CALLS - FUNCTIONAL_LOOPS
 
-#: Ops that run others several times, or belong to the gradient of such a loop.
+#: Ops that run others several times, or belong to the gradient of a loop.
 LOOPS = FUNCTIONAL_LOOPS | frozenset(ENTERS + PUSHES + POPS + (
     "For", "MapDefun"))
 
