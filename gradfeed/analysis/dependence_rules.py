@@ -1,9 +1,9 @@
 """What each type of op reads of its inputs for one row of its output.
 
 Each rule is a function of an op, the index of one of its outputs and the rows
-wanted there, `row_demands.RowDemand`; it returns the list of what the op
-wants of its inputs for that. What it says of inputs in `_SETTLING` does not
-count.
+wanted there, a `row_demands.RowDemand`; it returns the list of the demands on
+the inputs of the op, or raises `symbolic_shapes.UnknownStatically`. Its demands
+on inputs in `_SETTLING` are replaced by `row_demands.SHAPE`.
 """
 
 from gradfeed.analysis import indexing_rules
@@ -13,17 +13,17 @@ from gradfeed.graph import op_types
 
 
 def demands(op, index, demand, sizes):
-  """What `op` wants of its inputs for a demand on one of its outputs.
+  """The demands on the inputs of `op` for a demand on one of its outputs.
 
   Args:
     op: `tf.Operation`.
     index: int, which output.
-    demand: what is wanted of that output.
+    demand: `row_demands.RowDemand`, WHOLE, PICKED or SHAPE.
     sizes: `symbolic_shapes.Sizes`.
 
   Returns:
-    List of demands, one for each input (none for those left over, or where it
-    says None); None if no rule is sure.
+    list of demands, one for each input; None, or the end of the list, where
+    nothing is wanted. None in the place of the list if no rule decides.
   """
   if op.type in op_types.SHAPE_READING or not op.inputs:
     return []
@@ -50,14 +50,17 @@ def demands(op, index, demand, sizes):
 
 
 def _undecided(unused_op, unused_index, unused_rows):
+  """The rule of an op of which nothing is known."""
   raise symbolic_shapes.UnknownStatically
 
 
 def _same(op, unused_index, rows):
+  """The rule of an op whose inputs all have the shape of its output."""
   return [rows] * len(op.inputs)
 
 
 def _all(op, unused_index, unused_rows):
+  """The rule of an op that reads all of its inputs for each row."""
   return [row_demands.WHOLE] * len(op.inputs)
 
 
@@ -71,6 +74,7 @@ def _aligned(tensor, rows, dims):
 
 
 def _broadcast(op, index, rows):
+  """The rule of an op that works by element and broadcasts its inputs."""
   dims = symbolic_shapes.dims_of(op.outputs[index])
   return [_aligned(tensor, rows, dims) for tensor in op.inputs]
 
@@ -83,7 +87,11 @@ def _select(op, unused_index, rows):
 
 
 def _leading(*whole):
-  """The rule of an op on images: rows on axis 0, but for the inputs `whole`."""
+  """The rule of an op on images: rows are on axis 0 and nowhere else.
+
+  Args:
+    *whole: the indices of the inputs that are read as a whole, as filters are.
+  """
   def rule(op, unused_index, rows):
     if rows.axis:
       raise symbolic_shapes.UnknownStatically
@@ -118,6 +126,7 @@ def _bias_gradient(op, unused_index, rows):
 
 
 def _channels(op, tensor):
+  """The axis of the channels of `tensor`."""
   is_first = op.get_attr("data_format") == b"NCHW"
   return 1 if is_first else symbolic_shapes.rank_of(tensor) - 1
 
@@ -162,19 +171,27 @@ def _einsum(op, unused_index, rows):
 
 
 def _labels(term, rank):
-  """One label for each axis; those of an ellipsis are counted from its end."""
+  """One label for each axis of an operand of einsum.
+
+  Args:
+    term: str, the labels of the operand; it may hold an ellipsis.
+    rank: int, of the operand.
+
+  Returns:
+    list of str; the axes of the ellipsis have int, -1 for the last of them.
+  """
   before, ellipsis, after = term.partition("...")
   hidden = rank - len(before) - len(after) if ellipsis else 0
   return list(before) + list(range(-hidden, 0)) + list(after)
 
 
 def _inner(count, within=None):
-  """The rule of an op on the last `count` axes of a stack.
+  """The rule of an op on the last `count` axes, which repeats over the others.
 
   Args:
     count: int.
-    within: the demand for all inputs if the rows lie along one of these axes;
-      None if that is unclear.
+    within: the demand on all inputs if the rows are along one of these axes;
+      None if that is not known.
   """
   def rule(op, index, rows):
     rank = max(symbolic_shapes.rank_of(op.inputs[0]),
@@ -192,7 +209,13 @@ def _inner(count, within=None):
 
 
 def _beside(position, within=None):
-  """The rule of an op along the axes that the input at `position` names."""
+  """The rule of an op along the axes that one of its inputs lists.
+
+  Args:
+    position: int, the index of that input.
+    within: the demand on all inputs if the rows are along one of these axes;
+      None if that is not known.
+  """
   def rule(op, index, rows):
     if rows.axis not in symbolic_shapes.axes_of(
         op.inputs[position], symbolic_shapes.rank_of(op.outputs[index])):
@@ -236,22 +259,26 @@ def _fill(unused_op, unused_index, unused_rows):
 
 
 def _by_type(*groups):
-  """dict from each op type in a group's text to what the group says of it."""
+  """dict from op type to value, of pairs (op types with spaces, value)."""
   return {name: value for names, value in groups for name in names.split()}
 
 
-#: Ops with state that have what they return from what they take.
+#: Stateful ops whose result is computed from the values of their inputs.
 _READING = frozenset(["ReadVariableOp", "ResourceGather"])
 
-#: Ops that are not to blame for mixing rows if there is another.
+#: Ops that move or repeat rows: they are named as the op that mixes rows only
+#: if there is no other.
 MOVING = frozenset([
     "ConcatV2", "ExpandDims", "Fill", "Pack", "Reshape", "Squeeze", "Tile",
     "Transpose"
 ])
 
+#: dict from the type of a product of matrices to the attributes that transpose
+#: its operands, where these are not adj_x and adj_y.
 _FLIPS = {"MatMul": ("transpose_a", "transpose_b")}
 
-#: The inputs that settle shapes, axes or positions alone.
+#: dict from op type to the indices of the inputs whose values settle shapes,
+#: axes or positions alone.
 _SETTLING = _by_type(
     ("""AvgPool3DGrad AvgPoolGrad Concat Conv2DBackpropInput
      Conv3DBackpropInputV2 DepthwiseConv2dNativeBackpropInput Fill
@@ -271,6 +298,7 @@ _SETTLING = _by_type(
     ("StridedSliceGrad", (0, 1, 2, 3)),
     ("ConcatV2", (-1,)))
 
+#: dict from the types of ops that work element by element to their rules.
 ELEMENTWISE = _by_type(
     ("""Abs AccumulateNV2 Acos Acosh AddN Angle AsString Asin Asinh Atan Atanh
      BesselI0 BesselI0e BesselI1 BesselI1e BesselJ0 BesselJ1 BesselK0 BesselK0e
@@ -292,6 +320,7 @@ ELEMENTWISE = _by_type(
      TruncateMod Xdivy Xlog1py Xlogy Zeta""", _broadcast),
     ("Select", _select))
 
+#: dict from op type to rule, for all ops that have one but `_SIZED_RULES`.
 _RULES = dict(ELEMENTWISE, **_by_type(
     ("""AvgPool AvgPool3D AvgPool3DGrad AvgPoolGrad DepthToSpace
      ExtractImagePatches LRN LRNGrad MaxPool MaxPool3D MaxPool3DGrad

@@ -1,4 +1,10 @@
-"""Which rows an op that reshapes, slices or gathers takes its rows from."""
+"""What ops that reshape, slice or gather read of their inputs for one row.
+
+Each rule is a function of an op, the index of one of its outputs and the rows
+wanted there, a `row_demands.RowDemand`; it returns the list of the demands on
+the inputs of the op, or raises `symbolic_shapes.UnknownStatically`.
+`reshaped` and `slice` take no index, and `symbolic_shapes.Sizes` at the end.
+"""
 
 import numpy as np
 
@@ -38,7 +44,7 @@ def expand(op, unused_index, rows):
 
 
 def without(new, rows):
-  """The rows before the axis `new` was put in."""
+  """The demand `rows` on a tensor before the axis `new` was put into it."""
   if rows.axis == new:
     raise symbolic_shapes.UnknownStatically
   return rows._replace(axis=rows.axis - (new < rows.axis))
@@ -101,9 +107,16 @@ def strided_slice(op, unused_index, rows):
 
 
 def _sliced_axes(op, rank):
-  """(axis of the input, position in `begin`) for each axis of a slice.
+  """Where each axis of the result of a strided slice comes from.
 
-  The axis is None where it is new, and the position where all is taken.
+  Args:
+    op: `tf.Operation`, StridedSlice or its gradient.
+    rank: int, of the tensor that is sliced.
+
+  Returns:
+    list of (axis of that tensor, position in `begin`), one for each axis of the
+    slice. The axis is None where it is new, and the position where all of the
+    axis is taken.
   """
   count, = symbolic_shapes.dims_of(op.inputs[1])
   if count is None:
@@ -127,7 +140,13 @@ def _sliced_axes(op, rank):
 
 
 def _is_full(op, position, size):
-  """Whether a strided slice takes all of an axis, in order."""
+  """Whether a strided slice takes all of an axis, in order.
+
+  Args:
+    op: `tf.Operation`, StridedSlice or its gradient.
+    position: int, the position of the axis in `begin`.
+    size: int or None, the size of the axis.
+  """
   def is_open(kind):
     return op.get_attr(kind + "_mask") >> position & 1
   _, begin, end, strides = op.inputs[:4]
@@ -178,7 +197,12 @@ def gather_nd(op, unused_index, rows):
 
 
 def _has_row_numbers(indices, size):
-  """Whether `indices` are `tf.stack([tf.range(B), ...], 1)`."""
+  """Whether `indices` are `tf.stack([tf.range(B), ...], 1)`.
+
+  Args:
+    indices: `tf.Tensor`, shape `[B, depth]`.
+    size: int or None, the number of rows B.
+  """
   if (indices.op.type != "Pack" or symbolic_shapes.rank_of(indices) != 2 or
       indices.op.get_attr("axis") not in (1, -1)):
     return False

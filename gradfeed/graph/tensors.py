@@ -69,7 +69,7 @@ class Dense:
 
 
 class Sparse:
-  """A `tf.SparseTensor`: by its values it is differentiated, all are fed.
+  """A `tf.SparseTensor`: its values are differentiated by, all are fed.
 
   Attributes:
     indices, values, dense_shape: `Dense`, its three tensors.
@@ -214,22 +214,8 @@ def resolve(value, graph=None, role="x"):
   if isinstance(value, str):
     if graph is None:
       graph = default_graph()
-    resolved = Dense(lookup.lookup(value, graph))
-  elif _tf.is_partitioned(value):
-    resolved = Partitioned(value)
-  elif _tf.is_variable(value):
-    resolved = dense_of_variable(value)
-  elif isinstance(value, tf.SparseTensor):
-    resolved = Sparse(value)
-  elif isinstance(value, tf.Tensor):
-    resolved = Dense(value)
-  else:
-    raise errors.ArgumentError(
-        "{} is {}, not a tensor.".format(role, _shorten(value)),
-        "A {} does not stand for a place in a graph.".format(
-            type(value).__name__),
-        "Pass a tensor, a variable, a SparseTensor or a name such as "
-        "'logits:0'.")
+    value = lookup.lookup(value, graph)
+  resolved = _wrap(value, role)
   if graph is not None and resolved.graph is not graph:
     raise errors.GraphMismatchError(
         "{} {} is not in the same graph as the rest.".format(
@@ -237,6 +223,24 @@ def resolve(value, graph=None, role="x"):
         "Two graphs share no ops, even where the names are the same.",
         "Build or import everything under one `with graph.as_default():`.")
   return resolved
+
+
+def _wrap(value, role):
+  """The `Dense`, `Sparse` or `Partitioned` of a tensor or variable."""
+  if _tf.is_partitioned(value):
+    return Partitioned(value)
+  if _tf.is_variable(value):
+    return dense_of_variable(value)
+  if isinstance(value, tf.SparseTensor):
+    return Sparse(value)
+  if isinstance(value, tf.Tensor):
+    return Dense(value)
+  raise errors.ArgumentError(
+      "{} is {}, not a tensor.".format(role, _shorten(value)),
+      "A {} does not stand for a place in a graph.".format(
+          type(value).__name__),
+      "Pass a tensor, a variable, a SparseTensor or a name such as "
+      "'logits:0'.")
 
 
 def default_graph():
