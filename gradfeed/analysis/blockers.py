@@ -6,16 +6,17 @@ from gradfeed import findings
 from gradfeed.graph import provenance
 from gradfeed.graph import traversal
 
-#: Why a gradient ends at an op: its derivative is held to be zero on purpose;
-#: held so by TensorFlow, which is right; is zero almost everywhere; or is not
-#: zero and not known.
+#: Why a gradient ends at an op: the model stops it there; a function of
+#: TensorFlow stops it there, and nothing is lost; the derivative is zero almost
+#: everywhere; or it is not zero, and has no gradient.
 STOP, RIGHT, FLAT, HIDDEN = "stop", "right", "flat", "hidden"
 
+#: Ops whose result decides between values.
 _CHOICES = frozenset([
     "Equal", "Greater", "GreaterEqual", "IsFinite", "IsInf", "IsNan", "Less",
     "LessEqual", "LogicalAnd", "LogicalNot", "LogicalOr", "NotEqual", "Where"])
 
-#: The name that the losses of TensorFlow give to labels they hold constant.
+#: How the name of an op begins that holds the labels of a loss constant.
 _LABELS = "labels_stop_gradient"
 
 
@@ -28,7 +29,8 @@ class Blocker:
       numbers, the one that made these of floating ones.
     reason: STOP, RIGHT, FLAT or HIDDEN.
     outer: the op of the graph whose function they are in, or None.
-    dead: list of the inputs of `op` where it ends, if others have gradients.
+    dead: list of the inputs of `op` where the gradient ends, if others of its
+      inputs have gradients.
   """
 
   def __init__(self, op, culprit, reason, outer=None, dead=()):
@@ -39,14 +41,14 @@ class Blocker:
     self.dead = list(dead)
 
   def describe(self):
-    """str: type, name, line and place of the culprit."""
+    """str: type, name and line of the culprit, and the op it is inside of."""
     return describe_op(self.culprit) + (
         " in {} '{}'".format(self.outer.type, self.outer.name)
         if self.outer is not None else "")
 
   @property
   def is_choice(self):
-    """Whether x only decides there between one thing and another."""
+    """Whether x only decides between values there."""
     return self.reason == FLAT and self.culprit.type in _CHOICES
 
   def finding(self):
@@ -70,6 +72,7 @@ class Blocker:
         inside=self.outer.name if self.outer is not None else "")
 
 
+#: dict from a reason, or "choice", to (what, why, fix) of the finding.
 _SENTENCES = {
     STOP: (
         "{} holds constant a part of y that depends on x.",
@@ -94,7 +97,7 @@ _SENTENCES = {
 
 
 def describe_op(op):
-  """str: the type, the name and the line of `op`, and how it casts."""
+  """str: the type, name and line of `op`, and the dtypes of a cast."""
   changed = " ({} to {})".format(
       "/".join(_dtypes(op.inputs)),
       "/".join(_dtypes(op.outputs))) if op.type == "Cast" else ""
@@ -102,8 +105,8 @@ def describe_op(op):
       op.type, op.name, changed, provenance.in_line(op))
 
 
-def _dtypes(ends):
-  return sorted({t.dtype.base_dtype.name for t in ends})
+def _dtypes(values):
+  return sorted({t.dtype.base_dtype.name for t in values})
 
 
 def find_blockers(trace, outer=None):
@@ -116,20 +119,27 @@ def find_blockers(trace, outer=None):
   Returns:
     list, those nearest to y first, one for each culprit.
   """
-  blocking, held = {}, held_means(trace)
+  blocking, means = {}, held_means(trace)
   for op, inputs in _ends(trace):
     culprit = _culprit(op, inputs, trace)
     blocking.setdefault(culprit.name, Blocker(
-        op, culprit, _reason(culprit, held), outer,
+        op, culprit, _reason(culprit, means), outer,
         inputs if op.name in trace.path and op.type not in _ZERO else ()))
   return list(blocking.values())
 
 
 def find_choices(trace, outer=None):
-  """The `Blocker`s of what gradients pass, but that x decides something of.
+  """Finds the ops on the path of a gradient that also read a choice by x.
 
   The condition of a tf.where, the indices of a tf.gather, the predicate of a
-  branch: whole numbers and truth values that are computed from x.
+  branch: integers and booleans that are computed from x.
+
+  Args:
+    trace: `gradient_flow.GradientTrace`.
+    outer: the op of the graph whose function was traced, or None.
+
+  Returns:
+    list of `Blocker` with the reason FLAT, one for each culprit.
   """
   deciding = {}
   for op in trace.path.values():
@@ -142,8 +152,7 @@ def find_choices(trace, outer=None):
 
 
 def _ends(trace):
-  """(op, the inputs of it with what is lost) where a gradient of `trace` ends.
-  """
+  """Yields (op, list of its inputs that depend on x and get no gradient)."""
   for op in trace.reached.values():
     if op.name in trace.blocked or op.type in _ZERO:
       inputs = list(op.inputs)
@@ -161,7 +170,16 @@ _ZERO = ("Sign",)
 
 
 def _culprit(op, inputs, trace):
-  """The op that cut the path, where `op` only reads what is left of it."""
+  """The last op above `op` that reads floating values which depend on x.
+
+  Args:
+    op: `tf.Operation` where a gradient ends.
+    inputs: list of its inputs that get no gradient.
+    trace: `gradient_flow.GradientTrace`.
+
+  Returns:
+    `tf.Operation`: `op` itself if one of `inputs` is floating.
+  """
   seen = set()
   while op.name not in seen:
     seen.add(op.name)
@@ -174,25 +192,30 @@ def _culprit(op, inputs, trace):
   return op
 
 
-def _reason(op, held=frozenset()):
+def _reason(op, means):
+  """STOP, RIGHT, FLAT or HIDDEN for the op that is to blame.
+
+  Args:
+    op: `tf.Operation`.
+    means: set of op names, as `held_means` gives it.
+  """
   if op.type == "StopGradient":
-    return RIGHT if _is_right(op, held) else STOP
-  lossy = op.type in gradient_flow.FLAT or any(
-      op.type in types for types in (_ZERO, _CHOICES, _STEPS))
-  return FLAT if lossy or not any(
+    return RIGHT if _is_right(op, means) else STOP
+  is_flat = op.type in gradient_flow.FLAT | _CHOICES | _STEPS
+  return FLAT if is_flat or not any(
       _tf.is_trainable_dtype(t.dtype) for t in op.inputs) else HIDDEN
 
 
-#: Ops with whole numbers that jump where x moves.
+#: Ops whose result is constant but for jumps.
 _STEPS = frozenset([
     "ArgMax", "ArgMin", "Cast", "FloorDiv", "InTopK", "InTopKV2", "TopKV2",
     "TruncateDiv"])
 
 
-def _is_right(op, held):
-  """Whether TensorFlow holds constant what has no part in the derivative."""
+def _is_right(op, means):
+  """Whether nothing is lost by `op`, a StopGradient of TensorFlow's own."""
   source = op.inputs[0].op
-  if op.name in held or op.name.split("/")[-1].startswith(_LABELS):
+  if op.name in means or op.name.split("/")[-1].startswith(_LABELS):
     return True
   # The maximum that tf.reduce_logsumexp takes out, and adds again.
   if source.type in ("Select", "SelectV2") and (
@@ -202,7 +225,7 @@ def _is_right(op, held):
 
 
 def held_means(trace):
-  """The ops that hold the mean of a variance constant, as `tf.nn.moments` does.
+  """The ops that stop the gradient by the mean in `tf.nn.moments`.
 
   Args:
     trace: `gradient_flow.GradientTrace`.
@@ -215,30 +238,32 @@ def held_means(trace):
 
 
 def _is_held_mean(op, trace):
-  """Whether `op` is `held` in mean((a - held) ** 2) with held = mean(a).
+  """Whether `op` is `m` in mean((a - m) ** 2) with m = stop_gradient(mean(a)).
 
-  The derivative by it is the mean of a - held, which is zero.
+  The derivative by it is the mean of a - m, which is zero.
   """
-  mean, users = op.inputs[0].op, _users(op, trace)
-  if mean.type != "Mean" or [user.type for user in users] != [
+  mean, readers = op.inputs[0].op, _readers(op, trace)
+  if mean.type != "Mean" or [reader.type for reader in readers] != [
       "SquaredDifference"]:
     return False
-  variances = _users(users[0], trace)
-  # What a model holds constant on its own account stays so: the names tell.
+  variances = _readers(readers[0], trace)
+  # The names tell it from a mean that the model itself holds constant.
   scope = op.name.rpartition("/")[0]
-  return (mean.inputs[0].name in [t.name for t in users[0].inputs] and
+  return (mean.inputs[0].name in [t.name for t in readers[0].inputs] and
           mean.name == scope + "/mean" and mean.get_attr("keep_dims") and
           [variance.name for variance in variances] == [scope + "/variance"]
           and variances[0].type == "Mean" and _same_axes(mean, variances[0]))
 
 
-def _users(op, trace):
-  """The ops of the model that read `op`; its gradients read it too."""
-  return [user for user in traversal.consumers(op.outputs[0])
-          if user.name in trace.reached]
+def _readers(op, trace):
+  """The ops of the model that read `op`, without those of its gradients."""
+  return [reader for reader in traversal.consumers(op.outputs[0])
+          if reader.name in trace.reached]
 
 
 def _same_axes(*means):
-  one, other = [_tf.constant_value(mean.inputs[1]) for mean in means]
-  return one is not None and other is not None and (
-      sorted(one.ravel().tolist()) == sorted(other.ravel().tolist()))
+  axes = [_tf.constant_value(mean.inputs[1]) for mean in means]
+  if any(value is None for value in axes):
+    return False
+  first, second = [sorted(value.ravel().tolist()) for value in axes]
+  return first == second

@@ -1,36 +1,37 @@
 """What each type of op reads of its inputs for one row of its output.
 
 Each rule is a function of an op, the index of one of its outputs and the rows
-wanted there, `symbolic_shapes.RowDemand`; it returns the list of what the op
-wants of its inputs for that. What it says of inputs in `_SETTLING` does not
-count.
+wanted there, a `row_demands.RowDemand`; it returns the list of the demands on
+the inputs of the op, or raises `symbolic_shapes.UnknownStatically`. Its demands
+on inputs in `_SETTLING` are replaced by `row_demands.SHAPE`.
 """
 
 from gradfeed.analysis import indexing_rules
+from gradfeed.analysis import row_demands
 from gradfeed.analysis import symbolic_shapes
 from gradfeed.graph import op_types
 
 
 def demands(op, index, demand, sizes):
-  """What `op` wants of its inputs for a demand on one of its outputs.
+  """The demands on the inputs of `op` for a demand on one of its outputs.
 
   Args:
     op: `tf.Operation`.
     index: int, which output.
-    demand: what is wanted of that output.
+    demand: `row_demands.RowDemand`, WHOLE, PICKED or SHAPE.
     sizes: `symbolic_shapes.Sizes`.
 
   Returns:
-    List of demands, one for each input (none for those left over, or where it
-    says None); None if no rule is sure.
+    list of demands, one for each input; None, or the end of the list, where
+    nothing is wanted. None in the place of the list if no rule decides.
   """
   if op.type in op_types.SHAPE_READING or not op.inputs:
     return []
   if op.type == "IdentityN":
     return [demand if i == index else None for i in range(len(op.inputs))]
-  if demand == symbolic_shapes.SHAPE:
-    return [symbolic_shapes.SHAPE] * len(op.inputs)
-  if isinstance(demand, symbolic_shapes.RowDemand):
+  if demand == row_demands.SHAPE:
+    return [row_demands.SHAPE] * len(op.inputs)
+  if isinstance(demand, row_demands.RowDemand):
     try:
       if op.type in _SIZED_RULES:
         demands = _SIZED_RULES[op.type](op, demand, sizes)
@@ -44,20 +45,23 @@ def demands(op, index, demand, sizes):
   else:
     demands = [demand] * len(op.inputs)
   for position in _SETTLING.get(op.type, ()):
-    demands[position] = symbolic_shapes.SHAPE
+    demands[position] = row_demands.SHAPE
   return demands
 
 
 def _undecided(unused_op, unused_index, unused_rows):
+  """The rule of an op of which nothing is known."""
   raise symbolic_shapes.UnknownStatically
 
 
 def _same(op, unused_index, rows):
+  """The rule of an op whose inputs all have the shape of its output."""
   return [rows] * len(op.inputs)
 
 
 def _all(op, unused_index, unused_rows):
-  return [symbolic_shapes.WHOLE] * len(op.inputs)
+  """The rule of an op that reads all of its inputs for each row."""
+  return [row_demands.WHOLE] * len(op.inputs)
 
 
 def _aligned(tensor, rows, dims):
@@ -65,11 +69,12 @@ def _aligned(tensor, rows, dims):
   own = symbolic_shapes.dims_of(tensor)
   axis = rows.axis - len(dims) + len(own)
   if axis < 0 or own[axis] == 1 != dims[rows.axis]:
-    return symbolic_shapes.WHOLE
+    return row_demands.WHOLE
   return rows._replace(axis=axis)
 
 
 def _broadcast(op, index, rows):
+  """The rule of an op that works by element and broadcasts its inputs."""
   dims = symbolic_shapes.dims_of(op.outputs[index])
   return [_aligned(tensor, rows, dims) for tensor in op.inputs]
 
@@ -77,17 +82,21 @@ def _broadcast(op, index, rows):
 def _select(op, unused_index, rows):
   # A condition that is a vector goes along the first axis, not the last.
   chosen = rows if rows.axis < symbolic_shapes.rank_of(
-      op.inputs[0]) else symbolic_shapes.WHOLE
+      op.inputs[0]) else row_demands.WHOLE
   return [chosen, rows, rows]
 
 
 def _leading(*whole):
-  """The rule of an op on images: rows on axis 0, but for the inputs `whole`."""
+  """The rule of an op on images: rows are on axis 0 and nowhere else.
+
+  Args:
+    *whole: the indices of the inputs that are read as a whole, as filters are.
+  """
   def rule(op, unused_index, rows):
     if rows.axis:
       raise symbolic_shapes.UnknownStatically
     return [
-        symbolic_shapes.WHOLE if i in whole else rows
+        row_demands.WHOLE if i in whole else rows
         for i in range(len(op.inputs))
     ]
   return rule
@@ -100,7 +109,7 @@ def _batch_norm(op, index, rows):
     return _all(op, index, rows)
   images = 2 if "Grad" in op.type else 1
   # The last, of version 3, only matters in training, and then on a GPU.
-  return [rows] * images + [symbolic_shapes.WHOLE] * (5 - images) + [None] * (
+  return [rows] * images + [row_demands.WHOLE] * (5 - images) + [None] * (
       len(op.inputs) - 5)
 
 
@@ -108,7 +117,7 @@ def _bias(op, unused_index, rows):
   channels = _channels(op, op.inputs[0])
   return [
       rows,
-      rows._replace(axis=0) if rows.axis == channels else symbolic_shapes.WHOLE
+      rows._replace(axis=0) if rows.axis == channels else row_demands.WHOLE
   ]
 
 
@@ -117,6 +126,7 @@ def _bias_gradient(op, unused_index, rows):
 
 
 def _channels(op, tensor):
+  """The axis of the channels of `tensor`."""
   is_first = op.get_attr("data_format") == b"NCHW"
   return 1 if is_first else symbolic_shapes.rank_of(tensor) - 1
 
@@ -128,7 +138,7 @@ def _matmul(op, index, rows):
   names = _FLIPS.get(op.type, ("adj_x", "adj_y"))
   flipped = bool(op.get_attr(names[inner]))
   axis = symbolic_shapes.rank_of(op.inputs[inner]) - 2 + (inner != flipped)
-  demands = [symbolic_shapes.WHOLE, symbolic_shapes.WHOLE]
+  demands = [row_demands.WHOLE, row_demands.WHOLE]
   demands[inner] = rows._replace(axis=axis)
   return demands
 
@@ -151,29 +161,37 @@ def _einsum(op, unused_index, rows):
     if labels.count(label) > 1:
       raise symbolic_shapes.UnknownStatically
     if label not in labels:
-      demands.append(symbolic_shapes.WHOLE)
+      demands.append(row_demands.WHOLE)
       continue
     axis = labels.index(label)
     broadcast = symbolic_shapes.dims_of(tensor)[axis] == 1 != dims[rows.axis]
-    demands.append(symbolic_shapes.WHOLE if broadcast else rows._replace(
+    demands.append(row_demands.WHOLE if broadcast else rows._replace(
         axis=axis))
   return demands
 
 
 def _labels(term, rank):
-  """One label for each axis; those of an ellipsis are counted from its end."""
+  """One label for each axis of an operand of einsum.
+
+  Args:
+    term: str, the labels of the operand; it may hold an ellipsis.
+    rank: int, of the operand.
+
+  Returns:
+    list of str; the axes of the ellipsis have int, -1 for the last of them.
+  """
   before, ellipsis, after = term.partition("...")
   hidden = rank - len(before) - len(after) if ellipsis else 0
   return list(before) + list(range(-hidden, 0)) + list(after)
 
 
 def _inner(count, within=None):
-  """The rule of an op on the last `count` axes of a stack.
+  """The rule of an op on the last `count` axes, which repeats over the others.
 
   Args:
     count: int.
-    within: the demand for all inputs if the rows lie along one of these axes;
-      None if that is unclear.
+    within: the demand on all inputs if the rows are along one of these axes;
+      None if that is not known.
   """
   def rule(op, index, rows):
     rank = max(symbolic_shapes.rank_of(op.inputs[0]),
@@ -181,7 +199,7 @@ def _inner(count, within=None):
     if rows.axis < rank - count:
       return [
           rows
-          if rows.axis < symbolic_shapes.rank_of(t) else symbolic_shapes.WHOLE
+          if rows.axis < symbolic_shapes.rank_of(t) else row_demands.WHOLE
           for t in op.inputs
       ]
     if within is None:
@@ -191,7 +209,13 @@ def _inner(count, within=None):
 
 
 def _beside(position, within=None):
-  """The rule of an op along the axes that the input at `position` names."""
+  """The rule of an op along the axes that one of its inputs lists.
+
+  Args:
+    position: int, the index of that input.
+    within: the demand on all inputs if the rows are along one of these axes;
+      None if that is not known.
+  """
   def rule(op, index, rows):
     if rows.axis not in symbolic_shapes.axes_of(
         op.inputs[position], symbolic_shapes.rank_of(op.outputs[index])):
@@ -207,8 +231,8 @@ def _reduced(op, unused_index, rows):
   axes = symbolic_shapes.axes_of(op.inputs[1], rank)
   keep = symbolic_shapes.attribute(op, "keep_dims", False)
   axis = [i for i in range(rank) if keep or i not in axes][rows.axis]
-  return [symbolic_shapes.WHOLE if axis in axes else rows._replace(axis=axis),
-          symbolic_shapes.SHAPE]
+  return [row_demands.WHOLE if axis in axes else rows._replace(axis=axis),
+          row_demands.SHAPE]
 
 
 def _cross_entropy(op, unused_index, rows):
@@ -216,7 +240,7 @@ def _cross_entropy(op, unused_index, rows):
     return _all(op, unused_index, rows)
   dims = symbolic_shapes.dims_of(op.outputs[1])
   return [
-      symbolic_shapes.WHOLE
+      row_demands.WHOLE
       if symbolic_shapes.dims_of(t)[0] == 1 != dims[0] else rows
       for t in op.inputs
   ]
@@ -224,33 +248,37 @@ def _cross_entropy(op, unused_index, rows):
 
 def _tile(op, unused_index, rows):
   demand = _aligned(op.inputs[0], rows, symbolic_shapes.dims_of(op.outputs[0]))
-  if demand != symbolic_shapes.WHOLE and symbolic_shapes.entry(
+  if demand != row_demands.WHOLE and symbolic_shapes.entry(
       op.inputs[1], rows.axis) != 1:
     raise symbolic_shapes.UnknownStatically
-  return [demand, symbolic_shapes.SHAPE]
+  return [demand, row_demands.SHAPE]
 
 
 def _fill(unused_op, unused_index, unused_rows):
-  return [symbolic_shapes.SHAPE, symbolic_shapes.WHOLE]
+  return [row_demands.SHAPE, row_demands.WHOLE]
 
 
 def _by_type(*groups):
-  """dict from each op type in a group's text to what the group says of it."""
+  """dict from op type to value, of pairs (op types with spaces, value)."""
   return {name: value for names, value in groups for name in names.split()}
 
 
-#: Ops with state that have what they return from what they take.
+#: Stateful ops whose result is computed from the values of their inputs.
 _READING = frozenset(["ReadVariableOp", "ResourceGather"])
 
-#: Ops that are not to blame for mixing rows if there is another.
+#: Ops that move or repeat rows: they are named as the op that mixes rows only
+#: if there is no other.
 MOVING = frozenset([
     "ConcatV2", "ExpandDims", "Fill", "Pack", "Reshape", "Squeeze", "Tile",
     "Transpose"
 ])
 
+#: dict from the type of a product of matrices to the attributes that transpose
+#: its operands, where these are not adj_x and adj_y.
 _FLIPS = {"MatMul": ("transpose_a", "transpose_b")}
 
-#: The inputs that settle shapes, axes or positions alone.
+#: dict from op type to the indices of the inputs whose values settle shapes,
+#: axes or positions alone.
 _SETTLING = _by_type(
     ("""AvgPool3DGrad AvgPoolGrad Concat Conv2DBackpropInput
      Conv3DBackpropInputV2 DepthwiseConv2dNativeBackpropInput Fill
@@ -270,6 +298,7 @@ _SETTLING = _by_type(
     ("StridedSliceGrad", (0, 1, 2, 3)),
     ("ConcatV2", (-1,)))
 
+#: dict from the types of ops that work element by element to their rules.
 ELEMENTWISE = _by_type(
     ("""Abs AccumulateNV2 Acos Acosh AddN Angle AsString Asin Asinh Atan Atanh
      BesselI0 BesselI0e BesselI1 BesselI1e BesselJ0 BesselJ1 BesselK0 BesselK0e
@@ -291,6 +320,7 @@ ELEMENTWISE = _by_type(
      TruncateMod Xdivy Xlog1py Xlogy Zeta""", _broadcast),
     ("Select", _select))
 
+#: dict from op type to rule, for all ops that have one but `_SIZED_RULES`.
 _RULES = dict(ELEMENTWISE, **_by_type(
     ("""AvgPool AvgPool3D AvgPool3DGrad AvgPoolGrad DepthToSpace
      ExtractImagePatches LRN LRNGrad MaxPool MaxPool3D MaxPool3DGrad
@@ -309,17 +339,17 @@ _RULES = dict(ELEMENTWISE, **_by_type(
     ("MatrixSolve MatrixTriangularSolve", _stacked),
     ("Einsum", _einsum),
     ("FFT IFFT IRFFT LogSoftmax RFFT Softmax TopKV2",
-     _inner(1, symbolic_shapes.WHOLE)),
+     _inner(1, row_demands.WHOLE)),
     ("""Cholesky CholeskyGrad FFT2D IFFT2D IRFFT2D LogMatrixDeterminant
      MatrixDeterminant MatrixExponential MatrixInverse MatrixLogarithm
      MatrixSquareRoot Qr RFFT2D SelfAdjointEigV2 Svd""",
-     _inner(2, symbolic_shapes.WHOLE)),
+     _inner(2, row_demands.WHOLE)),
     ("""MatrixBandPart MatrixDiag MatrixDiagPart MatrixDiagPartV2
      MatrixDiagPartV3 MatrixDiagV2 MatrixDiagV3 MatrixSetDiag MatrixSetDiagV2
      MatrixSetDiagV3""", _inner(2)),
-    ("FFT3D IFFT3D IRFFT3D RFFT3D", _inner(3, symbolic_shapes.WHOLE)),
+    ("FFT3D IFFT3D IRFFT3D RFFT3D", _inner(3, row_demands.WHOLE)),
     ("Cumprod Cumsum CumulativeLogsumexp ReverseV2",
-     _beside(1, symbolic_shapes.WHOLE)),
+     _beside(1, row_demands.WHOLE)),
     ("Concat Split", _beside(0)),
     ("ConcatV2", _beside(-1)),
     ("SplitV", _beside(2)),

@@ -5,6 +5,7 @@ import collections
 from gradfeed import _tf
 from gradfeed.analysis import blockers
 from gradfeed import findings
+from gradfeed.graph import op_types
 from gradfeed.graph import tensors
 from gradfeed.graph.tensors import describe
 from gradfeed.graph import traversal
@@ -21,10 +22,10 @@ def disconnected_error(ys, x, flow):
   Returns:
     `findings.Finding` of kind "disconnected".
   """
-  found = traversal.ancestors([y.tensor for y in ys])
-  users = traversal.descendants(found, {x.name}, control=False)
-  blocking = [] if not users else _between(flow, users)
-  why, fix, nearest = _why(ys, x, flow, found, users, blocking)
+  ops = traversal.ancestors([y.tensor for y in ys])
+  dependent = traversal.descendants(ops, {x.name}, control=False)
+  blocking = [] if not dependent else _blockers_among(flow, dependent)
+  why, fix, nearest = _why(ys, x, flow, ops, dependent, blocking)
   return findings.Finding(
       "disconnected", findings.BAD, "No gradient of {} by {}.".format(
           tensors.describe_all(ys), describe(x)), why, fix,
@@ -34,15 +35,27 @@ def disconnected_error(ys, x, flow):
       blockers=[blocker.finding().to_dict() for blocker in blocking])
 
 
-def _why(ys, x, flow, found, users, blocking):
-  """(why, fix, the tensor to take in the place of x or y; or None)."""
+def _why(ys, x, flow, ops, dependent, blocking):
+  """The parts of the message, and what to differentiate by or of instead.
+
+  Args:
+    ys: list of `tensors.Dense`.
+    x: `tensors.Dense`.
+    flow: `gradient_flow.GradientFlow` of `ys`.
+    ops: dict from name to op, the ancestors of `ys`.
+    dependent: set of the names of those that depend on `x`.
+    blocking: list of `blockers.Blocker` between them.
+
+  Returns:
+    (str why, str fix, `tf.Tensor` or None).
+  """
   for y in ys:
     if not _tf.is_trainable_dtype(y.dtype):
       return ("{} is {}, and only floating and complex tensors have "
               "gradients.".format(describe(y), y.dtype.name),
-              ) + _advise_above(found)
-  if not users:
-    return _why_no_path(ys, x, found)
+              ) + _advise_above(ops)
+  if not dependent:
+    return _why_no_path(ys, x, ops)
   if not _tf.is_trainable_dtype(x.dtype):
     why = "{} is {}, not floating point.".format(describe(x), x.dtype.name)
   elif blocking:
@@ -53,22 +66,23 @@ def _why(ys, x, flow, found, users, blocking):
     why = "It depends on the shape of {} alone.".format(describe(x))
   else:
     why = "Every path between them goes through a tensor held constant."
-  return (why,) + _advise_below(ys, x, users, found, flow)
+  return (why,) + _advise_below(ys, x, dependent, ops, flow)
 
 
-def _between(flow, users):
-  """What blocks gradients among `users`; else what x decides there."""
-  for judge in (blockers.find_blockers, blockers.find_choices):
-    found = [blocker for op, trace in flow.traces
-             for blocker in judge(trace, op)
-             if (op or blocker.op).name in users]
-    if found:
-      return found
+def _blockers_among(flow, dependent):
+  """The `Blocker`s among the ops `dependent`; else what x decides there."""
+  for find in (blockers.find_blockers, blockers.find_choices):
+    blocking = [blocker for op, trace in flow.traces
+                for blocker in find(trace, op)
+                if (op or blocker.op).name in dependent]
+    if blocking:
+      return blocking
   return []
 
 
-def _advise_above(found):
-  floating = [op.outputs[0] for op in found.values() if op.outputs and
+def _advise_above(ops):
+  """(str fix, the last floating tensor of `ops` or None), for an integer y."""
+  floating = [op.outputs[0] for op in ops.values() if op.outputs and
               _tf.is_number(op.outputs[0].dtype)]
   if not floating:
     return "Pass a floating point y.", None
@@ -76,11 +90,11 @@ def _advise_above(found):
       describe(floating[-1])), floating[-1]
 
 
-def _advise_below(ys, x, users, found, flow):
-  """Advises the first floating tensor after `x` that a gradient reaches."""
+def _advise_below(ys, x, dependent, ops, flow):
+  """(str fix, the first floating tensor after `x` that a gradient reaches)."""
   ends = {y.op.name for y in ys}
-  for name, op in found.items():
-    if name in users - ends:
+  for name, op in ops.items():
+    if name in dependent - ends:
       for tensor in op.outputs:
         if tensor.name in flow.tensors and _tf.is_number(tensor.dtype):
           return ("Differentiate by {}, the first floating tensor after it "
@@ -89,9 +103,10 @@ def _advise_below(ys, x, users, found, flow):
           "differences of y itself.".format(describe(x)), None)
 
 
-def _why_no_path(ys, x, found):
-  """`x` is not read by `ys`: finds what is read in its place."""
-  above = _upstream_read(x, found)
+def _why_no_path(ys, x, ops):
+  """As `_why`, where `ys` do not depend on `x`: finds what they read instead.
+  """
+  above = _upstream_read(x, ops)
   sources = [t for t in above if _tf.is_number(t.dtype) or
              tensors.Dense(t).is_variable]
   named = tensors.describe_all(ys)
@@ -101,17 +116,17 @@ def _why_no_path(ys, x, found):
                 named, describe(x), tensors.describe_all(sources[:2])),
             "Differentiate by {}, which the model reads.".format(
                 describe(sources[0])), sources[0])
-  beside = _floating_after(above, found)
+  beside = _floating_after(above, ops)
   if beside is not None:
     return ("{} does not depend on {}; both are made of {}, and the model goes "
             "another way from there.".format(
                 named, describe(x), describe(above[0])),
             "Differentiate by {}, which the model reads.".format(
                 describe(beside)), beside)
-  read = [op.outputs[0] for op in found.values()
+  read = [op.outputs[0] for op in ops.values()
           if op.outputs and not op.inputs and
           (op.type.startswith("Placeholder") or
-           op.type in ("VarHandleOp", "VariableV2", "Variable"))]
+           op.type in op_types.VARIABLES)]
   if read:
     return ("{} does not depend on {}.".format(named, describe(x)),
             "It depends on {}{}: pass one of these as x.".format(
@@ -122,16 +137,16 @@ def _why_no_path(ys, x, found):
           "Pass a y that is computed from x.", None)
 
 
-def _floating_after(above, found):
-  """The first floating tensor of `found` that is made of `above[0]`."""
+def _floating_after(above, ops):
+  """The first floating tensor of `ops` that is computed from `above[0]`."""
   if not above:
     return None
-  after = traversal.descendants(found, {above[0].name}, control=False)
-  return next((tensor for name, op in found.items() if name in after
+  after = traversal.descendants(ops, {above[0].name}, control=False)
+  return next((tensor for name, op in ops.items() if name in after
                for tensor in op.outputs if _tf.is_number(tensor.dtype)), None)
 
 
-def _upstream_read(x, found):
+def _upstream_read(x, ops):
   """The tensors above `x` that the graph of y reads, the nearest first."""
   seen, queue, read = set(), collections.deque([x.op]), []
   while queue:
@@ -140,7 +155,7 @@ def _upstream_read(x, found):
       if tensor.op.name in seen:
         continue
       seen.add(tensor.op.name)
-      if tensor.op.name in found:
+      if tensor.op.name in ops:
         read.append(tensor)
       else:
         queue.append(tensor.op)

@@ -1,4 +1,4 @@
-"""Which ops have a first derivative in TensorFlow and no second one.
+"""Which ops have a gradient that is wrong, or one that has no gradient.
 
 TensorFlow says so when a second gradient is built, and sometimes not at all:
 the gradient of an op may be made of ops that pass no gradient on. Here one op
@@ -12,8 +12,8 @@ from gradfeed._tf import tf
 from gradfeed.analysis import gradient_flow
 from gradfeed.graph import op_types
 
-#: Ops of loops, arrays and variables: what they do is seen in other ops.
-_APART = frozenset([
+#: Ops that are not tried alone: their gradients are made of other ops.
+_NOT_TRIED = frozenset([
     "Const", "Enter", "Exit", "Merge", "NextIteration", "Placeholder",
     "ReadVariableOp", "Switch", "LoopCond"]) | op_types.FUNCTIONAL
 
@@ -37,10 +37,14 @@ _REPLACEMENTS = {
         "tf.one_hot(labels, depth)",
 }
 
-_MOST_KNOWN = 4096
-_known = {}
+_LARGEST_CACHE = 4096
 
-#: Held against 2 * 3 at the first factor of 0 * 2 * 3.
+#: dict from a node, the dtypes, shapes and constants that it reads and the
+#: indices of the inputs that it is differentiated by to the result of `_try`.
+_tried = {}
+
+#: dict from op type to (order of the first derivative that is wrong, why, fix),
+#: as measured on 0 * 2 * 3.
 _AT_VALUES = {
     "Cumprod": (
         1, "where a factor is 0 the derivative by it comes out as 0 or NaN.",
@@ -63,16 +67,16 @@ def ops_without_second_derivative(flow):
   """
   for outer, trace in flow.traces:
     for op in trace.path.values():
-      found = _gap(op, [i for i, tensor in enumerate(op.inputs)
-                        if trace.is_on_path(tensor)])
-      if found is not None:
-        yield (outer or op,) + found
+      gap = _gap(op, [i for i, tensor in enumerate(op.inputs)
+                      if trace.is_on_path(tensor)])
+      if gap is not None:
+        yield (outer or op,) + gap
 
 
 def _gap(op, indices):
   """(why, fix) if `op` has no second derivative by its inputs `indices`."""
   indices = [i for i in indices if _tf.is_trainable_dtype(op.inputs[i].dtype)]
-  if op.type in _APART or not indices or any(
+  if op.type in _NOT_TRIED or not indices or any(
       t.dtype in (tf.resource, tf.variant) for t in op.inputs) or (
           _tf.function_definition(op.graph, op.type) is not None):
     return None
@@ -87,24 +91,29 @@ def _gap(op, indices):
   key = (node.SerializeToString(deterministic=True), tuple(indices), tuple(
       (dtype, str(shape), None if value is None else value.tobytes())
       for dtype, shape, value in inputs))
-  if key not in _known:
-    if len(_known) >= _MOST_KNOWN:
-      _known.clear()
-    _known[key] = _tried(node, inputs, indices)
-  return _known[key]
+  if key not in _tried:
+    if len(_tried) >= _LARGEST_CACHE:
+      _tried.clear()
+    _tried[key] = _try(node, inputs, indices)
+  return _tried[key]
 
 
-def _tried(node, inputs, indices):
+def _try(node, inputs, indices):
+  """Differentiates a node twice in a graph of its own.
+
+  Args:
+    node: NodeDef without inputs, named "op".
+    inputs: list of (dtype, shape, value or None), one for each input.
+    indices: list of int, the inputs to differentiate by.
+
+  Returns:
+    (why, fix) if it has no second derivative or a wrong one; else None.
+  """
   with tf.Graph().as_default():
     given = [tf.placeholder(dtype, shape) if value is None
              else tf.constant(value, dtype) for dtype, shape, value in inputs]
-    graph_def = tf.GraphDef()
-    node.input.extend("given_{}:0".format(i) for i in range(len(given)))
-    graph_def.node.extend([node])
     try:
-      op, = tf.import_graph_def(
-          graph_def, return_elements=["op"], name="", input_map={
-              "given_{}:0".format(i): t for i, t in enumerate(given)})
+      op = _import_node(node, given)
       ys = [t for t in op.outputs if _tf.is_trainable_dtype(t.dtype)]
       seeds = [tf.placeholder(y.dtype, y.shape) for y in ys]
       first = [g for g in tf.gradients(
@@ -119,7 +128,7 @@ def _tried(node, inputs, indices):
         if gradient_flow.hides_dependence(blocked)
     ]
     if gaps:
-      return _told(node.op, gaps[0])
+      return _explain(node.op, gaps[0])
     wrong = next(wrong_gradients(trace), None)
     if wrong is None:
       return None
@@ -129,7 +138,19 @@ def _tried(node, inputs, indices):
             fix if within.type == node.op else _fix(node.op))
 
 
-def _told(op_type, gap):
+def _import_node(node, inputs):
+  """Adds the op of a node called "op" to the default graph, on `inputs`."""
+  graph_def = tf.GraphDef()
+  node.input.extend("given_{}:0".format(i) for i in range(len(inputs)))
+  graph_def.node.extend([node])
+  op, = tf.import_graph_def(
+      graph_def, return_elements=["op"], name="", input_map={
+          "given_{}:0".format(i): t for i, t in enumerate(inputs)})
+  return op
+
+
+def _explain(op_type, gap):
+  """(why, fix) for an op whose gradient has the op `gap` without a gradient."""
   why = "its gradient is made of {}, which passes no gradient on.".format(
       gap.type)
   if gap.type == "PreventGradient":
@@ -139,6 +160,7 @@ def _told(op_type, gap):
 
 
 def _fix(op_type):
+  """A sentence that says what to use in the place of an op."""
   replacement = _REPLACEMENTS.get(op_type)
   return ("Use {} in its place.".format(replacement) if replacement else
           "Write it from ops that have a second derivative, or give it a "
@@ -146,7 +168,7 @@ def _fix(op_type):
 
 
 def wrong_gradients(trace):
-  """The ops whose gradient would be wrong on its way from ys to xs.
+  """The ops between xs and ys whose gradient is wrong at every value.
 
   Args:
     trace: `gradient_flow.GradientTrace` of the derivative.
@@ -155,10 +177,10 @@ def wrong_gradients(trace):
     (op, str why, str fix).
   """
   for op in trace.path.values():
-    judge = _JUDGES.get(op.type)
-    found = judge and judge(op, trace)
-    if found:
-      yield (op,) + found
+    rule = _WRONG_GRADIENTS.get(op.type)
+    defect = rule and rule(op, trace)
+    if defect:
+      yield (op,) + defect
 
 
 def wrong_at_values(trace):
@@ -176,7 +198,7 @@ def wrong_at_values(trace):
 
 
 def _inverse(op, unused_trace):
-  """-A^-1 dA A^-1 is not transposed where the inverse itself is."""
+  """TF 1's gradient of an inverse, -A^-1 dA A^-1, ignores adjoint=True."""
   if _tf.IS_TF2 or not op.get_attr("adjoint"):
     return None
   return ("it does not mind adjoint=True.",
@@ -184,7 +206,7 @@ def _inverse(op, unused_trace):
 
 
 def _cross_entropy(op, trace):
-  """What the gradient by the logits owes to the labels is left out."""
+  """The second derivative leaves out how the first depends on the labels."""
   if op.outputs[1].name not in trace.tensors or not trace.is_on_path(
       op.inputs[1]):
     return None
@@ -196,7 +218,8 @@ def _cross_entropy(op, trace):
 
 
 def _stitch(op, unused_trace):
-  """Of what is overwritten, nothing depends on it."""
+  """The gradient goes to values too that are overwritten, so that y does not
+  depend on them."""
   half = len(op.inputs) // 2
   indices = [_tf.static_value(t) for t in op.inputs[:half]]
   if any(index is None for index in indices):
@@ -211,8 +234,9 @@ def _stitch(op, unused_trace):
           "Leave out the values that are overwritten.")
 
 
-#: What finds out, from an op and its path, why its derivative is wrong.
-_JUDGES = {
+#: dict from op type to a function of the op and the trace of a derivative: it
+#: returns (why, fix) if that is wrong there, else None.
+_WRONG_GRADIENTS = {
     "DynamicStitch": _stitch,
     "MatrixInverse": _inverse,
     "ParallelDynamicStitch": _stitch,

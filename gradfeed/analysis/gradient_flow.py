@@ -1,4 +1,4 @@
-"""Which ops and tensors a gradient passes on its way from ys to xs."""
+"""Which ops and tensors a gradient passes between ys and xs."""
 
 import collections
 
@@ -6,24 +6,8 @@ from gradfeed import _tf
 from gradfeed.graph import op_types
 from gradfeed.graph import traversal
 
-#: The attributes that name the functions of an op, and how many of its inputs
-#: come before the arguments.
-_FUNCTIONS = {
-    "Case": ("branches", 1), "StatelessCase": ("branches", 1),
-    "If": ("then_branch else_branch", 1),
-    "StatelessIf": ("then_branch else_branch", 1),
-    "PartitionedCall": ("f", 0), "StatefulPartitionedCall": ("f", 0),
-    "StatelessWhile": ("body", 0), "While": ("body", 0)}
-
-_LOOPS = ("StatelessWhile", "While")
-
-#: Ops whose result is the same whatever the value of what they read.
-_NOT_CARRYING = op_types.SHAPE_READING | frozenset([
-    "OnesLike", "TensorArraySizeV3", "TensorListElementShape",
-    "TensorListLength", "ZerosLike"])
-
-#: Ops whose registered gradient is None for some inputs, though others of
-#: their kind have one: the inputs it is None for (math_grad.py, array_grad.py).
+#: dict from the types of ops with a registered gradient to the indices of the
+#: inputs for which that is None (math_grad.py, array_grad.py).
 DEAD_INPUTS = {
     "Floor": (0,), "Ceil": (0,), "Round": (0,), "Rint": (0,),
     "FloorDiv": (0, 1), "Betainc": (0, 1), "Zeta": (0,), "Polygamma": (0,),
@@ -38,10 +22,10 @@ FLAT = frozenset([
 
 
 class GradientFlow:
-  """Where the gradient of `ys` flows, functions included.
+  """The ops and tensors that the gradient of `ys` passes, also in functions.
 
   Attributes:
-    trace: the `GradientTrace` that it follows.
+    trace: the `GradientTrace` of the graph itself.
     traces: list of (op of the graph or None, `GradientTrace`): the trace of the
       graph itself first; then those of what its ops call, and what these call.
     tensors: set of the names of the tensors of the graph that a gradient
@@ -55,7 +39,7 @@ class GradientFlow:
       trace: `GradientTrace` of `ys`.
       ys: list of `tf.Tensor`.
       root: `tf.Graph` whose library holds the functions; None for that of ys.
-      outer: the op of the root that this is inside of, or None.
+      outer: the op of the root whose functions `ys` are in, or None.
     """
     self.traces = [(outer, trace)]
     self.tensors = set()
@@ -72,11 +56,9 @@ class GradientFlow:
 
   def _before(self, op):
     """The inputs of `op` that a gradient reaches from its outputs."""
-    attributes, skipped = _FUNCTIONS.get(op.type, ("", 0))
-    names = [op.type] if not attributes else [
-        name for attribute in attributes.split()
-        for name in _names(op.node_def.attr[attribute])]
-    bodies = [_body(self._root, name) for name in names]
+    call = op_types.FUNCTION_CALLS.get(op.type)
+    skipped = 0 if call is None else call.first_argument
+    bodies = [_body(self._root, name) for name in _callees(op, call)]
     if any(body is None for body in bodies):
       return differentiable_inputs(op)
     if op.name not in self._inputs:
@@ -84,41 +66,71 @@ class GradientFlow:
     return self._inputs[op.name]
 
   def _through(self, op, bodies, skipped):
+    """The inputs of an op that a gradient reaches through its functions.
+
+    Args:
+      op: `tf.Operation`.
+      bodies: list of graphs, one for each function that it calls.
+      skipped: int, the number of its inputs before the first argument.
+    """
     wanted = {i for i, t in enumerate(op.outputs)
               if t.name in self.trace.tensors}
     given = {i - skipped for i, t in enumerate(op.inputs)
              if i >= skipped and self.trace.depends(t)}
     reached = set()
     for body in bodies:
-      flow, found = self._inside(
-          op, body, given, wanted, op.type in _LOOPS)
+      flow, arguments = self._inside(
+          op, body, given, wanted, op.type in op_types.FUNCTIONAL_LOOPS)
       if flow is not None:
         self.traces.extend(flow.traces)
-        reached |= found
+        reached |= arguments
     return [t for t in differentiable_inputs(op)
             if any(t is op.inputs[i + skipped] for i in reached)]
 
   def _inside(self, op, body, given, wanted, is_loop):
-    """The flow in one body, and the indices of arguments that it reaches."""
-    flow, found = None, set()
+    """Follows the gradient in the body of one function.
+
+    Args:
+      op: `tf.Operation` that calls it.
+      body: graph with `inputs` and `outputs`.
+      given: set of int, the arguments that depend on an x.
+      wanted: set of int, the results that a gradient arrives at.
+      is_loop: whether the results are the arguments of the next turn.
+
+    Returns:
+      (`GradientFlow` or None, set of int: the arguments that it reaches).
+    """
+    flow, reached = None, set()
     while True:
       ys = [body.outputs[i] for i in sorted(wanted)
             if _tf.is_trainable_dtype(body.outputs[i].dtype)]
       if not ys or not given:
-        return flow, found
+        return flow, reached
       trace = GradientTrace(ys, [body.inputs[i] for i in sorted(given)])
       flow = GradientFlow(trace, ys, self._root, self._outer or op)
-      found = {i for i in given if body.inputs[i].name in flow.tensors}
+      reached = {i for i in given if body.inputs[i].name in flow.tensors}
       # What comes out of one turn of a loop goes into the next.
       after = {i for i, t in enumerate(body.outputs) if trace.depends(t)}
-      if not is_loop or (after <= given and found <= wanted):
-        return flow, found
-      given, wanted = given | after, wanted | found
+      if not is_loop or (after <= given and reached <= wanted):
+        return flow, reached
+      given, wanted = given | after, wanted | reached
 
 
-def _names(attribute):
-  return [function.name for function in (
-      attribute.list.func or [attribute.func])]
+def _callees(op, call):
+  """The names of the functions that an op calls and a gradient may pass.
+
+  Args:
+    op: `tf.Operation`.
+    call: `op_types.FunctionCall` of its type; None for an op of TF 1's Defun,
+      whose type is the name of its function.
+  """
+  if call is None:
+    return [op.type]
+  # No gradient passes the condition of a loop.
+  attributes = [op.node_def.attr[name] for name in call.functions
+                if name != "cond"]
+  return [function.name for attribute in attributes
+          for function in attribute.list.func or [attribute.func]]
 
 
 def _body(graph, name):
@@ -131,7 +143,9 @@ def _body(graph, name):
 
 
 class GradientTrace:
-  """Where the gradient of `ys` flows, before anything is built.
+  """The ops of one graph that the gradient of `ys` by `xs` passes.
+
+  It is found before anything is built, from the types of the ops.
 
   Attributes:
     reached: dict from name to op that depends on x and that a gradient
@@ -145,6 +159,13 @@ class GradientTrace:
   """
 
   def __init__(self, ys, xs, stops=()):
+    """Follows the gradient.
+
+    Args:
+      ys: list of `tf.Tensor`.
+      xs: list of `tf.Tensor`.
+      stops: list of `tf.Tensor` that are held constant.
+    """
     self.reached = collections.OrderedDict()
     self.blocked = collections.OrderedDict()
     self.tensors = set()
@@ -176,25 +197,27 @@ class GradientTrace:
     What depends on the shape of an x alone does not.
     """
     if self._carrying is None:
-      self._carrying = traversal.dependents(self._sources, _NOT_CARRYING)
+      self._carrying = traversal.dependents(
+          self._sources, op_types.VALUE_INDEPENDENT)
     return tensor.name in self._xs or tensor.op.name in self._carrying
 
   def _forward(self):
-    """The names of the tensors that lead from an x along the path."""
+    """The names of the tensors on the path that depend on an x along it."""
     readers = collections.defaultdict(list)
     for op in self.path.values():
       for tensor in differentiable_inputs(op):
         readers[tensor.name].append(op)
-    found, queue = set(), [name for name in self._xs if name in self.tensors]
+    names, queue = set(), [name for name in self._xs if name in self.tensors]
     while queue:
       name = queue.pop()
-      if name not in found:
-        found.add(name)
+      if name not in names:
+        names.add(name)
         queue.extend(t.name for op in readers[name] for t in op.outputs
                      if t.name in self.tensors)
-    return found
+    return names
 
   def _walk(self, ys):
+    """Walks back from `ys`; returns the ops without a registered gradient."""
     missing = []
     queue = collections.deque()
     for y in ys:
@@ -235,7 +258,11 @@ def differentiable_inputs(op):
 
 
 def _passes_gradient(op):
-  """True, False where it is declared to be zero, None where undefined."""
+  """Whether `op` has a gradient.
+
+  Returns:
+    True; False if it is declared to be zero; None if it is not defined.
+  """
   if not op.inputs:
     return True
   if not differentiable_inputs(op):

@@ -1,7 +1,14 @@
-"""Which rows an op that reshapes, slices or gathers takes its rows from."""
+"""What ops that reshape, slice or gather read of their inputs for one row.
+
+Each rule is a function of an op, the index of one of its outputs and the rows
+wanted there, a `row_demands.RowDemand`; it returns the list of the demands on
+the inputs of the op, or raises `symbolic_shapes.UnknownStatically`.
+`reshaped` and `slice` take no index, and `symbolic_shapes.Sizes` at the end.
+"""
 
 import numpy as np
 
+from gradfeed.analysis import row_demands
 from gradfeed.analysis import symbolic_shapes
 
 
@@ -22,22 +29,22 @@ def reshaped(op, rows, sizes):
     raise symbolic_shapes.UnknownStatically
   return [min(fits, key=lambda fit: (
       fit.outer != symbolic_shapes.ONE, fit.size != symbolic_shapes.ONE,
-      abs(fit.axis - rows.axis))), symbolic_shapes.SHAPE]
+      abs(fit.axis - rows.axis))), row_demands.SHAPE]
 
 
 def transpose(op, unused_index, rows):
   source = int(symbolic_shapes.constant(op.inputs[1])[rows.axis])
-  return [rows._replace(axis=source), symbolic_shapes.SHAPE]
+  return [rows._replace(axis=source), row_demands.SHAPE]
 
 
 def expand(op, unused_index, rows):
   new, = symbolic_shapes.axes_of(op.inputs[1],
                                  symbolic_shapes.rank_of(op.outputs[0]))
-  return [without(new, rows), symbolic_shapes.SHAPE]
+  return [without(new, rows), row_demands.SHAPE]
 
 
 def without(new, rows):
-  """The rows before the axis `new` was put in."""
+  """The demand `rows` on a tensor before the axis `new` was put into it."""
   if rows.axis == new:
     raise symbolic_shapes.UnknownStatically
   return rows._replace(axis=rows.axis - (new < rows.axis))
@@ -67,15 +74,15 @@ def unpack(op, unused_index, rows):
 def one_hot(op, unused_index, rows):
   axis = op.get_attr("axis") % symbolic_shapes.rank_of(op.outputs[0])
   return [
-      without(axis, rows), symbolic_shapes.SHAPE, symbolic_shapes.WHOLE,
-      symbolic_shapes.WHOLE
+      without(axis, rows), row_demands.SHAPE, row_demands.WHOLE,
+      row_demands.WHOLE
   ]
 
 
 def pad(op, unused_index, rows):
   if np.any(symbolic_shapes.entry(op.inputs[1], rows.axis)):
     raise symbolic_shapes.UnknownStatically
-  return [rows, symbolic_shapes.SHAPE, symbolic_shapes.WHOLE][:len(op.inputs)]
+  return [rows, row_demands.SHAPE, row_demands.WHOLE][:len(op.inputs)]
 
 
 def slice(op, rows, sizes):
@@ -85,7 +92,7 @@ def slice(op, rows, sizes):
   if symbolic_shapes.entry(begin, rows.axis) or (
       taken != symbolic_shapes.REST and taken != sizes.of(source)[rows.axis]):
     raise symbolic_shapes.UnknownStatically
-  return [rows, symbolic_shapes.SHAPE, symbolic_shapes.SHAPE]
+  return [rows, row_demands.SHAPE, row_demands.SHAPE]
 
 
 def strided_slice(op, unused_index, rows):
@@ -100,9 +107,16 @@ def strided_slice(op, unused_index, rows):
 
 
 def _sliced_axes(op, rank):
-  """(axis of the input, position in `begin`) for each axis of a slice.
+  """Where each axis of the result of a strided slice comes from.
 
-  The axis is None where it is new, and the position where all is taken.
+  Args:
+    op: `tf.Operation`, StridedSlice or its gradient.
+    rank: int, of the tensor that is sliced.
+
+  Returns:
+    list of (axis of that tensor, position in `begin`), one for each axis of the
+    slice. The axis is None where it is new, and the position where all of the
+    axis is taken.
   """
   count, = symbolic_shapes.dims_of(op.inputs[1])
   if count is None:
@@ -126,7 +140,13 @@ def _sliced_axes(op, rank):
 
 
 def _is_full(op, position, size):
-  """Whether a strided slice takes all of an axis, in order."""
+  """Whether a strided slice takes all of an axis, in order.
+
+  Args:
+    op: `tf.Operation`, StridedSlice or its gradient.
+    position: int, the position of the axis in `begin`.
+    size: int or None, the size of the axis.
+  """
   def is_open(kind):
     return op.get_attr(kind + "_mask") >> position & 1
   _, begin, end, strides = op.inputs[:4]
@@ -150,17 +170,17 @@ def gather(op, unused_index, rows):
   if rows.axis < batch:
     demands = [rows, rows]
   elif rows.axis < axis:
-    demands = [rows, symbolic_shapes.WHOLE]
+    demands = [rows, row_demands.WHOLE]
   elif rows.axis < axis + shared:
     demands = [
-        symbolic_shapes.PICKED,
+        row_demands.PICKED,
         rows._replace(axis=rows.axis - axis + batch)
     ]
   else:
     demands = [
-        rows._replace(axis=rows.axis - shared + 1), symbolic_shapes.WHOLE
+        rows._replace(axis=rows.axis - shared + 1), row_demands.WHOLE
     ]
-  return (demands + [symbolic_shapes.SHAPE])[:len(op.inputs)]
+  return (demands + [row_demands.SHAPE])[:len(op.inputs)]
 
 
 def gather_nd(op, unused_index, rows):
@@ -170,14 +190,19 @@ def gather_nd(op, unused_index, rows):
   if rows.axis < outer:
     own = rows.outer == symbolic_shapes.ONE and _has_row_numbers(
         indices, symbolic_shapes.dims_of(params)[0])
-    return [rows if own else symbolic_shapes.PICKED, rows]
+    return [rows if own else row_demands.PICKED, rows]
   if depth is None:
     raise symbolic_shapes.UnknownStatically
-  return [rows._replace(axis=rows.axis - outer + depth), symbolic_shapes.WHOLE]
+  return [rows._replace(axis=rows.axis - outer + depth), row_demands.WHOLE]
 
 
 def _has_row_numbers(indices, size):
-  """Whether `indices` are `tf.stack([tf.range(B), ...], 1)`."""
+  """Whether `indices` are `tf.stack([tf.range(B), ...], 1)`.
+
+  Args:
+    indices: `tf.Tensor`, shape `[B, depth]`.
+    size: int or None, the number of rows B.
+  """
   if (indices.op.type != "Pack" or symbolic_shapes.rank_of(indices) != 2 or
       indices.op.get_attr("axis") not in (1, -1)):
     return False

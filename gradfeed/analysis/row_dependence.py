@@ -1,20 +1,22 @@
-"""Which rows of what a batch is computed from one row of the batch reads.
+"""Which rows of a tensor one row of a result depends on.
 
-The question is answered from the types of the ops alone, walking back from y
-with demands. An op that reads row b of its operand for row b of its result
-hands the demand for rows on, along the axis that they have there; an op that
-mixes rows turns it into a demand for everything. Where an op, or what is
-known of its shapes, leaves a doubt, the walk stops there and says so.
+The answer is found from the types of the ops alone, walking back from y with
+demands (`row_demands`). An op that reads row b of its operand for row b of its
+result hands the demand for rows on, along the axis that the rows have there; an
+op that mixes rows turns it into a demand for the whole operand. Where no rule
+for an op, or too little of its shapes, is known, the walk stops, and the op is
+listed as unknown.
 """
 
 import collections
 
 from gradfeed.analysis import dependence_rules
+from gradfeed.analysis import row_demands
 from gradfeed.analysis import symbolic_shapes
 
 
 class RowDependence:
-  """Where the rows of `ys` lie in what they are computed from.
+  """Where the rows of `ys` are in the tensors that `ys` are computed from.
 
   A dimension that is not known statically is taken for the number of rows
   where it meets rows: it is not 1 and broadcast when the graph runs.
@@ -26,26 +28,26 @@ class RowDependence:
       place of an axis to (axis, m): places b * m to b * m + m - 1, or, if m is
       None, rows interleaved or of a length that differs from run to run.
     whole: dict from the name of each tensor that is read as a whole for one
-      row to the op that does. A size of the batch that is used as a number
-      shows here as the output of a Shape or a Size.
-    picked: set of the names in `whole` of which this is not certain: rows are
-      picked from them by index.
+      row to the op that reads it. A size of the batch that is used as a number
+      is here as the output of a Shape or a Size.
+    picked: set of the names in `whole` that are perhaps not read as a whole:
+      rows are picked from them by index.
     shapes: dict from the name of each tensor whose value settles a shape, an
-      axis or a position to the op that reads it. Data that is found here does
-      change the result, if not along the rows.
+      axis or a position to the op that reads it. Data among them changes the
+      result, though not along the rows.
     readers: dict from each name in `axes` or `blocks` to the op that reads
       its rows; None for `ys`.
-    unknown: list of ops of `part`, those nearest to y first, that no rule is
-      sure about. Their inputs are in none of these for their sake.
+    unknown: list of those of the ops, the nearest to y first, that no rule
+      decides. They add none of their inputs to the attributes above.
   """
 
-  def __init__(self, ys, part, axis=0):
+  def __init__(self, ys, ops, axis=0):
     """Walks back from `ys`.
 
     Args:
       ys: list of `tf.Tensor` with rows along `axis`.
-      part: dict from name to `tf.Operation`, the ops to pass through. A demand
-        for what another op makes is noted and goes no further.
+      ops: dict from name to `tf.Operation`, the ops to pass through. A demand
+        for an output of another op is noted and goes no further.
       axis: int, not negative.
     """
     self.axes, self.blocks, self.whole, self.shapes = {}, {}, {}, {}
@@ -55,14 +57,12 @@ class RowDependence:
     self._sizes = symbolic_shapes.Sizes(dependence_rules.demands)
     self._queue = collections.deque()
     for y in ys:
-      self._ask(
-          y,
-          symbolic_shapes.RowDemand(axis, symbolic_shapes.ONE,
-                                    symbolic_shapes.ONE), None)
+      self._demand(y, row_demands.RowDemand(
+          axis, symbolic_shapes.ONE, symbolic_shapes.ONE), None)
     while self._queue:
       tensor, demand = self._queue.popleft()
       op = tensor.op
-      if op.name not in part:
+      if op.name not in ops:
         continue
       demands = dependence_rules.demands(op, tensor.value_index, demand,
                                          self._sizes)
@@ -71,27 +71,27 @@ class RowDependence:
           self.unknown.append(op)
         continue
       for source, wanted in zip(op.inputs, demands):
-        self._ask(source, wanted, op)
+        self._demand(source, wanted, op)
 
-  def _ask(self, tensor, demand, reader):
-    """Notes what `reader` wants of `tensor`; queued unless it was before."""
+  def _demand(self, tensor, demand, reader):
+    """Notes what the op `reader` wants of `tensor`, and queues what is new."""
     name = tensor.name
-    if isinstance(demand, symbolic_shapes.RowDemand):
+    if isinstance(demand, row_demands.RowDemand):
       if self._rows.setdefault(name, demand) != demand:
-        # Rows in two directions: no row is apart from all.
-        demand = symbolic_shapes.WHOLE
-    covered = demand == symbolic_shapes.PICKED and (
-        name, symbolic_shapes.WHOLE) in self._seen
+        # Rows along two axes: together they are all of the tensor.
+        demand = row_demands.WHOLE
+    covered = demand == row_demands.PICKED and (
+        name, row_demands.WHOLE) in self._seen
     if demand is None or covered or (name, demand) in self._seen:
       return
     self._seen.add((name, demand))
     self._queue.append((tensor, demand))
-    if demand == symbolic_shapes.SHAPE:
+    if demand == row_demands.SHAPE:
       self.shapes[name] = reader
-    elif demand == symbolic_shapes.PICKED:
+    elif demand == row_demands.PICKED:
       self.whole[name] = reader
       self.picked.add(name)
-    elif demand == symbolic_shapes.WHOLE:
+    elif demand == row_demands.WHOLE:
       self.whole[name] = reader
       self.picked.discard(name)
     else:
@@ -104,25 +104,25 @@ class RowDependence:
         self.blocks[name] = axis, size.number if simple else None
 
 
-def coupling(ys, x, part):
+def coupling(ys, x, ops):
   """Whether row b of each of `ys` depends on row b of `x` alone.
 
   Args:
     ys: list of `tf.Tensor`, shape `[B, ...]`.
     x: `tf.Tensor`, shape `[B, ...]`.
-    part: dict from name to `tf.Operation`, the ops on a differentiable path
+    ops: dict from name to `tf.Operation`, the ops on a differentiable path
       from `x` to `ys` and no others.
 
   Returns:
     ("independent", None); ("coupled", the op that mixes the rows); or
-    ("unknown", the first op that no rule is sure about).
+    ("unknown", the first op that no rule decides).
   """
-  rows = RowDependence(ys, part)
-  on_path = {t.name for op in part.values() for t in op.outputs} | {x.name}
+  rows = RowDependence(ys, ops)
+  on_path = {t.name for op in ops.values() for t in op.outputs} | {x.name}
   whole = [(name, op) for name, op in rows.whole.items() if name in on_path]
   mixing = [read for read in whole if read[0] not in rows.picked]
   if mixing:
-    return "coupled", min(mixing, key=lambda read: _innocence(x, *read))[1]
+    return "coupled", min(mixing, key=lambda read: _mixing_order(x, *read))[1]
   if rows.axes.get(x.name):
     return "coupled", rows.readers[x.name]
   unsure = rows.unknown + [op for _, op in whole]
@@ -131,13 +131,21 @@ def coupling(ys, x, part):
   return ("unknown", unsure[0]) if unsure else ("independent", None)
 
 
-def _innocence(x, name, reader):
-  """How little it looks as if `reader` mixed the rows; compares.
+def _mixing_order(x, name, reader):
+  """The key that sorts the op which mixes the rows before ops near it.
 
-  Where all of a tensor is read for one row of y, an op between y and the one
-  that mixes the rows may only prepare the result of that for every row, and
-  behind it everything is read as a whole. So it is the first that reads what
-  may have rows, and does more than to move them.
+  An op between y and the one that mixes rows may read a tensor as a whole only
+  to broadcast it to all rows, and everything above that one is read as a whole
+  as well. So the op to blame is the nearest to y that reads a tensor which may
+  have rows, and does more than move them.
+
+  Args:
+    x: `tf.Tensor`, shape `[B, ...]`.
+    name: str, the name of a tensor that is read as a whole.
+    reader: `tf.Operation` that reads it.
+
+  Returns:
+    (bool, bool): whether `reader` only moves rows, whether the tensor has none.
   """
   read = next(t for t in reader.inputs if t.name == name)
   if not x.shape.ndims or read.shape.ndims is None:  # Or a handle.

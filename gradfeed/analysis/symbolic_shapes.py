@@ -1,4 +1,4 @@
-"""What is known of the sizes of tensors before a graph runs."""
+"""The sizes of tensors, as far as they are known before a graph runs."""
 
 import collections
 
@@ -6,29 +6,26 @@ import numpy as np
 
 from gradfeed import _tf
 from gradfeed._tf import tf
+from gradfeed.analysis import row_demands
 from gradfeed.graph import traversal
 
-#: Demands other than `RowDemand`. All of a tensor is read for one row; any of
-# its rows may be read, because they are picked by index; its value settles
-# shapes, axes or positions alone.
-WHOLE, PICKED, SHAPE = "whole", "picked", "shape"
-
-#: The demand for rows. Row b are the places (i * B + b) * size + j on `axis`,
-#: for i below `outer` and j below `size`: mostly place b, and both are 1.
-RowDemand = collections.namedtuple("Along", ["axis", "outer", "size"])
-
-#: A size: a number times sizes that differ from run to run, each named by a
-#: tensor and one of its axes, in order.
+#: The size of an axis or block: `number`, an int, times the sizes `symbols`,
+#: which differ from run to run: a sorted tuple of (tensor name, axis).
 Size = collections.namedtuple("Size", ["number", "symbols"])
+#: The size 1, and what stands in a shape for the rest of the elements.
 ONE, REST = Size(1, ()), Size(-1, ())
 
 
 class UnknownStatically(Exception):
-  """What the graph says before it runs is not enough to tell."""
+  """A size or value is not known before the graph runs."""
 
 
 def constant(tensor):
-  """The value of a tensor that has the same in every run, as an array."""
+  """The value of a tensor that is the same in every run, as an array.
+
+  Raises:
+    UnknownStatically: it may differ from run to run.
+  """
   op = tensor.op
   if op.type == "Const":
     return _tf.constant_value(tensor)
@@ -41,7 +38,11 @@ def constant(tensor):
 
 
 def entry(tensor, position):
-  """One entry of a tensor, which may be constant where others are not."""
+  """The entry at an index of a vector, whose other entries may be unknown.
+
+  Raises:
+    UnknownStatically: the entry may differ from run to run.
+  """
   if tensor.op.type == "ConcatOffset":
     if position == constant(tensor.op.inputs[0]):
       raise UnknownStatically
@@ -52,7 +53,11 @@ def entry(tensor, position):
 
 
 def dims_of(tensor):
-  """The list of sizes, None where they differ from run to run."""
+  """The shape of `tensor` as a list, with None where it differs between runs.
+
+  Raises:
+    UnknownStatically: not even the rank is known.
+  """
   if _is_unbroadcast(tensor.op):
     # Its axes are computed when it runs, so TensorFlow knows no shape of it.
     dims = dims_of(tensor.op.inputs[0])
@@ -66,35 +71,42 @@ def dims_of(tensor):
 
 
 def rank_of(tensor):
+  """The rank of `tensor`; raises `UnknownStatically` as `dims_of` does."""
   return len(dims_of(tensor))
 
 
 def axes_of(tensor, rank):
-  """The set of axes, none negative, that `tensor` has the numbers of."""
+  """The set of the axes, none negative, that the value of `tensor` lists.
+
+  Args:
+    tensor: `tf.Tensor`, integer, the axes of a reduction or the like.
+    rank: int, of the tensor whose axes they are.
+  """
   if tensor.op.type == "BroadcastGradientArgs":
     return _broadcast_axes(tensor, rank)
   return {int(axis) % rank for axis in np.ravel(constant(tensor))}
 
 
 def _is_unbroadcast(op):
-  """Whether `op` is part of the gradient of an op that broadcasts."""
+  """Whether `op` sums a cotangent over the axes that were broadcast."""
   return op.type == "Sum" and op.inputs[1].op.type == "BroadcastGradientArgs"
 
 
 def _broadcast_axes(tensor, rank):
-  """The axes that one of two operands was broadcast along."""
+  """The axes that an output of BroadcastGradientArgs lists."""
   dims = []
   for shape in tensor.op.inputs:
     if shape.op.type in ("Shape", "ShapeN"):
-      known = dims_of(shape.op.inputs[shape.value_index])
+      sizes = dims_of(shape.op.inputs[shape.value_index])
     else:
-      known = constant(shape).tolist()
-    dims.append([1] * (rank - len(known)) + known)
+      sizes = constant(shape).tolist()
+    dims.append([1] * (rank - len(sizes)) + sizes)
   own, other = dims[tensor.value_index], dims[1 - tensor.value_index]
   return {i for i in range(rank) if own[i] == 1 != other[i]}
 
 
 def attribute(op, name, default):
+  """The attribute of `op`, or `default` where it has none of that name."""
   try:
     return op.get_attr(name)
   except ValueError:
@@ -102,33 +114,43 @@ def attribute(op, name, default):
 
 
 class Sizes:
-  """The sizes of tensors, as far as they can be told apart before a run.
+  """Finds the sizes of tensors, equal where they are equal in every run.
 
-  A size that is not known statically is followed back to where it comes from,
-  so that those of a sequence before and after a layer are found to be equal.
+  A size that is not known statically is followed back to the tensor that it
+  comes from, so that the lengths of a sequence before and after a layer are
+  found to be equal.
   """
 
   def __init__(self, demands):
-    """Args: demands: function that is `dependence_rules.demands`."""
-    self._known = {}
+    """Starts with no sizes known.
+
+    Args:
+      demands: the function `dependence_rules.demands`, which has to import
+        this module.
+    """
+    self._sizes = {}
     self._demands = demands
 
   def of(self, tensor):
-    """The list of a `Size` for each axis of `tensor`."""
-    if tensor.name not in self._known:
+    """The list of the `Size`s of the axes of `tensor`.
+
+    Raises:
+      UnknownStatically: not even the rank is known.
+    """
+    if tensor.name not in self._sizes:
       # In order, so that a graph is never too deep for Python's stack. In a
       # loop there is no order, and some sizes are then not followed.
       above = [output for op in traversal.ancestors(
-          [tensor], self._known).values() for output in op.outputs]
+          [tensor], self._sizes).values() for output in op.outputs]
       for output in above:
-        self._known[output.name] = self._named(output)
+        self._sizes[output.name] = self._named(output)
       for output in above:
-        self._known[output.name] = [
+        self._sizes[output.name] = [
             (size.symbols and self._source(output, axis)) or size
-            for axis, size in enumerate(self._known[output.name])]
-    if tensor.shape.ndims is None and not self._known[tensor.name]:
+            for axis, size in enumerate(self._sizes[output.name])]
+    if tensor.shape.ndims is None and not self._sizes[tensor.name]:
       raise UnknownStatically
-    return self._known[tensor.name]
+    return self._sizes[tensor.name]
 
   def _named(self, tensor):
     """The sizes of `tensor` under its own name; none if its rank is unknown."""
@@ -140,31 +162,43 @@ class Sizes:
             for axis, dim in enumerate(dims)]
 
   def _source(self, tensor, axis):
-    """The size of what `tensor` has this axis from; None if it has its own."""
+    """The `Size` of the axis above `tensor` that `axis` comes from, or None."""
     op = tensor.op
     try:
       if op.type in _SHAPED:
-        return self._wanted(op, op.inputs[_SHAPED[op.type]])[axis]
+        return self._asked(op, op.inputs[_SHAPED[op.type]])[axis]
       demands = self._demands(
-          op, tensor.value_index, RowDemand(axis, ONE, ONE), self) or []
+          op, tensor.value_index, row_demands.RowDemand(axis, ONE, ONE),
+          self) or []
       sizes = {self.of(source)[rows.axis]
                for source, rows in zip(op.inputs, demands)
-               if isinstance(rows, RowDemand) and source.dtype != tf.resource}
+               if isinstance(rows, row_demands.RowDemand) and
+               source.dtype != tf.resource}
     except UnknownStatically:
       return None
     return sizes.pop() if len(sizes) == 1 else None
 
-  def _wanted(self, op, shape):
-    """The sizes that `shape`, an input of `op`, gives its result."""
-    wanted = self.entries(shape)
-    rest = [size for size in wanted if size != REST]
-    if len(rest) == len(wanted):
-      return wanted
-    left = over(product(self.of(op.inputs[0])), rest)
-    return [left if size == REST else size for size in wanted]
+  def _asked(self, op, shape):
+    """The `Size`s of the result of `op`, whose input `shape` lists them."""
+    asked = self.entries(shape)
+    given = [size for size in asked if size != REST]
+    if len(given) == len(asked):
+      return asked
+    left = over(product(self.of(op.inputs[0])), given)
+    return [left if size == REST else size for size in asked]
 
   def entries(self, tensor, depth=0):
-    """A `Size` for each entry of a vector, or for a number; None if unclear.
+    """The `Size`s that the entries of an integer vector or scalar stand for.
+
+    Args:
+      tensor: `tf.Tensor`, a shape or a part of one.
+      depth: int, how many ops this is below the first call.
+
+    Returns:
+      list with a `Size` for each entry, None where it is unknown.
+
+    Raises:
+      UnknownStatically: the number of entries is unknown.
     """
     op = tensor.op
     if op.type in ("Shape", "ShapeN"):
@@ -188,7 +222,7 @@ class Sizes:
 
 
 def product(sizes):
-  """The `Size` of a block with sides `sizes`; None if one of them is."""
+  """The product of a list of `Size`s; None if one of them is None."""
   if None in sizes:
     return None
   return Size(int(np.prod([size.number for size in sizes], dtype=np.int64)),
@@ -196,7 +230,7 @@ def product(sizes):
 
 
 def over(size, others):
-  """`size` without the factors `others`; None if they are not all in it."""
+  """`size` divided by the product of `others`; None if it is not divisible."""
   divisor = product(others)
   if size is None or divisor is None or not divisor.number:
     return None
@@ -224,13 +258,15 @@ def _taken(op, entries):
   return entries[begin:][:None if size < 0 else size]
 
 
-#: How far the computation of a shape is followed: it is recursive.
+#: How many ops the computation of a shape is followed up: it is recursive.
 _DEPTH = 100
 
-#: Ops whose result has the shape that one of their inputs says; which one.
+#: dict from the types of ops that get the shape of their result as an input to
+#: the index of that input.
 _SHAPED = {"BroadcastTo": 1, "Fill": 0, "Reshape": 1}
 
-#: What is computed from constants, where `tf.get_static_value` does not.
+#: Ops that are computed from constants here, as `tf.get_static_value` does not
+#: know them in every version.
 _FOLDED = {
     "Add": np.add, "AddV2": np.add, "Cast": np.asarray, "FloorMod": np.mod,
     "Identity": np.asarray,
@@ -238,8 +274,8 @@ _FOLDED = {
     "ConcatV2": lambda *parts: np.concatenate(parts[:-1], int(parts[-1])),
     "Pack": lambda *parts: np.stack(parts), "Sub": np.subtract}
 
-#: What the entries of shapes pass through: the number of inputs with entries
-#: (None for all), and a function of the op and of the entries of each.
+#: Ops that pass entries of shapes on: the number of inputs with entries (as the
+#: end of a slice), and a function of the op and of the entries of each.
 _PICKING = {
     "Cast": (1, lambda op, entries: entries),
     "ConcatV2": (-1, lambda op, *parts: sum(parts, [])),

@@ -13,7 +13,6 @@ from gradfeed.checking import reports
 from gradfeed.checking import row_coupling
 from gradfeed.derivatives import gradients
 from gradfeed import errors
-from gradfeed.evaluation import numeric_comparison
 from gradfeed.evaluation import sessions
 from gradfeed.findings import Finding
 from gradfeed.findings import NOTE
@@ -21,6 +20,7 @@ from gradfeed.findings import WARNING
 from gradfeed.graph import nest
 from gradfeed.graph import provenance
 from gradfeed.graph import tensors
+from gradfeed import numeric_comparison
 
 _SATURATING = frozenset(["LogSoftmax", "Sigmoid", "Softmax", "Tanh"])
 

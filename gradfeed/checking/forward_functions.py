@@ -6,8 +6,8 @@ from gradfeed._tf import tf
 from gradfeed.checking import directional_tests
 from gradfeed.checking import float64_copy
 from gradfeed import errors
-from gradfeed.evaluation import numeric_comparison
 from gradfeed.graph import cache
+from gradfeed import numeric_comparison
 from gradfeed.rewriting import float64
 
 

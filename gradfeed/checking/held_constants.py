@@ -16,10 +16,6 @@ from gradfeed.graph import op_types
 from gradfeed.graph import traversal
 from gradfeed.rewriting import float64
 
-#: Ops whose results depend on the shapes of their inputs, not on the values.
-_OF_SHAPES = frozenset(["OnesLike", "Rank", "Shape", "ShapeN", "Size",
-                        "ZerosLike"])
-
 #: Ops by which a model says that no gradient is to pass.
 _STOPPING = frozenset(["Exit", "RefExit", "StopGradient"])
 
@@ -55,7 +51,8 @@ class HeldConstants:
     self._ops = ops = traversal.ancestors(ys, point.cut)
     self._without_value = control_flow.ops_without_a_value(ops)
     self._dependent_names = traversal.descendants(
-        {name: op for name, op in ops.items() if op.type not in _OF_SHAPES},
+        {name: op for name, op in ops.items()
+         if op.type not in op_types.VALUE_INDEPENDENT},
         self._names, control=False)
     drawing_ops = list(
         collections.OrderedDict.fromkeys(
@@ -93,7 +90,8 @@ class HeldConstants:
     result = [float64.eps(component.dtype) for component in point.xs]
     result += [float64.eps(t.dtype) for t in self._ys]
     result += [float64.eps(t.dtype) for op in self.trace.path.values()
-               if not op.type.startswith("TensorArray") for t in op.outputs]
+               if not op.type.startswith(op_types.TENSOR_ARRAY)
+               for t in op.outputs]
     return max(result)
 
   def tensors(self, operations):

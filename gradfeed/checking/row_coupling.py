@@ -6,10 +6,10 @@ from gradfeed._tf import tf
 from gradfeed.analysis import row_dependence
 from gradfeed.checking import directional_tests
 from gradfeed import errors
-from gradfeed.evaluation import numeric_comparison
 from gradfeed import findings
 from gradfeed.graph import provenance
 from gradfeed.graph import tensors
+from gradfeed import numeric_comparison
 
 
 def find_coupling(point, ys, dxs, constants, seed):

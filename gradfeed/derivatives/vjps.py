@@ -396,5 +396,5 @@ class VJP:
 def _arrays_of(trace):
   """A context manager in which `TensorArray` ops on the path have gradients."""
   return (_tf.arrays_of_v1() if any(
-      op.type.startswith("TensorArray") for op in trace.path.values())
+      op.type.startswith(op_types.TENSOR_ARRAY) for op in trace.path.values())
           else contextlib.ExitStack())

@@ -8,9 +8,9 @@ import numpy as np
 
 from gradfeed.analysis import row_dependence
 from gradfeed import errors
-from gradfeed.evaluation import numeric_comparison
 from gradfeed.graph import tensors
 from gradfeed.graph import traversal
+from gradfeed import numeric_comparison
 
 
 def check(chunk, slots, outputs):

@@ -12,11 +12,11 @@ from gradfeed.evaluation import callables
 from gradfeed.evaluation.callables import no_reference
 from gradfeed.evaluation import feeds
 from gradfeed.evaluation import fetchables
-from gradfeed.evaluation import numeric_comparison
 from gradfeed.evaluation import plans
 from gradfeed.evaluation import runtime_errors
 from gradfeed.evaluation import sessions
 from gradfeed.graph import tensors
+from gradfeed import numeric_comparison
 
 #: Weak references to the session of the last call and to the
 #: `callables.Compiled` in it: for feeds of any shapes, and for those of the

@@ -15,6 +15,7 @@ from gradfeed import errors
 from gradfeed.evaluation import feeds
 from gradfeed.graph import cache
 from gradfeed.graph import effects
+from gradfeed.graph import op_types
 from gradfeed.graph import provenance
 from gradfeed.graph import tensors
 from gradfeed.graph import traversal
@@ -223,7 +224,7 @@ def _check_races(ops, wanted):
   for op in changing:
     before = traversal.ancestors([op])
     changed = {t.name for t in op.inputs
-               if t.op.type in ("VarHandleOp", "VariableV2", "Variable")}
+               if t.op.type in op_types.VARIABLES}
     for derivative in derivatives:
       for reader in traversal.ancestors([derivative]).values():
         if reader.name not in before and _reads(reader, changed):

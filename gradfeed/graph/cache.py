@@ -1,4 +1,4 @@
-"""What gradfeed remembers about a graph, kept on the graph itself.
+"""The cache of what gradfeed built in a graph, kept on the graph itself.
 
 The cache is an attribute of the graph, so that both are released together. A
 dictionary from graphs to caches would never release a graph, since its values

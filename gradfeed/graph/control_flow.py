@@ -6,11 +6,16 @@ from gradfeed import _tf
 from gradfeed import errors
 from gradfeed.graph import op_types
 from gradfeed.graph import tensors
+from gradfeed.graph import traversal
 
 
-def has_joins(found):
-  """Whether an op of `found` ends a branch or a loop of control flow v1."""
-  return any(op.type in op_types.JOINS for op in found.values())
+def has_joins(ops):
+  """Whether an op of `ops` ends a branch or a loop of control flow v1.
+
+  Args:
+    ops: dict from name to op, as `traversal.ancestors` gives it.
+  """
+  return any(op.type in op_types.JOINS for op in ops.values())
 
 
 def pivot_of(tensor, look_above):
@@ -22,38 +27,45 @@ def pivot_of(tensor, look_above):
 
   Args:
     tensor: `tf.Tensor`.
-    look_above: whether to look for bare ops of control flow above it, as a
-      frozen graph has them.
+    look_above: whether to look for ops of control flow without a context above
+      it, as a frozen graph has them.
 
   Raises:
     UnsupportedGraphError: the tensor has a value at each turn of a while loop,
-      or lies in a branch of which only the bare ops are left.
+      or lies in a branch whose ops have no context.
   """
   op = tensor.op
   context = _tf.control_flow_context(op)
   if _tf.is_inside_while(op):
-    raise inside("a while loop", tensor, "it has a value at each turn")
+    raise _inside_error("a while loop", tensor, "it has a value at each turn")
   if context is not None and getattr(context, "pivot", None) is not None:
     return context.pivot.op
-  seen, queue = {op.name}, [op] if look_above else []
-  while queue:
-    current = queue.pop()
-    if current.type in op_types.ENTERS:
-      raise inside("a while loop", tensor, "it has a value at each turn")
-    if current.type in ("Switch", "RefSwitch") and (
-        _tf.control_flow_context(current) is None):
-      raise inside("a branch", tensor,
-                   "the graph does not say which, as it was frozen")
-    if current.type not in op_types.JOINS:
-      for before in [t.op for t in current.inputs] + list(
-          current.control_inputs):
-        if before.name not in seen:
-          seen.add(before.name)
-          queue.append(before)
+  if look_above:
+    _check_outside(tensor)
   return None
 
 
-def inside(what, tensor, why):
+def _check_outside(tensor):
+  """Refuses a tensor below the beginning of a loop or branch and not its end.
+
+  Only branches without a context are found: `pivot_of` knows the others.
+  """
+  seen, queue = {tensor.op.name}, [tensor.op]
+  while queue:
+    op = queue.pop()
+    if op.type in op_types.ENTERS:
+      raise _inside_error("a while loop", tensor, "it has a value at each turn")
+    if op.type in op_types.SWITCHES and _tf.control_flow_context(op) is None:
+      raise _inside_error("a branch", tensor,
+                          "the graph does not say which, as it was frozen")
+    if op.type not in op_types.JOINS:
+      for before in traversal.predecessors(op):
+        if before.name not in seen:
+          seen.add(before.name)
+          queue.append(before)
+
+
+def _inside_error(what, tensor, why):
   return errors.UnsupportedGraphError(
       "{} cannot take another value: it is inside {}.".format(
           tensors.describe(tensor), what),
@@ -62,69 +74,66 @@ def inside(what, tensor, why):
       "tf.cond), or what enters it.")
 
 
-def frames_of(found):
-  """The names of the while loops around each op of `found`, outermost first.
+def frames_of(ops):
+  """The names of the while loops around each op of `ops`, outermost first.
 
   Control flow v1 writes a loop as `Enter` ... `Exit` with a frame name; an op
-  is in the frame of its inputs.
+  is in the innermost frame of the ops that it reads or waits for.
 
   Args:
-    found: dict from name to op, as `traversal.ancestors` gives it.
+    ops: dict from name to op, as `traversal.ancestors` gives it.
 
   Returns:
     dict from op name to tuple of frame names; ops outside any loop are absent.
   """
   frames = {}
-  if not any(op.type in op_types.ENTERS for op in found.values()):
-    return frames
-  users = collections.defaultdict(list)
-  for op in found.values():
-    for tensor in op.inputs:
-      users[tensor.op.name].append(op)
-    for before in op.control_inputs:
-      users[before.name].append(op)
   queue = collections.deque(
-      op for op in found.values() if op.type in op_types.ENTERS)
+      op for op in ops.values() if op.type in op_types.ENTERS)
+  if not queue:
+    return frames
+  successors = collections.defaultdict(list)
+  for op in ops.values():
+    for before in traversal.predecessors(op):
+      successors[before.name].append(op)
   while queue:
     op = queue.popleft()
-    outer = max((_frame_after(before, frames) for before in
-                 [t.op for t in op.inputs] + list(op.control_inputs)),
+    frame = max((_frame_after(before, frames)
+                 for before in traversal.predecessors(op)),
                 key=len, default=())
-    frame = outer
     if op.type in op_types.ENTERS:
-      frame = outer + (op.get_attr("frame_name").decode(),)
+      frame += (op.get_attr("frame_name").decode(),)
     if len(frame) > len(frames.get(op.name, ())):
       frames[op.name] = frame
-      queue.extend(users[op.name])
+      queue.extend(successors[op.name])
   return frames
 
 
 def _frame_after(op, frames):
+  """The frame that the outputs of `op` are in: an `Exit` leaves its own."""
   frame = frames.get(op.name, ())
   return frame[:-1] if op.type in op_types.EXITS else frame
 
 
-def ops_without_a_value(found):
-  """The ops of `found` whose results a run cannot be asked for.
+def ops_without_a_value(ops):
+  """The ops of `ops` whose results a run cannot be asked for.
 
   In a branch of control flow v1 that is not taken nothing has a value, and
   inside of a while loop there is one at each turn.
 
   Args:
-    found: dict from name to op, as `traversal.ancestors` gives it.
+    ops: dict from name to op, as `traversal.ancestors` gives it.
 
   Returns:
     set of op names.
   """
-  frames, inside = frames_of(found), set()
-  for name, op in found.items():
+  frames, inside = frames_of(ops), set()
+  for name, op in ops.items():
     if name in frames:
       if op.type not in op_types.EXITS:
         inside.add(name)
-    elif op.type in ("Switch", "RefSwitch") or (
-        op.type not in op_types.EXITS + ("Merge", "RefMerge") and any(
-            before.name in inside for before in
-            [t.op for t in op.inputs] + list(op.control_inputs))):
+    elif op.type in op_types.SWITCHES or (
+        op.type not in op_types.JOINS and any(
+            before.name in inside for before in traversal.predecessors(op))):
       inside.add(name)
   return inside
 
@@ -136,31 +145,41 @@ def is_control_flow_v1(op):
 
 
 def has_loops_without_context(trace):
-  """Whether a while loop of v1 is on the path of which only ops are left.
+  """Whether a while loop without a context is on the path of a gradient.
 
   A graph that was read from a GraphDef, such as a frozen one, has the ops of
-  its loops and not what TensorFlow has to know about them in Python.
+  its loops and not the contexts that TensorFlow differentiates them by.
+
+  Args:
+    trace: `gradient_flow.GradientTrace`.
   """
   return any(op.type in op_types.ENTERS and
              _tf.control_flow_context(op) is None
              for op in trace.path.values())
 
 
-def depths(found):
-  """How many branches each op of `found` is in."""
-  frames = frames_of(found)
-  depths = {}
-  for name, op in found.items():
-    depth = max([depths.get(before.name, 0) + _step(before, frames)
-                 for before in [t.op for t in op.inputs] +
-                 list(op.control_inputs)] or [0])
-    depths[name] = max(depth, 0)
-  return depths
+def depths(ops):
+  """How many branches of control flow v1 each op of `ops` is in.
+
+  Args:
+    ops: dict from name to op, as `traversal.ancestors` gives it.
+
+  Returns:
+    dict from op name to int.
+  """
+  frames = frames_of(ops)
+  depth_of = {}
+  for name, op in ops.items():
+    depth = max([depth_of.get(before.name, 0) + _depth_change(before, frames)
+                 for before in traversal.predecessors(op)] or [0])
+    depth_of[name] = max(depth, 0)
+  return depth_of
 
 
-def _step(op, frames):
+def _depth_change(op, frames):
+  """How many branches an op begins (1) or ends (-1); 0 for most ops."""
   if op.name in frames:  # The switches of loops are no branches.
     return 0
-  if op.type in ("Switch", "RefSwitch"):
+  if op.type in op_types.SWITCHES:
     return 1
-  return -1 if op.type in ("Merge", "RefMerge") else 0
+  return -1 if op.type in op_types.MERGES else 0

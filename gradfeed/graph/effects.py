@@ -1,4 +1,8 @@
-"""What running a part of a graph needs, changes, waits for and keeps."""
+"""What running some ops of a graph needs, changes, waits for and keeps.
+
+`ops` is a dict from name to op in all functions, as `traversal.ancestors`
+gives it.
+"""
 
 import collections
 
@@ -13,79 +17,93 @@ def _calls_functions(op):
       op.graph, op.type) is not None
 
 
-def op_types_of_run(found):
-  """(op, type) of each op in `found`, and of each inside its functions."""
-  for op in found.values():
+def op_types_of_run(ops):
+  """Yields (op, type) for each op in `ops`, and each inside its functions."""
+  for op in ops.values():
     yield op, op.type
     if _calls_functions(op):
       for node in traversal.function_nodes(op.graph, op):
         yield op, node.op
 
 
-def placeholders(found):
-  """The placeholders in `found`, in order of their names."""
+def placeholders(ops):
+  """The tensors of the placeholders in `ops`, in order of their names."""
   return sorted(
-      (op.outputs[0] for op in found.values()
-       if op.type in ("Placeholder", "PlaceholderV2") and op.outputs),
+      (op.outputs[0] for op in ops.values()
+       if op.type in op_types.PLACEHOLDERS and op.outputs),
       key=lambda tensor: tensor.name)
 
 
-def user_of(tensor, found):
-  """str: an op of `found` that reads `tensor`."""
-  readers = [op for op in traversal.consumers(tensor) if op.name in found]
+def user_of(tensor, ops):
+  """Names an op of `ops` that reads `tensor`, for a message.
+
+  Returns:
+    str: the type and the name, of an op that reads more than the shape if there
+    is one; "the outputs" if no op reads it.
+  """
+  readers = [op for op in traversal.consumers(tensor) if op.name in ops]
   for op in sorted(readers, key=lambda op: op.type in op_types.SHAPE_READING):
     return "{} '{}'".format(op.type, op.name)
   return "the outputs"
 
 
-def assigning_ops(found):
-  """The ops of `found` that change a variable."""
-  changing = collections.OrderedDict()
-  for op, op_type in op_types_of_run(found):
+def assigning_ops(ops):
+  """The list of the ops of `ops` that change a variable."""
+  assigning = collections.OrderedDict()
+  for op, op_type in op_types_of_run(ops):
     if op_types.ASSIGNING.search(op_type):
-      changing[op.name] = op
-  return list(changing.values())
+      assigning[op.name] = op
+  return list(assigning.values())
 
 
-def has_loop(found):
-  return any(op_type in op_types.LOOPS for _, op_type in op_types_of_run(found))
+def has_loop(ops):
+  """Whether an op of `ops` is, calls or belongs to a loop."""
+  return any(op_type in op_types.LOOPS for _, op_type in op_types_of_run(ops))
 
 
-def keeps_feeds(found):
-  """Whether an op of `found` may hold on to a fed value after the run."""
+def keeps_feeds(ops):
+  """Whether an op of `ops` may hold on to a fed value after the run."""
   return any(
       op_types.ASSIGNING.search(op_type) or
       op_types.FEED_KEEPING.search(op_type)
-      for _, op_type in op_types_of_run(found))
+      for _, op_type in op_types_of_run(ops))
 
 
-def waiting_ops(found):
-  return [op for op in found.values() if op_types.WAITING.search(op.type)]
+def waiting_ops(ops):
+  """The ops of `ops` that wait for something outside of the run: a queue."""
+  return [op for op in ops.values() if op_types.WAITING.search(op.type)]
 
 
 def variables(operations):
-  """Those of `operations` that are variables."""
-  return [op for op in operations
-          if op.type in ("VarHandleOp", "VariableV2", "Variable")]
+  """Those of the iterable `operations` that are variables."""
+  return [op for op in operations if op.type in op_types.VARIABLES]
 
 
-def variables_read(found, targets):
-  """The variables that need a value before `found` can run.
+def variables_read(ops, targets):
+  """The variables that need a value before `ops` can run.
 
-  Not those that the run itself assigns, or asks whether they have one.
+  Not among them are those that the run itself assigns, or asks whether they
+  have a value.
+
+  Args:
+    ops: dict from name to op.
+    targets: list of the `tf.Tensor` and `tf.Operation` that are fetched.
+
+  Returns:
+    list of `tf.Operation`.
   """
-  users = collections.defaultdict(set)
-  for op in found.values():
+  reader_types = collections.defaultdict(set)
+  for op in ops.values():
     for tensor in op.inputs:
-      users[tensor.op.name].add(op.type)
+      reader_types[tensor.op.name].add(op.type)
   fetched = {t.op.name for t in targets if isinstance(t, tf.Tensor)}
-  return [op for op in variables(found.values())
-          if (users[op.name] or op.name in fetched) and
-          not users[op.name] & op_types.VALUE_IGNORING]
+  return [op for op in variables(ops.values())
+          if (reader_types[op.name] or op.name in fetched) and
+          not reader_types[op.name] & op_types.VALUE_IGNORING]
 
 
-def names_read(found):
-  """The tensors that ops of `found` read; and the placeholders among them."""
-  names = {t.name for op in found.values() for t in op.inputs}
-  names.update(t.name for t in placeholders(found))
+def names_read(ops):
+  """The names of the tensors that `ops` read, and of all placeholders there."""
+  names = {t.name for op in ops.values() for t in op.inputs}
+  names.update(t.name for t in placeholders(ops))
   return names

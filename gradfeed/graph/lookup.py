@@ -1,4 +1,4 @@
-"""Finds tensors by their names, and the younger copies of a tensor."""
+"""Finds tensors by their names, and later copies of a tensor."""
 
 import sys
 import warnings
@@ -32,23 +32,24 @@ def lookup(name, graph):
         "itself instead of its name.".format(
             full, ", ".join("'{}'".format(copy.name) for copy in younger),
             full)),
-                  stacklevel=_frames_inside())
+                  stacklevel=_stacklevel_of_caller())
   return tensor
 
 
 def younger_copies(tensor):
-  """The tensors that the code which made `tensor` may have made later.
+  """The tensors that the code which made `tensor` made when it ran again.
 
-  They are of its kind and have its name with a number added: y_1, model_1/y.
+  They are outputs of ops of the same type, and have the name of `tensor` with a
+  number added: y_1, model_1/y.
   """
   name, index = tensor.name.split(":")
   return [tensor.graph.get_tensor_by_name("{}:{}".format(copy, index))
-          for copy in _younger(name)
+          for copy in _names_of_copies(name)
           if _has_op(tensor.graph, copy, tensor.op.type)]
 
 
-def _younger(name):
-  """What the same code names its op when it runs again: y_1, model_1/y."""
+def _names_of_copies(name):
+  """Yields the names that an op may get when its code runs again: y_1."""
   parts = name.split("/")
   for i in reversed(range(len(parts))):
     for count in (1, 2, 3):
@@ -56,8 +57,8 @@ def _younger(name):
                      parts[i + 1:])
 
 
-def _frames_inside():
-  """How many frames up the caller of gradfeed stands."""
+def _stacklevel_of_caller():
+  """The `stacklevel` of a warning that points at the caller of gradfeed."""
   frame, count = sys._getframe(1), 1  # pylint: disable=protected-access
   while frame is not None and frame.f_globals.get(
       "__name__", "").split(".")[0] == "gradfeed":
@@ -73,6 +74,7 @@ def _has_op(graph, name, op_type):
 
 
 def _nearby(name, graph):
+  """A sentence with the names of the graph that are most like `name`."""
   import difflib  # pylint: disable=g-import-not-at-top
   wanted = name.split(":")[0]
   names = [op.name for op in graph.get_operations() if op.outputs]

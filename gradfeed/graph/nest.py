@@ -1,4 +1,4 @@
-"""Nested lists, tuples and dicts of tensors: their leaves, and their form."""
+"""Nested lists, tuples and dicts of tensors: their leaves and structure."""
 
 from collections import abc
 
@@ -9,11 +9,13 @@ from gradfeed import errors
 
 
 def is_container(value):
+  """Whether `value` is a list, tuple or mapping that may hold tensors."""
   return isinstance(value, (list, tuple, abc.Mapping)) and not (
       isinstance(value, tf.SparseTensorValue))
 
 
 def _children(structure):
+  """List of (key or index, value), in the order of `flatten`."""
   if isinstance(structure, abc.Mapping):
     return [(key, structure[key]) for key in _ordered_keys(structure)]
   return list(enumerate(structure))
@@ -34,16 +36,16 @@ def flatten(structure):
 
 
 def names_of(structure):
-  """What leads to each leaf, as in "losses/0"; "result" for one alone."""
+  """The path to each leaf, such as "losses/0"; "result" for a lone leaf."""
   if not is_container(structure):
     return ["result"]
   fields = getattr(structure, "_fields", None)
-  found = []
+  names = []
   for key, child in _children(structure):
     name = str(fields[key] if fields else key)
-    found += [name + "/" + below for below in names_of(child)] if (
+    names += [name + "/" + below for below in names_of(child)] if (
         is_container(child)) else [name]
-  return found
+  return names
 
 
 def flatten_as(structure, value, label="value"):
@@ -73,7 +75,7 @@ def flatten_as(structure, value, label="value"):
 
 
 def pack(structure, leaves):
-  """`leaves`, in the order of `flatten`, in the form of `structure`."""
+  """Puts `leaves`, in the order of `flatten`, into a copy of `structure`."""
   return _pack(structure, iter(leaves))
 
 

@@ -1,17 +1,18 @@
-"""Where the ops of a graph come from: the lines of code that made them."""
+"""Where ops come from: the line of code that made them, the original of a copy.
+"""
 
 import os
 import re
 
 from gradfeed.graph import cache
 
-#: The folder of the package, whose own lines are never the user's.
+#: The folder of gradfeed, whose lines are skipped.
 _OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 _LIBRARIES = re.compile(
     r"[/\\](tensorflow|tensorflow_core|tf_keras|keras)[/\\]")
 
-#: Functions that make ops which some other program wrote.
+#: Functions that read ops from a GraphDef: no line of code stands for them.
 _READING = ("function_def_to_graph", "import_graph_def",
             "import_scoped_meta_graph",
             "import_scoped_meta_graph_with_return_elements")
@@ -36,13 +37,13 @@ def made_at(op):
 
 
 def in_line(op):
-  """` (model.py:12)`, or nothing where the line is not known."""
+  """The line that made `op` as in ` (model.py:12)`; "" if it is not known."""
   line = made_at(op)
   return " ({})".format(line) if line else ""
 
 
 def original_name(op):
-  """The name of `op`, or of what it is a copy of."""
+  """The name of the op that `op` is a copy of; its own if it is no copy."""
   current = op.name
   clones = cache.cache_of(op.graph).clones
   while True:
@@ -54,23 +55,36 @@ def original_name(op):
 
 
 def original_names(operations):
+  """List of `original_name` of each of `operations`."""
   return [original_name(op) for op in operations]
 
 
 def describe_op(op):
-  """The type and the name: `Log 'model/Log'`."""
+  """The type and the original name of `op`: `Log 'model/Log'`."""
   return "{} '{}'".format(op.type, original_name(op))
 
 
-def describe_ops(operations, one="", many=""):
-  """The first of some ops in words, with a verb."""
+def describe_ops(operations, singular="", plural=""):
+  """Names the first three of `operations` and counts the others.
+
+  Args:
+    operations: list of `tf.Operation`.
+    singular: str, the verb that follows the name of a single op.
+    plural: str, the verb that follows several names.
+  """
   words = ", ".join(map(describe_op, operations[:3]))
   if len(operations) > 3:
     words += " and {} more".format(len(operations) - 3)
-  return "{} {}".format(words, one if len(operations) == 1 else many).strip()
+  verb = singular if len(operations) == 1 else plural
+  return "{} {}".format(words, verb).strip()
 
 
 def passed_back(name):
-  """What OP may be in the name "SCOPE/OP_grad/..."; both may have slashes."""
+  """The names of forward ops that may have "SCOPE/OP_grad/..." as a gradient.
+
+  Args:
+    name: str, the name of an op with "_grad/" in it, as `tf.gradients` makes
+      it. SCOPE and OP may both hold slashes, so that there are several.
+  """
   parts = name[:name.index("_grad/")].split("/")
   return ["/".join(parts[i:]) for i in range(1, len(parts))]

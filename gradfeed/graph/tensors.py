@@ -1,4 +1,4 @@
-"""What may stand for a tensor, its name in a message, and nested structures."""
+"""What may be passed for a tensor, and how a message describes a tensor."""
 
 import numpy as np
 
@@ -7,13 +7,12 @@ from gradfeed._tf import tf
 from gradfeed import errors
 from gradfeed.graph import lookup
 from gradfeed.graph import nest
+from gradfeed.graph import op_types
 from gradfeed.graph import traversal
-
-_VARIABLE_OPS = ("VarHandleOp", "VariableV2", "Variable")
 
 
 class Dense:
-  """One dense place in a graph that can be differentiated by, fed or fetched.
+  """A dense tensor or variable that is differentiated by, fed or fetched.
 
   Attributes:
     tensor: `tf.Tensor`; the handle, if this is a resource variable; the ref
@@ -51,16 +50,18 @@ class Dense:
 
   @property
   def is_placeholder(self):
-    return self.op.type in ("Placeholder", "PlaceholderV2")
+    return self.op.type in op_types.PLACEHOLDERS
 
   @property
   def is_variable(self):
-    return self.op.type in _VARIABLE_OPS
+    return self.op.type in op_types.VARIABLES
 
   def components(self):
+    """The list of `Dense` that are fed: this one."""
     return [self]
 
   def differentiable(self):
+    """The list of `Dense` that are differentiated by: this one."""
     return [self]
 
   def __str__(self):
@@ -68,7 +69,12 @@ class Dense:
 
 
 class Sparse:
-  """A `tf.SparseTensor`: its values are differentiated, all three are fed."""
+  """A `tf.SparseTensor`: its values are differentiated by, all are fed.
+
+  Attributes:
+    indices, values, dense_shape: `Dense`, its three tensors.
+    shape: `tf.TensorShape` of the dense form.
+  """
 
   __slots__ = ("indices", "values", "dense_shape", "shape")
 
@@ -91,9 +97,11 @@ class Sparse:
     return self.values.graph
 
   def components(self):
+    """The list of the three `Dense` that are fed."""
     return [self.indices, self.values, self.dense_shape]
 
   def differentiable(self):
+    """The list of the `Dense` that is differentiated by."""
     return [self.values]
 
   def __str__(self):
@@ -101,7 +109,15 @@ class Sparse:
 
 
 class Partitioned:
-  """A partitioned variable: one value, kept in slices along one axis."""
+  """A partitioned variable: one value, kept in slices along one axis.
+
+  Attributes:
+    parts: list of `Dense`, the slices.
+    axis: int, the axis that is cut.
+    sizes: list of int, the size of each slice along that axis.
+    label: str, the name of the whole variable.
+    shape: `tf.TensorShape` of the whole value.
+  """
 
   __slots__ = ("parts", "axis", "sizes", "label", "shape")
 
@@ -125,13 +141,15 @@ class Partitioned:
     return self.parts[0].graph
 
   def components(self):
+    """The list of `Dense` that are fed: one for each slice."""
     return self.parts
 
   def differentiable(self):
+    """The list of `Dense` that are differentiated by: one for each slice."""
     return self.parts
 
   def split(self, value):
-    """Slices of the whole `value`, one for each part."""
+    """The list of the slices of `value`, an array, one for each part."""
     edges = np.cumsum(self.sizes)[:-1]
     return np.split(value, edges, axis=self.axis)
 
@@ -141,7 +159,7 @@ class Partitioned:
 
 
 def format_shape(shape):
-  """`[?, 8]` for a static shape, or a NumPy one; `<unknown>` without rank."""
+  """Writes a shape as `[?, 8]`, or `<unknown>` where the rank is unknown."""
   shape = tf.TensorShape(shape)
   if shape.ndims is None:
     return "<unknown>"
@@ -150,7 +168,7 @@ def format_shape(shape):
 
 
 def describe(tensor):
-  """The one way to print a tensor: `'ids:0' (int32, [?, 8])`."""
+  """Describes a tensor or op in a message: `'ids:0' (int32, [?, 8])`."""
   if isinstance(tensor, (Sparse, Partitioned)):
     return str(tensor)
   if isinstance(tensor, tf.Operation):
@@ -161,8 +179,9 @@ def describe(tensor):
       tensor.name, tensor.dtype.name, format_shape(tensor.shape))
 
 
-def describe_all(things):
-  return ", ".join(describe(thing) for thing in things)
+def describe_all(values):
+  """The descriptions of tensors or ops, with commas between them."""
+  return ", ".join(map(describe, values))
 
 
 def dense_of_variable(variable):
@@ -172,45 +191,31 @@ def dense_of_variable(variable):
   return Dense(variable.op.outputs[0])
 
 
-def resolve(thing, graph=None, role="x"):
-  """Turns whatever a caller may pass for a tensor into a `Dense` or the like.
+def resolve(value, graph=None, role="x"):
+  """Turns what a caller passes for a tensor into one of the classes above.
 
   Args:
-    thing: tensor, variable, partitioned variable, `SparseTensor`, or a name.
+    value: tensor, variable, partitioned variable, `SparseTensor`, or a name.
     graph: `tf.Graph` that names are looked up in and that tensors have to be
       of; None for the default graph and no demand.
-    role: str, what the thing is called in an error.
+    role: str, what `value` is called in an error.
 
   Returns:
     `Dense`, `Sparse` or `Partitioned`.
   """
-  thing = _tf.dereference(thing)
-  if _tf.is_eager(thing):
+  value = _tf.dereference(value)
+  if _tf.is_eager(value):
     raise errors.EagerModeError(
         "{} is an eager tensor or variable, or one of Keras 3, not a tensor "
         "of a graph.".format(role),
         "Only a graph has a symbolic gradient that can be fed.",
         "Call tf.compat.v1.disable_eager_execution() before anything is "
         "built, or build under `with tf.Graph().as_default():`.")
-  if isinstance(thing, str):
+  if isinstance(value, str):
     if graph is None:
       graph = default_graph()
-    resolved = Dense(lookup.lookup(thing, graph))
-  elif _tf.is_partitioned(thing):
-    resolved = Partitioned(thing)
-  elif _tf.is_variable(thing):
-    resolved = dense_of_variable(thing)
-  elif isinstance(thing, tf.SparseTensor):
-    resolved = Sparse(thing)
-  elif isinstance(thing, tf.Tensor):
-    resolved = Dense(thing)
-  else:
-    raise errors.ArgumentError(
-        "{} is {}, not a tensor.".format(role, _shorten(thing)),
-        "A {} does not stand for a place in a graph.".format(
-            type(thing).__name__),
-        "Pass a tensor, a variable, a SparseTensor or a name such as "
-        "'logits:0'.")
+    value = lookup.lookup(value, graph)
+  resolved = _wrap(value, role)
   if graph is not None and resolved.graph is not graph:
     raise errors.GraphMismatchError(
         "{} {} is not in the same graph as the rest.".format(
@@ -218,6 +223,24 @@ def resolve(thing, graph=None, role="x"):
         "Two graphs share no ops, even where the names are the same.",
         "Build or import everything under one `with graph.as_default():`.")
   return resolved
+
+
+def _wrap(value, role):
+  """The `Dense`, `Sparse` or `Partitioned` of a tensor or variable."""
+  if _tf.is_partitioned(value):
+    return Partitioned(value)
+  if _tf.is_variable(value):
+    return dense_of_variable(value)
+  if isinstance(value, tf.SparseTensor):
+    return Sparse(value)
+  if isinstance(value, tf.Tensor):
+    return Dense(value)
+  raise errors.ArgumentError(
+      "{} is {}, not a tensor.".format(role, _shorten(value)),
+      "A {} does not stand for a place in a graph.".format(
+          type(value).__name__),
+      "Pass a tensor, a variable, a SparseTensor or a name such as "
+      "'logits:0'.")
 
 
 def default_graph():
@@ -232,6 +255,7 @@ def default_graph():
 
 
 def _shorten(value):
+  """The repr of `value` in at most 60 characters."""
   text = repr(value)
   return text if len(text) <= 60 else text[:57] + "..."
 

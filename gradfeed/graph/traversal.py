@@ -1,4 +1,4 @@
-"""What lies between x and y: reached by gradients, cut off, needed, changed."""
+"""Walks along the edges of a graph: ancestors, dependents, functions called."""
 
 import collections
 
@@ -20,7 +20,7 @@ def ancestors(targets, cut=frozenset()):
     dict from name to `tf.Operation`, inputs before the ops that use them
     (loops apart).
   """
-  found = collections.OrderedDict()
+  ops = collections.OrderedDict()
   visited = set()
   stack = []
   for target in targets:
@@ -45,25 +45,25 @@ def ancestors(targets, cut=frozenset()):
         stack.append((child, None))
         break
     else:
-      found[op.name] = op
-  return found
+      ops[op.name] = op
+  return ops
 
 
-def descendants(found, sources, control=True, start=()):
-  """The ops of `found` whose values depend on `sources`.
+def descendants(ops, sources, control=True, start=()):
+  """The ops of `ops` whose values depend on `sources`.
 
   Args:
-    found: dict from name to op, as `ancestors` gives it.
+    ops: dict from name to op, as `ancestors` gives it.
     sources: container of tensor names.
-    control: whether waiting for a dependent op makes dependent.
-    start: names of ops that are dependent as well.
+    control: whether an op that waits for a dependent op is dependent.
+    start: names of ops that count as dependent from the beginning.
 
   Returns:
     set of op names.
   """
   users = collections.defaultdict(list)
   dependent = list(start)
-  for name, op in found.items():
+  for name, op in ops.items():
     for tensor in op.inputs:
       users[tensor.op.name].append(name)
       if tensor.name in sources:
@@ -81,13 +81,25 @@ def descendants(found, sources, control=True, start=()):
 
 
 def function_nodes(graph, op):
-  """The nodes inside the functions that `op` calls, and inside theirs."""
+  """Yields the NodeDefs of all functions that running `op` calls.
+
+  Args:
+    graph: `tf.Graph` whose library holds the functions.
+    op: `tf.Operation`.
+  """
   for definition in functions_called(graph, [op.node_def]):
     yield from definition.node_def
 
 
 def functions_called(graph, nodes):
-  """The FunctionDefs that `nodes` call, and those that these call, once each.
+  """The functions that `nodes` call, and those that these call, once each.
+
+  Args:
+    graph: `tf.Graph` whose library holds the functions.
+    nodes: iterable of NodeDef.
+
+  Returns:
+    list of FunctionDef.
   """
   seen, queue, called = set(), list(nodes), []
   while queue:
@@ -108,19 +120,22 @@ def dependents(sources, skipped=frozenset()):
   Args:
     sources: list of `tf.Tensor`.
     skipped: container of op types that make nothing dependent.
+
+  Returns:
+    set of op names; what is taken from a stack depends on what was put there.
   """
-  found, queue = set(), list(sources)
+  reached, queue = set(), list(sources)
   while queue:
     for op in consumers(queue.pop()):
       for user in [op] + (_pops_of(op) if op.type in op_types.PUSHES else []):
-        if user.name not in found and user.type not in skipped:
-          found.add(user.name)
+        if user.name not in reached and user.type not in skipped:
+          reached.add(user.name)
           queue.extend(user.outputs)
-  return found
+  return reached
 
 
 def _pops_of(push):
-  """The ops that take from the stack what `push` puts there."""
+  """The ops that may take from its stack what the op `push` puts there."""
   stack = push.inputs[0]
   while stack.op.type in op_types.HANDLE_PASSING:
     stack = stack.op.inputs[0]
@@ -132,6 +147,11 @@ def _pops_of(push):
       elif op.type in op_types.HANDLE_PASSING:
         queue.extend(op.outputs)
   return pops
+
+
+def predecessors(op):
+  """The ops that `op` reads or waits for, in order; one may be there twice."""
+  return [tensor.op for tensor in op.inputs] + list(op.control_inputs)
 
 
 def consumers(tensor):

@@ -11,8 +11,6 @@ from gradfeed.graph import tensors
 from gradfeed.graph import traversal
 from gradfeed.models import loading
 
-_LOOPS = frozenset(["While", "StatelessWhile"])
-_BRANCHES = frozenset(["Case", "If", "StatelessCase", "StatelessIf"])
 #: Ops whose first input are logits.
 _READ_LOGITS = frozenset([
     "LogSoftmax", "Softmax", "SoftmaxCrossEntropyWithLogits",
@@ -167,7 +165,7 @@ def _loops(types):
   for op, op_type in types:
     if op_type in op_types.ENTERS and op.type == op_type:
       names.add(op.get_attr("frame_name").decode())
-    elif op_type in _LOOPS:
+    elif op_type in op_types.FUNCTIONAL_LOOPS:
       names.add(op.name)
   return sorted(names)
 
@@ -180,10 +178,10 @@ def _branches(types):
   """
   names = set()
   for op, op_type in types:
-    if op_type in ("Switch", "RefSwitch") and op.type == op_type:
+    if op_type in op_types.SWITCHES and op.type == op_type:
       if op.inputs[1].op.type != "LoopCond":
         names.add(op.inputs[1].op.name)
-    elif op_type in _BRANCHES:
+    elif op_type in op_types.FUNCTIONAL_BRANCHES:
       names.add(op.name)
   return sorted(names)
 

@@ -16,21 +16,12 @@ names for the value that these ops read.
 
 import collections
 import copy
-import re
 
 from gradfeed._tf import tf
 from gradfeed import errors
+from gradfeed.graph import op_types
 from gradfeed.rewriting import tensor_lists
 
-CONTROL = re.compile(
-    r"(Ref)?(Enter|Exit|Merge|Switch|NextIteration)$|LoopCond$")
-
-ARRAY = re.compile(r"TensorArray")
-_STACK = re.compile(r"Stack(Push|Pop|Close)?(V2)?$")
-
-#: Types of ops that pass on what they read, also a list or a handle.
-_PASSING = frozenset([
-    "Enter", "Exit", "Identity", "Merge", "NextIteration", "Switch"])
 BOTH = 2  # The side of what needs both sides of one branch, and so never runs.
 
 #: The names of the ops of a loop: `enters`, list; `variables`, dict from each
@@ -127,7 +118,7 @@ class ParsedControlFlow:
         if name not in self._frames and not self.guards[name]
         and name + ":0" not in self._values
         and not self.handle(name + ":0")
-        and (node.op == "Merge" or not CONTROL.match(node.op))
+        and (node.op == "Merge" or node.op not in op_types.CONTROL_FLOW_V1)
         and node.op != "TensorArrayCloseV3"]
     return items + [frame for frame in self.loops
                     if len(frame) == 1 and not self.guards[frame]]
@@ -139,7 +130,7 @@ class ParsedControlFlow:
   def ops(self, name):
     """The list of NodeDef that do what a node does, without control inputs."""
     node, reads = self.nodes[name], self.inputs(name)
-    if CONTROL.match(node.op):
+    if node.op in op_types.CONTROL_FLOW_V1:
       raise refused("{} '{}'".format(node.op, name), "nothing tells which "
                     "loop or which branch it belongs to")
     if node.op == "TensorArrayScatterV3" and not (
@@ -212,9 +203,10 @@ class ParsedControlFlow:
   def _refuse(self):
     """Raises `UnsupportedGraphError` for nodes without a functional form."""
     for name, node in self.nodes.items():
-      if _STACK.match(node.op) or (ARRAY.match(node.op) and
-                                   (node.op not in tensor_lists.LISTS and
-                                    node.op != "TensorArrayCloseV3")):
+      if node.op in op_types.STACK_OPS or (
+          node.op.startswith(op_types.TENSOR_ARRAY) and
+          node.op not in tensor_lists.LISTS and
+          node.op != "TensorArrayCloseV3"):
         raise refused(
             "{} '{}'".format(node.op, name), "it belongs to the "
             "gradient of a loop, or keeps a state of an old kind")
@@ -337,7 +329,8 @@ class ParsedControlFlow:
     while count != len(lists):
       count = len(lists)
       lists.update(name for name, node in self.nodes.items() if (
-          node.op in tensor_lists.FLOWS or node.op in _PASSING and any(
+          node.op in tensor_lists.FLOWS or
+          node.op in op_types.FORWARDING and any(
               op_of(read) in lists and not self.handle(read)
               for read in self.reads[name])))
     return lists
@@ -348,11 +341,11 @@ class ParsedControlFlow:
     self._users = collections.defaultdict(list)
     for name, node in self.nodes.items():
       handles = [self.handle(read) for read in self.reads[name]]
-      if ARRAY.match(node.op):
+      if node.op.startswith(op_types.TENSOR_ARRAY):
         if node.op != "TensorArrayV3" and not handles[0]:
           raise refused("{} '{}'".format(node.op, name),
                         "its tensor array comes from elsewhere")
-      elif any(handles) and node.op not in _PASSING:
+      elif any(handles) and node.op not in op_types.FORWARDING:
         raise refused("{} '{}'".format(node.op, name),
                       "it takes the handle of a tensor array")
       if node.op in tensor_lists.FLOWS or node.op == "TensorArraySizeV3":
@@ -380,7 +373,7 @@ def refused(what, why):
 def _without_references(node):
   """A copy of a NodeDef on values where it was control flow on references."""
   node = copy.deepcopy(node)
-  if CONTROL.match(node.op) and node.op.startswith("Ref"):
+  if node.op in op_types.CONTROL_FLOW_V1 and node.op.startswith("Ref"):
     node.op = node.op[len("Ref"):]
   return node
 

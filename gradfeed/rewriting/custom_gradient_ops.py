@@ -18,12 +18,12 @@ from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed import errors
 from gradfeed.graph import cache
+from gradfeed.graph import op_types
 
 _ATTRIBUTE = "_gradient_op_type"
-_CALL_TYPES = ("PartitionedCall", "StatefulPartitionedCall")
 
 #: The types of the ops that have such gradients.
-TYPES = frozenset(_CALL_TYPES + ("IdentityN",))
+TYPES = op_types.CALLS | frozenset(["IdentityN"])
 
 #: A counting name, with or without the prefix that gradfeed gives it; one with
 #: it is in a file too where a graph was written after it was loaded.
@@ -51,7 +51,7 @@ def refusals(ops):
     UnsupportedGraphError: such an op is in a function that an op calls.
   """
   for op in ops:
-    if op.type in _CALL_TYPES:
+    if op.type in op_types.CALLS:
       # Any other call is inlined, and its nodes are checked as ops.
       if _tf.has_gradient(op) and not is_foreign(op):
         _check_body(op.graph, op.node_def, set())
@@ -72,7 +72,7 @@ def _check_body(graph, call, seen):
     return
   seen.add(name)
   for node in definition.node_def:
-    if node.op in _CALL_TYPES:
+    if node.op in op_types.CALLS:
       _check_body(graph, node, seen)
     elif node.op in TYPES and _is_foreign_node(graph, name, node):
       raise _refusal(node.name, _name_of_node(node))

@@ -13,6 +13,7 @@ import numpy as np
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed import errors
+from gradfeed.graph import op_types
 from gradfeed.rewriting import custom_gradient_ops
 
 _WIDE = {tf.float16: tf.float64, tf.bfloat16: tf.float64,
@@ -23,15 +24,6 @@ _NUMBERS = {narrow.as_datatype_enum: broad.as_datatype_enum
 #: Types of ops whose results depend on the width of the numbers they read.
 _BY_BITS = frozenset(["Bitcast", "DecodeRaw", "EncodeProtoV2",
                       "SerializeTensor"])
-
-#: Types of ops that call Python functions, written for a certain dtype.
-_OF_PYTHON = frozenset(["PyFunc", "PyFuncStateless", "EagerPyFunc"])
-
-#: How the types of ops of tensor arrays begin. One of their results is the
-#: flow, float32 without a meaning; what hands it on stays as it is.
-_ARRAY = "TensorArray"
-_HANDING_ON = frozenset(["Enter", "Exit", "Identity", "Merge", "NextIteration",
-                         "Switch"])
 
 _NORMALIZING = frozenset(["FusedBatchNorm", "FusedBatchNormV2",
                           "FusedBatchNormV3"])
@@ -119,13 +111,14 @@ class Float64Nodes:
     else:
       self.nodes.append(node)
       if not self._flows.intersection(_outputs(node)) or (
-          node.op.startswith(_ARRAY)):
+          node.op.startswith(op_types.TENSOR_ARRAY)):
         _widen_node(node)
 
   def _stays(self, node):
     """Whether a node has to go on computing in the dtypes that it names."""
-    if node.op in _OF_PYTHON or node.op.startswith(_ARRAY):
-      return node.op in _OF_PYTHON
+    if node.op in op_types.PYTHON_CALLS or node.op.startswith(
+        op_types.TENSOR_ARRAY):
+      return node.op in op_types.PYTHON_CALLS
     widened = copy.deepcopy(node)
     _widen_node(widened)
     return not _tf.has_kernel(widened) or self._is_fixed(node.op)
@@ -240,7 +233,7 @@ def _outputs(node):
 
 
 def _flows(nodes):
-  """The set of the names of the tensors that are flows of tensor arrays."""
+  """The names of the flows of tensor arrays: float32, without a meaning."""
   flows, count = set(), -1
   for node in nodes:
     if node.op in ("TensorArrayV3", "TensorArrayGradV3"):
@@ -251,7 +244,7 @@ def _flows(nodes):
   while flows and count != len(flows):
     count = len(flows)
     for node in nodes:
-      if node.op in _HANDING_ON and flows.intersection(node.input):
+      if node.op in op_types.FORWARDING and flows.intersection(node.input):
         flows.update(_outputs(node))
   return flows
 

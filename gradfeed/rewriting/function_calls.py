@@ -309,7 +309,7 @@ class _Renewal:
     """
     if node.op not in op_types.FUNCTIONAL:
       return
-    first = 1 if node.op.endswith(("If", "Case")) else 0
+    first = op_types.FUNCTION_CALLS[node.op].first_argument
     arguments = {i - first: variable for i, variable in taken.items()}
     for callee in _tf.callees(node):
       name = callee.name + self._suffix

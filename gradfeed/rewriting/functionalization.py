@@ -10,6 +10,7 @@ import collections
 
 from gradfeed import _tf
 from gradfeed._tf import tf
+from gradfeed.graph import op_types
 from gradfeed.rewriting import control_flow_v1
 from gradfeed.rewriting import tensor_lists
 
@@ -27,8 +28,8 @@ def is_needed(nodes):
   Args:
     nodes: list of NodeDef.
   """
-  return any(control_flow_v1.CONTROL.match(node.op) or
-             control_flow_v1.ARRAY.match(node.op) for node in nodes)
+  return any(node.op in op_types.CONTROL_FLOW_V1 or
+             node.op.startswith(op_types.TENSOR_ARRAY) for node in nodes)
 
 
 def emit(nodes, values, shape_of, library=()):

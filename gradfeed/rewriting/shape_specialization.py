@@ -22,8 +22,6 @@ _MOST_OPS = 300
 #: How many elements a tensor may have that becomes a constant.
 _LARGEST_CONSTANT = 4096
 
-_SHAPE_OPS = frozenset(["Shape", "ShapeN", "Size", "Rank"])
-
 #: Ops that are computed beforehand where their inputs depend on shapes alone.
 _FOLDED = frozenset([
     "Add", "AddV2", "BroadcastGradientArgs", "BroadcastTo", "Cast", "Concat",
@@ -45,12 +43,11 @@ _ARITHMETIC = frozenset([
     "Square", "Sub", "Tanh", "TanhGrad"])
 
 #: Ops that do more than compute, though TensorFlow calls them stateless.
-_IMPURE = frozenset(["Assert", "EagerPyFunc", "Merge", "PyFunc",
-                     "PyFuncStateless", "Switch"])
+_IMPURE = op_types.PYTHON_CALLS | frozenset(["Assert", "Merge", "Switch"])
 
 _READS = frozenset(["ReadVariableOp"])
 
-_SOURCES = frozenset(["Placeholder", "VarHandleOp", "VariableV2", "Variable"])
+_SOURCES = frozenset(op_types.VARIABLES + ("Placeholder",))
 
 
 def is_suitable(ops):
@@ -187,7 +184,7 @@ def _folded(ops, wanted, shaped):
   folded = set()
   for op in ops.values():
     inputs = [t.name for t in op.inputs]
-    if op.type == "Const" or (op.type in _SHAPE_OPS and all(
+    if op.type == "Const" or (op.type in op_types.SHAPE_READING and all(
         shaped.shape(name).is_fully_defined() for name in inputs)) or (
             op.type in _FOLDED and inputs and all(
                 name in folded for name in inputs)):
@@ -206,7 +203,7 @@ def _folded(ops, wanted, shaped):
         for clone in shaped.feeds.values() if _has_zeros(clone)}
     # The shapes are fed too, as the ops on numbers may fail for zeros.
     given.update((shaped.clones[t.name], _shape_of(op, t, shaped))
-                 for op in ops.values() if op.type in _SHAPE_OPS
+                 for op in ops.values() if op.type in op_types.SHAPE_READING
                  for t in op.outputs if t.name in folded)
     return session.run(fetched, given)
 

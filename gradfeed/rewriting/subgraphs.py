@@ -12,13 +12,6 @@ from gradfeed.graph import control_flow
 from gradfeed.graph import op_types
 from gradfeed.graph import traversal
 
-#: Types of ops that make a state for one run. If a copy of an op used the same
-#: state as the original, each would push and pop values of the other.
-_PER_RUN_STATE = frozenset([
-    "Stack", "StackV2", "TensorArray", "TensorArrayV2", "TensorArrayV3",
-    "TensorArrayGrad", "TensorArrayGradV2", "TensorArrayGradV3",
-    "TensorArrayGradWithShape"])
-
 
 def dependent_ops(ops, sources):
   """The ops that need a copy when some tensors are replaced.
@@ -71,7 +64,7 @@ def _state_groups(ops):
   groups = []
   users = None
   for name, op in ops.items():
-    if op.type not in _PER_RUN_STATE:
+    if op.type not in op_types.PER_RUN_STATE:
       continue
     if users is None:
       users = collections.defaultdict(set)
@@ -138,7 +131,7 @@ def names_a_predicate(op, reader):
   predicate that they have in common.
   """
   return op.type == "Identity" and (
-      reader.type in ("Switch", "RefSwitch", "Identity"))
+      reader.type in op_types.SWITCHES + ("Identity",))
 
 
 def counts(op, reader):

@@ -11,6 +11,7 @@ variable keeps its value and many threads can evaluate at once.
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed import errors
+from gradfeed.graph import op_types
 from gradfeed.rewriting import function_calls
 
 #: Ops that hand their input on, a handle or a value, to the names of their
@@ -28,20 +29,6 @@ _READING = {
     "ResourceGatherNd": ("GatherNd", "output"),
     "VariableShape": ("Shape", "output"),
     "VarIsInitializedOp": ("Const", "is_initialized"),
-}
-
-#: Type of an op that calls functions to (index of the input that is the first
-#: argument; the names of its attributes that hold the dtypes of the arguments,
-#: the dtypes of the results, the functions).
-_CALLING = {
-    "While": (0, "T", "T", ("cond", "body")),
-    "StatelessWhile": (0, "T", "T", ("cond", "body")),
-    "If": (1, "Tin", "Tout", ("then_branch", "else_branch")),
-    "StatelessIf": (1, "Tin", "Tout", ("then_branch", "else_branch")),
-    "Case": (1, "Tin", "Tout", ("branches",)),
-    "StatelessCase": (1, "Tin", "Tout", ("branches",)),
-    "PartitionedCall": (0, "Tin", "Tout", ("f",)),
-    "StatefulPartitionedCall": (0, "Tin", "Tout", ("f",)),
 }
 
 
@@ -196,7 +183,7 @@ class _Body:
     self._taken[node.name] = set(taken)
     if node.op in _PASSING:
       self._pass_on(node, next(iter(taken.values())))
-    elif node.op in _CALLING:
+    elif node.op in op_types.FUNCTION_CALLS:
       self._call(node, taken)
     elif _tf.function_definition(
         self._variable_reads.graph, node.op) is not None:
@@ -245,10 +232,10 @@ class _Body:
     """Makes a node call functions that take values.
 
     Args:
-      node: NodeDef of a type in `_CALLING`; changed.
+      node: NodeDef of a type in `op_types.FUNCTION_CALLS`; changed.
       taken: dict from the index of each input that was a handle to its value.
     """
-    first, tin, tout, attributes = _CALLING[node.op]
+    first, tin, tout, attributes = op_types.FUNCTION_CALLS[node.op]
     lifted = {i - first: value for i, value in taken.items()}
     all_results = []
     for attribute in attributes:

@@ -262,10 +262,8 @@ def _library(graph, nodes, target):
 
 #: Types of the ops of control flow v1, and of the state that they keep for one
 #: run: copied without the rest of their loop they do not run as they should.
-_CONTROL_FLOW_V1 = frozenset([
-    "Enter", "Exit", "LoopCond", "Merge", "NextIteration", "RefEnter",
-    "RefExit", "RefMerge", "RefNextIteration", "RefSwitch", "StackPopV2",
-    "StackPushV2", "StackV2", "Switch", "TensorArrayV3"])
+_CONTROL_FLOW_V1 = (op_types.CONTROL_FLOW_V1 | op_types.STACK_OPS |
+                    op_types.PER_RUN_STATE)
 
 
 def is_plain(ops):

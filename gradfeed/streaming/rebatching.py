@@ -17,12 +17,12 @@ import numpy as np
 
 from gradfeed import _tf
 from gradfeed._tf import tf
-from gradfeed.evaluation import numeric_comparison
 from gradfeed.graph import cache
 from gradfeed.graph import effects
 from gradfeed.graph import nest
 from gradfeed.graph import op_types
 from gradfeed.graph import traversal
+from gradfeed import numeric_comparison
 from gradfeed.rewriting import batch_size
 
 #: How the value of an input for one row is made of its values for all rows: it

@@ -405,12 +405,12 @@ class CouplingTest(_GraphTest):
 
   def _check(self, x, ys, tail):
     """The verdict, after it was held against the Jacobian in numbers."""
-    found = self._verdict(x, ys)
+    verdict = self._verdict(x, ys)
     value = np.random.RandomState(3).uniform(.3, 1.1, [_BATCH] + tail)
-    if not found.startswith("unknown"):
-      self.assertEqual(found.startswith("coupled"), _is_coupled(ys, x, value),
-                       found)
-    return found
+    if not verdict.startswith("unknown"):
+      self.assertEqual(verdict.startswith("coupled"), _is_coupled(ys, x, value),
+                       verdict)
+    return verdict
 
   @parameterized.named_parameters(
       *[(name + suffix, [batch] + tail, build, expected)
@@ -419,11 +419,11 @@ class CouplingTest(_GraphTest):
   def test_verdict(self, shape, build, expected):
     x = tf.placeholder(tf.float64, shape, name="x")
     built = build(x)
-    found = self._check(
+    verdict = self._check(
         x, built if isinstance(built, list) else [built], shape[1:])
     if expected is not None:
       start = "coupled" if shape[0] else "unknown"  # What TensorFlow knows.
-      self.assertStartsWith(found, expected.format(start))
+      self.assertStartsWith(verdict, expected.format(start))
 
   @parameterized.named_parameters(
       ("dense", lambda x: tf.tensordot(x, _c(4, 5), 1), _SURE),
@@ -500,10 +500,10 @@ class CouplingTest(_GraphTest):
     x = tf.placeholder(tf.float64, [None, 4], name="x")
     y = tf.py_func(lambda a: a - a.mean(0), [x], tf.float64, name="f")
     y.set_shape([None, 4])
-    part = {op.name: op for op in self.graph.get_operations()}
-    verdict, op = row_dependence.coupling([tf.identity(y)], x, part)
-    self.assertEqual((verdict, op), ("independent", None))  # Not in the part.
-    verdict, op = row_dependence.coupling([y], x, part)
+    ops = {op.name: op for op in self.graph.get_operations()}
+    verdict, op = row_dependence.coupling([tf.identity(y)], x, ops)
+    self.assertEqual((verdict, op), ("independent", None))  # Not among them.
+    verdict, op = row_dependence.coupling([y], x, ops)
     self.assertEqual((verdict, op.name), ("unknown", "f"))
 
   def test_without_a_known_rank(self):
@@ -542,15 +542,15 @@ class CouplingTest(_GraphTest):
 class RowsTest(_GraphTest):
 
   def _rows(self, *ys, **options):
-    """`Rows` of `ys` with everything they are computed from as its part."""
-    found = row_dependence.RowDependence(list(ys), traversal.ancestors(ys),
-                                         **options)
-    self.assertEmpty(found.unknown)
-    return found
+    """The `RowDependence` of `ys` in all that they are computed from."""
+    rows = row_dependence.RowDependence(list(ys), traversal.ancestors(ys),
+                                        **options)
+    self.assertEmpty(rows.unknown)
+    return rows
 
-  def _kinds(self, found, *tensors):
+  def _kinds(self, rows, *tensors):
     """For each tensor the axis of its rows, "whole", or None."""
-    return [found.axes.get(t.name, "whole" if t.name in found.whole else None)
+    return [rows.axes.get(t.name, "whole" if t.name in rows.whole else None)
             for t in tensors]
 
   def test_mlp(self):
@@ -561,16 +561,16 @@ class RowsTest(_GraphTest):
     b = tf.get_variable("b", [2], tf.float64, use_resource=True)
     h = tf.nn.bias_add(tf.matmul(x, w, name="product"), b, name="h")
     y = tf.reduce_sum(tf.square(h * rate - labels), 1)
-    found = self._rows(y)
+    rows = self._rows(y)
     self.assertEqual(
-        self._kinds(found, x, labels, rate, w.handle, b.handle, h),
+        self._kinds(rows, x, labels, rate, w.handle, b.handle, h),
         [0, 0, "whole", "whole", "whole", 0])
-    self.assertEqual(found.readers[x.name].name, "product")
-    self.assertEqual(found.whole[rate.name].type, "Mul")
-    self.assertEqual(found.readers[h.name].type, "Mul")
-    self.assertIsNone(found.readers[y.name])
-    self.assertEmpty(found.blocks)
-    self.assertEmpty(found.picked)
+    self.assertEqual(rows.readers[x.name].name, "product")
+    self.assertEqual(rows.whole[rate.name].type, "Mul")
+    self.assertEqual(rows.readers[h.name].type, "Mul")
+    self.assertIsNone(rows.readers[y.name])
+    self.assertEmpty(rows.blocks)
+    self.assertEmpty(rows.picked)
 
   def test_cnn(self):
     x = tf.placeholder(tf.float64, [None, 4, 4, 2], name="x")
@@ -582,17 +582,17 @@ class RowsTest(_GraphTest):
     h = tf.reshape(h, tf.stack([tf.shape(x)[0], 12]), name="flat")
     y = tf.nn.sparse_softmax_cross_entropy_with_logits(
         labels=labels, logits=tf.matmul(h, _c(12, 2)))
-    found = self._rows(y)
+    rows = self._rows(y)
     self.assertEqual(
-        self._kinds(found, x, labels, kernel.op.outputs[0], h),
+        self._kinds(rows, x, labels, kernel.op.outputs[0], h),
         [0, 0, "whole", 0])
     shape = self.graph.get_operation_by_name("flat").inputs[1]
-    self.assertEqual(found.shapes[shape.name].name, "flat")
-    self.assertNotIn(shape.name, found.whole)
-    self.assertNotIn(x.name, found.shapes)
+    self.assertEqual(rows.shapes[shape.name].name, "flat")
+    self.assertNotIn(shape.name, rows.whole)
+    self.assertNotIn(x.name, rows.shapes)
     self.assertContainsSubset(
         ["Shape"], [self.graph.get_tensor_by_name(name).op.type
-                    for name in found.shapes])
+                    for name in rows.shapes])
 
   @parameterized.named_parameters(("training", True), ("trained", False))
   def test_batch_norm(self, is_training):
@@ -602,18 +602,18 @@ class RowsTest(_GraphTest):
     stats = {} if is_training else {"mean": ones, "variance": ones}
     y = tf.nn.fused_batch_norm(h, ones, ones, is_training=is_training,
                                **stats)[0]
-    found = self._rows(y)
-    self.assertEqual(self._kinds(found, h, x, ones),
+    rows = self._rows(y)
+    self.assertEqual(self._kinds(rows, h, x, ones),
                      ["whole"] * 3 if is_training else [0, 0, "whole"])
     if is_training:
-      self.assertStartsWith(found.whole[h.name].type, "FusedBatchNorm")
-      self.assertEqual(found.whole[x.name].type, "Tanh")
+      self.assertStartsWith(rows.whole[h.name].type, "FusedBatchNorm")
+      self.assertEqual(rows.whole[x.name].type, "Tanh")
 
   def test_batch_norm_by_hand(self):
     x = tf.placeholder(tf.float64, [None, 4], name="x")
-    found = self._rows(_standardised(x))
-    self.assertEqual(found.axes[x.name], 0)  # In both.
-    self.assertIn(x.name, found.whole)
+    rows = self._rows(_standardised(x))
+    self.assertEqual(rows.axes[x.name], 0)  # In both.
+    self.assertIn(x.name, rows.whole)
 
   def test_attention(self):
     x = tf.placeholder(tf.float64, [None, 2, 4], name="x")
@@ -622,22 +622,22 @@ class RowsTest(_GraphTest):
     h = tf.tensordot(x, w, 1)
     scores = tf.matmul(h, h, transpose_b=True)
     y = tf.matmul(tf.nn.softmax(scores + mask[:, tf.newaxis]), h)
-    found = self._rows(y)
-    self.assertEqual(self._kinds(found, x, mask, w, scores, h),
+    rows = self._rows(y)
+    self.assertEqual(self._kinds(rows, x, mask, w, scores, h),
                      [0, 0, "whole", 0, 0])
     product, = [op.outputs[0] for op in self.graph.get_operations()
                 if op.type == "MatMul"]
-    self.assertEqual(found.blocks[product.name], (0, 2))
-    self.assertNotIn(product.name, found.axes)
-    self.assertNotIn(x.name, found.whole)
+    self.assertEqual(rows.blocks[product.name], (0, 2))
+    self.assertNotIn(product.name, rows.axes)
+    self.assertNotIn(x.name, rows.whole)
 
   def test_blocks_that_are_not_simple(self):
     x = tf.placeholder(tf.float64, [None, None, 4], name="x")
     product = tf.matmul(tf.reshape(x, [-1, 4]), _c(4, 2))
-    found = self._rows(tf.reshape(
+    rows = self._rows(tf.reshape(
         product, [tf.shape(x)[0], tf.shape(x)[1], 2]))
-    self.assertEqual(found.blocks[product.name], (0, None))
-    self.assertEqual(found.axes[x.name], 0)
+    self.assertEqual(rows.blocks[product.name], (0, None))
+    self.assertEqual(rows.axes[x.name], 0)
 
   def test_embedding(self):
     ids = tf.placeholder(tf.int32, [None, 3], name="ids")
@@ -646,11 +646,11 @@ class RowsTest(_GraphTest):
     mask = tf.sequence_mask(lengths, 3, tf.float64)
     y = tf.reduce_mean(tf.nn.embedding_lookup(table, ids) *
                        mask[..., tf.newaxis], 1)
-    found = self._rows(y)
-    self.assertEqual(self._kinds(found, ids, lengths, table.handle),
+    rows = self._rows(y)
+    self.assertEqual(self._kinds(rows, ids, lengths, table.handle),
                      [0, 0, "whole"])
-    self.assertIn(table.handle.name, found.picked)
-    self.assertEqual(found.whole[table.handle.name].type, "ResourceGather")
+    self.assertIn(table.handle.name, rows.picked)
+    self.assertEqual(rows.whole[table.handle.name].type, "ResourceGather")
 
   def test_time_first(self):
     x = tf.placeholder(tf.float64, [5, None, 4], name="x")
@@ -668,43 +668,43 @@ class RowsTest(_GraphTest):
 
   def test_rows_that_are_reduced(self):
     x = tf.placeholder(tf.float64, [None, 4], name="x")
-    found = self._rows(tf.reduce_sum(x, 0, keepdims=True))
-    self.assertEqual(self._kinds(found, x), ["whole"])
+    rows = self._rows(tf.reduce_sum(x, 0, keepdims=True))
+    self.assertEqual(self._kinds(rows, x), ["whole"])
 
-  def test_what_is_not_of_the_part(self):
+  def test_what_is_not_among_the_ops(self):
     x = tf.placeholder(tf.float64, [None, 4], name="x")
     h = tf.tanh(x)
     mean = tf.reduce_mean(h, 0)
     y = h - mean
-    found = row_dependence.RowDependence([y], {y.op.name: y.op})
-    self.assertEqual(found.axes, {y.name: 0, h.name: 0})
-    self.assertEqual(found.whole, {mean.name: y.op})
+    rows = row_dependence.RowDependence([y], {y.op.name: y.op})
+    self.assertEqual(rows.axes, {y.name: 0, h.name: 0})
+    self.assertEqual(rows.whole, {mean.name: y.op})
 
   def test_two_directions_make_whole(self):
     x = tf.placeholder(tf.float64, [None, None], name="x")
-    found = self._rows(x + tf.transpose(x))
-    self.assertEqual(found.axes[x.name], 0)
-    self.assertEqual(found.whole[x.name].type, "Transpose")
+    rows = self._rows(x + tf.transpose(x))
+    self.assertEqual(rows.axes[x.name], 0)
+    self.assertEqual(rows.whole[x.name].type, "Transpose")
 
   def test_unknown_stops(self):
     x = tf.placeholder(tf.float64, [None, 4], name="x")
     h = tf.tanh(x)
     noise = tf.random_uniform([4], dtype=tf.float64)
     y = tf.py_func(lambda a: a, [h], tf.float64, name="f") * x * noise
-    found = row_dependence.RowDependence([y], traversal.ancestors([y]))
-    self.assertEqual(found.unknown[0].type, "Mul")  # Its rank is not known.
+    rows = row_dependence.RowDependence([y], traversal.ancestors([y]))
+    self.assertEqual(rows.unknown[0].type, "Mul")  # Its rank is not known.
     product = tf.multiply(x, noise)
-    found = row_dependence.RowDependence([product],
-                                         traversal.ancestors([product]))
-    self.assertEqual([op.type for op in found.unknown], ["RandomUniform"])
-    self.assertEqual(found.axes[x.name], 0)
+    rows = row_dependence.RowDependence([product],
+                                        traversal.ancestors([product]))
+    self.assertEqual([op.type for op in rows.unknown], ["RandomUniform"])
+    self.assertEqual(rows.axes[x.name], 0)
 
   def test_a_size_as_a_number(self):
     x = tf.placeholder(tf.float64, [None, 4], name="x")
     y = x / tf.cast(tf.shape(x, name="sizes")[0], tf.float64)
-    found = self._rows(y)
-    self.assertIn("sizes:0", found.whole)
-    self.assertEqual(self._kinds(found, x), [0])
+    rows = self._rows(y)
+    self.assertIn("sizes:0", rows.whole)
+    self.assertEqual(self._kinds(rows, x), [0])
     numbers = self._rows(x[:, 0] * tf.cast(
         tf.range(tf.shape(x, name="more")[0]), tf.float64))
     self.assertIn("more:0", numbers.whole)
@@ -713,10 +713,10 @@ class RowsTest(_GraphTest):
     lengths = tf.placeholder(tf.int32, [None], name="lengths")
     y = tf.tile(tf.cast(lengths, tf.float64)[:, tf.newaxis],
                 [1, tf.reduce_max(lengths)])
-    found = self._rows(y)
-    self.assertEqual(found.axes[lengths.name], 0)
-    self.assertIn(lengths.name, found.shapes)
-    self.assertNotIn(lengths.name, found.whole)
+    rows = self._rows(y)
+    self.assertEqual(rows.axes[lengths.name], 0)
+    self.assertIn(lengths.name, rows.shapes)
+    self.assertNotIn(lengths.name, rows.whole)
 
 
 if __name__ == "__main__":

@@ -1,31 +1,17 @@
-"""What lies between x and y, and why there may be no way through."""
-
-import re
+"""Walks along the edges of a graph."""
 
 from absl.testing import parameterized
-import numpy as np
 import tensorflow.compat.v1 as tf
 
-import gradfeed as gf
-from gradfeed.analysis import gradient_flow
 from gradfeed.graph import effects
 from gradfeed.graph import traversal
 from tests.testing import flows
+from tests.testing import graphs
 
 _FLOWS = (("control_flow_v1", 1), ("control_flow_v2", 2))
 
-_KINDS = (("ref", False), ("resource", True))
 
-
-class _GraphTest(parameterized.TestCase):
-
-  def setUp(self):
-    super().setUp()
-    self.graph = tf.Graph()
-    self.enter_context(self.graph.as_default())
-
-
-class AncestorsTest(_GraphTest):
+class AncestorsTest(graphs.GraphTest):
 
   def test_inputs_come_before_their_users(self):
     x = tf.placeholder(tf.float64, [], name="x")
@@ -33,11 +19,11 @@ class AncestorsTest(_GraphTest):
       h = tf.square(x, name="h")
     tf.square(x, name="aside")
     y = tf.add(h, x, name="y")
-    found = list(traversal.ancestors([y]))
-    self.assertCountEqual(found, ["x", "first", "h", "y"])
-    self.assertLess(found.index("x"), found.index("h"))
-    self.assertLess(found.index("first"), found.index("h"))
-    self.assertEqual(found[-1], "y")
+    ops = list(traversal.ancestors([y]))
+    self.assertCountEqual(ops, ["x", "first", "h", "y"])
+    self.assertLess(ops.index("x"), ops.index("h"))
+    self.assertLess(ops.index("first"), ops.index("h"))
+    self.assertEqual(ops[-1], "y")
 
   def test_stops_at_what_is_cut(self):
     x = tf.placeholder(tf.float64, [], name="x")
@@ -65,13 +51,13 @@ class AncestorsTest(_GraphTest):
     with flows.control_flow(flow):
       y = tf.while_loop(lambda i, a: i < 2, lambda i, a: (i + 1, a * x),
                         [0, x])[1]
-    found = traversal.ancestors([y])
-    self.assertIn("x", found)
-    self.assertIn(y.op.name, traversal.descendants(found, {"x:0"}))
-    self.assertTrue(effects.has_loop(found))
+    ops = traversal.ancestors([y])
+    self.assertIn("x", ops)
+    self.assertIn(y.op.name, traversal.descendants(ops, {"x:0"}))
+    self.assertTrue(effects.has_loop(ops))
 
 
-class DescendantsTest(_GraphTest):
+class DescendantsTest(graphs.GraphTest):
 
   def test_data_and_control(self):
     x = tf.placeholder(tf.float64, [], name="x")
@@ -80,306 +66,9 @@ class DescendantsTest(_GraphTest):
       waits = tf.constant(1., tf.float64, name="waits")
     y = tf.multiply(waits, 2., name="y")
     z = tf.add(h, y, name="z")
-    found = traversal.ancestors([z])
-    self.assertEqual(traversal.descendants(found, {"x:0"}),
+    ops = traversal.ancestors([z])
+    self.assertEqual(traversal.descendants(ops, {"x:0"}),
                      {"h", "waits", "y", "z"})
-    self.assertEqual(traversal.descendants(found, {"x:0"}, control=False),
+    self.assertEqual(traversal.descendants(ops, {"x:0"}, control=False),
                      {"h", "z"})
-    self.assertEmpty(traversal.descendants(found, {"nothing:0"}))
-
-
-class TraceTest(_GraphTest):
-
-  def test_path_blocked_and_tensors(self):
-    x = tf.placeholder(tf.float64, [], name="x")
-    h = tf.square(x, name="h")
-    y = tf.add(h, tf.round(x, name="r"), name="y")
-    tf.exp(x, name="aside")
-    trace = gradient_flow.GradientTrace([y], [x])
-    self.assertCountEqual(trace.path, ["h", "y"])
-    self.assertCountEqual(trace.blocked, ["r"])
-    self.assertEqual(trace.tensors, {"x:0", "h:0", "r:0", "y:0"})
-    self.assertEmpty(trace.missing)
-
-  def test_missing_only_between(self):
-    x = tf.placeholder(tf.float64, [2, 2], name="x")
-    z = tf.placeholder(tf.float64, [2, 2], name="z")
-    y = tf.add(x, tf.linalg.lu(z, name="lu")[0], name="y")
-    self.assertEmpty(gradient_flow.GradientTrace([y], [x]).missing)
-    self.assertEqual(
-        [op.name for op in gradient_flow.GradientTrace([y], [z]).missing],
-        ["lu"])
-
-  def test_stops(self):
-    x = tf.placeholder(tf.float64, [], name="x")
-    h = tf.square(x, name="h")
-    y = tf.multiply(h, x, name="y")
-    trace = gradient_flow.GradientTrace([y], [x], [h])
-    self.assertIn("y", trace.path)
-    self.assertEqual(trace.tensors, {"x:0", "h:0", "y:0"})
-    only = gradient_flow.GradientTrace([tf.multiply(h, 2., name="z")], [x], [h])
-    self.assertNotIn("x:0", only.tensors)
-
-
-class NeedsTest(_GraphTest):
-
-  def test_placeholders_and_variables(self):
-    x = tf.placeholder(tf.float64, [], name="x")
-    z = tf.placeholder_with_default(tf.constant(1., tf.float64), [], name="z")
-    a = tf.get_variable("a", [], tf.float64, use_resource=False)
-    b = tf.get_variable("b", [], tf.float64, use_resource=True)
-    tf.placeholder(tf.float64, [], name="unused")
-    y = x * z + a * b
-    found = traversal.ancestors([y])
-    self.assertEqual([t.name for t in effects.placeholders(found)], ["x:0"])
-    self.assertCountEqual(
-        [op.name for op in effects.variables_read(found, [y])], ["a", "b"])
-    self.assertFalse(effects.has_loop(found))
-    self.assertEmpty(effects.assigning_ops(found))
-
-  @parameterized.named_parameters(*_KINDS)
-  def test_assigning(self, use_resource):
-    v = tf.get_variable("v", [], tf.float64, use_resource=use_resource)
-    with tf.control_dependencies([tf.assign_add(v, 1.)]):
-      y = tf.constant(1.)
-    self.assertLen(effects.assigning_ops(traversal.ancestors([y])), 1)
-
-  def test_assigning_inside_of_a_function(self):
-    v = tf.get_variable("v", [], tf.float64, use_resource=True)
-
-    def update():
-      with tf.control_dependencies([v.assign_add(1.)]):
-        return tf.constant(2.)
-
-    with flows.control_flow(2):
-      y = tf.cond(tf.placeholder(tf.bool, []), update, lambda: 1.)
-    self.assertNotEmpty(effects.assigning_ops(traversal.ancestors([y])))
-
-  def test_waiting(self):
-    queue = tf.FIFOQueue(3, tf.float64, [[]])
-    y = queue.dequeue(name="take") * 2.
-    self.assertEqual([
-        op.name
-        for op in effects.waiting_ops(traversal.ancestors([y]))
-        if "Dequeue" in op.type
-    ], ["take"])
-
-
-def _py_func(x):
-  return tf.reshape(tf.py_func(lambda a: np.sin(a), [x], tf.float64), [2])
-
-
-def _there_and_back(x):
-  return tf.cast(tf.cast(x, tf.int32, name="whole"), tf.float64)
-
-
-def _argmax(x):
-  return tf.cast(tf.argmax(x, name="largest"), tf.float64)
-
-
-class DisconnectedTest(_GraphTest):
-  """E2: which of the causes it is, the op, and what to use instead."""
-
-  def _refused(self, y, x, *patterns):
-    """The error; the graph stays as it was; other doors say None or zero."""
-    before = len(self.graph.get_operations())
-    with self.assertRaises(gf.DisconnectedError) as caught:
-      gf.gradient(y, x)
-    self.assertIsInstance(caught.exception, (ValueError, TypeError))
-    message = str(caught.exception)
-    for pattern in patterns:
-      self.assertRegex(message, pattern)
-    self.assertEqual(len(self.graph.get_operations()), before)
-    return caught.exception
-
-  def _follow(self, error, y, x, at, expected):
-    """The gradient by the tensor that the fix names."""
-    name, = re.findall(r"'([^']+:\d+)'", error.fix)[:1]
-    dx = gf.gradient(y, name)
-    with tf.Session() as session:
-      session.run(tf.global_variables_initializer())
-      np.testing.assert_allclose(session.run(dx, {x: at}), expected)
-
-  @parameterized.named_parameters(
-      ("copy", tf.identity), ("part", lambda x: x[:1]),
-      ("reshaped", lambda x: tf.reshape(x, [1, 2])),
-      ("computed", lambda x: tf.exp(x) * 2.))
-  def test_e2_a_copy_that_is_made_later(self, make):
-    x = tf.placeholder(tf.float64, [2], name="x")
-    y = tf.square(x, name="y")
-    later = tf.identity(make(x), name="later")
-    error = self._refused(
-        y, later, r"'y:0' \(float64, \[2\]\) by 'later:0'",
-        "'y:0'.* does not depend on 'later:0'.*copy or a part made of 'x:0'",
-        "Fix: Differentiate by 'x:0'")
-    self._follow(error, y, x, [3., 4.], [6., 8.])
-
-  @parameterized.named_parameters(*_KINDS)
-  def test_e2_read_value(self, use_resource):
-    v = tf.get_variable("v", use_resource=use_resource, dtype=tf.float64,
-                        initializer=np.array([3., 4.]))
-    x = tf.placeholder(tf.float64, [], name="x")
-    y = tf.multiply(v * v, x, name="y")
-    error = self._refused(
-        y, v.read_value(), "by '.*:0'", "copy or a part made of 'v:0'",
-        "Fix: Differentiate by 'v:0'")
-    self._follow(error, y, x, 1., [6., 8.])
-
-  @parameterized.named_parameters(
-      ("int32", tf.int32), ("int64", tf.int64), ("uint8", tf.uint8))
-  def test_e2_whole_numbers(self, dtype):
-    x = tf.placeholder(dtype, [2], name="x")
-    h = tf.cast(x, tf.float64, name="h")
-    y = tf.square(h, name="y")
-    error = self._refused(
-        y, x, r"'x:0' \({}, \[2\]\) is {}, not floating".format(
-            dtype.name, dtype.name), r"Fix: .*'h:0' \(float64, \[2\]\)")
-    self._follow(error, y, x, [3, 4], [6., 8.])
-
-  def test_e2_ids_of_an_embedding(self):
-    ids = tf.placeholder(tf.int32, [None, 2], name="ids")
-    table = tf.get_variable("table", [5, 3], tf.float64)
-    rows = tf.nn.embedding_lookup(table, ids, name="rows")
-    y = tf.reduce_sum(tf.square(rows), name="y")
-    self._refused(y, ids, "not floating point", r"Fix: .*'rows.*:0' \(float64, "
-                  r"\[\?, 2, 3\]\)")
-
-  def test_e2_truth(self):
-    x = tf.placeholder(tf.bool, [2], name="x")
-    h = tf.cast(x, tf.float64, name="h")
-    y = tf.square(h, name="y")
-    self._refused(y, x, "'x:0'.*is bool, not floating", "Fix: .*'h:0'")
-
-  def test_e2_string(self):
-    x = tf.placeholder(tf.string, [2], name="x")
-    h = tf.string_to_number(x, tf.float64, name="h")
-    y = tf.square(h, name="y")
-    error = self._refused(
-        y, x, "'x:0'.*is string, not floating", "Fix: .*'h:0'")
-    self._follow(error, y, x, ["3", "4"], [6., 8.])
-
-  @parameterized.named_parameters(
-      ("stop_gradient", lambda x: tf.stop_gradient(x, name="hold"),
-       "StopGradient 'hold'"),
-      ("round", lambda x: tf.round(x, name="off"), "Round 'off'"),
-      ("floor", lambda x: tf.floor(x, name="off"), "Floor 'off'"),
-      ("ceil", lambda x: tf.ceil(x, name="off"), "Ceil 'off'"),
-      ("sign", lambda x: tf.cast(x > 0., tf.float64, name="off"), "Greater"),
-      ("py_func", _py_func, "PyFunc"),
-      ("cast", _there_and_back, "Cast 'whole'"),
-      ("argmax", _argmax, "ArgMax 'largest'"))
-  def test_e2_blocked(self, block, named):
-    x = tf.placeholder(tf.float64, [2], name="x")
-    h = tf.identity(block(x), name="h")
-    y = tf.square(h, name="y")
-    error = self._refused(
-        y, x, r"'y:0' \(float64, .* by 'x:0' \(float64, \[2\]\)", named,
-        r"traversal_test\.py:\d+", "Fix: Differentiate by '.*:0' .float64")
-    with tf.Session() as session:
-      at = [3.2, 4.7]
-      self._follow(error, y, x, at, 2. * session.run(h, {x: at}))
-    self.assertEqual(gf.gradients(y, x), [None])
-    self.assertIsNone(gf.gradient(y, x, unconnected="none"))
-
-  def test_e2_all_the_blockers(self):
-    x = tf.placeholder(tf.float64, [2], name="x")
-    y = tf.add(tf.round(x, name="one"), tf.stop_gradient(x, name="two"))
-    self._refused(y, x, "Round 'one'", "StopGradient 'two'", "lie between")
-
-  def test_s5_one_way_that_is_open_is_enough(self):
-    x = tf.placeholder(tf.float64, [], name="x")
-    y = tf.add(tf.round(x), 5. * x)
-    with tf.Session() as session:
-      self.assertEqual(session.run(gf.gradient(y, x), {x: 3.2}), 5.)
-
-  @parameterized.named_parameters(
-      ("betainc", lambda x: tf.math.betainc(x, x + 1., 0.5)),
-      ("zeta", lambda x: tf.math.zeta(x + 2., 0.5)))
-  def test_e2_op_without_a_gradient_by_this_input(self, function):
-    x = tf.placeholder(tf.float64, [], name="x")
-    y = tf.multiply(function(x), 1., name="y")
-    theirs = tf.gradients(y, x)
-    if theirs == [None]:
-      self._refused(y, x, "by 'x:0'")
-    else:
-      with tf.Session() as session:
-        mine, theirs = session.run(
-            [gf.gradient(y, x), theirs[0]], {x: 1.5})
-        self.assertEqual(mine, theirs)
-
-  def test_e2_loop_without_backprop(self):
-    x = tf.placeholder(tf.float64, [], name="x")
-    with flows.control_flow(1):
-      y = tf.while_loop(lambda i, a: i < 2, lambda i, a: (i + 1, tf.sin(a)),
-                        [0, x], back_prop=False)[1]
-    self._refused(y, x, "Exit 'while/Exit_1'")
-
-  def test_e2_integer_y(self):
-    x = tf.placeholder(tf.float64, [3], name="x")
-    h = tf.square(x, name="h")
-    y = tf.argmax(h, name="y")
-    self._refused(y, x, r"'y:0' \(int64, \[\]\) is int64, and only floating",
-                  "Fix: Differentiate 'h:0'")
-
-  def test_e2_a_y_among_others_is_no_number(self):
-    x = tf.placeholder(tf.float64, [3], name="x")
-    y = tf.argmax(x, name="y")
-    self._refused([tf.square(x), y], x, "'y:0'.* is int64")
-
-  def test_e2_y_of_something_else(self):
-    x = tf.placeholder(tf.float64, [3], name="x")
-    z = tf.placeholder(tf.float64, [3], name="z")
-    w = tf.get_variable("w", [3], tf.float64)
-    self._refused(tf.multiply(z, w, name="y"), x,
-                  "'y:0'.* does not depend on 'x:0'", "Fix: .*'z:0'",
-                  "Fix: .*'w:0'", "pass one of these")
-
-  def test_e2_y_of_nothing(self):
-    x = tf.placeholder(tf.float64, [3], name="x")
-    self._refused(tf.constant(1., name="y"), x, "nor on any placeholder")
-
-  def test_e2_several_x_each_with_its_reason(self):
-    x = tf.placeholder(tf.float64, [2], name="x")
-    ids = tf.placeholder(tf.int32, [2], name="ids")
-    y = tf.multiply(x, tf.cast(ids, tf.float64), name="y")
-    later = tf.identity(x, name="later")
-    self._refused(y, {"a": x, "b": [ids, later]}, "by 'ids:0'",
-                  "'ids:0'.*is int32", "by 'later:0'", "copy or a part")
-
-  def test_e2_old_code_catches_it(self):
-    x = tf.placeholder(tf.float64, [], name="x")
-    for old in (ValueError, TypeError):
-      with self.assertRaises(old):
-        gf.gradient(tf.constant(1.), x)
-
-  def test_e2_none_among_the_fetches(self):
-    x = tf.placeholder(tf.float64, [], name="x")
-    dx, = tf.gradients(tf.constant(1.), [x])
-    with tf.Session() as session:
-      with self.assertRaisesRegex(
-          gf.DisconnectedError, "(?s)None.*gradfeed.gradient"):
-        gf.run(session, dx, {x: 1.})
-      with self.assertRaisesRegex(
-          gf.DisconnectedError, "(?s)None.*gradfeed.gradient"):
-        gf.function(x, dx, session=session)
-
-  @parameterized.named_parameters(*_FLOWS)
-  def test_e2_blocked_inside_of_a_branch(self, flow):
-    x = tf.placeholder(tf.float64, [], name="x")
-    with flows.control_flow(flow):
-      y = tf.cond(tf.placeholder_with_default(True, []),
-                  lambda: tf.round(x), lambda: tf.floor(x))
-    # TensorFlow finds zero inside of a function, and None outside.
-    theirs = tf.gradients(y, x)
-    mine = gf.gradients(y, x)
-    count = None
-    self.assertEqual([g is None for g in mine], [g is None for g in theirs])
-    if mine[0] is not None:
-      with tf.Session() as session:
-        self.assertEqual(session.run(mine[0], {x: 3.2}), 0.)
-    else:
-      for _ in range(2):  # Known once it is built; not built again.
-        with self.assertRaisesRegex(gf.DisconnectedError, "by 'x:0'"):
-          gf.gradient(y, x)
-        count = count or len(self.graph.get_operations())
-      self.assertEqual(len(self.graph.get_operations()), count)
+    self.assertEmpty(traversal.descendants(ops, {"nothing:0"}))

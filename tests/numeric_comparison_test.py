@@ -3,7 +3,7 @@
 from absl.testing import parameterized
 import numpy as np
 
-from gradfeed.evaluation import numeric_comparison
+from gradfeed import numeric_comparison
 
 _NAN, _INF = np.nan, np.inf
 

@@ -1,0 +1,65 @@
+"""The tables of op types, where several packages go by one of them."""
+
+import collections
+
+import tensorflow.compat.v1 as tf
+
+from gradfeed import _tf
+from gradfeed.checking import held_constants
+from gradfeed.graph import effects
+from gradfeed.graph import op_types
+from gradfeed.graph import tensors
+from gradfeed.rewriting import vectorization
+from tests.testing import graphs
+
+_Place = collections.namedtuple("_Place", ["points", "cut"])
+
+
+class TablesTest(graphs.GraphTest):
+
+  def test_every_type_is_one_of_tensorflow(self):
+    if not _tf.IS_TF2:
+      self.skipTest("Some types are younger than this version.")
+    tables = [table for name, table in vars(op_types).items()
+              if name.isupper() and isinstance(table, (tuple, frozenset))]
+    self.assertGreater(len(tables), 15)
+    for name in sorted({name for table in tables for name in table}):
+      self.assertIsNotNone(_tf.op_definition(self.graph, name), name)
+
+  def test_an_op_that_calls_functions_is_of_one_kind(self):
+    self.assertSetEqual(
+        op_types.FUNCTIONAL_BRANCHES,
+        {"If", "StatelessIf", "Case", "StatelessCase"})
+    for name, call in op_types.FUNCTION_CALLS.items():
+      self.assertEqual(
+          call.first_argument, int(name in op_types.FUNCTIONAL_BRANCHES))
+
+
+class ValueIndependentTest(graphs.GraphTest):
+
+  def test_a_check_holds_nothing_because_of_the_size_of_an_array(self):
+    x = tf.placeholder(tf.float64, [3], name="x")
+    size = tf.TensorArray(x.dtype, 3, dynamic_size=True).unstack(x).size()
+    y = tf.reduce_sum(tf.square(x)) * tf.stop_gradient(
+        tf.cast(size, tf.float64))
+    held = held_constants.HeldConstants(
+        _Place([tensors.Dense(x)], frozenset()), [y])
+    self.assertEmpty(held.meant)
+
+
+class StateOfARunTest(graphs.GraphTest):
+
+  def test_the_gradient_of_an_array_is_state(self):
+    x = tf.placeholder(tf.float64, [3], name="x")
+    before = len(self.graph.get_operations())
+    y = tf.TensorArray(x.dtype, 3).unstack(x).read(1)
+    tf.gradients(y, x)
+    ops = [op for op in self.graph.get_operations()[before:]
+           if op.type.startswith("TensorArrayGrad")]
+    if ops:  # Control flow v2 has lists in the place of arrays.
+      self.assertFalse(vectorization.is_plain(ops))
+
+  def test_stacks_of_old_graphs_are_loops(self):
+    for name in ("StackPop", "StackPush"):
+      self.assertIn(name, op_types.LOOPS)
+    self.assertFalse(effects.has_loop({}))
