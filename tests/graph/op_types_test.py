@@ -12,7 +12,7 @@ from gradfeed.graph import tensors
 from gradfeed.rewriting import vectorization
 from tests.testing import graphs
 
-_Place = collections.namedtuple("_Place", ["points", "cut"])
+_Place = collections.namedtuple("_Place", ["xs", "cut"])
 
 
 class TablesTest(graphs.GraphTest):
