@@ -1,7 +1,9 @@
 """The mode of TensorFlow for the whole run, set before any test.
 
 The environment variable GRADFEED_MODE is "v1" (ref variables and control flow
-v1, the default) or "v2" (on TF 2: resource variables and control flow v2).
+v1, the default), "v2" (on TF 2: resource variables and control flow v2) or
+"eager" (as "v2", with eager execution left on, as in a project that is being
+migrated: the tests build their graphs in blocks of `tf.Graph()`).
 """
 
 import os
@@ -14,6 +16,7 @@ with warnings.catch_warnings():
 _MODES = {
     "v1": tf.disable_v2_behavior,
     "v2": tf.disable_eager_execution,
+    "eager": lambda: None,
 }
 
 MODE = os.environ.get("GRADFEED_MODE", "v1")
