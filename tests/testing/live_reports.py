@@ -55,7 +55,8 @@ class Reporter:
     if report.failed:
       parts = [report.longreprtext] + [
           "---- {} ----\n{}".format(*section) for section in report.sections]
-      self._write(failed=report.nodeid, report="\n".join(parts))
+      name = report.nodeid or "a file of tests"  # Outside of the checkout.
+      self._write(failed=name, report="\n".join(parts))
 
   def _write(self, **event):
     data = (json.dumps(event) + "\n").encode("utf-8")

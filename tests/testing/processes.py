@@ -122,12 +122,14 @@ class Process:
   def __init__(self, arguments, stdin=None, stdout=None, stderr=None, env=None,
                cwd=None):
     self.returncode = None
+    path = os.environ.get(_VARIABLE) or _start()
     request = json.dumps({
         "arguments": list(arguments), "folder": cwd or os.getcwd(),
-        "environment": dict(os.environ if env is None else env)})
+        "environment": dict(os.environ if env is None else env,
+                            **{_VARIABLE: path})})
     given, (self.stdin, self.stdout, self.stderr), mine = _descriptors(
         stdin, stdout, stderr)
-    self._connection = _connect()
+    self._connection = _connect(path)
     data = request.encode("utf-8") + b"\n"
     sent = self._connection.sendmsg([data], [(
         socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", given))])
@@ -175,9 +177,8 @@ def fork_python():
   subprocess.Popen = start
 
 
-def _connect():
-  """A connection to the server, which is started if there is none yet."""
-  path = os.environ.get(_VARIABLE) or _start()
+def _connect(path):
+  """A connection to the server at a socket, which may be starting."""
   connection, end = socket.socket(socket.AF_UNIX), time.time() + 60.0
   while True:
     try:
