@@ -6,6 +6,7 @@ v1, the default), "v2" (on TF 2: resource variables and control flow v2) or
 migrated: the tests build their graphs in blocks of `tf.Graph()`).
 """
 
+import gc
 import os
 import warnings
 
@@ -25,6 +26,12 @@ if MODE not in _MODES:
       MODE, ", ".join(sorted(_MODES))))
 _MODES[MODE]()
 tf.logging.set_verbosity(tf.logging.ERROR)
+
+
+def pytest_collection_finish():
+  """Leaves what is imported out of each search for garbage: it is large."""
+  gc.collect()
+  gc.freeze()
 
 
 def pytest_report_header():
