@@ -17,7 +17,7 @@ with warnings.catch_warnings():
 _MODES = {
     "v1": tf.disable_v2_behavior,
     "v2": tf.disable_eager_execution,
-    "eager": lambda: None,
+    "eager": tf.enable_eager_execution,
 }
 
 MODE = os.environ.get("GRADFEED_MODE", "v1")

@@ -264,6 +264,11 @@ class EagerModeTest(parameterized.TestCase):
     self.assertEqual(done.returncode, 0, done.stderr[-3000:])
     self.assertIn("all refused", done.stdout)
 
+  def test_e7_in_this_process(self):
+    if not tf.executing_eagerly():
+      self.skipTest("This run is not eager.")
+    exec(compile(_EAGER, "eager", "exec"), {})  # pylint: disable=exec-used
+
   def test_e7_tensor_of_keras_3(self):
     # Keras 3 is not installed beside TF 1; its tensors are told by the name
     # of their class.
