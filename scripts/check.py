@@ -49,15 +49,22 @@ _TAIL = 40
 class Run:
   """pytest in one mode.
 
+  Args:
+    mode: str, of `MODES`.
+    select: list of str, as pytest takes them.
+    workers: int, processes that run its tests.
+
   Attributes:
     mode: str, of `MODES`.
     events: int, descriptor from which to read what happens.
     failed: list of str, the tests that failed so far.
+    summary: str, pytest's last line, once it has ended.
   """
 
   def __init__(self, mode, select, workers):
     self.mode = mode
     self.failed = []
+    self.summary = None
     self._start = time.time()
     self._total, self._done, self._unread = None, 0, b""
     self._output = tempfile.TemporaryFile()

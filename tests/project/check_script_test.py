@@ -88,7 +88,8 @@ class CheckScriptTest(folders.FolderTest):
     self.assertEqual(process.wait(), 0, printed)
     for mode in ("v1", "v2", "eager"):
       self.assertRegex(printed, r"\n==== {}: 1 passed in ".format(mode))
-    self.assertRegex(printed, r"\nv[12]: (collecting|[01] of 1 tests, 0 failed)")
+    self.assertRegex(
+        printed, r"\nv[12]: (collecting|[01] of 1 tests, 0 failed)")
     self.assertIn("slowest 1 durations", printed)
     self.assertTrue(printed.endswith(
         "==== passed in every mode: {}\n".format(", ".join(re.findall(

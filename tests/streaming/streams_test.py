@@ -287,7 +287,7 @@ class KilledTest(folders.FolderTest):
     command = ["-c", _SLOW, self.save("p.npy", points), out]
     done = []
     for delay in (0.05, 0.2, 0.31):
-      process = processes.Process(
+      process = processes.start(
           command, stdout=processes.PIPE, stderr=processes.DEVNULL)
       process.stdout.readline()  # It has begun.
       time.sleep(delay)

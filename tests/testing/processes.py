@@ -1,6 +1,6 @@
 """Python programs in processes of their own, most without a fresh import.
 
-To import TensorFlow takes seconds. `run` and `Process` do what
+To import TensorFlow takes seconds. `run` and `start` do what
 `subprocess.run` and `subprocess.Popen` do with a Python program, but fork it
 from a process that has imported gradfeed before (`fork_server`). With
 fresh=True, and where forking such a process is not safe, they start the
@@ -50,13 +50,26 @@ def gradfeed(*arguments, **options):
   return run(program + list(arguments), env=environment, **options)
 
 
+def start(arguments, **options):
+  """Starts `python ARGUMENTS`; a `Process`, or the `subprocess.Popen` of it.
+
+  Args:
+    arguments: list of str, as in `run`.
+    **options: as of `Process`.
+  """
+  options.setdefault("env", dict(os.environ, PYTHONPATH=folders.ROOT))
+  if FORKS:
+    return Process(arguments, **options)
+  return subprocess.Popen([sys.executable] + arguments, **options)
+
+
 def run(arguments, fresh=False, timeout=None, **options):
   """Runs `python ARGUMENTS` to its end.
 
   Args:
     arguments: list of str: a path, or "-c" and code, or "-m" and a module;
       then those of the program.
-    fresh: bool, start an interpreter.
+    fresh: bool, start an interpreter in any case.
     timeout: float, seconds after which it is killed, or None.
     **options: as of `Process`; stdout and stderr are PIPE unless given.
 
@@ -66,6 +79,7 @@ def run(arguments, fresh=False, timeout=None, **options):
   """
   options.setdefault("stdout", PIPE)
   options.setdefault("stderr", PIPE)
+  options.setdefault("env", dict(os.environ, PYTHONPATH=folders.ROOT))
   if fresh or not FORKS:
     return subprocess.run([sys.executable] + arguments, timeout=timeout,
                           universal_newlines=True, check=False, **options)
