@@ -49,8 +49,9 @@ _ONLY = flags.DEFINE_list(
 _BATCHES = flags.DEFINE_list(
     "batches", ["1", "32", "256"], "Rows of x in `calls`.")
 _MODE = flags.DEFINE_enum(
-    "mode", "v1", ["v1", "v2"], "TF 2: tf.disable_v2_behavior(), or "
-    "tf.disable_eager_execution() alone.")
+    "mode", "v1", list(benchmark_workers.MODES), "TF 2: "
+    "tf.disable_v2_behavior(), or tf.disable_eager_execution() alone, or "
+    "neither.")
 _JAX_PYTHON = flags.DEFINE_string(
     "jax_python", None, "A Python with JAX, where this one has none.")
 _TORCH_PYTHON = flags.DEFINE_string(

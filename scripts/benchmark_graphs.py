@@ -30,17 +30,14 @@ _TOP = 10  # Layers above the cut, whatever the size of the graph.
 
 
 def set_mode(mode):
-  if mode == "v1":
-    tf.disable_v2_behavior()
-  else:
-    tf.disable_eager_execution()
+  benchmark_workers.set_mode(tf, mode)
 
 
 def growth(mode, calls):
   """Repeats each kind of call on one tiny graph.
 
   Args:
-    mode: str, "v1" or "v2".
+    mode: str, of `benchmark_workers.MODES`.
     calls: int, calls of a function; the slower kinds are called less often.
 
   Returns:
@@ -106,7 +103,7 @@ def building(mode, layers, rounds):
   """Builds a gradient at a cut, in graphs of growing size.
 
   Args:
-    mode: str, "v1" or "v2".
+    mode: str, of `benchmark_workers.MODES`.
     layers: int, layers of the largest graph; the others are parts of it.
     rounds: int, graphs of each kind; the median counts.
 

@@ -28,7 +28,7 @@ def streaming(mode, points, rounds):
   """Streams points, beside loops over `Session.run`.
 
   Args:
-    mode: str, "v1" or "v2".
+    mode: str, of `benchmark_workers.MODES`.
     points: int, how many; each is a row of 784 float32.
     rounds: int, how often each way is timed; the median counts.
 
@@ -136,7 +136,7 @@ def batches_of_one(mode, points, rounds):
   """Points through networks whose batch is fixed to 1, in four ways.
 
   Args:
-    mode: str, "v1" or "v2".
+    mode: str, of `benchmark_workers.MODES`.
     points: int, as for `streaming`.
     rounds: int, how often each way is timed; the median counts.
 

@@ -37,6 +37,11 @@ _BYTES_COMPARED = 64 << 20
 _KINK = 1e-5
 
 
+#: How TensorFlow 2 runs graphs: as TensorFlow 1, as itself without eager
+#: execution, or in graphs of their own while that is on.
+MODES = ("v1", "v2", "eager")
+
+
 class Unavailable(Exception):
   """This library cannot run here; `str` of it is the reason."""
 
@@ -47,6 +52,19 @@ def imported(module, library):
     return importlib.import_module(module)
   except ImportError as error:
     raise Unavailable("{} cannot be imported ({})".format(library, error))
+
+
+def set_mode(tf, mode):
+  """Puts this process into a mode, before it builds anything.
+
+  Args:
+    tf: the module tensorflow.compat.v1.
+    mode: str, of `MODES`.
+  """
+  if mode == "v1":
+    tf.disable_v2_behavior()
+  elif mode == "v2":
+    tf.disable_eager_execution()
 
 
 def weights_of(sizes, seed):
@@ -104,15 +122,7 @@ class Tensorflow:
   def __init__(self, mode):
     import tensorflow.compat.v1 as tf  # pylint: disable=g-import-not-at-top
     self.tf = tf
-    self._is_old = tf.__version__.startswith("1.")
-    if mode == "eager":
-      if self._is_old:
-        raise Unavailable("TensorFlow {} runs graphs here".format(
-            tf.__version__))
-    elif mode == "v1":
-      tf.disable_v2_behavior()
-    else:
-      tf.disable_eager_execution()
+    set_mode(tf, mode)
 
   def versions(self):
     return "TensorFlow {}".format(self.tf.__version__)
@@ -169,6 +179,9 @@ class Eager(Tensorflow):
 
   def __init__(self, unused_mode):
     super().__init__("eager")
+    if self.tf.__version__.startswith("1."):
+      raise Unavailable("TensorFlow {} runs graphs here".format(
+          self.tf.__version__))
 
   def build(self, weights, columns):
     gradient = self._taped(self.variables(weights))
@@ -332,7 +345,7 @@ def serve(libraries, worker):
   """
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("library", choices=sorted(libraries))
-  parser.add_argument("--mode", choices=["v1", "v2"], default="v1")
+  parser.add_argument("--mode", choices=MODES, default="v1")
   arguments = parser.parse_args()
   # Whatever libraries print goes to standard error; the pipe is for answers.
   pipe = os.fdopen(os.dup(1), "wb")

@@ -1,9 +1,12 @@
 """The mode of TensorFlow for the whole run, set before any test.
 
 The environment variable GRADFEED_MODE is "v1" (ref variables and control flow
-v1, the default) or "v2" (on TF 2: resource variables and control flow v2).
+v1, the default), "v2" (on TF 2: resource variables and control flow v2) or
+"eager" (as "v2", with eager execution left on, as in a project that is being
+migrated: the tests build their graphs in blocks of `tf.Graph()`).
 """
 
+import gc
 import os
 import warnings
 
@@ -14,6 +17,7 @@ with warnings.catch_warnings():
 _MODES = {
     "v1": tf.disable_v2_behavior,
     "v2": tf.disable_eager_execution,
+    "eager": tf.enable_eager_execution,
 }
 
 MODE = os.environ.get("GRADFEED_MODE", "v1")
@@ -22,6 +26,12 @@ if MODE not in _MODES:
       MODE, ", ".join(sorted(_MODES))))
 _MODES[MODE]()
 tf.logging.set_verbosity(tf.logging.ERROR)
+
+
+def pytest_collection_finish():
+  """Leaves what is imported out of each search for garbage: it is large."""
+  gc.collect()
+  gc.freeze()
 
 
 def pytest_report_header():

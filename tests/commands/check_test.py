@@ -1,9 +1,6 @@
 """`gradfeed check`: a model on disk, a value, a verdict, an exit status."""
 
 import json
-import os
-import subprocess
-import sys
 
 from absl.testing import parameterized
 import numpy as np
@@ -13,18 +10,7 @@ from gradfeed.commands import check
 from gradfeed import errors
 from gradfeed.graph import tensors
 from tests.testing import folders
-
-_ROOT = folders.ROOT
-
-
-def _gradfeed(*arguments):
-  """Runs `gradfeed check ARGUMENTS`, as a user's shell would."""
-  environment = dict(os.environ, PYTHONPATH=_ROOT)
-  environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
-  return subprocess.run(
-      [sys.executable, os.path.join(_ROOT, "scripts", "gradfeed"), "check"] +
-      list(arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-      universal_newlines=True, env=environment)
+from tests.testing import processes
 
 
 class CheckCommandTest(folders.FolderTest):
@@ -41,9 +27,10 @@ class CheckCommandTest(folders.FolderTest):
         output.write(graph.as_graph_def().SerializeToString())
     np.save(self.path("x_t.npy"), [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]])
 
-  def _check(self, y, *arguments):
-    return _gradfeed("--graph=" + self.path("model.pb"), "--y=" + y, "--x=x:0",
-                     "--points=" + self.path("x_t.npy"), *arguments)
+  def _check(self, y, *arguments, **options):
+    return processes.gradfeed(
+        "check", "--graph=" + self.path("model.pb"), "--y=" + y, "--x=x:0",
+        "--points=" + self.path("x_t.npy"), *arguments, **options)
 
   def test_right(self):
     done = self._check("y:0", "--feed=keep:0=0.5", "--order=2")
@@ -52,7 +39,7 @@ class CheckCommandTest(folders.FolderTest):
     self.assertIn("second 1: the gradient", done.stdout)
 
   def test_wrong_is_status_1_in_json_too(self):
-    done = self._check("root:0", "--format=json")
+    done = self._check("root:0", "--format=json", fresh=True)
     self.assertEqual((done.returncode, done.stderr), (1, ""))
     data = json.loads(done.stdout)
     self.assertEqual(data["verdict"], "wrong")

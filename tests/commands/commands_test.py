@@ -5,8 +5,6 @@ import io
 import json
 import os
 import re
-import subprocess
-import sys
 
 from absl.testing import parameterized
 import numpy as np
@@ -23,22 +21,11 @@ from gradfeed.commands import value_flags
 from gradfeed import errors
 from gradfeed.models import files
 from tests.testing import folders
+from tests.testing import processes
 
 _ROOT = folders.ROOT
 
 _MODELS = folders.MODELS
-
-
-def _gradfeed(*arguments, **options):
-  """Runs `gradfeed ARGUMENTS`, as a user's shell would."""
-  environment = dict(os.environ, PYTHONPATH=_ROOT)
-  environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
-  environment.update(options.pop("environment", {}))
-  program = options.pop("program", [os.path.join(_ROOT, "scripts", "gradfeed")])
-  return subprocess.run(
-      [sys.executable] + program + list(arguments), stdout=subprocess.PIPE,
-      stderr=subprocess.PIPE, universal_newlines=True, env=environment,
-      **options)
 
 
 class _FolderTest(folders.FolderTest):
@@ -75,14 +62,14 @@ class MainTest(parameterized.TestCase):
 
   @parameterized.parameters([], ["--help"], ["help"])
   def test_lists_the_commands(self, *arguments):
-    done = _gradfeed(*arguments)
+    done = processes.gradfeed(*arguments)
     self.assertEqual((done.returncode, done.stderr), (0, ""))
     for name, tells in runner.COMMANDS.items():
       self.assertRegex(done.stdout, r"{} +{}".format(name, tells))
 
   @parameterized.parameters("nonsense", "--x_t=9", "x_t=9")
   def test_unknown_command(self, name):
-    done = _gradfeed(name)
+    done = processes.gradfeed(name)
     self.assertEqual((done.returncode, done.stdout), (2, ""))
     self.assertIn("no command '{}'".format(name), done.stderr)
     self.assertIn("demo", done.stderr)
@@ -93,19 +80,20 @@ class MainTest(parameterized.TestCase):
           _ROOT, "gradfeed", "commands", name + ".py")))
 
   def test_version_by_python_m(self):
-    done = _gradfeed("--version", program=["-m", "gradfeed"])
+    done = processes.gradfeed("--version", program=["-m", "gradfeed"],
+                              fresh=True)
     self.assertEqual(done.returncode, 0, done.stderr)
     self.assertRegex(done.stdout, r"^gradfeed [0-9.]+, TensorFlow {}".format(
         re.escape(tf.__version__)))
 
   def test_e12_refuses_what_is_no_flag(self):
-    done = _gradfeed("demo", "x_t=9")
+    done = processes.gradfeed("demo", "x_t=9")
     self.assertEqual((done.returncode, done.stdout), (2, ""))
     self.assertIn("'x_t=9'", done.stderr)
     self.assertIn("--x_t=9", done.stderr)
 
   def test_help_lists_the_flags_of_the_command(self):
-    done = _gradfeed("demo", "--points=2", "--help")
+    done = processes.gradfeed("demo", "--points=2", "--help")
     self.assertEqual((done.returncode, done.stderr), (0, ""))
     self.assertIn("--x_t:", done.stdout)
     self.assertNotIn("--graph:", done.stdout)
@@ -115,8 +103,9 @@ class MainTest(parameterized.TestCase):
 class DemoTest(_FolderTest):
 
   def test_prints_derivatives_that_differences_confirm(self):
-    done = _gradfeed("--x_t=-1.5,0.2,3", "--points=2", "--calls=2", "--seed=3",
-                     program=[os.path.join(_ROOT, "scripts", "demo.py")])
+    done = processes.gradfeed(
+        "--x_t=-1.5,0.2,3", "--points=2", "--calls=2", "--seed=3", fresh=True,
+        program=[os.path.join(_ROOT, "scripts", "demo.py")])
     self.assertEqual((done.returncode, done.stderr), (0, ""))
     self.assertLessEqual(max(map(len, done.stdout.split("\n"))), 90)
     self.assertIn("agrees with the differences in 7 of 7", done.stdout)
@@ -133,8 +122,8 @@ class DemoTest(_FolderTest):
     os.mkdir(self.path("tabulate"))
     with open(self.path("tabulate/__init__.py"), "w") as module:
       module.write("raise ImportError('none')\n")
-    done = _gradfeed("demo", environment={
-        "PYTHONPATH": os.pathsep.join([self.folder, _ROOT])})
+    done = processes.gradfeed("demo", environment={
+        "PYTHONPATH": os.pathsep.join([self.folder, _ROOT])}, fresh=True)
     self.assertEqual((done.returncode, done.stdout), (1, ""))
     self.assertIn("pip install 'gradfeed[cli]'", done.stderr)
     self.assertNotIn("Traceback", done.stderr)
@@ -193,14 +182,14 @@ class DemoTest(_FolderTest):
 class AtTest(_FolderTest):
 
   def run_at(self, graph, points, *more, **options):
-    return _gradfeed(
+    return processes.gradfeed(
         "at", "--graph=" + graph, "--y=y:0", "--x=x:0", "--points=" + points,
         "--output=" + self.path("out.npy"), *more, **options)
 
   def test_writes_the_gradient_at_every_row(self):
     points = np.random.RandomState(0).normal(size=[40, 2])
     done = self.run_at(self.write_graph(_cubes), self.save("p.npy", points),
-                       "--feed=scale:0=2", "--class_index=1")
+                       "--feed=scale:0=2", "--class_index=1", fresh=True)
     self.assertEqual((done.returncode, done.stdout), (0, ""), done.stderr)
     self.assertRegex(
         done.stderr, r"^gradfeed at: wrote \S+out.npy \(float32, \[40, 2\]\): "
@@ -265,7 +254,7 @@ class AtTest(_FolderTest):
       for label, row in zip(labels, points):
         output.write("{},{},{}\n".format(label, *map(repr, row.tolist())))
       output.write("5,1.0,1.0\n0,what,1.0\n")
-    done = _gradfeed(
+    done = processes.gradfeed(
         "at", "--graph=" + graph, "--y=y:0", "--x=x:0",
         "--of=value_and_gradient", "--points=" + self.path("p.csv"),
         "--key=a*", "--class_index=label", "--output=" + self.path("out.csv"),
@@ -305,7 +294,7 @@ class AtTest(_FolderTest):
         3.0 * points ** 2 * np.eye(2)[points.argmax(1)], rtol=1e-5)
 
   def test_missing_flags_are_named(self):
-    done = _gradfeed("at", "--graph=model.pb", "--y=y:0")
+    done = processes.gradfeed("at", "--graph=model.pb", "--y=y:0")
     self.assertEqual((done.returncode, done.stdout), (2, ""))
     self.assertIn("--x, --points, --output", done.stderr)
 
@@ -319,15 +308,16 @@ class AtTest(_FolderTest):
 class InspectTest(_FolderTest):
 
   def test_text(self):
-    done = _gradfeed("inspect", "--graph=" + self.write_graph(_cubes))
+    done = processes.gradfeed(
+        "inspect", "--graph=" + self.write_graph(_cubes), fresh=True)
     self.assertEqual((done.returncode, done.stderr), (0, ""))
     self.assertRegex(done.stdout, r"model.pb: frozen graph, \d+ ops")
     self.assertRegex(done.stdout, r"x:0 +float32 +\[\?, 2\]")
     self.assertRegex(done.stdout, r"chances:0 +float32 +\[\?, 2\]")
 
   def test_json(self):
-    done = _gradfeed("inspect", "--format=json",
-                     "--graph=" + self.write_graph(_cubes))
+    done = processes.gradfeed("inspect", "--format=json",
+                              "--graph=" + self.write_graph(_cubes))
     self.assertEqual((done.returncode, done.stderr), (0, ""))
     found = json.loads(done.stdout)
     self.assertEqual(found["kind"], "frozen graph")
@@ -338,7 +328,7 @@ class InspectTest(_FolderTest):
       ("no_graph", [], 2, "--graph"),
       ("format", ["--graph=none.pb", "--format=xml"], 2, "xml"))
   def test_mistakes(self, arguments, status, told):
-    done = _gradfeed("inspect", *arguments)
+    done = processes.gradfeed("inspect", *arguments)
     self.assertEqual((done.returncode, done.stdout), (status, ""))
     self.assertIn(told, done.stderr)
     self.assertNotIn("Traceback", done.stderr)
@@ -380,8 +370,9 @@ class ExplainTest(_FolderTest):
     self.assertTrue(text.startswith("partly differentiable: "), text)
 
   def test_what_is_bad_is_status_1(self):
-    done = _gradfeed("explain", "--graph=" + self.write_graph(_ways),
-                     "--y=bad:0", "--x=x:0")
+    done = processes.gradfeed(
+        "explain", "--graph=" + self.write_graph(_ways), "--y=bad:0",
+        "--x=x:0", fresh=True)
     self.assertEqual((done.returncode, done.stderr), (1, ""))
     self.assertIn("Floor 'floor'", done.stdout)
 
@@ -421,7 +412,7 @@ class ExplainTest(_FolderTest):
       self.run_main(*asked)
 
   def test_mistakes(self):
-    done = _gradfeed(
+    done = processes.gradfeed(
         "explain", "--graph=" + self.write_graph(_ways), "--y=good:0",
         "--html=" + self.path("none", "there.html"))
     self.assertEqual(done.returncode, 1)

@@ -3,7 +3,6 @@
 import importlib
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from unittest import mock
@@ -16,6 +15,7 @@ import gradfeed as gf
 from gradfeed import _tf
 from gradfeed.evaluation import callables
 from tests.testing import flows
+from tests.testing import processes
 
 _SMALL, _MIDDLE, _LARGE = 4, 8192, 300000  # 32 bytes, 64 kB, 2.4 MB.
 
@@ -301,10 +301,8 @@ class P2Test(parameterized.TestCase):
     environment.setdefault("GRADFEED_MODE", "v1")
     environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
     environment["PYTHONPATH"] = os.pathsep.join(sys.path)
-    done = subprocess.run(
-        [sys.executable, "-c", _LOOPS], env=environment, timeout=300,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
-    said = done.stdout.decode().splitlines()
+    done = processes.run(["-c", _LOOPS], env=environment, timeout=300)
+    said = done.stdout.splitlines()
     self.assertEqual(done.returncode, 0, (said, done.stderr[-3000:]))
     self.assertEqual(said[-1], "end")
     results = dict(json.loads(line) for line in said[:-1])

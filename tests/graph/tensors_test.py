@@ -2,8 +2,6 @@
 
 import collections
 import os
-import subprocess
-import sys
 import warnings
 
 from absl.testing import parameterized
@@ -15,6 +13,7 @@ from gradfeed.graph import lookup
 from gradfeed.graph import nest
 from gradfeed.graph import tensors
 from tests.testing import folders
+from tests.testing import processes
 
 _Pair = collections.namedtuple("_Pair", ["left", "right"])
 
@@ -260,13 +259,15 @@ class EagerModeTest(parameterized.TestCase):
   def test_e7_in_eager_mode(self):
     # TF 1.15 is not eager unless it is told to be.
     switch = "import tensorflow.compat.v1 as tf\ntf.enable_eager_execution()\n"
-    done = subprocess.run(
-        [sys.executable, "-c", switch + _EAGER], stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, universal_newlines=True, check=False,
-        cwd=folders.ROOT,
-        env=dict(os.environ, CUDA_VISIBLE_DEVICES=""))
+    done = processes.run(["-c", switch + _EAGER], cwd=folders.ROOT,
+                         env=dict(os.environ, CUDA_VISIBLE_DEVICES=""))
     self.assertEqual(done.returncode, 0, done.stderr[-3000:])
     self.assertIn("all refused", done.stdout)
+
+  def test_e7_in_this_process(self):
+    if not tf.executing_eagerly():
+      self.skipTest("This run is not eager.")
+    exec(compile(_EAGER, "eager", "exec"), {})  # pylint: disable=exec-used
 
   def test_e7_tensor_of_keras_3(self):
     # Keras 3 is not installed beside TF 1; its tensors are told by the name

@@ -3,14 +3,13 @@
 import importlib.util
 import json
 import os
-import subprocess
-import sys
 import tempfile
 
 from absl.testing import absltest
 from absl.testing import parameterized
 
 from tests.testing import folders
+from tests.testing import processes
 
 _SCRIPTS = os.path.join(folders.ROOT, "scripts")
 
@@ -25,6 +24,8 @@ import sys
 sys.path.insert(0, {scripts!r})
 from absl import flags
 import benchmark
+from tests.testing import processes
+processes.fork_python()
 {change}
 flags.FLAGS(["benchmark"] + {flags!r})
 sys.exit(benchmark.main(["benchmark"] + {names!r}))
@@ -64,19 +65,24 @@ benchmark_graphs.gf.gradient = (
 """
 
 
-def _run(*arguments):
-  return subprocess.run(
-      [sys.executable] + list(arguments), stdout=subprocess.PIPE,
-      stderr=subprocess.PIPE, universal_newlines=True, check=False)
-
-
 def _benchmark(*arguments):
-  return _run(os.path.join(_SCRIPTS, "benchmark.py"), *arguments)
+  """Runs the script with workers of its own, as a user does."""
+  return processes.run(
+      [os.path.join(_SCRIPTS, "benchmark.py")] + list(arguments), fresh=True)
 
 
 def _changed(change, names, *arguments):
-  return _run("-c", _CHANGED.format(
-      scripts=_SCRIPTS, change=change, names=names, flags=list(arguments)))
+  """Runs it after `change`, with workers that are forked."""
+  return processes.run(["-c", _CHANGED.format(
+      scripts=_SCRIPTS, change=change, names=names, flags=list(arguments))],
+                       env=dict(os.environ, PYTHONPATH=folders.ROOT))
+
+
+def _forked(*arguments):
+  """Runs it as it is, with workers that are forked."""
+  names = [word for word in arguments if not word.startswith("--")]
+  return _changed("", names, *[word for word in arguments
+                               if word.startswith("--")])
 
 
 class CallsTest(parameterized.TestCase):
@@ -156,7 +162,7 @@ class DerivativesTest(parameterized.TestCase):
           self.assertLess(row["max difference"], 1e-5)
 
   def test_what_a_part_of_the_classes_takes_is_scaled_in_a_row_of_its_own(self):
-    run = _benchmark(
+    run = _forked(
         "derivatives", "--only=jacobian_1000,session_run", *_SMALL)
     self.assertEqual(run.returncode, 0, run.stderr)
     lines = run.stdout.splitlines()
@@ -171,7 +177,7 @@ class DerivativesTest(parameterized.TestCase):
     self.assertGreater(float(whole[5]), 0)
 
   def test_the_whole_loop_on_demand(self):
-    run = _benchmark(
+    run = _forked(
         "derivatives", "--only=jacobian_1000,session_run", "--whole", *_SMALL)
     self.assertEqual(run.returncode, 0, run.stderr)
     self.assertRegex(run.stdout, r"\n *session_run .*yes")
@@ -198,7 +204,7 @@ class DerivativesTest(parameterized.TestCase):
 class GrowthTest(parameterized.TestCase):
 
   def test_nothing_grows_and_the_copy_is_as_large_as_what_is_copied(self):
-    run = _benchmark("growth", "building", "--calls=200", "--layers=40",
+    run = _forked("growth", "building", "--calls=200", "--layers=40",
                      "--rounds=1", _MODE)
     self.assertEqual(run.returncode, 0, run.stderr)
     self.assertRegex(run.stdout, r"function +200 .*yes")
@@ -223,7 +229,7 @@ class GrowthTest(parameterized.TestCase):
 class StreamingTest(parameterized.TestCase):
 
   def test_each_way_has_a_rate(self):
-    run = _benchmark("streaming", "--points=2000", "--rounds=1", _MODE)
+    run = _forked("streaming", "--points=2000", "--rounds=1", _MODE)
     self.assertEqual(run.returncode, 0, run.stderr)
     for way in ("gradfeed.stream, chunk=1024", "Session.run, 32 points"):
       self.assertRegex(run.stdout, way + r" +\d+ ")

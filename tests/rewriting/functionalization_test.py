@@ -99,14 +99,19 @@ def _functional(graph, x, y):
   return exported, names
 
 
-def _second(session, dx, x, value):
-  """The gradient of the sum of squares of `dx`, by central differences."""
+def _second(run, value):
+  """The gradient of the sum of squares of dx, by central differences.
+
+  Args:
+    run: function from a value of x to [y, dx].
+    value: float64 array.
+  """
   result = np.zeros_like(value)
   for index in np.ndindex(*value.shape):
     step = np.zeros_like(value)
     step[index] = _STEP
-    up = np.sum(np.square(session.run(dx, {x: value + step})))
-    down = np.sum(np.square(session.run(dx, {x: value - step})))
+    up = np.sum(np.square(run(value + step)[1]))
+    down = np.sum(np.square(run(value - step)[1]))
     result[index] = (up - down) / (2. * _STEP)
   return result
 
@@ -129,29 +134,28 @@ class FunctionalTest(parameterized.TestCase):
       y = tf.identity(build(x), name="y")
       frozen = _frozen(graph)
       dx = tf.convert_to_tensor(tf.gradients(y, x)[0])
+    points = [np.asarray(point, np.float64) for point in points]
+    with tf.Session(graph=graph) as session:
+      run = session.make_callable([y, dx], [x])
+      expected = [run(point) + ([_second(run, point)] if has_second else [])
+                  for point in points]
     for original in (graph, frozen):
       exported, names = _functional(original, "x:0", "y:0")
       self.assertFalse(
           functionalization.is_needed(exported.as_graph_def().node))
-      with tf.Session(graph=graph) as session, (
-          tf.Session(graph=exported)) as functional:
-        for point in points:
-          point = np.asarray(point, np.float64)
-          feed = {names["x"]: point}
-          y_t, dx_t = session.run([y, dx], {x: point})
-          np.testing.assert_allclose(
-              functional.run(names["y"], feed), y_t, rtol=1e-12)
-          np.testing.assert_allclose(
-              functional.run(names["dx"], feed), dx_t, rtol=1e-11)
+      fetches = [names[name] for name in ("y", "dx", "ddx")[:2 + has_second]
+                 if name in names]
+      with tf.Session(graph=exported) as session:
+        for point, wanted in zip(points, expected):
+          got = session.run(fetches, {names["x"]: point})
+          np.testing.assert_allclose(got[0], wanted[0], rtol=1e-12)
+          np.testing.assert_allclose(got[1], wanted[1], rtol=1e-11)
           if not has_second:
             continue
-          expected = _second(session, dx, x, point)
           if "ddx" in names:
-            np.testing.assert_allclose(
-                functional.run(names["ddx"], feed), expected, rtol=1e-5,
-                atol=1e-6)
+            np.testing.assert_allclose(got[2], wanted[2], rtol=1e-5, atol=1e-6)
           else:
-            np.testing.assert_allclose(expected, 0.)
+            np.testing.assert_allclose(wanted[2], 0.)
 
   def test_loop(self):
     self.check(lambda x: _loop(lambda a: a * a, x, 3), [1., .5, 1.2])

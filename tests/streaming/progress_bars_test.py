@@ -2,16 +2,13 @@
 
 import os
 import pty
-import subprocess
-import sys
 import unittest.mock
 
 from absl.testing import parameterized
 
 from gradfeed.streaming import progress_bars
 from tests.testing import folders
-
-_ROOT = folders.ROOT
+from tests.testing import processes
 
 _STEPS = """
 from gradfeed.streaming import progress_bars
@@ -22,11 +19,12 @@ show.close()
 """
 
 
-def _run(stderr, folder=""):
-  return subprocess.run(
-      [sys.executable, "-W", "ignore", "-c", _STEPS], stderr=stderr,
-      stdout=subprocess.PIPE, universal_newlines=True, check=True,
-      env=dict(os.environ, PYTHONPATH=folder + os.pathsep + _ROOT))
+def _run(stderr):
+  done = processes.run(
+      ["-c", _STEPS], stderr=stderr,
+      env=dict(os.environ, PYTHONPATH=folders.ROOT, PYTHONWARNINGS="ignore"))
+  done.check_returncode()
+  return done
 
 
 class ReporterTest(parameterized.TestCase):
@@ -44,7 +42,7 @@ class ReporterTest(parameterized.TestCase):
     self.assertIn("points/s", text)
 
   def test_lines_in_a_log(self):
-    done = _run(subprocess.PIPE)
+    done = _run(processes.PIPE)
     self.assertEqual(done.stdout, "")
     self.assertIn("gradfeed: going on after 20 of 100 points.\n", done.stderr)
     self.assertNotIn("\r", done.stderr)

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 import unittest.mock
 
@@ -18,8 +16,7 @@ from gradfeed.streaming import row_evaluation
 from gradfeed.streaming import sinks
 from tests.testing import folders
 from tests.testing import graphs
-
-_ROOT = folders.ROOT
+from tests.testing import processes
 
 
 class StreamTest(folders.FolderTest, graphs.GraphTest):
@@ -287,16 +284,16 @@ class KilledTest(folders.FolderTest):
   def test_each_row_is_there_exactly_once(self):
     points = np.random.RandomState(1).normal(size=[600, 3])
     out = self.path("out.npy")
-    command = [sys.executable, "-c", _SLOW, self.save("p.npy", points), out]
+    command = ["-c", _SLOW, self.save("p.npy", points), out]
     done = []
     for delay in (0.05, 0.2, 0.31):
-      process = subprocess.Popen(
-          command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-          env=dict(os.environ, PYTHONPATH=_ROOT), universal_newlines=True)
+      process = processes.start(
+          command, stdout=processes.PIPE, stderr=processes.DEVNULL)
       process.stdout.readline()  # It has begun.
       time.sleep(delay)
-      process.send_signal(signal.SIGKILL)
-      process.communicate()
+      process.kill()
+      self.assertEqual(process.wait(), -signal.SIGKILL)
+      process.stdout.close()
       self.assertFalse(os.path.exists(out))
       if os.path.exists(out + ".state"):
         with open(out + ".state") as source:
@@ -304,9 +301,7 @@ class KilledTest(folders.FolderTest):
               source.read().split("\n")[-2]).get("done", 0))
     self.assertNotEmpty(done)
     self.assertEqual(done, sorted(done))
-    finished = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env=dict(os.environ, PYTHONPATH=_ROOT), universal_newlines=True)
+    finished = processes.run(command)
     self.assertEqual(finished.returncode, 0, finished.stderr[-500:])
     self.assertIn("resumed {}".format(done[-1]), finished.stdout)
     np.testing.assert_allclose(np.load(out), 3.0 * points ** 2)

@@ -9,27 +9,25 @@ import json
 import os
 import re
 import shlex
-import subprocess
-import sys
 import tempfile
 
 import tensorflow.compat.v1 as tf
 
 from tests import conftest
 from tests.testing import folders
+from tests.testing import processes
 
 _DOCS = os.path.join(folders.ROOT, "docs")
 
 #: Runs each block of the list in argv[1] in one namespace; the last line it
 #: prints is a list of what each block printed.
 _RUNNER = """
-import contextlib, io, json, subprocess, sys
+import contextlib, io, json, sys
+from tests.testing import processes
 names, printed = {"__name__": "example"}, []
 for language, text in json.loads(sys.argv[1]):
   if language == "console":
-    done = subprocess.run(
-        json.loads(text), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        universal_newlines=True)
+    done = processes.run(json.loads(text), stderr=processes.STDOUT)
     printed.append([done.returncode, done.stdout])
   else:
     output = io.StringIO()
@@ -89,10 +87,8 @@ def run(examples):
   environment = dict(os.environ, PYTHONPATH=folders.ROOT,
                      PYTHONWARNINGS="ignore")
   with tempfile.TemporaryDirectory() as folder:
-    done = subprocess.run(
-        [sys.executable, "-c", _RUNNER, json.dumps(programs)], cwd=folder,
-        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        universal_newlines=True)
+    done = processes.run(["-c", _RUNNER, json.dumps(programs)], cwd=folder,
+                         env=environment)
   if done.returncode:
     raise AssertionError(done.stderr)
   return json.loads(done.stdout.split("\n")[-1])
@@ -109,9 +105,7 @@ def _in_mode(text):
 def _command(text):
   words = shlex.split(text)
   assert words[0] == "gradfeed"
-  return json.dumps(
-      [sys.executable, os.path.join(folders.ROOT, "scripts", "gradfeed")] +
-      words[1:])
+  return json.dumps([processes.GRADFEED] + words[1:])
 
 
 def comparable(text):

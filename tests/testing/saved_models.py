@@ -1,10 +1,12 @@
 """Writes a SavedModel of TF2, in a process of its own.
 
-  python -m tests.saved_models DIRECTORY KIND
+  python -m tests.testing.saved_models DIRECTORY KIND
 """
 
-import subprocess
 import sys
+
+from tests.testing import folders
+from tests.testing import processes
 
 
 def save(directory, kind="calls"):
@@ -14,9 +16,8 @@ def save(directory, kind="calls"):
     directory: str, where to save it.
     kind: "calls" or "custom_gradient", what is in it.
   """
-  subprocess.run([sys.executable, "-m", __name__, directory, kind],
-                 check=True, stdout=subprocess.DEVNULL,
-                 stderr=subprocess.DEVNULL)
+  processes.run(["-m", "tests.testing.saved_models", directory, kind],
+                cwd=folders.ROOT).check_returncode()
 
 
 def _save(directory, kind):
