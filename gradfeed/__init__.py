@@ -36,6 +36,7 @@ from gradfeed.errors import GradfeedError
 from gradfeed.errors import GradfeedWarning
 from gradfeed.errors import GraphMismatchError
 from gradfeed.errors import GraphTooLargeError
+from gradfeed.errors import IncompleteGradientError
 from gradfeed.errors import MissingFeedError
 from gradfeed.errors import MissingGradientError
 from gradfeed.errors import ModelFileError

@@ -144,6 +144,19 @@ class GraphTooLargeError(GradfeedError, ValueError):
   """
 
 
+class IncompleteGradientError(GradfeedError, ValueError):
+  """A part of the way from `x` to `y` has no gradient in TensorFlow.
+
+  An op on the way is a smooth function of an input that its gradient passes
+  nothing to, such as the mean of an inference batch normalization or the
+  argument of a `tf.py_func`. What x does through it would be left out of the
+  result without a word.
+
+  Fix: Write that part with other ops; or, if it is meant to be constant, pass
+  the tensor that the message names in `stop_gradients`.
+  """
+
+
 class MissingFeedError(GradfeedError, ValueError):
   """Placeholders that the outputs need have no value.
 

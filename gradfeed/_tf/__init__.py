@@ -14,6 +14,7 @@ from gradfeed._tf.api import SCOPE
 from gradfeed._tf.api import TensorProto
 from gradfeed._tf.api import tf
 from gradfeed._tf.api import VERSION
+from gradfeed._tf.corrected_gradients import gradients
 from gradfeed._tf.functions import callees
 from gradfeed._tf.functions import captured
 from gradfeed._tf.functions import captures

@@ -31,14 +31,17 @@ class Blocker:
     outer: the op of the graph whose function they are in, or None.
     dead: list of the inputs of `op` where the gradient ends, if others of its
       inputs have gradients.
+    left_out: list of the inputs of `culprit` that depend on x, and of which it
+      is a smooth function: what x does through them is missing in a gradient.
   """
 
-  def __init__(self, op, culprit, reason, outer=None, dead=()):
+  def __init__(self, op, culprit, reason, outer=None, dead=(), left_out=()):
     self.op = op
     self.culprit = culprit
     self.reason = reason
     self.outer = outer
     self.dead = list(dead)
+    self.left_out = list(left_out)
 
   def describe(self):
     """str: type, name and line of the culprit, and the op it is inside of."""
@@ -123,8 +126,11 @@ def find_blockers(trace, outer=None):
   for op, inputs in _ends(trace):
     culprit = _culprit(op, inputs, trace)
     blocking.setdefault(culprit.name, Blocker(
-        op, culprit, _reason(culprit, means), outer,
-        inputs if op.name in trace.path and op.type not in _ZERO else ()))
+        op, culprit,
+        _reason(culprit, inputs if culprit is op else None, means), outer,
+        inputs if op.name in trace.path and (
+            op.type not in gradient_flow.ZERO) else (),
+        [t for t in gradient_flow.smooth_inputs(culprit) if trace.carries(t)]))
   return list(blocking.values())
 
 
@@ -154,19 +160,15 @@ def find_choices(trace, outer=None):
 def _ends(trace):
   """Yields (op, list of its inputs that depend on x and get no gradient)."""
   for op in trace.reached.values():
-    if op.name in trace.blocked or op.type in _ZERO:
+    if op.name in trace.stopped:
+      continue
+    if op.name in trace.blocked or op.type in gradient_flow.ZERO:
       inputs = list(op.inputs)
     else:
-      inputs = [
-          op.inputs[i] for i in gradient_flow.DEAD_INPUTS.get(op.type, ())
-      ]
+      inputs = gradient_flow.unpassed(op)
     inputs = [t for t in inputs if trace.carries(t)]
     if inputs:
       yield op, inputs
-
-
-#: Ops that pass gradients of zero.
-_ZERO = ("Sign",)
 
 
 def _culprit(op, inputs, trace):
@@ -192,24 +194,23 @@ def _culprit(op, inputs, trace):
   return op
 
 
-def _reason(op, means):
+def _reason(op, inputs, means):
   """STOP, RIGHT, FLAT or HIDDEN for the op that is to blame.
 
   Args:
     op: `tf.Operation`.
+    inputs: list of those of its inputs that get no gradient; None for all.
     means: set of op names, as `held_means` gives it.
   """
   if op.type == "StopGradient":
     return RIGHT if _is_right(op, means) else STOP
-  is_flat = op.type in gradient_flow.FLAT | _CHOICES | _STEPS
+  is_flat = op.type in _CHOICES | _STEPS or gradient_flow.is_flat(op, inputs)
   return FLAT if is_flat or not any(
       _tf.is_trainable_dtype(t.dtype) for t in op.inputs) else HIDDEN
 
 
-#: Ops whose result is constant but for jumps.
-_STEPS = frozenset([
-    "ArgMax", "ArgMin", "Cast", "FloorDiv", "InTopK", "InTopKV2", "TopKV2",
-    "TruncateDiv"])
+#: Ops whose result is constant but for jumps, that of numbers too.
+_STEPS = frozenset(["Cast", "InTopK", "InTopKV2", "TopKV2"])
 
 
 def _is_right(op, means):

@@ -116,7 +116,7 @@ def _try(node, inputs, indices):
       op = _import_node(node, given)
       ys = [t for t in op.outputs if _tf.is_trainable_dtype(t.dtype)]
       seeds = [tf.placeholder(y.dtype, y.shape) for y in ys]
-      first = [g for g in tf.gradients(
+      first = [g for g in _tf.gradients(
           ys, [given[i] for i in indices], grad_ys=seeds) if g is not None]
     except Exception:  # pylint: disable=broad-except
       return None  # Alone it cannot be judged; what is wrong will be said.

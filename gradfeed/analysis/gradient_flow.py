@@ -3,22 +3,21 @@
 import collections
 
 from gradfeed import _tf
+from gradfeed._tf import tf
+from gradfeed.analysis import unpassed_inputs
 from gradfeed.graph import op_types
 from gradfeed.graph import traversal
 
-#: dict from the types of ops with a registered gradient to the indices of the
-#: inputs for which that is None (math_grad.py, array_grad.py).
-DEAD_INPUTS = {
-    "Floor": (0,), "Ceil": (0,), "Round": (0,), "Rint": (0,),
-    "FloorDiv": (0, 1), "Betainc": (0, 1), "Zeta": (0,), "Polygamma": (0,),
-    "LinSpace": (0, 1, 2), "Range": (0, 1, 2), "Sign": (),
-    "QuantizeAndDequantizeV2": (1, 2), "QuantizeAndDequantizeV3": (1, 2, 3)}
+#: Ops whose gradient is registered as zero.
+ZERO = ("Sign",)
 
-#: Ops that no gradient passes because their derivative is zero, almost
-#: everywhere or because the model says so.
-FLAT = frozenset([
-    "Ceil", "Floor", "OnesLike", "Rint", "Round", "Sign", "StopGradient",
-    "ZerosLike"])
+#: Ops that write numbers in another form: as bits, as text.
+_REWRITING = frozenset(["AsString", "Bitcast", "SerializeTensor"])
+
+#: Ops that no gradient passes though they are functions of numbers as smooth as
+#: what is behind them: Python code, another form of the same numbers, and those
+#: that a sweep over single ops cannot try.
+_OPAQUE = _REWRITING | frozenset(["PyFunc", "PyFuncStateless", "RandomShuffle"])
 
 
 class GradientFlow:
@@ -156,6 +155,7 @@ class GradientTrace:
     second_order: list of ops that take from a stack what depends on x: the
       gradient of a loop of control flow v1, which has no gradient itself.
     path: dict from name to op between x and y that a gradient passes.
+    stopped: set of the names of the ops that are held constant.
   """
 
   def __init__(self, ys, xs, stops=()):
@@ -170,7 +170,7 @@ class GradientTrace:
     self.blocked = collections.OrderedDict()
     self.tensors = set()
     self.second_order = []
-    self._stops = {stop.op.name for stop in stops}
+    self.stopped = {stop.op.name for stop in stops}
     self._xs = {x.name for x in xs}
     self._sources = list(xs)
     self._on_path = self._carrying = None
@@ -179,7 +179,7 @@ class GradientTrace:
     self.missing = self._walk(ys)
     self.path = collections.OrderedDict(
         (name, op) for name, op in self.reached.items()
-        if name not in self.blocked and name not in self._stops)
+        if name not in self.blocked and name not in self.stopped)
 
   def is_on_path(self, tensor):
     """Whether a gradient arrives at `tensor` and goes on to an x."""
@@ -194,11 +194,12 @@ class GradientTrace:
   def carries(self, tensor):
     """Whether the value of `tensor` depends on that of an x.
 
-    What depends on the shape of an x alone does not.
+    What depends on the shape of an x alone does not, nor what depends on it
+    through an op that is held constant.
     """
     if self._carrying is None:
       self._carrying = traversal.dependents(
-          self._sources, op_types.VALUE_INDEPENDENT)
+          self._sources, op_types.VALUE_INDEPENDENT, self.stopped)
     return tensor.name in self._xs or tensor.op.name in self._carrying
 
   def _forward(self):
@@ -230,7 +231,7 @@ class GradientTrace:
       if op.type in op_types.POPS:
         self.second_order.append(op)
       self.reached[op.name] = op
-      if op.name in self._stops:
+      if op.name in self.stopped:
         continue
       passes = _passes_gradient(op)
       if passes is None:
@@ -246,15 +247,66 @@ class GradientTrace:
 
 def hides_dependence(op):
   """Whether `op`, which no gradient passes, may depend on its inputs."""
-  return op.type not in FLAT and any(
-      _tf.is_trainable_dtype(tensor.dtype) for tensor in op.inputs)
+  return op.type != "StopGradient" and not is_flat(op)
+
+
+def is_flat(op, inputs=None):
+  """Whether `op` is constant but for jumps where some inputs change.
+
+  Args:
+    op: `tf.Operation`.
+    inputs: list of its inputs, or None for all that are floating.
+
+  Returns:
+    bool; False where it is not known.
+  """
+  if op.type in ZERO:
+    return True
+  if op.type not in _OPAQUE and op.outputs and all(
+      t.dtype.base_dtype.is_integer or t.dtype.base_dtype == tf.bool
+      for t in op.outputs):
+    return True
+  flat = _listed(unpassed_inputs.FLAT, op)
+  names = None if inputs is None else {t.name for t in inputs}
+  return all(i in flat for i, t in enumerate(op.inputs)
+             if _tf.is_trainable_dtype(t.dtype) and (
+                 names is None or t.name in names))
+
+
+def smooth_inputs(op):
+  """The inputs that `op` is a smooth function of, and gets no gradient by."""
+  if op.type in _OPAQUE:
+    return [t for t in op.inputs if _tf.is_trainable_dtype(t.dtype)]
+  if op.type in ("Exit", "RefExit"):
+    return list(op.inputs) if _has_no_back_prop(op) and (
+        _tf.is_trainable_dtype(op.inputs[0].dtype)) else []
+  if op.type == "StopGradient" or _normalizes_by_batch(op):
+    return []
+  return [op.inputs[i] for i in _listed(unpassed_inputs.SMOOTH, op)]
+
+
+def unpassed(op):
+  """The inputs that the gradient of `op` passes nothing to."""
+  return [op.inputs[i] for table in (
+      unpassed_inputs.SMOOTH, unpassed_inputs.FLAT) for i in _listed(table, op)
+          if i < len(op.inputs)]
+
+
+def _listed(table, op):
+  """The indices that a table of `unpassed_inputs` has for an op."""
+  return table.get(op.type, ((), ()))[_tf.IS_TF2]
+
+
+def _normalizes_by_batch(op):
+  """Whether `op` is batch normalization that reads no mean and variance."""
+  return op.type.startswith("FusedBatchNorm") and op.get_attr("is_training")
 
 
 def differentiable_inputs(op):
   """The inputs of `op` that its gradient goes to."""
-  dead = DEAD_INPUTS.get(op.type, ())
-  return [tensor for index, tensor in enumerate(op.inputs)
-          if index not in dead and _tf.is_trainable_dtype(tensor.dtype)]
+  without = {t.name for t in unpassed(op)}
+  return [tensor for tensor in op.inputs if tensor.name not in without and
+          _tf.is_trainable_dtype(tensor.dtype)]
 
 
 def _passes_gradient(op):
@@ -267,10 +319,8 @@ def _passes_gradient(op):
     return True
   if not differentiable_inputs(op):
     return False
-  if op.type == "Exit":
-    context = _tf.control_flow_context(op.inputs[0].op)
-    if context is not None and not getattr(context, "back_prop", True):
-      return False
+  if op.type == "Exit" and _has_no_back_prop(op):
+    return False
   if op.type in op_types.CALLS or (
       _tf.function_definition(op.graph, op.type) is not None):
     return True
@@ -280,3 +330,9 @@ def _passes_gradient(op):
     return _tf.gradient_function(op) is not None
   except LookupError:
     return None
+
+
+def _has_no_back_prop(exit_op):
+  """Whether an Exit is of a loop that was built with back_prop=False."""
+  context = _tf.control_flow_context(exit_op.inputs[0].op)
+  return context is not None and not getattr(context, "back_prop", True)

@@ -101,7 +101,7 @@ class _Examination:
     self._is_own = gradient is None
     self._requested_ys = ys
     self._ys, self._dxs = (
-        gradients.value_and_gradient(
+        gradients.value_and_gradient_as_built(
             ys, [component.tensor for component in point.xs])
         if self._is_own else (ys, _tensors_of_gradient(gradient, point)))
     point.require_steady(self._dxs)

@@ -150,7 +150,8 @@ class Float64Copy:
 
 def _gradients_or_none(ys, xs, weights):
   try:
-    return gradients_lib.gradient(ys, xs, grad_ys=weights, unconnected="zero")
+    return gradients_lib.value_and_gradient_as_built(
+        ys, xs, weights, unconnected="zero")[1]
   except errors.GradfeedError:
     return None
 

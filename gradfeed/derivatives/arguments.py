@@ -3,6 +3,7 @@
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.derivatives import cotangent_types
+from gradfeed.derivatives import preconditions
 from gradfeed.derivatives import result_forms
 from gradfeed.derivatives import vjps
 from gradfeed import errors
@@ -36,15 +37,17 @@ class Request:
         for component in leaf.differentiable()
     ] if stop_gradients is not None else []
 
-  def product(self, cotangents, settings=None):
+  def product(self, cotangents, settings=None,
+              incomplete=preconditions.REFUSED):
     """The `vjps.VJP` of a call, not built yet.
 
     Args:
       cotangents: list with a cotangent, or None for ones, for each of `ys`.
       settings: dict of further arguments of `tf.gradients`.
+      incomplete: as in `vjps.VJP`.
     """
     return vjps.VJP(self.graph, self.ys, self.xs, cotangents, self.stops,
-                    settings or {})
+                    settings or {}, incomplete)
 
   def components(self):
     """The `tensors.Dense` of each x that are differentiated by, as one list."""

@@ -6,6 +6,7 @@ say what goes in and in which form it comes out.
 
 from gradfeed._tf import tf
 from gradfeed.derivatives import arguments
+from gradfeed.derivatives import preconditions
 from gradfeed import errors
 from gradfeed.graph import nest
 from gradfeed.graph import tensors
@@ -47,6 +48,9 @@ def gradient(y, x, grad_ys=None, stop_gradients=None, unconnected="error",
     DisconnectedError: no differentiable path leads from an x to y; says what
       cuts it and what to differentiate by instead. A refused call adds no op.
     MissingGradientError: an op between them has no registered gradient.
+    IncompleteGradientError: an op between them is a smooth function of an input
+      that its gradient passes nothing to; says which, and how to state that
+      this part is meant to be constant.
     CotangentError: a value of `grad_ys` does not fit its y.
     FinalizedGraphError: the gradient is not built yet and the graph closed.
     GraphMismatchError, EagerModeError, TensorNotFoundError, ArgumentError:
@@ -102,6 +106,25 @@ def value_and_gradient(y, x, grad_ys=None, stop_gradients=None,
                            request.graph)).build(strict=unconnected == "error")
   return nest.pack(y, built.ys), nest.pack(
       x, request.shaped(built.gradients, unconnected, sparse))
+
+
+def value_and_gradient_as_built(ys, xs, grad_ys=None, unconnected="error"):
+  """`value_and_gradient` of lists, also where a part would be left out.
+
+  Args:
+    ys: list of `tf.Tensor`.
+    xs: list of `tf.Tensor`.
+    grad_ys: as in `gradient`.
+    unconnected: as in `gradient`.
+
+  Returns:
+    (list with a `tf.Tensor` for each of ys, list with the gradient by each x).
+  """
+  request = arguments.Request(ys, xs)
+  built = request.product(
+      arguments.cotangents(grad_ys, ys, request.ys, request.graph), None,
+      preconditions.ALLOWED).build(strict=unconnected == "error")
+  return list(built.ys), request.shaped(built.gradients, unconnected)
 
 
 def vjp(y, x, v, stop_gradients=None, unconnected="error", sparse=False):
@@ -177,7 +200,8 @@ def gradients(ys, xs, grad_ys=None, name="gradients",
     of x, or None where `ys` does not depend on it.
 
   Raises:
-    The same errors as `gradient`, save `DisconnectedError`.
+    The same errors as `gradient`, save `DisconnectedError`, and
+    `IncompleteGradientError`, in whose place is a `GradfeedWarning`.
 
   Example:
     >>> import gradfeed as gf, tensorflow.compat.v1 as tf
@@ -194,7 +218,7 @@ def gradients(ys, xs, grad_ys=None, name="gradients",
       gate_gradients=gate_gradients, aggregation_method=aggregation_method)
   built = request.product(
       arguments.cotangents(grad_ys, ys, request.ys, request.graph),
-      settings).build(strict=False)
+      settings, preconditions.WARNED_OF).build(strict=False)
   return request.shaped(built.gradients, unconnected)
 
 

@@ -3,6 +3,7 @@
 from gradfeed._tf import tf
 from gradfeed.derivatives import arguments
 from gradfeed.derivatives import jacobians
+from gradfeed.derivatives import preconditions
 from gradfeed.derivatives import pullbacks
 from gradfeed.derivatives import result_forms
 from gradfeed.derivatives import vjps
@@ -132,6 +133,6 @@ def hvp(y, x, v, stop_gradients=None):
                     [tensors.Dense(gradient) for gradient in gradients],
                     request.xs, tangents, request.stops, {})
   second_built = second.build(strict=False)
-  second.refuse_hidden(second_built)
+  preconditions.check_hidden(second, second_built)
   first.remember(second_built.passes_of(built), second_built.gradients)
   return nest.pack(x, request.shaped(second_built.gradients))

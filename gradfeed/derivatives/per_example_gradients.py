@@ -325,7 +325,7 @@ class _SeparateExamples:
           raise ValueError("Some other number of rows is in the graph.")
         stops = [copy_of(stop.name) for stop in self._stops
                  if stop.op.name in op_names]
-        gradients = tf.gradients(
+        gradients = _tf.gradients(
             copy_of(y.name), own, stop_gradients=stops or None)
         return [result_forms.dense(gradient, tensors.Dense(value))
                 for gradient, value in zip(gradients, own)]

@@ -6,20 +6,29 @@ kind.
 """
 
 import itertools
+import warnings
 
 from gradfeed import _tf
+from gradfeed.analysis import blockers
 from gradfeed.analysis import disconnection
 from gradfeed.analysis import gradient_defects
 from gradfeed.analysis import gradient_flow
 from gradfeed import errors
 from gradfeed import findings
+from gradfeed.graph import cache
+from gradfeed.graph import lookup
 from gradfeed.graph import tensors
 from gradfeed.graph import traversal
 from gradfeed.rewriting import custom_gradient_ops
 
+#: What is done about a derivative that would leave out a part: see
+#: `check_complete`.
+REFUSED, WARNED_OF, ALLOWED = "refused", "warned of", "allowed"
+
 #: The error for each kind of finding.
 _ERRORS = {
     "disconnected": errors.DisconnectedError,
+    "incomplete_gradient": errors.IncompleteGradientError,
     "missing_gradient": errors.MissingGradientError,
     "no_second_derivative": errors.MissingGradientError,
     "second_order_loop": errors.UnsupportedGraphError,
@@ -103,6 +112,55 @@ def _wrong_gradients(vjp, flow):
           "wrong_gradient", op, vjp.purpose("No right gradient") + ".",
           "TensorFlow {} has a wrong one for {} '{}'{}: {}".format(
               _tf.VERSION, op.type, op.name, _inside(outer), why), fix)
+
+
+def find_incomplete(vjp, flow):
+  """What TensorFlow would leave out of a derivative without a word.
+
+  Args:
+    vjp: `vjps.VJP`.
+    flow: its `gradient_flow.GradientFlow`.
+
+  Yields:
+    `findings.Finding`, all of them bad.
+  """
+  for outer, trace in flow.traces:
+    for blocker in blockers.find_blockers(trace, outer):
+      if blocker.reason == blockers.HIDDEN and blocker.left_out:
+        ends = (outer or blocker.culprit).outputs if (
+            blocker.culprit.name in trace.blocked) else blocker.left_out
+        yield _bad(
+            "incomplete_gradient", blocker.culprit,
+            vjp.purpose("No complete gradient") + ".",
+            "{} passes no gradient to its input {}, of which it is a smooth "
+            "function: what x does through it would be left out.".format(
+                blocker.describe(), tensors.describe_all(blocker.left_out)),
+            "Write it with ops that have a gradient (tf.custom_gradient); or, "
+            "if that part is meant to be constant, pass stop_gradients=[{}]"
+            ".".format(", ".join(repr(t.name) for t in ends)))
+
+
+def check_complete(vjp):
+  """Refuses a derivative that would leave out a part, or warns of it.
+
+  Args:
+    vjp: `vjps.VJP`; its `incomplete` says what to do.
+
+  Raises:
+    IncompleteGradientError.
+  """
+  graph_cache = cache.cache_of(vjp.graph)
+  key = ("complete", vjp.incomplete) + vjp.key()
+  if vjp.incomplete == ALLOWED or key in graph_cache.built:
+    return
+  problems = list(find_incomplete(vjp, flow_of(vjp, vjp.trace())))
+  if problems and vjp.incomplete == REFUSED:
+    _raise(problems)
+  graph_cache.built[key] = True
+  if problems:
+    warnings.warn(errors.GradfeedWarning("{} {} {}".format(
+        problems[0].what, problems[0].why, problems[0].fix)),
+                  stacklevel=lookup.stacklevel_of_caller())
 
 
 def _bad(kind, op, what, why, fix):
@@ -207,17 +265,23 @@ def check_copied(vjp, ops, functional):
           "output, {}.".format(tensors.describe(functional.outputs[0])))
 
 
-def check_hidden(vjp, lost, trace):
-  """Refuses xs on which a y depends only through an op that hides it.
+def check_hidden(vjp, built):
+  """Refuses a product that is zero only because an op hides the dependence.
+
+  A gradient that does not depend on x at all has a derivative, zero; one that
+  depends on it through an op such as PyFunc has another one.
 
   Args:
     vjp: `vjps.VJP`.
-    lost: list of those of its xs by which there is no gradient.
-    trace: its `gradient_flow.GradientTrace`.
+    built: its `vjps.BuiltVJP`.
 
   Raises:
     The errors of `check`.
   """
+  lost = [x for x, g in zip(vjp.xs, built.gradients) if g is None]
+  if not lost:
+    return
+  trace = vjp.trace()
   hiding = {name for name, op in trace.blocked.items()
             if gradient_flow.hides_dependence(op)}
   ops = traversal.ancestors([y.tensor for y in vjp.ys])

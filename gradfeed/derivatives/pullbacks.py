@@ -12,6 +12,7 @@ from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.analysis import row_dependence
 from gradfeed.derivatives import cotangent_types
+from gradfeed.derivatives import preconditions
 from gradfeed.derivatives import result_forms
 from gradfeed.derivatives import vjps
 from gradfeed.graph import cache
@@ -69,9 +70,9 @@ class Pullback:
   def refuse_hidden(self):
     """Refuses results that are None only because an op hides the dependence.
 
-    See `vjps.VJP.refuse_hidden`.
+    See `preconditions.check_hidden`.
     """
-    self._vjp.refuse_hidden(self._built)
+    preconditions.check_hidden(self._vjp, self._built)
 
   def remember(self, results, recomputed=()):
     """Records that `results`, one for each x, are derivatives of the ys.

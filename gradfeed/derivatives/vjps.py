@@ -61,9 +61,12 @@ class VJP:
       for each of `ys`.
     stops: list of `tensors.Dense` that are held constant.
     settings: dict of further arguments of `tf.gradients`.
+    incomplete: what is done where a part would be left out; see
+      `preconditions.check_complete`.
   """
 
-  def __init__(self, graph, ys, xs, cotangents, stops, settings):
+  def __init__(self, graph, ys, xs, cotangents, stops, settings,
+               incomplete=preconditions.REFUSED):
     """Describes a product; adds no op.
 
     The arguments are those of the attributes, save `ys` and `xs`, which are
@@ -80,6 +83,7 @@ class VJP:
     self.cotangents = cotangents
     self.stops = stops
     self.settings = settings
+    self.incomplete = incomplete
 
   def key(self):
     """The hashable under which the cache keeps what is built."""
@@ -105,6 +109,7 @@ class VJP:
         built = self._build_once(strict)
     if isinstance(built, cache.Refusal):
       raise built.error()
+    preconditions.check_complete(self)
     if strict and any(g is None for g in built.gradients):
       preconditions.refuse(
           self, [x for x, g in zip(self.xs, built.gradients) if g is None],
@@ -165,7 +170,8 @@ class VJP:
             differentiable_copy.differentiable_copy(
                 self.graph, [tensors.read_of(y) for y in base.ys], trace,
                 free_means))
-      return graph_cache.built[key]
+    preconditions.check_complete(self)
+    return graph_cache.built[key]
 
   def _on_differentiable_gradients(self, trace):
     """This product with gradients among its ancestors built again.
@@ -231,7 +237,8 @@ class VJP:
                   for cotangent, y in zip(self.cotangents, self.ys)]
     return VJP(self.graph, [component(y) for y in self.ys],
                [component(x) for x in self.xs], cotangents,
-               [component(stop) for stop in self.stops], self.settings)
+               [component(stop) for stop in self.stops], self.settings,
+               self.incomplete)
 
   def path(self, x):
     """The ops between one x and the ys that a gradient passes, by name."""
@@ -261,6 +268,7 @@ class VJP:
     """Refuses what has no right gradient; see `preconditions.check`."""
     cache.check_not_finalized(self.graph, self.purpose())
     preconditions.check(self, trace, strict)
+    preconditions.check_complete(self)
 
   def _build(self, trace):
     """Builds the `BuiltVJP`, while no session runs the graph."""
@@ -289,7 +297,7 @@ class VJP:
       else:  # TensorFlow takes None for ones only if y is real.
         cotangents.append(tf.ones_like(y) if y.dtype.is_complex else None)
     try:
-      return tf.gradients(ys, xs, grad_ys=cotangents,
+      return _tf.gradients(ys, xs, grad_ys=cotangents,
                           stop_gradients=stops or None, **self.settings)
     except errors.GradfeedError:
       raise
@@ -378,19 +386,6 @@ class VJP:
     """Whether an op that no gradient passes hides a part of the result."""
     return any(map(gradient_flow.hides_dependence,
                    self.trace().blocked.values()))
-
-  def refuse_hidden(self, built):
-    """Refuses a product that is zero only because an op hides the dependence.
-
-    A gradient that does not depend on x at all has a derivative, zero; one
-    that depends on it through an op such as PyFunc has another one.
-
-    Args:
-      built: the `BuiltVJP` of this product.
-    """
-    lost = [x for x, g in zip(self.xs, built.gradients) if g is None]
-    if lost:
-      preconditions.check_hidden(self, lost, self.trace())
 
 
 def _arrays_of(trace):

@@ -32,7 +32,7 @@ def lookup(name, graph):
         "itself instead of its name.".format(
             full, ", ".join("'{}'".format(copy.name) for copy in younger),
             full)),
-                  stacklevel=_stacklevel_of_caller())
+                  stacklevel=stacklevel_of_caller())
   return tensor
 
 
@@ -57,7 +57,7 @@ def _names_of_copies(name):
                      parts[i + 1:])
 
 
-def _stacklevel_of_caller():
+def stacklevel_of_caller():
   """The `stacklevel` of a warning that points at the caller of gradfeed."""
   frame, count = sys._getframe(1), 1  # pylint: disable=protected-access
   while frame is not None and frame.f_globals.get(

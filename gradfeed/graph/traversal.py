@@ -114,12 +114,13 @@ def functions_called(graph, nodes):
   return called
 
 
-def dependents(sources, skipped=frozenset()):
+def dependents(sources, skipped=frozenset(), stops=frozenset()):
   """The names of all ops whose values depend on the tensors `sources`.
 
   Args:
     sources: list of `tf.Tensor`.
     skipped: container of op types that make nothing dependent.
+    stops: container of the names of ops that make nothing dependent.
 
   Returns:
     set of op names; what is taken from a stack depends on what was put there.
@@ -128,7 +129,8 @@ def dependents(sources, skipped=frozenset()):
   while queue:
     for op in consumers(queue.pop()):
       for user in [op] + (_pops_of(op) if op.type in op_types.PUSHES else []):
-        if user.name not in reached and user.type not in skipped:
+        if user.name not in reached and user.type not in skipped and (
+            user.name not in stops):
           reached.add(user.name)
           queue.extend(user.outputs)
   return reached
