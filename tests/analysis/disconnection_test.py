@@ -124,7 +124,7 @@ class DisconnectedTest(graphs.GraphTest):
     y = tf.square(h, name="y")
     error = self._refused(
         y, x, r"'y:0' \(float64, .* by 'x:0' \(float64, \[2\]\)", named,
-        r"traversal_test\.py:\d+", "Fix: Differentiate by '.*:0' .float64")
+        r"disconnection_test\.py:\d+", "Fix: Differentiate by '.*:0' .float64")
     with tf.Session() as session:
       at = [3.2, 4.7]
       self._follow(error, y, x, at, 2. * session.run(h, {x: at}))
