@@ -341,7 +341,8 @@ class SecondOrderTest(graphs.GraphTest):
     y = x * hidden
     v = np.ones(2)
     for call in (lambda: gf.hessian(y, x), lambda: gf.hvp(y, x, v)):
-      with self.assertRaisesRegex(gf.DisconnectedError, "PyFunc.*'hidden'"):
+      with self.assertRaisesRegex(
+          gf.IncompleteGradientError, "PyFunc.*'hidden'"):
         call()
 
   def test_steps_and_held_tensors_have_no_second_derivative(self):
