@@ -15,16 +15,19 @@ import collections
 import itertools
 import json
 import os
+import sys
 
 from absl import app
 from absl import flags
 import numpy as np
 import op_inputs
 import tensorflow.compat.v1 as tf
-# pylint: disable=g-direct-tensorflow-import
 from tensorflow.core.framework import types_pb2
-from tensorflow.python.framework import op_def_registry
-from tensorflow.python.framework import ops
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__))))
+# pylint: disable-next=g-import-not-at-top, wrong-import-position
+from gradfeed import _tf
 
 _OUTPUT = flags.DEFINE_string(
     "output", None, "JSON file to write: what this TensorFlow does.")
@@ -46,19 +49,6 @@ _MOST_GUESSES = 600
 
 #: How many outputs of an op count; the others are there for its gradient.
 _OUTPUTS = {"FusedBatchNorm": 1, "FusedBatchNormV2": 1, "FusedBatchNormV3": 1}
-
-
-def definition_of(op_type):
-  """The OpDef of an op type, or None."""
-  get = getattr(op_def_registry, "get", None) or (
-      lambda name: op_def_registry.get_registered_ops().get(name))
-  return get(op_type)
-
-
-def registered():
-  """The types of all ops that a gradient, or none, is registered for."""
-  # pylint: disable-next=protected-access
-  return sorted(ops._gradient_registry._registry)
 
 
 def is_real(op_def, argument):
@@ -92,7 +82,7 @@ def sweep(op_types):
   """
   tried, untried = collections.OrderedDict(), collections.OrderedDict()
   for op_type in op_types:
-    op_def = definition_of(op_type)
+    op_def = _tf.op_definition(tf.Graph(), op_type)
     if not is_candidate(op_def):
       continue
     if not hasattr(tf.raw_ops, op_type):
@@ -139,7 +129,7 @@ def try_cases(op_type):
     (dict from the index of each input without a gradient to SMOOTH or FLAT, or
     None; the reason, where it could not be built and run).
   """
-  op_def = definition_of(op_type)
+  op_def = _tf.op_definition(tf.Graph(), op_type)
   cases = op_inputs.CASES.get(op_type)
   inputs, reason = None, "no arguments were found"
   for case in cases or itertools.islice(
@@ -302,7 +292,7 @@ def main(unused_argv):
         tables.append(json.load(table))
     write_module(tables)
     return
-  tried, untried = sweep(_ONLY.value or registered())
+  tried, untried = sweep(_ONLY.value or _tf.registered_types())
   result = {"version": tf.__version__,
             "tried": {op_type: {str(i): state for i, state in inputs.items()}
                       for op_type, inputs in tried.items()},

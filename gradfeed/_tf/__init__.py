@@ -32,6 +32,7 @@ from gradfeed._tf.gradient_registry import has_own_gradient
 from gradfeed._tf.gradient_registry import is_restored_gradient
 from gradfeed._tf.gradient_registry import keep_gradient_function
 from gradfeed._tf.gradient_registry import registered_gradient
+from gradfeed._tf.gradient_registry import registered_types
 from gradfeed._tf.gradient_registry import was_imported
 from gradfeed._tf.gradient_registry import was_node_imported
 from gradfeed._tf.graph_building import add_control_inputs

@@ -38,6 +38,11 @@ def registered_gradient(name):
     return None
 
 
+def registered_types():
+  """The sorted types of all ops that a gradient, or none, is registered for."""
+  return sorted(ops._gradient_registry._registry)
+
+
 def has_own_gradient(node):
   """Whether a NodeDef names a gradient function, as of `tf.custom_gradient`.
   """
