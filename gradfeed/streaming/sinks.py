@@ -63,11 +63,13 @@ class Sink:
     self.steps = []
     self._last_step = {"done": 0}
 
-  def resume(self, fingerprint):
+  def resume(self, fingerprint, first_change):
     """Opens the files of an earlier call, if there are any.
 
     Args:
       fingerprint: dict of what the results depend on, that JSON can hold.
+      first_change: function from the entries of the journal to the first rows
+        of the points that are not those that were evaluated, a str; or None.
 
     Returns:
       int, the number of rows that the earlier call has done.
@@ -85,12 +87,17 @@ class Sink:
     self.steps = lines[1:]
     if self.steps:
       self._last_step = self.steps[-1]
+    changed = None
+    if not different:
+      changed = first_change(self.steps)
+      different = ["points"] if changed else []
     if different:
       raise errors.StreamError(
           "'{}' was begun with {}.".format(
               self.path, " and ".join("other " + key for key in different)),
           "{} of its rows are done, and the rest would not belong to "
-          "them.".format(self._last_step["done"]),
+          "them{}.".format(self._last_step["done"], "" if not changed else
+                           ": {} are not the same".format(changed)),
           "Go on with what it was begun with; or delete '{}' to begin "
           "anew.".format(self._journal.path))
     if "states" in self._last_step and "files" not in self._last_step:

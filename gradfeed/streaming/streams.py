@@ -106,8 +106,9 @@ def stream(f, points, out, chunk=256, on_error="stop", coupled=False,
   rows = row_evaluation.RowEvaluator(f, source, on_error == "skip", coupled)
   report, show_progress = Report(), progress_bars.reporter(progress)
   try:
-    report.resumed = report.rows = sink.resume(_fingerprint(
-        f, source, coupled and chunk))
+    report.resumed = report.rows = sink.resume(
+        _fingerprint(f, source, coupled and chunk),
+        lambda steps: _first_change(source, steps))
     report.note(sink.steps)
     show_progress(report.rows, source.estimate_count())
     if not sink.is_complete:
@@ -216,7 +217,9 @@ def _evaluate_rest(rows, source, sink, chunk, report, show_progress):
           results, skipped = rows.evaluate(block, start)
           _wait_for(writing, sink)
           writing = writer.submit(
-              _write, sink, results, skipped, start, report)
+              _write, sink, results, skipped, start, report, {
+                  "points": [[start + count, block.digest]],
+                  "identity": source.identity()})
           start += count
         show_progress(start, source.estimate_count())
         if count < chunk:
@@ -227,15 +230,23 @@ def _evaluate_rest(rows, source, sink, chunk, report, show_progress):
         future.cancel()
 
 
-def _write(sink, results, skipped, start, report):
-  """Writes the results of a chunk, and counts them in the report."""
+def _write(sink, results, skipped, start, report, points):
+  """Writes the results of a chunk, and counts them in the report.
+
+  Args:
+    sink, report: as in `_evaluate_rest`.
+    results: list of the array of each output.
+    skipped: dict from the index in them of each row that was skipped.
+    start: int, the number of the first row.
+    points: dict of what identifies the points, for the journal.
+  """
   report.look_at(results, start)
   skipped = {start + i: why for i, why in skipped.items()}
   report.reasons.update(skipped)
   report.rows = start + len(results[0])
-  sink.write(results, report.rows, {
+  sink.write(results, report.rows, dict(points, **{
       "reasons": skipped, "not_finite": report.not_finite,
-      "first_not_finite": report.first_not_finite})
+      "first_not_finite": report.first_not_finite}))
 
 
 def _wait_for(writing, sink):
@@ -269,7 +280,7 @@ def _translated_write_errors(sink):
 
 
 def _fingerprint(f, source, chunk):
-  """What the results depend on.
+  """What the results depend on, beside the points.
 
   Args:
     f: `functions.Function`.
@@ -280,10 +291,30 @@ def _fingerprint(f, source, chunk):
   Returns:
     dict of what JSON can hold. An error names the keys whose values differ.
   """
-  return {"points": _sha256(source.fingerprint()), "model": _hash_of_model(f),
+  return {"model": _hash_of_model(f),
           "tensors": _sha256(
               [t.name.encode() for t in source.inputs + f.outputs]),
           "chunks": chunk}
+
+
+def _first_change(source, steps):
+  """The first rows of an earlier call that are not the same now.
+
+  Files that were not changed since then are not read again.
+
+  Args:
+    source: `point_sources.Points`.
+    steps: list of dict, one for each entry of the journal.
+
+  Returns:
+    str, such as "rows 0 to 255"; or None where all are the same.
+  """
+  identity = source.identity()
+  if not steps or identity is not None and identity == steps[-1]["identity"]:
+    return None
+  change = source.first_change(
+      [pair for step in steps for pair in step["points"]])
+  return change and "rows {} to {}".format(change[0], change[1] - 1)
 
 
 def _sha256(contents):

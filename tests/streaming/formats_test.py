@@ -387,8 +387,9 @@ class BadRowsTest(_StreamTest):
       if os.path.exists(self.path("out.npy.state")):
         os.remove(self.path("out.npy.state"))
     for name in ("none.npz", "none.csv", "none.tfrecord"):
-      with self.assertRaises(FileNotFoundError):
+      with self.assertRaises(FileNotFoundError) as caught:
         gf.stream(f, self.path(name), self.path("out.npy"))
+      self.assertIsInstance(caught.exception, gf.ModelFileError)
 
   @parameterized.named_parameters(
       ("npz", "p.npz", "no array 'z'.*\n.*'x'"),

@@ -12,8 +12,8 @@ A reader reads rows of points. It has
   `count` is None it is called for one block after the other, and `position` is
   the number of rows that were read or skipped so far;
 - `estimate_count()`: an estimate of the number of rows, or None;
-- `fingerprint()`: list of bytes by which these rows are recognised when a
-  stream is resumed;
+- `source_files`: list of the `files.SourceFile` that the rows come from; None
+  where they come from memory;
 - `close()`.
 
 A writer appends rows of results. It has

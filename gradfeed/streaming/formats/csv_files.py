@@ -5,6 +5,7 @@ import fnmatch
 import gzip
 import io
 import re
+import zlib
 
 import numpy as np
 
@@ -28,7 +29,10 @@ class ColumnReader(row_layout.RowReader):
   def __init__(self, path, inputs, keys):
     super().__init__(path, inputs)
     self._keys = keys
-    self._file = _open_text(path)
+    try:
+      self._file = _open_text(path)
+    except OSError as error:
+      raise files.unopened(path, error) from None
     self._lines = csv.reader(self._counted_lines())
     try:
       self._read_header()
@@ -55,20 +59,14 @@ class ColumnReader(row_layout.RowReader):
         _columns_of(self._path, names, self._width, leaf, key, len(keys))
         for leaf, key in zip(self.inputs, keys)]
 
-  def fingerprint(self):
-    return files.fingerprint(self._path) + [
-        repr(columns).encode() for columns in self._columns]
-
   def _next_line(self):
     """The next line that is not blank, as a list of str; None at the end."""
     try:
       return next((line for line in self._lines if line), None)
-    except (csv.Error, UnicodeDecodeError, EOFError, OSError) as error:
-      if isinstance(error, OSError) and error.errno:
-        raise
+    except (csv.Error, ValueError, EOFError, OSError, zlib.error) as error:
       raise files.not_rows(
           self._path, "a .csv file of points", "Line {} cannot be read: "
-          "{}.".format(self._lines.line_num + 1, str(error).rstrip(".")),
+          "{}.".format(self._lines.line_num + 1, errors.first_line(error)),
           "Write it as UTF-8 text, with a line for each point.") from None
 
   def _counted_lines(self):

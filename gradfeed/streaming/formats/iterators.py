@@ -9,9 +9,6 @@ from gradfeed import errors
 from gradfeed.graph import tensors
 from gradfeed.streaming.formats import row_layout
 
-#: Rows of an iterator that are read ahead, for its fingerprint.
-_PEEKED_ROWS = 64
-
 
 class IteratorReader:
   """Reads rows from an iterator.
@@ -25,29 +22,18 @@ class IteratorReader:
     self.count = None
     self._iterator = iterator
     self._next = 0
-    self._peeked = list(itertools.islice(iterator, _PEEKED_ROWS))
-    self._rows = itertools.chain(self._peeked, iterator)
+    self.source_files = None
     self.batch_forms, self._shapes = None, None
 
   def estimate_count(self):
     return None
 
-  def fingerprint(self):
-    contents = []
-    for row in self._peeked:
-      try:
-        for value in self._arrays_of(row):
-          contents += [repr(value.shape).encode(), value.tobytes()]
-      except row_layout.Unreadable as error:
-        contents.append(str(error).encode())
-    return contents
-
   def read(self, start, end):
-    for _ in itertools.islice(self._rows, max(start - self._next, 0)):
+    for _ in itertools.islice(self._iterator, max(start - self._next, 0)):
       pass
     self._next = max(self._next, start)
     rows, bad = [], {}
-    for row in itertools.islice(self._rows, end - self._next):
+    for row in itertools.islice(self._iterator, end - self._next):
       try:
         arrays = self._arrays_of(row)
         self._check_shapes(arrays)

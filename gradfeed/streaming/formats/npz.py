@@ -2,7 +2,6 @@
 
 import os
 import zipfile
-import zlib
 
 import numpy as np
 
@@ -27,13 +26,16 @@ class ArchiveReader:
   def __init__(self, path, inputs, keys):
     self.inputs = inputs
     self._path = path
+    self.source_files = [files.SourceFile(path)]
     try:
       with zipfile.ZipFile(path) as archive:
         names = [name[:-4] for name in archive.namelist()
                  if name.endswith(".npy")]
-    except (zipfile.BadZipFile, EOFError) as error:
-      raise files.not_rows(path, "a .npz file", "{}.".format(error),
-                           _FIX) from None
+    except OSError as error:
+      raise files.unopened(path, error) from None
+    except Exception as error:  # pylint: disable=broad-except
+      raise files.not_rows(path, "a .npz file", "{}.".format(
+          errors.first_line(error)), _FIX) from None
     self._members = [
         _Member(path, _key_of(path, names, i, leaf, key, len(inputs)))
         for i, (leaf, key) in enumerate(zip(inputs, keys))]
@@ -52,14 +54,11 @@ class ArchiveReader:
   def estimate_count(self):
     return self.count
 
-  def fingerprint(self):
-    return files.fingerprint(self._path) + [
-        member.key.encode() for member in self._members]
-
   def read(self, start, end):
     start, end = min(start, self.count), min(end, self.count)
-    return row_layout.Block(
-        [member.read(start, end) for member in self._members], {})
+    arrays = [member.read(start, end) for member in self._members]
+    self.source_files[0].check(start)
+    return row_layout.Block(arrays, {})
 
   def close(self):
     for member in self._members:
@@ -105,21 +104,23 @@ class _Member:
   def __init__(self, path, key):
     self.key = key
     self._path = path
-    self._stream = None
+    self._archive = self._stream = None
     self._open()
 
   def _open(self):
     """Opens the array at its first row; also once more, to go back to it."""
     self.close()
-    self._archive = zipfile.ZipFile(self._path)
-    self._stream = self._archive.open(self.key + ".npy")
-    self._next = 0
     try:
-      version = np.lib.format.read_magic(self._stream)
-      read = (np.lib.format.read_array_header_1_0 if version == (1, 0)
-              else np.lib.format.read_array_header_2_0)
-      self.shape, is_by_column, self.dtype = read(self._stream)
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+      self._archive = zipfile.ZipFile(self._path)
+      self._stream = self._archive.open(self.key + ".npy")
+      self._next = 0
+      self.shape, is_by_column, self.dtype = npy.read_header(self._stream)
+      self._row_bytes = npy.bytes_of(self.shape[1:], self.dtype)
+      needed = self._stream.tell() + npy.bytes_of(self.shape, self.dtype)
+      there = self._archive.getinfo(self.key + ".npy").file_size
+      if needed != there:
+        raise ValueError("it has {} bytes for {}".format(there, needed))
+    except Exception as error:  # pylint: disable=broad-except
       self.close()
       raise self._damaged(error) from None
     if is_by_column and len(self.shape) > 1:
@@ -131,8 +132,6 @@ class _Member:
       raise files.not_rows(
           self._path, "an archive of rows of numbers", "'{}' is {}.".format(
               self.key, self.dtype if self.shape else "one number"), _FIX)
-    self._row_bytes = self.dtype.itemsize * int(
-        np.prod(self.shape[1:], dtype=np.int64))
 
   def read(self, start, end):
     """The rows from `start` to `end`, an array that may be written to."""
@@ -142,26 +141,28 @@ class _Member:
       if start > self._next:
         self._stream.seek((start - self._next) * self._row_bytes, os.SEEK_CUR)
       content = self._stream.read((end - start) * self._row_bytes)
-    except (EOFError, zipfile.BadZipFile, zlib.error) as error:
-      raise self._damaged(error) from None
-    if len(content) < (end - start) * self._row_bytes:
-      raise self._damaged("it ends early")
+      if len(content) < (end - start) * self._row_bytes:
+        raise EOFError("it ends early")
+      if end == self.shape[0]:
+        self._stream.read(1)  # Compares the checksum of all of it.
+    except Exception as error:  # pylint: disable=broad-except
+      raise self._damaged(error, start) from None
     self._next = end
     return np.frombuffer(bytearray(content), self.dtype).reshape(
         (end - start,) + self.shape[1:])
 
-  def _damaged(self, error):
+  def _damaged(self, error, row=0):
     """Makes the `ModelFileError` for an array that cannot be unpacked."""
+    text = errors.first_line(error) or type(error).__name__
     return files.not_rows(
-        self._path, "a whole .npz file",
-        "'{}' cannot be read: {}.".format(self.key, str(error).rstrip(".")),
-        "Write it again.")
+        self._path, "a whole .npz file", "'{}' cannot be read, from row {} "
+        "on: {}.".format(self.key, row, text), "Write it again.")
 
   def close(self):
-    if self._stream is not None:
-      self._stream.close()
-      self._archive.close()
-      self._stream = None
+    for opened in (self._stream, self._archive):
+      if opened is not None:
+        opened.close()
+    self._archive = self._stream = None
 
 
 class ArchiveWriter:

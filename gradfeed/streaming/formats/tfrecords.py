@@ -1,6 +1,8 @@
 """TFRecord files of `tf.train.Example`."""
 
+import gzip
 import os
+import zlib
 
 import numpy as np
 
@@ -9,6 +11,7 @@ from gradfeed._tf import tf
 from gradfeed.streaming.formats import files
 from gradfeed.streaming.formats import row_layout
 
+_BLOCK = 2 ** 20
 _FRAME = 16  # Bytes of a record beside its content: its length, two checksums.
 
 
@@ -26,12 +29,7 @@ class RecordReader(row_layout.RowReader):
     self._keys = keys
     self._is_raw = len(inputs) == 1 and keys == [None] and (
         row_layout.dtype_of(inputs[0]) == object)
-    os.stat(path)  # Raises FileNotFoundError now; TensorFlow's comes later.
     self._records = _tf.records(path)
-
-  def fingerprint(self):
-    return files.fingerprint(self._path) + [
-        str(key).encode() for key in self._keys]
 
   def _next_raw(self):
     try:
@@ -45,7 +43,26 @@ class RecordReader(row_layout.RowReader):
           self.position else "Write it with tf.io.TFRecordWriter.") from None
     if record is not None:
       self._bytes += len(record) + _FRAME
+    elif self._path.endswith(".gz"):
+      self._check_compressed_size()
     return record
+
+  def _check_compressed_size(self):
+    """Refuses a compressed file that was cut short, at which TensorFlow ends.
+
+    Raises:
+      ModelFileError: it is not whole.
+    """
+    try:
+      size = 0
+      with gzip.open(self._path) as source:
+        for block in iter(lambda: source.read(_BLOCK), b""):
+          size += len(block)
+      if size != self._bytes:
+        raise EOFError("it ends early")
+    except (EOFError, OSError, zlib.error) as error:
+      raise files.damaged(self._path, "a whole TFRecord file", self.position,
+                          error) from None
 
   def _values_of(self, record):
     if self._is_raw:
