@@ -153,6 +153,11 @@ class Points:
                 itertools.chain(*per_reader))
     return [value for _, value in sorted(pairs, key=lambda pair: pair[0])]
 
+  def stop(self):
+    """Lets a `read` in another thread end at the next row."""
+    for reader in self._readers:
+      reader.is_stopped = True
+
   def close(self):
     for reader in self._readers:
       reader.close()
@@ -300,6 +305,7 @@ class _ConcatenatedReader:
     self.inputs = readers[0].inputs
     counts = [reader.count for reader in readers]
     self.count = None if None in counts else sum(counts)
+    self.is_stopped = False
     # The index of the file that is read, and the number of its first row.
     self._current, self._begin = 0, 0
 
@@ -322,6 +328,7 @@ class _ConcatenatedReader:
     blocks = []
     while True:
       reader = self._readers[self._current]
+      reader.is_stopped = self.is_stopped
       block = reader.read(start - self._begin, end - self._begin)
       blocks.append((start, block))
       start += len(block.arrays[0])

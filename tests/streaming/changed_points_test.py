@@ -11,6 +11,7 @@ import tensorflow.compat.v1 as tf
 import gradfeed as gf
 from gradfeed.streaming.formats import files
 from gradfeed.streaming.formats import npy
+from gradfeed.streaming import sinks
 from tests.testing import folders
 from tests.testing import graphs
 
@@ -19,6 +20,8 @@ class _ChangedTest(folders.FolderTest, graphs.GraphTest):
 
   def setUp(self):
     super().setUp()
+    # Each chunk is noted, and told of, before those that follow it.
+    self.enter_context(unittest.mock.patch.object(sinks, "_SHARE", 0.0))
     self.points = np.random.RandomState(0).normal(size=[4000, 3])
     x = tf.placeholder(tf.float64, [None, 3], name="x")
     self.f = gf.function(x, gf.gradient(x ** 3, x), session=self.session)
@@ -149,6 +152,7 @@ class ChangedBetweenTest(_ChangedTest):
 
   def test_a_file_that_was_written_just_now_is_read_again(self):
     path = self.write("p.npy", self.points, age=0)
+    self.assertIsNone(files.SourceFile(path).identity())
     self.stop_at(2000, path)
     times = os.stat(path)
     with open(path, "r+b") as output:  # In the same tick of the clock.

@@ -323,10 +323,10 @@ class BadRowsTest(_StreamTest):
 
   def test_no_row_at_all(self):
     self.write_text("1,abc,3\n" * 5)
-    report = gf.stream(self.cubes([None, 3]), self.path("p.csv"),
-                       self.path("out.npy"), on_error="skip")
-    self.assertEqual(report.skipped, list(range(5)))
-    self.assertEqual(np.load(self.path("out.npy")).shape, (5, 3))
+    with self.assertRaisesRegex(gf.StreamError, "None of the 5 points"):
+      gf.stream(self.cubes([None, 3]), self.path("p.csv"),
+                self.path("out.npy"), on_error="skip")
+    self.assertEqual(self.files_of_results(), [])
 
   def test_what_is_skipped_before_an_interruption_is_told_after_it(self):
     self.points[[2, 12]] = np.nan

@@ -227,7 +227,9 @@ class ColumnWriter(files.RowWriter):
         for name in _column_names(output, result.shape[1:])]])
 
   def _encoded(self, results):
-    texts = [_texts(result.reshape(len(result), -1)) for result in results]
+    texts = [
+        _texts(result.reshape(len(result), int(np.prod(result.shape[1:]))))
+        for result in results]
     return _csv(sum(row, []) for row in zip(*texts))
 
 

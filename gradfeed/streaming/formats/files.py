@@ -168,15 +168,27 @@ class GrowingFile:
       size: int, at which the file goes on; what follows is cut off. None for a
         file that begins anew.
     """
-    self._file = open(self.path, "wb" if size is None else "r+b")
+    if size is not None and (not os.path.exists(self.path) or
+                             os.path.getsize(self.path) < size):
+      raise errors.StreamError(
+          "'{}' is not as it was left.".format(self.path),
+          "It has not the {} bytes that are done.".format(size),
+          "Put it back, or delete the file that ends in .state to begin anew.")
+    self._file = open(self.path, "wb" if size is None else "r+b", buffering=0)
     if size is not None:
       self._file.truncate(size)
       self._file.seek(size)
 
   def write(self, content):
     """Appends bytes, which are kept even if the process is killed next."""
-    self._file.write(content)
-    self._file.flush()
+    content = memoryview(content).cast("B")
+    while content:  # A disk that gets full takes a part of it.
+      content = content[self._file.write(content):]
+
+  def sync(self):
+    """Waits until all that was written is on the disk."""
+    if self._file is not None:
+      os.fsync(self._file.fileno())
 
   def tell(self):
     """The size of the file, as an int."""
@@ -185,13 +197,18 @@ class GrowingFile:
   def overwrite(self, content):
     """Replaces the first bytes of the file by those of `content`."""
     self._file.seek(0)
-    self._file.write(content)
-    self._file.flush()
+    self.write(content)
 
   def close(self):
     if self._file is not None:
       self._file.close()
       self._file = None
+
+  def discard(self):
+    """Deletes the file, if there is one."""
+    self.close()
+    if os.path.exists(self.path):
+      os.remove(self.path)
 
 
 class RowWriter:
@@ -224,12 +241,18 @@ class RowWriter:
     self._file.write(self._encoded(results))
     return {"size": self._file.tell()}
 
+  def sync(self):
+    self._file.sync()
+
   def finish(self, unused_count):
     self.close()
     return [[self._file.path, self._path]]
 
   def close(self):
     self._file.close()
+
+  def discard(self):
+    self._file.discard()
 
   def _header(self, unused_results):
     """The bytes that stand before the first row."""

@@ -23,6 +23,7 @@ class IteratorReader:
     self._iterator = iterator
     self._next = 0
     self.source_files = None
+    self.is_stopped = False
     self.batch_forms, self._shapes = None, None
 
   def estimate_count(self):
@@ -33,6 +34,8 @@ class IteratorReader:
       pass
     self._next = max(self._next, start)
     rows, bad = [], {}
+    if self.is_stopped:
+      end = self._next
     for row in itertools.islice(self._iterator, end - self._next):
       try:
         arrays = self._arrays_of(row)
@@ -41,6 +44,8 @@ class IteratorReader:
       except row_layout.Unreadable as error:
         bad[len(rows)] = str(error)
         rows.append(None)
+      if self.is_stopped:
+        break
     self._next += len(rows)
     return row_layout.Block([
         _stacked([row and row[i] for row in rows], shape)

@@ -327,19 +327,29 @@ class ArrayWriter:
 
   def write(self, results):
     for file, result in zip(self._files, results):
-      file.write(np.ascontiguousarray(result).reshape(-1).view(np.uint8))
+      if result.size:
+        file.write(np.ascontiguousarray(result).reshape(-1).view(np.uint8))
     return {"rows": self._row_types,
             "sizes": [file.tell() for file in self._files]}
+
+  def sync(self):
+    for file in self._files:
+      file.sync()
 
   def finish(self, count):
     for file, row_type in zip(self._files, self._row_types):
       file.overwrite(_header(count, *row_type))
+    self.sync()
     self.close()
     return [[path + ".partial", path] for path in self._paths]
 
   def close(self):
     for file in self._files:
       file.close()
+
+  def discard(self):
+    for file in self._files:
+      file.discard()
 
 
 def _header(count, descr, shape):

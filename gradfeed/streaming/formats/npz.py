@@ -176,6 +176,7 @@ class ArchiveWriter:
     self._base = path[:-4] if path.endswith(".npz") else path
     self._names = names
     self._shard, self._rows, self._bytes = 0, 0, 0
+    self._noted_shard = 0  # At the last call of `sync`, or in the journal.
     self._arrays = None
 
   def _array_paths(self, shard):
@@ -189,13 +190,11 @@ class ArchiveWriter:
 
   def resume(self, state):
     self._shard, self._rows, self._bytes = state["shard"]
+    self._noted_shard = self._shard
     self._arrays = npy.ArrayWriter(self._array_paths(self._shard))
     self._arrays.resume(state["arrays"])
 
   def write(self, results):
-    if self._rows:  # No stream is resumed in the shard before this one.
-      for path, _ in self._leftovers(self._shard - 1):
-        os.remove(path)
     if self._bytes >= SHARD_BYTES:
       self._complete_shard()
       self._shard, self._rows, self._bytes = self._shard + 1, 0, 0
@@ -209,18 +208,25 @@ class ArchiveWriter:
     """Writes an archive of the rows in the .npy files."""
     arrays = [partial for partial, _ in self._arrays.finish(self._rows)]
     archive = self._archive_path(self._shard)
-    with open(archive + ".new", "wb") as output:
-      np.savez(output, **{name: np.load(array, mmap_mode="r")
-                          for name, array in zip(self._names, arrays)})
+    try:
+      with open(archive + ".new", "wb") as output:
+        np.savez(output, **{name: np.load(array, mmap_mode="r")
+                            for name, array in zip(self._names, arrays)})
+        output.flush()
+        os.fsync(output.fileno())
+    except BaseException:
+      os.remove(archive + ".new")
+      raise
     os.replace(archive + ".new", archive)
 
   def _archive_path(self, shard):
     """The archive of a shard, until it gets its final name."""
     return "{}.{}.npz.partial".format(self._base, shard)
 
-  def _leftovers(self, shard):
-    """[path, None] of each .npy file that is still there for a shard."""
-    return [[path + ".partial", None] for path in self._array_paths(shard)
+  def _leftovers(self, end):
+    """[path, None] of each .npy file that is still there for shards < `end`."""
+    return [[path + ".partial", None] for shard in range(end)
+            for path in self._array_paths(shard)
             if os.path.exists(path + ".partial")]
 
   def finish(self, unused_count):
@@ -228,9 +234,24 @@ class ArchiveWriter:
     shards = self._shard + 1
     return [[self._archive_path(i), self._base + (
         "" if shards == 1 else "-{:05d}-of-{:05d}".format(i, shards)) + ".npz"]
-            for i in range(shards)] + self._leftovers(
-                self._shard - 1) + self._leftovers(self._shard)
+            for i in range(shards)] + self._leftovers(shards)
+
+  def sync(self):
+    for path, _ in self._leftovers(self._noted_shard):
+      os.remove(path)  # No stream is resumed before the shard that is noted.
+    self._noted_shard = self._shard
+    if self._arrays is not None:
+      self._arrays.sync()
 
   def close(self):
     if self._arrays is not None:
       self._arrays.close()
+
+  def discard(self):
+    if self._arrays is not None:
+      self._arrays.discard()
+    for path, _ in self._leftovers(self._shard + 1):
+      os.remove(path)
+    for i in range(self._shard + 1):
+      if os.path.exists(self._archive_path(i)):
+        os.remove(self._archive_path(i))

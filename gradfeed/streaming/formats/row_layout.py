@@ -195,6 +195,7 @@ class RowReader:
     self.count = None
     self.batch_forms = None
     self.position = 0
+    self.is_stopped = False
     self.source_files = [files.SourceFile(path)]
     self._path = path
     self._bytes = 0
@@ -211,7 +212,7 @@ class RowReader:
     while self.position < start and self._next() is not None:
       pass
     rows = []
-    while self.position < end:
+    while self.position < end and not self.is_stopped:
       row = self._next()
       if row is None:
         break

@@ -1,5 +1,6 @@
 """TFRecord files of `tf.train.Example`."""
 
+import errno
 import gzip
 import os
 import zlib
@@ -175,15 +176,20 @@ class RecordWriter(files.RowWriter):
   """
 
   def _encoded(self, results):
-    chunk = self._path + ".chunk"
+    chunk, size = self._path + ".chunk", 0
     try:
       with tf.io.TFRecordWriter(chunk) as writer:
         for row in zip(*results):
-          writer.write(tf.train.Example(features=tf.train.Features(feature={
+          record = tf.train.Example(features=tf.train.Features(feature={
               name: _feature(value) for name, value in zip(self._names, row)
-          })).SerializeToString())
+          })).SerializeToString()
+          writer.write(record)
+          size += len(record) + _FRAME
       with open(chunk, "rb") as source:
-        return source.read()
+        content = source.read()
+      if len(content) != size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+      return content
     except tf.errors.OpError as error:
       raise OSError(str(error.message)) from error
     finally:
