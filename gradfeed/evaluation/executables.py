@@ -254,6 +254,8 @@ class Executable:
 
 def _copied(value):
   """A copy, a scalar without axes being a NumPy scalar as in any result."""
+  if isinstance(value, (bytes, str)):
+    return value  # As an array it would lose the zeros at its end.
   return np.array(value)[()]
 
 

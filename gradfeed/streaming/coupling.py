@@ -50,7 +50,7 @@ class RowProof:
               for first, array in zip(self._first, values)]
     if len(rows[0]) > 1:
       pair = farthest_pair(rows)
-      if any(not _is_same(*array) for array in pair):
+      if any(not _is_same(array[:1], array[1:]) for array in pair):
         self._f.require_rows(*pair)
         self._has_differing_rows = True
         if len(values[0]) < 3:

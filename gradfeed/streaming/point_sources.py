@@ -270,7 +270,7 @@ def _reader_of(source, inputs, keys):
   if isinstance(source, abc.Iterator):
     return iterators.IteratorReader(source, inputs)
   if not _is_path(source):
-    return npy.ArrayReader(np.asarray(source), inputs[0])
+    return npy.ArrayReader(_as_array(source, inputs[0]), inputs[0])
   path = os.fspath(source)
   if not os.path.exists(path) and glob.has_magic(path):
     paths = sorted(glob.glob(path))
@@ -282,6 +282,29 @@ def _reader_of(source, inputs, keys):
     return _ConcatenatedReader(
         [_file_reader(match, inputs, keys) for match in paths])
   return _file_reader(path, inputs, keys)
+
+
+def _as_array(points, leaf):
+  """Points in memory as an array; of objects where they are strings.
+
+  Raises:
+    FeedError: they are not one array.
+  """
+  is_text = row_layout.dtype_of(leaf) == object
+  try:
+    array = np.array(points, object) if is_text and not isinstance(
+        points, np.ndarray) else np.asarray(points)
+  except Exception as error:  # pylint: disable=broad-except
+    raise errors.FeedError(
+        "The points for '{}' are not an array.".format(leaf.name),
+        "{}.".format(errors.first_line(error)),
+        "Pass rows of one shape.") from None
+  if array.dtype.kind == "O" and not is_text:
+    raise errors.FeedError(
+        "The points for '{}' are not an array of numbers.".format(leaf.name),
+        "There are objects in it, or rows of different lengths.",
+        "Pass rows of one shape.")
+  return array
 
 
 def _file_reader(path, inputs, keys):

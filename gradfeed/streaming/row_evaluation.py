@@ -9,6 +9,7 @@ from gradfeed.graph import nest
 from gradfeed.graph import tensors
 from gradfeed.streaming import coupling
 from gradfeed.streaming import rebatching
+from gradfeed.streaming.formats import row_layout
 
 _MEND = "Mend it, or pass on_error='skip' to leave such rows NaN."
 
@@ -184,7 +185,8 @@ class RowEvaluator:
     Returns:
       list of the array of each output.
     """
-    return [np.asarray(result) for result in nest.flatten(self._f(*values))]
+    return [row_layout.as_array(result)
+            for result in nest.flatten(self._f(*values))]
 
   def _try_row(self, values, number):
     """Evaluates the function at one point.
@@ -261,7 +263,7 @@ class RowEvaluator:
 
   def _row_of(self, results):
     """The row of each output, from the results at one point."""
-    return [self._without_batch_axis(output, result)
+    return [row_layout.as_array(self._without_batch_axis(output, result))
             for output, result in zip(self._f.outputs, results)]
 
   def _without_batch_axis(self, output, result):
@@ -278,7 +280,8 @@ def _stacked(rows):
   Raises:
     ArgumentError: they differ in their shapes.
   """
-  shapes = sorted({row.shape for row in map(np.asarray, rows)})
+  rows = [row_layout.as_array(row) for row in rows]
+  shapes = sorted({row.shape for row in rows})
   if len(shapes) > 1:
     raise errors.ArgumentError(
         "The results of some points have the shape {}, those of others "

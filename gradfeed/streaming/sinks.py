@@ -4,6 +4,7 @@ import os
 import re
 import time
 
+from gradfeed._tf import tf
 from gradfeed import errors
 from gradfeed.graph import nest
 from gradfeed.graph import tensors
@@ -252,6 +253,13 @@ def _check_paths(out, f):
       raise errors.ArgumentError(
           "'{}' is a folder.".format(path), "Results are written to a file.",
           "Name a file in it.")
+  for i, output in enumerate(f.outputs):
+    path = out[min(i, len(out) - 1)]
+    if path.endswith((".npy", ".npz")) and output.dtype == tf.string:
+      raise errors.ArgumentError(
+          "'{}' cannot hold {}.".format(path, tensors.describe(output)),
+          "NumPy's files hold strings of one length, without zeros at the end.",
+          "Use a name that ends in .tfrecord or .csv.")
   holds_all = len(out) == 1 and not out[0].endswith(".npy")
   if len(out) != len(f.outputs) and not holds_all:
     raise errors.ArgumentError(

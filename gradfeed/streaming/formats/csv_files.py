@@ -140,7 +140,7 @@ def _parse(texts, leaf):
   """
   dtype = row_layout.dtype_of(leaf)
   if dtype == object:
-    return np.array(np.char.encode(texts, "utf-8"), object)
+    return np.array(_encoded(texts), object)
   if dtype.kind == "b":
     texts = np.char.lower(np.char.strip(texts))
     is_true = np.isin(texts, _TRUE)
@@ -152,12 +152,20 @@ def _parse(texts, leaf):
       return np.array(texts).astype(dtype)
     except (ValueError, OverflowError):
       values = np.array(texts).astype(np.float64)
-      if (values != np.floor(values)).any():
+      with np.errstate(all="ignore"):
+        cast = values.astype(dtype)
+      if (cast.astype(np.float64) != values).any():
         raise ValueError
-      return values.astype(dtype)
+      return cast
   if dtype.kind == "V":  # bfloat16
     return np.array(texts).astype(np.float32).astype(dtype)
   return np.array(texts).astype(dtype)
+
+
+def _encoded(texts):
+  """The bytes of each text of a list of them, or of lists of them."""
+  return texts.encode() if isinstance(texts, str) else [
+      _encoded(text) for text in texts]
 
 
 def _columns_of(path, names, width, leaf, key, inputs):

@@ -67,11 +67,16 @@ class IteratorReader:
       raise row_layout.Unreadable("is not a tuple of {} values".format(
           len(self.inputs)))
     try:
-      arrays = [np.asarray(value) for value in row]
+      arrays = [_as_array(value, leaf) for value, leaf in zip(
+          row, self.inputs)]
     except ValueError as error:
       raise row_layout.Unreadable("is no array: {}".format(error)) from None
-    if any(array.dtype.kind == "O" for array in arrays):
-      raise row_layout.Unreadable("is not an array of numbers")
+    for array, leaf in zip(arrays, self.inputs):
+      if row_layout.dtype_of(leaf) == object:
+        if not all(isinstance(text, (bytes, str)) for text in array.flat):
+          raise row_layout.Unreadable("is not an array of strings")
+      elif array.dtype.kind == "O":
+        raise row_layout.Unreadable("is not an array of numbers")
     return arrays
 
   def _check_shapes(self, arrays):
@@ -102,9 +107,18 @@ class IteratorReader:
     pass
 
 
+def _as_array(value, leaf):
+  """A value of an input as an array; of objects where they are strings."""
+  if row_layout.dtype_of(leaf) == object and not isinstance(value, np.ndarray):
+    return np.array(value, object)
+  return np.asarray(value)
+
+
 def _stacked(values, shape):
   """One array of values of `shape`, with zeros in the place of None."""
   arrays = [value for value in values if value is not None]
   zeros = np.zeros(shape, arrays[0].dtype if arrays else np.float32)
+  if zeros.dtype.kind == "O":
+    zeros[...] = b""
   return np.stack([zeros if value is None else value for value in values]) if (
       values) else np.zeros((0,) + tuple(shape), np.float32)

@@ -115,6 +115,12 @@ def dtype_of(leaf):
   return np.dtype(object) if dtype is None or dtype.kind in "OSU" else dtype
 
 
+def as_array(value):
+  """`np.asarray(value)`, but bytes and str keep the zeros at their end."""
+  return np.array(value, object) if isinstance(value, (bytes, str)) else (
+      np.asarray(value))
+
+
 def names_of(leaf):
   """What `leaf` may be called in a file, as a list of str.
 
