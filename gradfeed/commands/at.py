@@ -76,6 +76,11 @@ _ON_ERROR = flags.DEFINE_enum(
     "on_error", "stop", ["stop", "skip"], "What to do at a point that is not "
     "finite, cannot be read or does not fit: stop with its number, or leave "
     "its row NaN.", flag_values=FLAGS)
+_MAX_SKIPPED = flags.DEFINE_float(
+    "max_skipped", None, "The share of the points, 0 to 1, that "
+    "--on_error=skip may skip: the command fails, with status 1, where more "
+    "are, and always where none can be evaluated.", lower_bound=0.0,
+    upper_bound=1.0, flag_values=FLAGS)
 _COUPLED = flags.DEFINE_bool(
     "coupled", False, "Points depend on each other in the model (batch "
     "normalization in training), and a chunk is the batch that is meant.",
@@ -135,7 +140,8 @@ def _write(model):
   report = stream(
       f, [_file_of(key) for _, key in rows], _OUTPUT.value, _CHUNK.value,
       _ON_ERROR.value, _COUPLED.value, progress=True,
-      keys=[None if _is_file(key) else key for _, key in rows])
+      keys=[None if _is_file(key) else key for _, key in rows],
+      max_skipped=_MAX_SKIPPED.value)
   seconds = time.perf_counter() - start
   if _REPORT.value:
     with open(_REPORT.value, "w") as output:

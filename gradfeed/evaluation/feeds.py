@@ -85,8 +85,9 @@ def _as_array(value, dtype):
     raise Unfit("it is a masked array, and a mask cannot be fed; fill it")
   if isinstance(value, np.ndarray):
     return value
-  try:
-    array = np.asarray(value)
+  try:  # An array of dtype S or U drops the zeros at the end of a string.
+    array = np.array(value, object) if dtype.kind in "OSU" else (
+        np.asarray(value))
   except ValueError as error:
     raise Unfit("it is not an array ({})".format(error)) from None
   if array.dtype.kind == "O" and dtype.kind not in "OSU":
@@ -180,7 +181,7 @@ def split(leaf, value):
     _check_sparse(leaf, *map(np.asarray, value))
     return list(value)
   if isinstance(leaf, tensors.Partitioned):
-    array = np.asarray(value)
+    array = _as_array(value, _tf.numpy_dtype(leaf.dtype) or np.dtype("f4"))
     if not leaf.shape.is_compatible_with(array.shape):
       raise Unfit("shape {} does not fit {}".format(
           tensors.format_shape(array.shape), tensors.format_shape(leaf.shape)))

@@ -183,4 +183,6 @@ def find_sources(wanted, fed):
 
 def _copied(value):
   """A copy; a scalar becomes a NumPy scalar, as it is in any result."""
+  if isinstance(value, (bytes, str)):
+    return value  # As an array it would lose the zeros at its end.
   return np.array(value)[()]

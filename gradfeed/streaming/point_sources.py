@@ -49,7 +49,7 @@ class Points:
     self.inputs = f.inputs
     self._readers = []
     self._input_indices = []  # Of the inputs that each reader has values of.
-    keys = _keys_per_input(keys, self.inputs)
+    self._keys = keys = _keys_per_input(keys, self.inputs)
     try:
       for source, indices in _sources(points, self.inputs):
         self._input_indices.append(indices)
@@ -84,9 +84,38 @@ class Points:
       return self.count
     return self._readers[0].estimate_count()
 
-  def fingerprint(self):
-    """list of bytes by which these points are recognised, most probably."""
-    return sum([reader.fingerprint() for reader in self._readers], [])
+  def identity(self):
+    """What tells that the rows are the same as before, without reading them.
+
+    Returns:
+      list of what JSON can hold; or None where a change might not show in it.
+    """
+    identities = []
+    for reader, indices in zip(self._readers, self._input_indices):
+      parts = [source.identity() for source in reader.source_files] if (
+          reader.source_files) else [None]
+      if None in parts:
+        return None
+      identities.append([indices, [self._keys[i] for i in indices], parts])
+    return identities
+
+  def first_change(self, steps):
+    """Reads the rows of an earlier call, and compares them with what it read.
+
+    Args:
+      steps: list of [the number of the row after the last, the digest of the
+        rows], for all rows of the earlier call in their order.
+
+    Returns:
+      (int, int), the numbers of the first row, and of that after the last, of
+      the first rows that are not the same; or None.
+    """
+    start = 0
+    for end, digest in steps:
+      if end > start and self.read(start, end).digest != digest:
+        return start, end
+      start = end
+    return None
 
   def read(self, start, end):
     """Reads rows, and finds those that are not finite.
@@ -112,16 +141,22 @@ class Points:
     for block in reversed(blocks):
       bad.update(block.bad)
     values = self._in_input_order([block.arrays for block in blocks])
+    digest = row_layout.digest_of(values, bad)
     for array in values:
       for i in np.flatnonzero(~finite_rows(array)):
         bad.setdefault(int(i), "is not finite")
-    return row_layout.Block(values, bad)
+    return row_layout.Block(values, bad, digest)
 
   def _in_input_order(self, per_reader):
     """A list in the order of the inputs, from a list for each reader."""
     pairs = zip(itertools.chain(*self._input_indices),
                 itertools.chain(*per_reader))
     return [value for _, value in sorted(pairs, key=lambda pair: pair[0])]
+
+  def stop(self):
+    """Lets a `read` in another thread end at the next row."""
+    for reader in self._readers:
+      reader.is_stopped = True
 
   def close(self):
     for reader in self._readers:
@@ -235,7 +270,7 @@ def _reader_of(source, inputs, keys):
   if isinstance(source, abc.Iterator):
     return iterators.IteratorReader(source, inputs)
   if not _is_path(source):
-    return npy.ArrayReader(np.asarray(source), inputs[0])
+    return npy.ArrayReader(_as_array(source, inputs[0]), inputs[0])
   path = os.fspath(source)
   if not os.path.exists(path) and glob.has_magic(path):
     paths = sorted(glob.glob(path))
@@ -249,6 +284,29 @@ def _reader_of(source, inputs, keys):
   return _file_reader(path, inputs, keys)
 
 
+def _as_array(points, leaf):
+  """Points in memory as an array; of objects where they are strings.
+
+  Raises:
+    FeedError: they are not one array.
+  """
+  is_text = row_layout.dtype_of(leaf) == object
+  try:
+    array = np.array(points, object) if is_text and not isinstance(
+        points, np.ndarray) else np.asarray(points)
+  except Exception as error:  # pylint: disable=broad-except
+    raise errors.FeedError(
+        "The points for '{}' are not an array.".format(leaf.name),
+        "{}.".format(errors.first_line(error)),
+        "Pass rows of one shape.") from None
+  if array.dtype.kind == "O" and not is_text:
+    raise errors.FeedError(
+        "The points for '{}' are not an array of numbers.".format(leaf.name),
+        "There are objects in it, or rows of different lengths.",
+        "Pass rows of one shape.")
+  return array
+
+
 def _file_reader(path, inputs, keys):
   """Opens one file, in the format that its name says."""
   for ending, reader in _READERS:
@@ -259,7 +317,7 @@ def _file_reader(path, inputs, keys):
         "'{}' has no '{}'.".format(path, keys[0]),
         "Neither a .npy file nor an array has names in it.",
         "Leave out the key.")
-  return npy.ArrayReader(npy.load(path), inputs[0])
+  return npy.FileReader(path, inputs[0])
 
 
 class _ConcatenatedReader:
@@ -270,6 +328,7 @@ class _ConcatenatedReader:
     self.inputs = readers[0].inputs
     counts = [reader.count for reader in readers]
     self.count = None if None in counts else sum(counts)
+    self.is_stopped = False
     # The index of the file that is read, and the number of its first row.
     self._current, self._begin = 0, 0
 
@@ -282,8 +341,9 @@ class _ConcatenatedReader:
     known = [estimate for estimate in estimates if estimate is not None]
     return sum(known) * len(estimates) // len(known) if known else None
 
-  def fingerprint(self):
-    return sum([reader.fingerprint() for reader in self._readers], [])
+  @property
+  def source_files(self):
+    return sum([reader.source_files for reader in self._readers], [])
 
   def read(self, start, end):
     if self.count is not None and start < self._begin:
@@ -291,6 +351,7 @@ class _ConcatenatedReader:
     blocks = []
     while True:
       reader = self._readers[self._current]
+      reader.is_stopped = self.is_stopped
       block = reader.read(start - self._begin, end - self._begin)
       blocks.append((start, block))
       start += len(block.arrays[0])

@@ -24,6 +24,7 @@ from gradfeed.graph import op_types
 from gradfeed.graph import traversal
 from gradfeed import numeric_comparison
 from gradfeed.rewriting import batch_size
+from gradfeed.streaming.formats import row_layout
 
 #: How the value of an input for one row is made of its values for all rows: it
 #: is the row itself (BARE); or it is the same for all (SHARED). With anything
@@ -121,7 +122,8 @@ def stacked(f, results):
     list with an array for each output.
   """
   values_of_outputs = zip(*map(nest.flatten, results))
-  return [np.stack([value[0] if batch_size.is_one_row(output) else value
+  return [np.stack([row_layout.as_array(
+      value[0] if batch_size.is_one_row(output) else value)
                     for value in values])
           for output, values in zip(f.outputs, values_of_outputs)]
 

@@ -7,7 +7,9 @@ from gradfeed import errors
 from gradfeed.evaluation import chunks
 from gradfeed.graph import nest
 from gradfeed.graph import tensors
+from gradfeed.streaming import coupling
 from gradfeed.streaming import rebatching
+from gradfeed.streaming.formats import row_layout
 
 _MEND = "Mend it, or pass on_error='skip' to leave such rows NaN."
 
@@ -28,7 +30,7 @@ class RowEvaluator:
     self._f = f
     self._source = source
     self._skips = skips
-    self._is_proven = coupled
+    self._coupling = coupling.RowProof(f, coupled)
     self._batched = None  # `Rebatched`; False where there is none.
     self._row_types = None  # (shape, dtype) of a row of each output.
 
@@ -165,17 +167,16 @@ class RowEvaluator:
     """The array of each output for rows in one batch.
 
     Raises:
-      CoupledRowsError: a row depends on the others; found at the first batch.
+      CoupledRowsError: a row depends on the others.
       ArgumentError: an output does not have a row for each point.
     """
-    if not self._is_proven and len(values[0]) > 1:
-      self._f.require_rows(*farthest_pair(values))
-      self._is_proven = True
+    self._coupling.check(values)
     results = self._call(values)
     chunks.check_rows(
         self._f.outputs, results, len(values[0]),
         "A result has to have a row for each point.",
         "Take an output with rows (losses before their mean).")
+    self._coupling.check_results(values, results)
     return results
 
   def _call(self, values):
@@ -184,7 +185,8 @@ class RowEvaluator:
     Returns:
       list of the array of each output.
     """
-    return [np.asarray(result) for result in nest.flatten(self._f(*values))]
+    return [row_layout.as_array(result)
+            for result in nest.flatten(self._f(*values))]
 
   def _try_row(self, values, number):
     """Evaluates the function at one point.
@@ -261,7 +263,7 @@ class RowEvaluator:
 
   def _row_of(self, results):
     """The row of each output, from the results at one point."""
-    return [self._without_batch_axis(output, result)
+    return [row_layout.as_array(self._without_batch_axis(output, result))
             for output, result in zip(self._f.outputs, results)]
 
   def _without_batch_axis(self, output, result):
@@ -278,7 +280,8 @@ def _stacked(rows):
   Raises:
     ArgumentError: they differ in their shapes.
   """
-  shapes = sorted({row.shape for row in map(np.asarray, rows)})
+  rows = [row_layout.as_array(row) for row in rows]
+  shapes = sorted({row.shape for row in rows})
   if len(shapes) > 1:
     raise errors.ArgumentError(
         "The results of some points have the shape {}, those of others "
@@ -287,29 +290,7 @@ def _stacked(rows):
   return np.stack(rows)
 
 
-def farthest_pair(values):
-  """The first row and the one that differs most from it, as a batch of two.
-
-  Args:
-    values: list of arrays with the same number of rows, at least two.
-
-  Returns:
-    list of arrays of two rows.
-  """
-  return [array[[0, _farthest(values)]] for array in values]
-
-
-def _farthest(values):
-  """The index of the row that differs most from the first one."""
-  distances = np.zeros(len(values[0]))
-  for array in values:
-    if array.dtype.kind in "biuf" and array.size:
-      differences = np.abs(np.subtract(array, array[:1], dtype=np.float64))
-      distances += differences.reshape(len(array), -1).max(axis=1)
-  return int(np.argmax(distances)) or 1
-
-
 def _sample_rows(values):
   """The indices of two rows or more, from all over, with the farthest one."""
   count = len(values[0])
-  return sorted({0, _farthest(values), count // 2, count - 1})
+  return sorted({0, coupling.farthest(values), count // 2, count - 1})

@@ -1,21 +1,18 @@
 """Files of results, which get their names when they are complete."""
 
-import json
 import os
 import re
+import time
 
+from gradfeed._tf import tf
 from gradfeed import errors
 from gradfeed.graph import nest
 from gradfeed.graph import tensors
+from gradfeed.streaming import journals
 from gradfeed.streaming.formats import csv_files
 from gradfeed.streaming.formats import npy
 from gradfeed.streaming.formats import npz
 from gradfeed.streaming.formats import tfrecords
-
-try:
-  import fcntl
-except ImportError:  # Windows: two processes are not kept apart there.
-  fcntl = None
 
 #: (pattern of the name of a file, the class that writes such files).
 _WRITERS = [
@@ -23,6 +20,8 @@ _WRITERS = [
     (re.compile(r"\.csv$"), csv_files.ColumnWriter),
     (re.compile(r"\.tf-?records?$"), tfrecords.RecordWriter),
 ]
+#: Time between two notes, in the time that one waits for the disk.
+_SHARE = 10.0
 _ENDINGS = ".npy, .npz, .csv or .tfrecord"
 
 
@@ -33,7 +32,8 @@ class Sink:
 
   Attributes:
     path: str, the first file.
-    steps: list of dict, what the journal has of each chunk of earlier calls.
+    steps: list of dict, the entries of the journal of earlier calls.
+    row_bytes: float, how many bytes the results at one point have.
   """
 
   def __init__(self, out, f):
@@ -58,16 +58,23 @@ class Sink:
       self._groups = [[i] for i in range(len(f.outputs))]
     self._writers = [_writer(path, [names[i] for i in group])
                      for path, group in zip(self._out, self._groups)]
-    self._journal = Journal(self.path + ".state")
+    self._journal = journals.Journal(self.path)
+    self._claims = [journals.Claim(path, self.path) for path in self._out[1:]]
     self._has_begun = False
+    self._is_ours = False  # Whether the journal is that of this stream.
     self.steps = []
     self._last_step = {"done": 0}
+    self._waiting = None  # The entry of what is written, and not yet noted.
+    self._synced, self._cost = 0.0, 0.0
+    self.row_bytes = 0.0
 
-  def resume(self, fingerprint):
+  def resume(self, fingerprint, first_change):
     """Opens the files of an earlier call, if there are any.
 
     Args:
       fingerprint: dict of what the results depend on, that JSON can hold.
+      first_change: function from the entries of the journal to the first rows
+        of the points that are not those that were evaluated, a str; or None.
 
     Returns:
       int, the number of rows that the earlier call has done.
@@ -76,28 +83,45 @@ class Sink:
       StreamError: they belong to another fingerprint; or another process is
         writing them.
     """
+    fingerprint = dict(fingerprint, outputs=[
+        os.path.relpath(path, os.path.dirname(self.path) or ".")
+        for path in self._out[1:]])
     lines = self._journal.open()
+    self.steps = lines[1:]
+    if self.steps:
+      self._last_step = self.steps[-1]
+    self._is_ours = not lines
     if not lines:
+      self._claim(fingerprint)
       self._journal.add(fingerprint)
       return 0
     different = sorted(key for key in fingerprint
                        if lines[0].get(key) != fingerprint[key])
-    self.steps = lines[1:]
-    if self.steps:
-      self._last_step = self.steps[-1]
+    changed = None
+    if not different:
+      changed = first_change(self.steps)
+      different = ["points"] if changed else []
     if different:
       raise errors.StreamError(
           "'{}' was begun with {}.".format(
               self.path, " and ".join("other " + key for key in different)),
           "{} of its rows are done, and the rest would not belong to "
-          "them.".format(self._last_step["done"]),
+          "them{}.".format(self._last_step["done"], "" if not changed else
+                           ": {} are not the same".format(changed)),
           "Go on with what it was begun with; or delete '{}' to begin "
           "anew.".format(self._journal.path))
+    self._is_ours = True
+    self._claim(fingerprint)
     if "states" in self._last_step and "files" not in self._last_step:
       for writer, state in zip(self._writers, self._last_step["states"]):
         writer.resume(state)
       self._has_begun = True
     return self._last_step["done"]
+
+  def _claim(self, fingerprint):
+    """Locks the outputs that are not the first."""
+    for claim in self._claims:
+      claim.open(fingerprint)
 
   @property
   def is_complete(self):
@@ -107,29 +131,71 @@ class Sink:
   def write(self, results, done, notes):
     """Appends the rows up to `done`, and notes in the journal that they are.
 
+    Only what is on the disk is noted, also after a power cut. As waiting for
+    the disk takes longer than a chunk may take, several chunks are noted
+    together, so that a tenth of the time is waited.
+
     Args:
       results: list of the array of each output.
       done: int, how many rows there are then.
-      notes: dict of what else to write to the journal, that JSON can hold.
+      notes: dict of what else to write to the journal, that JSON can hold. Of
+        the lists and dicts in those of several chunks all of it is written.
     """
     groups = [[results[i] for i in group] for group in self._groups]
+    self.row_bytes = sum(result.nbytes for result in results) / max(
+        len(results[0]), 1)
     if not self._has_begun:
+      self._has_begun = True
       for writer, group in zip(self._writers, groups):
         writer.begin(group)
-      self._has_begun = True
     states = [writer.write(group)
               for writer, group in zip(self._writers, groups)]
-    self._last_step = dict(notes, done=done, states=states)
-    self._journal.add(self._last_step)
+    step = dict(notes, done=done, states=states)
+    if self._waiting is not None:
+      _prepend(step, self._waiting)
+    self._waiting = step
+    if time.perf_counter() - self._synced > _SHARE * self._cost:
+      self.note()
+
+  def note(self):
+    """Notes in the journal what is written, when it is on the disk."""
+    if self._waiting is None:
+      return
+    start = time.perf_counter()
+    for writer in self._writers:
+      writer.sync()
+    self._journal.add(self._waiting)
+    self._last_step, self._waiting = self._waiting, None
+    self._synced = time.perf_counter()
+    self._cost = self._synced - start
+
+  @property
+  def done(self):
+    """int, how many rows are on the disk."""
+    return self._last_step["done"]
 
   def close(self):
     """Closes the files; they and the journal stay if there are rows in them."""
-    for writer in self._writers:
-      writer.close()
-    if "states" in self._last_step:
-      self._journal.close()
-    else:
-      self._journal.remove()
+    try:
+      self.note()
+    except OSError:
+      pass  # It is not noted, and evaluated once more.
+    finally:
+      for writer in self._writers:
+        writer.close()
+      if self._is_ours and "states" not in self._last_step:
+        self.discard()
+      for journal in self._claims + [self._journal]:
+        journal.close()
+
+  def discard(self):
+    """Deletes the rows that are there, and the journal."""
+    if self._has_begun:
+      for writer in self._writers:
+        writer.discard()
+    for journal in self._claims + [self._journal]:
+      journal.remove()
+    self._last_step, self._waiting = {"done": 0}, None
 
   def finish(self):
     """Completes the files, gives them their names and removes the journal.
@@ -137,6 +203,7 @@ class Sink:
     Returns:
       list of the names of the files.
     """
+    self.note()
     if not self.is_complete:
       self._last_step["files"] = [
           pair for writer in self._writers
@@ -148,8 +215,20 @@ class Sink:
           os.remove(path)
         else:
           os.replace(path, final)
-    self._journal.remove()
+    for folder in {os.path.dirname(path) for path in self._out}:
+      journals.sync_folder(folder)
+    for journal in self._claims + [self._journal]:
+      journal.remove()
     return [final for _, final in self._last_step["files"] if final is not None]
+
+
+def _prepend(step, earlier):
+  """Puts the lists and dicts of an earlier entry before those of `step`."""
+  for name in ("points", "reasons"):
+    if name in earlier:
+      whole = earlier[name].copy()
+      (whole.extend if isinstance(whole, list) else whole.update)(step[name])
+      step[name] = whole
 
 
 def _check_paths(out, f):
@@ -170,6 +249,17 @@ def _check_paths(out, f):
           "'{}' is the name of no file of results.".format(path),
           "It is not known which format is meant.",
           "Use a name that ends in {}.".format(_ENDINGS))
+    if os.path.isdir(path):
+      raise errors.ArgumentError(
+          "'{}' is a folder.".format(path), "Results are written to a file.",
+          "Name a file in it.")
+  for i, output in enumerate(f.outputs):
+    path = out[min(i, len(out) - 1)]
+    if path.endswith((".npy", ".npz")) and output.dtype == tf.string:
+      raise errors.ArgumentError(
+          "'{}' cannot hold {}.".format(path, tensors.describe(output)),
+          "NumPy's files hold strings of one length, without zeros at the end.",
+          "Use a name that ends in .tfrecord or .csv.")
   holds_all = len(out) == 1 and not out[0].endswith(".npy")
   if len(out) != len(f.outputs) and not holds_all:
     raise errors.ArgumentError(
@@ -178,10 +268,12 @@ def _check_paths(out, f):
         "The outputs are {}.".format(tensors.describe_all(f.outputs)),
         "Pass a path for each, in this order; or one .npz, .csv or .tfrecord "
         "for all.")
-  if len(set(out)) < len(out):
+  real = [os.path.realpath(path) for path in out]
+  if len(set(real)) < len(out):
     raise errors.ArgumentError(
         "Two outputs have the file '{}'.".format(
-            next(path for path in out if out.count(path) > 1)),
+            next(path for path, name in zip(out, real)
+                 if real.count(name) > 1)),
         "One would overwrite the other.", "Give each a file of its own.")
 
 
@@ -191,79 +283,3 @@ def _writer(path, names):
     if ending.search(path):
       return writer(path, names)
   return npy.ArrayWriter([path])
-
-
-class Journal:
-  """A file with a line of JSON for each step, locked while it is open.
-
-  Attributes:
-    path: str.
-  """
-
-  def __init__(self, path):
-    self.path = path
-    self._file = None
-
-  def open(self):
-    """Opens and locks the file, and cuts off a last line that is not whole.
-
-    Returns:
-      list of dict, the lines of the file.
-
-    Raises:
-      StreamError: another process has it open.
-    """
-    while True:
-      self._file = open(self.path, "a+b")
-      self._lock()
-      try:
-        if os.path.samestat(os.fstat(self._file.fileno()), os.stat(self.path)):
-          break
-      except OSError:
-        pass
-      self._file.close()  # Another process has finished, and removed it.
-    self._file.seek(0)
-    lines, size = [], 0
-    for line in self._file:
-      try:
-        lines.append(json.loads(line.decode()))
-      except ValueError:
-        break  # The process was killed while it wrote this.
-      size += len(line)
-    self._file.truncate(size)
-    return lines
-
-  def _lock(self):
-    """Locks the file for this process; does nothing on Windows."""
-    if fcntl is None:
-      return
-    try:
-      fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-      self._file.close()
-      self._file = None
-      raise errors.StreamError(
-          "'{}' is being written by another process.".format(
-              os.path.splitext(self.path)[0]),
-          "It holds '{}'.".format(self.path),
-          "Wait until it is done, or write to another file.") from None
-
-  def add(self, step):
-    """Appends a line.
-
-    Args:
-      step: dict that JSON can hold.
-    """
-    self._file.write(json.dumps(step).encode() + b"\n")
-    self._file.flush()
-
-  def close(self):
-    if self._file is not None:
-      self._file.close()
-      self._file = None
-
-  def remove(self):
-    """Deletes the file, if it is open here."""
-    if self._file is not None:
-      os.remove(self.path)
-      self.close()

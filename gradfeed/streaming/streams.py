@@ -1,25 +1,29 @@
 """Streams points in chunks through a function into files, and resumes."""
 
+import collections
 import concurrent.futures
 import contextlib
-import hashlib
+import errno
+import os
+import shutil
 
 import numpy as np
 
-from gradfeed import _tf
 from gradfeed import errors
-from gradfeed.graph import traversal
+from gradfeed.streaming import arguments
+from gradfeed.streaming import fingerprints
 from gradfeed.streaming import point_sources
 from gradfeed.streaming import progress_bars
 from gradfeed.streaming import row_evaluation
 from gradfeed.streaming import sinks
+from gradfeed.streaming import skips
 
 #: Chunks that are read ahead of the one that is evaluated.
 _AHEAD = 2
 
 
 def stream(f, points, out, chunk=256, on_error="stop", coupled=False,
-           progress=None, keys=None):
+           progress=None, keys=None, max_skipped=None):
   """Evaluates a function at every row of a file, into a file.
 
   Memory does not grow with the number of points. Reading, evaluating and
@@ -70,15 +74,22 @@ def stream(f, points, out, chunk=256, on_error="stop", coupled=False,
     keys: list, or dict from the input or its name, of what each is called in
       the file: the name of an array, of a feature, or of a column (or a pattern
       of columns as "pixel*", or their places as "1:785"). None for the name of
-      the input, or whatever is there if there is one alone.
+      the input, or whatever is there if there is one alone. For bytes in an
+      Example, "image:raw" or "image:tensor" says which they are where they can
+      be read as the numbers themselves and as a `TensorProto`.
+    max_skipped: float, the share of the points, 0 to 1, that may be skipped. If
+      more are, the call fails, and what is done is kept. None for any share
+      below 1: that no point at all can be evaluated is always an error.
 
   Returns:
     `Report`.
 
   Raises:
     StreamError: the files of an earlier call belong to something else, or to
-      another process; or the results cannot be written (the disk is full): what
-      is done is kept.
+      another process; or the results cannot be written (the disk is full), or a
+      file of points was changed while it is read: what is done is kept. Or
+      every point was skipped, or more than `max_skipped`.
+    ArgumentError: an argument is not one of these; nothing is written.
     ModelFileError: a file of points is not one, or is damaged.
     FeedError: points that do not fit the inputs, or one that is not finite.
     CoupledRowsError: a row depends on other rows.
@@ -93,32 +104,30 @@ def stream(f, points, out, chunk=256, on_error="stop", coupled=False,
     >>> print(report.rows, np.load("gradients.npy")[-1])
     1000 [3. 3.]
   """
-  if on_error not in ("stop", "skip"):
-    raise errors.ArgumentError(
-        "on_error={!r} is not known.".format(on_error),
-        "It says what happens at a point that cannot be evaluated.",
-        "Use 'stop' or 'skip'.")
-  errors.check_chunk(
-      chunk, "rows", "It is how many points are evaluated at a time.",
-      "Pass a positive int.")
+  arguments.check(
+      f, points, out, chunk, on_error, coupled, progress, keys, max_skipped)
   sink = sinks.Sink(out, f)
   source = point_sources.Points(points, f, keys)
   rows = row_evaluation.RowEvaluator(f, source, on_error == "skip", coupled)
   report, show_progress = Report(), progress_bars.reporter(progress)
   try:
-    report.resumed = report.rows = sink.resume(_fingerprint(
-        f, source, coupled and chunk))
+    fingerprint = fingerprints.of_stream(f, source, coupled and chunk)
+    with _translated_write_errors(sink, source):
+      report.resumed = report.rows = sink.resume(
+          fingerprint, lambda steps: fingerprints.first_change(source, steps))
     report.note(sink.steps)
     show_progress(report.rows, source.estimate_count())
     if not sink.is_complete:
-      _evaluate_rest(rows, source, sink, chunk, report, show_progress)
-    with _translated_write_errors(sink):
+      _evaluate_rest(rows, source, sink, chunk, report, show_progress,
+                     max_skipped)
+    skips.check_end(report, sink, max_skipped)
+    with _translated_write_errors(sink, source):
       report.files = sink.finish()
+    return report
   finally:
     sink.close()
     source.close()
     show_progress.close()
-  return report
 
 
 class Report:
@@ -186,7 +195,8 @@ class Report:
         self.rows, self.resumed, len(self.reasons))
 
 
-def _evaluate_rest(rows, source, sink, chunk, report, show_progress):
+def _evaluate_rest(rows, source, sink, chunk, report, show_progress,
+                   max_skipped):
   """Evaluates the rows that are not done, and writes their results.
 
   The next chunks are read, and the results of the last one are written, while a
@@ -199,11 +209,12 @@ def _evaluate_rest(rows, source, sink, chunk, report, show_progress):
     chunk: int, the number of rows of a chunk.
     report: `Report`, which is kept up to date.
     show_progress: as `progress_bars.reporter` returns it.
+    max_skipped: as in `stream`.
   """
   with concurrent.futures.ThreadPoolExecutor(1) as reader, (
       concurrent.futures.ThreadPoolExecutor(1)) as writer:
     start = following = report.resumed
-    ahead, writing = [], None
+    ahead, writing, unreported = [], None, collections.deque()
     try:
       while True:
         while len(ahead) <= _AHEAD:
@@ -214,47 +225,77 @@ def _evaluate_rest(rows, source, sink, chunk, report, show_progress):
         count = len(block.arrays[0])
         if count or not start:
           results, skipped = rows.evaluate(block, start)
-          _wait_for(writing, sink)
+          _wait_for(writing, sink, source)
+          skips.check(report, source.count, max_skipped)
           writing = writer.submit(
-              _write, sink, results, skipped, start, report)
+              _write, sink, results, skipped, start, report, {
+                  "points": [[start + count, block.digest]],
+                  "identity": source.identity()})
           start += count
-        show_progress(start, source.estimate_count())
+        unreported.append((start, source.estimate_count()))
         if count < chunk:
           break
-      _wait_for(writing, sink)
+        _show_done(sink, unreported, show_progress)
+      _wait_for(writing, sink, source)
+      with _translated_write_errors(sink, source):
+        sink.note()
+      _show_done(sink, unreported, show_progress)
     finally:
+      source.stop()
       for future in ahead:
         future.cancel()
 
 
-def _write(sink, results, skipped, start, report):
-  """Writes the results of a chunk, and counts them in the report."""
+def _write(sink, results, skipped, start, report, points):
+  """Writes the results of a chunk, and counts them in the report.
+
+  Args:
+    sink, report: as in `_evaluate_rest`.
+    results: list of the array of each output.
+    skipped: dict from the index in them of each row that was skipped.
+    start: int, the number of the first row.
+    points: dict of what identifies the points, for the journal.
+  """
   report.look_at(results, start)
   skipped = {start + i: why for i, why in skipped.items()}
   report.reasons.update(skipped)
   report.rows = start + len(results[0])
-  sink.write(results, report.rows, {
+  sink.write(results, report.rows, dict(points, **{
       "reasons": skipped, "not_finite": report.not_finite,
-      "first_not_finite": report.first_not_finite})
+      "first_not_finite": report.first_not_finite}))
 
 
-def _wait_for(writing, sink):
+def _show_done(sink, unreported, show_progress):
+  """Shows the progress of the chunks that are on the disk.
+
+  Args:
+    sink: `sinks.Sink`.
+    unreported: deque of (int, the number of rows at the end of a chunk; the
+      number of all), from which these are taken.
+    show_progress: as in `_evaluate_rest`.
+  """
+  while unreported and unreported[0][0] <= sink.done:
+    show_progress(*unreported.popleft())
+
+
+def _wait_for(writing, sink, source):
   """Waits until a chunk is written.
 
   Args:
     writing: future of the chunk, or None.
     sink: `sinks.Sink`.
+    source: `point_sources.Points`.
 
   Raises:
     StreamError: it cannot be written.
   """
   if writing is not None:
-    with _translated_write_errors(sink):
+    with _translated_write_errors(sink, source):
       writing.result()
 
 
 @contextlib.contextmanager
-def _translated_write_errors(sink):
+def _translated_write_errors(sink, source):
   """Raises an `OSError` of the block, such as a full disk, as `StreamError`."""
   try:
     yield
@@ -263,51 +304,26 @@ def _translated_write_errors(sink):
   except OSError as error:
     raise errors.StreamError(
         "The results cannot be written to '{}'.".format(sink.path),
-        "{}.".format(error.strerror or error),
+        "{}{}.".format(error.strerror or error, "" if (
+            error.errno != errno.ENOSPC) else _missing_space(sink, source)),
         "What is done is kept beside it, in files that end in .partial and "
         ".state: make room, and call this again to go on.") from error
 
 
-def _fingerprint(f, source, chunk):
-  """What the results depend on.
+def _missing_space(sink, source):
+  """How much space the results need that are not written, and how much is free.
 
   Args:
-    f: `functions.Function`.
+    sink: `sinks.Sink`.
     source: `point_sources.Points`.
-    chunk: int, the size of the chunks where rows depend on each other; or
-      False.
 
   Returns:
-    dict of what JSON can hold. An error names the keys whose values differ.
+    str, the rest of a sentence.
   """
-  return {"points": _sha256(source.fingerprint()), "model": _hash_of_model(f),
-          "tensors": _sha256(
-              [t.name.encode() for t in source.inputs + f.outputs]),
-          "chunks": chunk}
-
-
-def _sha256(contents):
-  """The digest of a list of bytes, in hexadecimal."""
-  digest = hashlib.sha256()
-  for content in contents:
-    digest.update(str(len(content)).encode() + b":")
-    digest.update(content)
-  return digest.hexdigest()
-
-
-def _hash_of_model(f):
-  """The digest of the ops that run, and of what all calls of `f` share.
-
-  Ops that gradfeed added are left out. What the calls share are the values of
-  variables, and those that are fed at every call.
-  """
-  ops = [op for name, op in sorted(traversal.ancestors(f.outputs).items())
-         if not name.startswith(_tf.SCOPE)]
-  contents = [
-      " ".join([op.name, op.type] + [t.name for t in op.inputs]).encode()
-      for op in ops]
-  contents.extend(op.get_attr("value").SerializeToString()
-                  for op in ops if op.type == "Const")
-  contents.extend(np.ascontiguousarray(value).tobytes()
-                  for value in f.constants())
-  return _sha256(contents)
+  folder = os.path.dirname(os.path.abspath(sink.path))
+  text = "; {} rows are done, {:,} bytes are free".format(
+      sink.done, shutil.disk_usage(folder).free)
+  if source.count is not None and sink.row_bytes:
+    text += ", about {:,.0f} are needed".format(
+        sink.row_bytes * (source.count - sink.done))
+  return text

@@ -323,10 +323,10 @@ class BadRowsTest(_StreamTest):
 
   def test_no_row_at_all(self):
     self.write_text("1,abc,3\n" * 5)
-    report = gf.stream(self.cubes([None, 3]), self.path("p.csv"),
-                       self.path("out.npy"), on_error="skip")
-    self.assertEqual(report.skipped, list(range(5)))
-    self.assertEqual(np.load(self.path("out.npy")).shape, (5, 3))
+    with self.assertRaisesRegex(gf.StreamError, "None of the 5 points"):
+      gf.stream(self.cubes([None, 3]), self.path("p.csv"),
+                self.path("out.npy"), on_error="skip")
+    self.assertEqual(self.files_of_results(), [])
 
   def test_what_is_skipped_before_an_interruption_is_told_after_it(self):
     self.points[[2, 12]] = np.nan
@@ -387,8 +387,9 @@ class BadRowsTest(_StreamTest):
       if os.path.exists(self.path("out.npy.state")):
         os.remove(self.path("out.npy.state"))
     for name in ("none.npz", "none.csv", "none.tfrecord"):
-      with self.assertRaises(FileNotFoundError):
+      with self.assertRaises(FileNotFoundError) as caught:
         gf.stream(f, self.path(name), self.path("out.npy"))
+      self.assertIsInstance(caught.exception, gf.ModelFileError)
 
   @parameterized.named_parameters(
       ("npz", "p.npz", "no array 'z'.*\n.*'x'"),

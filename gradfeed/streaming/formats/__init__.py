@@ -12,8 +12,10 @@ A reader reads rows of points. It has
   `count` is None it is called for one block after the other, and `position` is
   the number of rows that were read or skipped so far;
 - `estimate_count()`: an estimate of the number of rows, or None;
-- `fingerprint()`: list of bytes by which these rows are recognised when a
-  stream is resumed;
+- `source_files`: list of the `files.SourceFile` that the rows come from; None
+  where they come from memory;
+- `is_stopped`: bool, may be set while `read` is called in another thread; it
+  then ends soon, with rows that nobody uses;
 - `close()`.
 
 A writer appends rows of results. It has
@@ -22,7 +24,9 @@ A writer appends rows of results. It has
 - `resume(state)`: opens them as they were when `write` returned `state`;
 - `write(results)`: appends rows; returns the state after that, a dict that JSON
   can hold;
+- `sync()`: waits until all rows that were appended are on the disk;
 - `finish(count)`: completes the files, which have `count` rows; returns a list
   of [path, final path], where the final path of a file to delete is None;
-- `close()`.
+- `close()`;
+- `discard()`: deletes the files, which are not complete.
 """

@@ -5,6 +5,7 @@ import fnmatch
 import gzip
 import io
 import re
+import zlib
 
 import numpy as np
 
@@ -28,7 +29,10 @@ class ColumnReader(row_layout.RowReader):
   def __init__(self, path, inputs, keys):
     super().__init__(path, inputs)
     self._keys = keys
-    self._file = _open_text(path)
+    try:
+      self._file = _open_text(path)
+    except OSError as error:
+      raise files.unopened(path, error) from None
     self._lines = csv.reader(self._counted_lines())
     try:
       self._read_header()
@@ -55,20 +59,14 @@ class ColumnReader(row_layout.RowReader):
         _columns_of(self._path, names, self._width, leaf, key, len(keys))
         for leaf, key in zip(self.inputs, keys)]
 
-  def fingerprint(self):
-    return files.fingerprint(self._path) + [
-        repr(columns).encode() for columns in self._columns]
-
   def _next_line(self):
     """The next line that is not blank, as a list of str; None at the end."""
     try:
       return next((line for line in self._lines if line), None)
-    except (csv.Error, UnicodeDecodeError, EOFError, OSError) as error:
-      if isinstance(error, OSError) and error.errno:
-        raise
+    except (csv.Error, ValueError, EOFError, OSError, zlib.error) as error:
       raise files.not_rows(
           self._path, "a .csv file of points", "Line {} cannot be read: "
-          "{}.".format(self._lines.line_num + 1, str(error).rstrip(".")),
+          "{}.".format(self._lines.line_num + 1, errors.first_line(error)),
           "Write it as UTF-8 text, with a line for each point.") from None
 
   def _counted_lines(self):
@@ -142,7 +140,7 @@ def _parse(texts, leaf):
   """
   dtype = row_layout.dtype_of(leaf)
   if dtype == object:
-    return np.array(np.char.encode(texts, "utf-8"), object)
+    return np.array(_encoded(texts), object)
   if dtype.kind == "b":
     texts = np.char.lower(np.char.strip(texts))
     is_true = np.isin(texts, _TRUE)
@@ -154,12 +152,20 @@ def _parse(texts, leaf):
       return np.array(texts).astype(dtype)
     except (ValueError, OverflowError):
       values = np.array(texts).astype(np.float64)
-      if (values != np.floor(values)).any():
+      with np.errstate(all="ignore"):
+        cast = values.astype(dtype)
+      if (cast.astype(np.float64) != values).any():
         raise ValueError
-      return values.astype(dtype)
+      return cast
   if dtype.kind == "V":  # bfloat16
     return np.array(texts).astype(np.float32).astype(dtype)
   return np.array(texts).astype(dtype)
+
+
+def _encoded(texts):
+  """The bytes of each text of a list of them, or of lists of them."""
+  return texts.encode() if isinstance(texts, str) else [
+      _encoded(text) for text in texts]
 
 
 def _columns_of(path, names, width, leaf, key, inputs):
@@ -229,7 +235,9 @@ class ColumnWriter(files.RowWriter):
         for name in _column_names(output, result.shape[1:])]])
 
   def _encoded(self, results):
-    texts = [_texts(result.reshape(len(result), -1)) for result in results]
+    texts = [
+        _texts(result.reshape(len(result), int(np.prod(result.shape[1:]))))
+        for result in results]
     return _csv(sum(row, []) for row in zip(*texts))
 
 

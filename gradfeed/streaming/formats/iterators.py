@@ -9,9 +9,6 @@ from gradfeed import errors
 from gradfeed.graph import tensors
 from gradfeed.streaming.formats import row_layout
 
-#: Rows of an iterator that are read ahead, for its fingerprint.
-_PEEKED_ROWS = 64
-
 
 class IteratorReader:
   """Reads rows from an iterator.
@@ -25,29 +22,21 @@ class IteratorReader:
     self.count = None
     self._iterator = iterator
     self._next = 0
-    self._peeked = list(itertools.islice(iterator, _PEEKED_ROWS))
-    self._rows = itertools.chain(self._peeked, iterator)
+    self.source_files = None
+    self.is_stopped = False
     self.batch_forms, self._shapes = None, None
 
   def estimate_count(self):
     return None
 
-  def fingerprint(self):
-    contents = []
-    for row in self._peeked:
-      try:
-        for value in self._arrays_of(row):
-          contents += [repr(value.shape).encode(), value.tobytes()]
-      except row_layout.Unreadable as error:
-        contents.append(str(error).encode())
-    return contents
-
   def read(self, start, end):
-    for _ in itertools.islice(self._rows, max(start - self._next, 0)):
+    for _ in itertools.islice(self._iterator, max(start - self._next, 0)):
       pass
     self._next = max(self._next, start)
     rows, bad = [], {}
-    for row in itertools.islice(self._rows, end - self._next):
+    if self.is_stopped:
+      end = self._next
+    for row in itertools.islice(self._iterator, end - self._next):
       try:
         arrays = self._arrays_of(row)
         self._check_shapes(arrays)
@@ -55,6 +44,8 @@ class IteratorReader:
       except row_layout.Unreadable as error:
         bad[len(rows)] = str(error)
         rows.append(None)
+      if self.is_stopped:
+        break
     self._next += len(rows)
     return row_layout.Block([
         _stacked([row and row[i] for row in rows], shape)
@@ -76,11 +67,16 @@ class IteratorReader:
       raise row_layout.Unreadable("is not a tuple of {} values".format(
           len(self.inputs)))
     try:
-      arrays = [np.asarray(value) for value in row]
+      arrays = [_as_array(value, leaf) for value, leaf in zip(
+          row, self.inputs)]
     except ValueError as error:
       raise row_layout.Unreadable("is no array: {}".format(error)) from None
-    if any(array.dtype.kind == "O" for array in arrays):
-      raise row_layout.Unreadable("is not an array of numbers")
+    for array, leaf in zip(arrays, self.inputs):
+      if row_layout.dtype_of(leaf) == object:
+        if not all(isinstance(text, (bytes, str)) for text in array.flat):
+          raise row_layout.Unreadable("is not an array of strings")
+      elif array.dtype.kind == "O":
+        raise row_layout.Unreadable("is not an array of numbers")
     return arrays
 
   def _check_shapes(self, arrays):
@@ -111,9 +107,18 @@ class IteratorReader:
     pass
 
 
+def _as_array(value, leaf):
+  """A value of an input as an array; of objects where they are strings."""
+  if row_layout.dtype_of(leaf) == object and not isinstance(value, np.ndarray):
+    return np.array(value, object)
+  return np.asarray(value)
+
+
 def _stacked(values, shape):
   """One array of values of `shape`, with zeros in the place of None."""
   arrays = [value for value in values if value is not None]
   zeros = np.zeros(shape, arrays[0].dtype if arrays else np.float32)
+  if zeros.dtype.kind == "O":
+    zeros[...] = b""
   return np.stack([zeros if value is None else value for value in values]) if (
       values) else np.zeros((0,) + tuple(shape), np.float32)

@@ -2,7 +2,6 @@
 
 import os
 import zipfile
-import zlib
 
 import numpy as np
 
@@ -27,13 +26,16 @@ class ArchiveReader:
   def __init__(self, path, inputs, keys):
     self.inputs = inputs
     self._path = path
+    self.source_files = [files.SourceFile(path)]
     try:
       with zipfile.ZipFile(path) as archive:
         names = [name[:-4] for name in archive.namelist()
                  if name.endswith(".npy")]
-    except (zipfile.BadZipFile, EOFError) as error:
-      raise files.not_rows(path, "a .npz file", "{}.".format(error),
-                           _FIX) from None
+    except OSError as error:
+      raise files.unopened(path, error) from None
+    except Exception as error:  # pylint: disable=broad-except
+      raise files.not_rows(path, "a .npz file", "{}.".format(
+          errors.first_line(error)), _FIX) from None
     self._members = [
         _Member(path, _key_of(path, names, i, leaf, key, len(inputs)))
         for i, (leaf, key) in enumerate(zip(inputs, keys))]
@@ -52,14 +54,11 @@ class ArchiveReader:
   def estimate_count(self):
     return self.count
 
-  def fingerprint(self):
-    return files.fingerprint(self._path) + [
-        member.key.encode() for member in self._members]
-
   def read(self, start, end):
     start, end = min(start, self.count), min(end, self.count)
-    return row_layout.Block(
-        [member.read(start, end) for member in self._members], {})
+    arrays = [member.read(start, end) for member in self._members]
+    self.source_files[0].check(start)
+    return row_layout.Block(arrays, {})
 
   def close(self):
     for member in self._members:
@@ -105,21 +104,23 @@ class _Member:
   def __init__(self, path, key):
     self.key = key
     self._path = path
-    self._stream = None
+    self._archive = self._stream = None
     self._open()
 
   def _open(self):
     """Opens the array at its first row; also once more, to go back to it."""
     self.close()
-    self._archive = zipfile.ZipFile(self._path)
-    self._stream = self._archive.open(self.key + ".npy")
-    self._next = 0
     try:
-      version = np.lib.format.read_magic(self._stream)
-      read = (np.lib.format.read_array_header_1_0 if version == (1, 0)
-              else np.lib.format.read_array_header_2_0)
-      self.shape, is_by_column, self.dtype = read(self._stream)
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+      self._archive = zipfile.ZipFile(self._path)
+      self._stream = self._archive.open(self.key + ".npy")
+      self._next = 0
+      self.shape, is_by_column, self.dtype = npy.read_header(self._stream)
+      self._row_bytes = npy.bytes_of(self.shape[1:], self.dtype)
+      needed = self._stream.tell() + npy.bytes_of(self.shape, self.dtype)
+      there = self._archive.getinfo(self.key + ".npy").file_size
+      if needed != there:
+        raise ValueError("it has {} bytes for {}".format(there, needed))
+    except Exception as error:  # pylint: disable=broad-except
       self.close()
       raise self._damaged(error) from None
     if is_by_column and len(self.shape) > 1:
@@ -131,8 +132,6 @@ class _Member:
       raise files.not_rows(
           self._path, "an archive of rows of numbers", "'{}' is {}.".format(
               self.key, self.dtype if self.shape else "one number"), _FIX)
-    self._row_bytes = self.dtype.itemsize * int(
-        np.prod(self.shape[1:], dtype=np.int64))
 
   def read(self, start, end):
     """The rows from `start` to `end`, an array that may be written to."""
@@ -142,26 +141,28 @@ class _Member:
       if start > self._next:
         self._stream.seek((start - self._next) * self._row_bytes, os.SEEK_CUR)
       content = self._stream.read((end - start) * self._row_bytes)
-    except (EOFError, zipfile.BadZipFile, zlib.error) as error:
-      raise self._damaged(error) from None
-    if len(content) < (end - start) * self._row_bytes:
-      raise self._damaged("it ends early")
+      if len(content) < (end - start) * self._row_bytes:
+        raise EOFError("it ends early")
+      if end == self.shape[0]:
+        self._stream.read(1)  # Compares the checksum of all of it.
+    except Exception as error:  # pylint: disable=broad-except
+      raise self._damaged(error, start) from None
     self._next = end
     return np.frombuffer(bytearray(content), self.dtype).reshape(
         (end - start,) + self.shape[1:])
 
-  def _damaged(self, error):
+  def _damaged(self, error, row=0):
     """Makes the `ModelFileError` for an array that cannot be unpacked."""
+    text = errors.first_line(error) or type(error).__name__
     return files.not_rows(
-        self._path, "a whole .npz file",
-        "'{}' cannot be read: {}.".format(self.key, str(error).rstrip(".")),
-        "Write it again.")
+        self._path, "a whole .npz file", "'{}' cannot be read, from row {} "
+        "on: {}.".format(self.key, row, text), "Write it again.")
 
   def close(self):
-    if self._stream is not None:
-      self._stream.close()
-      self._archive.close()
-      self._stream = None
+    for opened in (self._stream, self._archive):
+      if opened is not None:
+        opened.close()
+    self._archive = self._stream = None
 
 
 class ArchiveWriter:
@@ -175,6 +176,7 @@ class ArchiveWriter:
     self._base = path[:-4] if path.endswith(".npz") else path
     self._names = names
     self._shard, self._rows, self._bytes = 0, 0, 0
+    self._noted_shard = 0  # At the last call of `sync`, or in the journal.
     self._arrays = None
 
   def _array_paths(self, shard):
@@ -188,13 +190,11 @@ class ArchiveWriter:
 
   def resume(self, state):
     self._shard, self._rows, self._bytes = state["shard"]
+    self._noted_shard = self._shard
     self._arrays = npy.ArrayWriter(self._array_paths(self._shard))
     self._arrays.resume(state["arrays"])
 
   def write(self, results):
-    if self._rows:  # No stream is resumed in the shard before this one.
-      for path, _ in self._leftovers(self._shard - 1):
-        os.remove(path)
     if self._bytes >= SHARD_BYTES:
       self._complete_shard()
       self._shard, self._rows, self._bytes = self._shard + 1, 0, 0
@@ -208,18 +208,25 @@ class ArchiveWriter:
     """Writes an archive of the rows in the .npy files."""
     arrays = [partial for partial, _ in self._arrays.finish(self._rows)]
     archive = self._archive_path(self._shard)
-    with open(archive + ".new", "wb") as output:
-      np.savez(output, **{name: np.load(array, mmap_mode="r")
-                          for name, array in zip(self._names, arrays)})
+    try:
+      with open(archive + ".new", "wb") as output:
+        np.savez(output, **{name: np.load(array, mmap_mode="r")
+                            for name, array in zip(self._names, arrays)})
+        output.flush()
+        os.fsync(output.fileno())
+    except BaseException:
+      os.remove(archive + ".new")
+      raise
     os.replace(archive + ".new", archive)
 
   def _archive_path(self, shard):
     """The archive of a shard, until it gets its final name."""
     return "{}.{}.npz.partial".format(self._base, shard)
 
-  def _leftovers(self, shard):
-    """[path, None] of each .npy file that is still there for a shard."""
-    return [[path + ".partial", None] for path in self._array_paths(shard)
+  def _leftovers(self, end):
+    """[path, None] of each .npy file that is still there for shards < `end`."""
+    return [[path + ".partial", None] for shard in range(end)
+            for path in self._array_paths(shard)
             if os.path.exists(path + ".partial")]
 
   def finish(self, unused_count):
@@ -227,9 +234,24 @@ class ArchiveWriter:
     shards = self._shard + 1
     return [[self._archive_path(i), self._base + (
         "" if shards == 1 else "-{:05d}-of-{:05d}".format(i, shards)) + ".npz"]
-            for i in range(shards)] + self._leftovers(
-                self._shard - 1) + self._leftovers(self._shard)
+            for i in range(shards)] + self._leftovers(shards)
+
+  def sync(self):
+    for path, _ in self._leftovers(self._noted_shard):
+      os.remove(path)  # No stream is resumed before the shard that is noted.
+    self._noted_shard = self._shard
+    if self._arrays is not None:
+      self._arrays.sync()
 
   def close(self):
     if self._arrays is not None:
       self._arrays.close()
+
+  def discard(self):
+    if self._arrays is not None:
+      self._arrays.discard()
+    for path, _ in self._leftovers(self._shard + 1):
+      os.remove(path)
+    for i in range(self._shard + 1):
+      if os.path.exists(self._archive_path(i)):
+        os.remove(self._archive_path(i))

@@ -1,18 +1,20 @@
 """How a row of a file becomes a value of an input."""
 
 import collections
-import os
+import hashlib
 
 import numpy as np
 
 from gradfeed import _tf
 from gradfeed import errors
 from gradfeed.graph import tensors
+from gradfeed.streaming.formats import files
 
 #: Rows that were read. `arrays` is a list with an array for each input; `bad`
 #: is a dict from the index of each bad row in them, whose values are zeros, to
-#: what is wrong with it.
-Block = collections.namedtuple("Block", ["arrays", "bad"])
+#: what is wrong with it; `digest` is that of `digest_of`, or None.
+Block = collections.namedtuple("Block", ["arrays", "bad", "digest"])
+Block.__new__.__defaults__ = (None,)
 
 
 class Unreadable(Exception):
@@ -20,6 +22,31 @@ class Unreadable(Exception):
 
   `str` of it is the reason, a sentence without its subject: "is not finite".
   """
+
+
+def digest_of(arrays, bad):
+  """A digest of rows: other rows have another.
+
+  Args:
+    arrays, bad: as in `Block`.
+
+  Returns:
+    str of 32 hexadecimal digits.
+  """
+  digest = hashlib.blake2b(digest_size=16)
+  for array in arrays:
+    digest.update("{} {};".format(array.dtype.str, array.shape).encode())
+    if array.dtype.kind == "O":
+      for text in array.ravel().tolist():
+        text = text if isinstance(text, bytes) else str(text).encode()
+        digest.update(b"%d:" % len(text))
+        digest.update(text)
+    elif array.size:
+      digest.update(
+          np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+  for i in sorted(bad):
+    digest.update("{} {};".format(i, bad[i]).encode("utf-8", "replace"))
+  return digest.hexdigest()
 
 
 def batch_form_of(shape, leaf):
@@ -86,6 +113,12 @@ def dtype_of(leaf):
   """The `np.dtype` that values of `leaf` are read in; object for strings."""
   dtype = _tf.numpy_dtype(leaf.dtype)
   return np.dtype(object) if dtype is None or dtype.kind in "OSU" else dtype
+
+
+def as_array(value):
+  """`np.asarray(value)`, but bytes and str keep the zeros at their end."""
+  return np.array(value, object) if isinstance(value, (bytes, str)) else (
+      np.asarray(value))
 
 
 def names_of(leaf):
@@ -160,6 +193,7 @@ class RowReader:
     batch_forms: list of str, how a row of each input becomes a value
       (`batch_form_of_numbers`); None as long as no good row was read.
     position: int, the number of rows that were read or skipped so far.
+    source_files: list of the `files.SourceFile`.
   """
 
   def __init__(self, path, inputs):
@@ -167,6 +201,8 @@ class RowReader:
     self.count = None
     self.batch_forms = None
     self.position = 0
+    self.is_stopped = False
+    self.source_files = [files.SourceFile(path)]
     self._path = path
     self._bytes = 0
     self._shapes = None
@@ -175,19 +211,19 @@ class RowReader:
     """The number of rows, estimated from the size of those before; or None."""
     if not self.position or self._path.endswith(".gz"):
       return None
-    return int(round(
-        os.path.getsize(self._path) * self.position / self._bytes))
+    return int(round(self.source_files[0].size * self.position / self._bytes))
 
   def read(self, start, end):
     """A `Block` of these rows, or of fewer at the end."""
     while self.position < start and self._next() is not None:
       pass
     rows = []
-    while self.position < end:
+    while self.position < end and not self.is_stopped:
       row = self._next()
       if row is None:
         break
       rows.append(row)
+    self.source_files[0].check(self.position - len(rows))
     return self._block_of(rows)
 
   def _next(self):

@@ -1,6 +1,10 @@
 """TFRecord files of `tf.train.Example`."""
 
+import errno
+import gzip
 import os
+import warnings
+import zlib
 
 import numpy as np
 
@@ -9,6 +13,7 @@ from gradfeed._tf import tf
 from gradfeed.streaming.formats import files
 from gradfeed.streaming.formats import row_layout
 
+_BLOCK = 2 ** 20
 _FRAME = 16  # Bytes of a record beside its content: its length, two checksums.
 
 
@@ -17,7 +22,7 @@ class RecordReader(row_layout.RowReader):
 
   A feature is a list of numbers of the dtype of Examples; or bytes that are a
   `TensorProto` (`tf.io.serialize_tensor`) or the numbers themselves, in the
-  dtype of the input. Where the only input is of dtype string and has no key,
+  dtype of the input; a key "image:tensor" or "image:raw" says which. Where the only input is of dtype string and has no key,
   its values are the records as they stand: the model parses Examples itself.
   """
 
@@ -26,12 +31,7 @@ class RecordReader(row_layout.RowReader):
     self._keys = keys
     self._is_raw = len(inputs) == 1 and keys == [None] and (
         row_layout.dtype_of(inputs[0]) == object)
-    os.stat(path)  # Raises FileNotFoundError now; TensorFlow's comes later.
     self._records = _tf.records(path)
-
-  def fingerprint(self):
-    return files.fingerprint(self._path) + [
-        str(key).encode() for key in self._keys]
 
   def _next_raw(self):
     try:
@@ -45,7 +45,26 @@ class RecordReader(row_layout.RowReader):
           self.position else "Write it with tf.io.TFRecordWriter.") from None
     if record is not None:
       self._bytes += len(record) + _FRAME
+    elif self._path.endswith(".gz"):
+      self._check_compressed_size()
     return record
+
+  def _check_compressed_size(self):
+    """Refuses a compressed file that was cut short, at which TensorFlow ends.
+
+    Raises:
+      ModelFileError: it is not whole.
+    """
+    try:
+      size = 0
+      with gzip.open(self._path) as source:
+        for block in iter(lambda: source.read(_BLOCK), b""):
+          size += len(block)
+      if size != self._bytes:
+        raise EOFError("it ends early")
+    except (EOFError, OSError, zlib.error) as error:
+      raise files.damaged(self._path, "a whole TFRecord file", self.position,
+                          error) from None
 
   def _values_of(self, record):
     if self._is_raw:
@@ -56,13 +75,32 @@ class RecordReader(row_layout.RowReader):
     except Exception:  # Which class it is depends on the version of protobuf.
       raise row_layout.Unreadable("is not a tf.train.Example") from None
     features = example.features.feature
-    return [
-        _numbers(features[_name_of(features, leaf, key, len(self.inputs))],
-                 leaf)
-        for leaf, key in zip(self.inputs, self._keys)]
+    values = []
+    for leaf, key in zip(self.inputs, self._keys):
+      key, form = _key_and_form(features, key)
+      name = _name_of(features, leaf, key, len(self.inputs))
+      values.append(_numbers(features[name], leaf, form))
+    return values
 
   def close(self):
     self._records = iter(())
+
+
+def _key_and_form(features, key):
+  """Splits "image:raw" and "image:tensor" into a name and what its bytes are.
+
+  Args:
+    features: map from the names of the features of an Example to them.
+    key: str, or None.
+
+  Returns:
+    (str or None, the name; "raw", "tensor" or None).
+  """
+  if key is not None and key not in features:
+    name, _, form = key.rpartition(":")
+    if form in ("raw", "tensor"):
+      return name or None, form
+  return key, None
 
 
 def _name_of(features, leaf, key, inputs):
@@ -85,8 +123,13 @@ def _name_of(features, leaf, key, inputs):
       candidates[0], ", ".join(map(repr, sorted(features))) or "none"))
 
 
-def _numbers(feature, leaf):
+def _numbers(feature, leaf, form):
   """The values of a feature, a flat array in the dtype of `leaf`.
+
+  Args:
+    feature: `tf.train.Feature`.
+    leaf: the input.
+    form: as in `_numbers_in_bytes`.
 
   Raises:
     Unreadable: they are no values of that dtype.
@@ -97,7 +140,7 @@ def _numbers(feature, leaf):
   values = getattr(feature, kind).value
   if kind == "bytes_list":
     return np.array(values, object) if dtype == object else (
-        _numbers_in_bytes(values, dtype, leaf))
+        _numbers_in_bytes(values, dtype, leaf, form))
   if dtype == object:
     raise row_layout.Unreadable("has numbers for '{}', which is string".format(
         leaf.name))
@@ -105,48 +148,99 @@ def _numbers(feature, leaf):
                         else np.float32), dtype, leaf)
 
 
-def _numbers_in_bytes(values, dtype, leaf):
+def _numbers_in_bytes(values, dtype, leaf, form):
   """The numbers in a feature of bytes: a `TensorProto`, or the bare numbers.
+
+  Bytes of exactly the length of a row are bare numbers; a `TensorProto` has its
+  dtype and shape in it, and is one only where it is written as the same bytes.
 
   Args:
     values: list of bytes.
     dtype: `np.dtype` of the numbers.
     leaf: the input.
+    form: "raw" or "tensor", what the caller says that they are; or None.
 
   Raises:
-    Unreadable: they are neither.
+    Unreadable: they are neither, or may be both.
   """
   if len(values) == 1:
-    proto = _tf.TensorProto()
-    try:
-      proto.ParseFromString(values[0])
-      return _cast(np.ravel(tf.make_ndarray(proto)), dtype, leaf)
-    except row_layout.Unreadable:
-      raise
-    except Exception:  # Not a TensorProto; its parsers raise many classes.
-      pass
-    if values[0] and len(values[0]) % dtype.itemsize == 0 and (
-        leaf.shape.num_elements() in (
-            None, len(values[0]) // dtype.itemsize)):
+    size = _row_size(leaf)
+    is_raw = form != "tensor" and bool(values[0]) and (
+        len(values[0]) % dtype.itemsize == 0 if size is None or form == "raw"
+        else len(values[0]) == size * dtype.itemsize)
+    tensor = None if form == "raw" else _tensor_in(
+        values[0], is_certain=form == "tensor")
+    is_exact = is_raw and size is not None
+    if tensor is not None and is_exact and tensor.size == size:
+      raise row_layout.Unreadable(
+          "has bytes for '{}' that may be {} and may be a TensorProto; say "
+          "which by a key such as 'name:raw' or 'name:tensor'".format(
+              leaf.name, dtype.name))
+    if tensor is not None and not is_exact:
+      return _cast(tensor, dtype, leaf)
+    if is_raw:
       return np.frombuffer(values[0], dtype)
   raise row_layout.Unreadable(
       "has bytes for '{}' that are neither a TensorProto nor {}".format(
           leaf.name, dtype.name))
 
 
-def _cast(values, dtype, leaf):
-  """Casts values to the dtype of `leaf`, fractions not to whole numbers.
+def _row_size(leaf):
+  """How many numbers a row of an input has; None where that is not known."""
+  if leaf.shape.ndims is None:
+    return None
+  dims = leaf.shape.as_list()
+  if dims and dims[0] in (None, 1):
+    dims = dims[1:]
+  return None if None in dims else int(np.prod(dims, dtype=np.int64))
 
-  What else a cast loses is checked when the values are fed.
+
+def _tensor_in(content, is_certain):
+  """The numbers of a `TensorProto`, flat; None where bytes are not one.
+
+  Args:
+    content: bytes.
+    is_certain: bool; whether the caller says that they are one.
+  """
+  proto = _tf.TensorProto()
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter("ignore")
+      proto.ParseFromString(content)
+    array = np.ravel(tf.make_ndarray(proto))
+    if is_certain:
+      return array
+    proto.DiscardUnknownFields()
+    fields = {field.name for field, _ in proto.ListFields()}
+    if proto.SerializeToString() == content and (
+        len(fields) == 2 + bool(array.size)) and (
+            fields >= {"dtype", "tensor_shape"}):
+      return array
+  except Exception:  # Its parsers raise many classes.
+    pass
+  return None
+
+
+def _cast(values, dtype, leaf):
+  """Casts values to the dtype of `leaf`, if that loses no more than precision.
 
   Raises:
-    Unreadable: a value with a fraction is to be a whole number.
+    Unreadable: a value would be another one.
   """
-  if dtype.kind in "iu" and values.dtype.kind == "f" and (
-      values != np.floor(values)).any():
+  if values.dtype.kind not in "biufcV":
+    raise row_layout.Unreadable("has {} for '{}', which is {}".format(
+        values.dtype, leaf.name, dtype.name))
+  with warnings.catch_warnings(), np.errstate(all="ignore"):
+    warnings.simplefilter("ignore")  # Of imaginary parts.
+    cast = values.astype(dtype)
+    if dtype.kind in "biu" or values.dtype.kind == "c" and dtype.kind != "c":
+      lost = cast.astype(values.dtype) != values
+    else:  # A number that becomes infinite.
+      lost = np.isfinite(values) & ~np.isfinite(cast)
+  if lost.any():
     raise row_layout.Unreadable("has {!r} for '{}', which is {}".format(
-        values[values != np.floor(values)][0].item(), leaf.name, dtype.name))
-  return values.astype(dtype)
+        values[lost][0].item(), leaf.name, dtype.name))
+  return cast
 
 
 class RecordWriter(files.RowWriter):
@@ -158,15 +252,20 @@ class RecordWriter(files.RowWriter):
   """
 
   def _encoded(self, results):
-    chunk = self._path + ".chunk"
+    chunk, size = self._path + ".chunk", 0
     try:
       with tf.io.TFRecordWriter(chunk) as writer:
         for row in zip(*results):
-          writer.write(tf.train.Example(features=tf.train.Features(feature={
+          record = tf.train.Example(features=tf.train.Features(feature={
               name: _feature(value) for name, value in zip(self._names, row)
-          })).SerializeToString())
+          })).SerializeToString()
+          writer.write(record)
+          size += len(record) + _FRAME
       with open(chunk, "rb") as source:
-        return source.read()
+        content = source.read()
+      if len(content) != size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+      return content
     except tf.errors.OpError as error:
       raise OSError(str(error.message)) from error
     finally:
@@ -176,12 +275,12 @@ class RecordWriter(files.RowWriter):
 
 def _feature(value):
   """The `tf.train.Feature` that loses nothing of one value of an output."""
-  value = np.asarray(value)
+  value = row_layout.as_array(value)
   flat = value.ravel()
   if value.dtype.kind in "OSU":
     return tf.train.Feature(bytes_list=tf.train.BytesList(value=[
         text if isinstance(text, bytes) else str(text).encode()
-        for text in flat]))
+        for text in flat.tolist()]))
   if value.dtype.kind in "biu" and value.dtype != np.uint64:
     return tf.train.Feature(int64_list=tf.train.Int64List(value=flat.tolist()))
   if value.dtype.kind != "c" and value.dtype.itemsize <= 4:
