@@ -12,6 +12,7 @@ import json
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed import errors
+from gradfeed.models import keras_configs
 
 #: The first bytes of an HDF5 file.
 MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -32,12 +33,13 @@ def read(path, session):
   Raises:
     DependencyError: Keras 2, or h5py, is not installed.
     ModelFileError: the file is damaged, or has no whole model in it.
-    UnsupportedGraphError: Keras cannot build it; or it holds Python code, which
-      is not run.
+    UnsupportedGraphError: Keras cannot build it; or it names Python code, or
+      classes and functions that are not on the list of `keras_configs`.
   """
   with _open_hdf5(path) as file:
     config = _config_of(path, file)
-    _refuse_code(path, config)
+    keras_configs.check(path, config)
+    _refuse_other_files(path, file["model_weights"])
     keras = _tf.keras()
     _tf.set_inference(keras)
     model = _build(path, keras, config, file.attrs.get("keras_version"))
@@ -110,32 +112,37 @@ def _text(attribute):
           else str(attribute))
 
 
-def _refuse_code(path, config):
-  """Refuses layers that are Python code of the process that wrote them.
+def _refuse_other_files(path, group):
+  """Refuses weights that HDF5 would read out of other files.
 
   Args:
     path: str, for the error.
-    config: the configuration of a model, or any part of it.
+    group: `h5py.Group` of the weights.
 
   Raises:
-    UnsupportedGraphError: there is such a layer.
+    ModelFileError: there are such weights.
   """
-  if isinstance(config, list):
-    for item in config:
-      _refuse_code(path, item)
-  elif isinstance(config, dict):
-    inner = config.get("config")
-    if config.get("class_name") == "Lambda" and isinstance(inner, dict) and (
-        inner.get("function_type", "lambda") == "lambda"):
-      raise errors.UnsupportedGraphError(
-          "The layer '{}' of '{}' cannot be built.".format(
-              inner.get("name"), path),
-          "It is a Lambda, whose Python code is in the file: it would be run "
-          "here, and fits one version of Python alone.",
-          "Save the model as a SavedModel where it was built: a graph needs no "
-          "code.")
-    for item in config.values():
-      _refuse_code(path, item)
+  import h5py  # pylint: disable=g-import-not-at-top
+  try:
+    for name in group:
+      link = group.get(name, getlink=True)
+      item = None if isinstance(link, h5py.ExternalLink) else group[name]
+      if isinstance(item, h5py.Group):
+        if isinstance(link, h5py.HardLink):  # A soft link leads elsewhere here.
+          _refuse_other_files(path, item)
+      elif item is None or item.external or getattr(item, "is_virtual", False):
+        raise errors.ModelFileError(
+            "The weights '{}' of '{}' are not in the file.".format(name, path),
+            "HDF5 would read them out of another file, which is not done.",
+            "Save the model again, with its weights in it.")
+  except (KeyError, OSError, RuntimeError, AttributeError, ValueError,
+          UnicodeDecodeError) as error:
+    if isinstance(error, errors.GradfeedError):
+      raise
+    raise errors.ModelFileError(
+        "'{}' cannot be read.".format(path),
+        "Its weights are damaged: {}.".format(errors.first_line(error)),
+        "Save the model again.") from error
 
 
 def _build(path, keras, config, written_by):
