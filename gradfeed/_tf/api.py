@@ -19,7 +19,9 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import indexed_slices
 from tensorflow.python.framework import meta_graph
 from tensorflow.python.saved_model import loader_impl
+from tensorflow.python.training import checkpoint_state_pb2
 
+CheckpointState = checkpoint_state_pb2.CheckpointState
 IndexedSlicesValue = indexed_slices.IndexedSlicesValue
 SavedModel = saved_model_pb2.SavedModel
 TensorProto = tensor_pb2.TensorProto

@@ -12,6 +12,7 @@ import json
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed import errors
+from gradfeed.models import failures
 from gradfeed.models import keras_configs
 
 #: The first bytes of an HDF5 file.
@@ -23,9 +24,9 @@ def read(path, session):
 
   Args:
     path: str.
-    session: `tf.Session` on the graph. Weights get the values of the file; a
-      variable that the file does not hold (the state of a stateful RNN) gets
-      none.
+    session: `tf.Session` on the graph, or None to read no values. Weights get
+      the values of the file; a variable that the file does not hold (the state
+      of a stateful RNN) gets none.
 
   Returns:
     (dict from the name of each input to its `tf.Tensor`, the same of outputs).
@@ -43,7 +44,8 @@ def read(path, session):
     keras = _tf.keras()
     _tf.set_inference(keras)
     model = _build(path, keras, config, file.attrs.get("keras_version"))
-    _load_weights(path, keras, model, file, session)
+    if session is not None:
+      _load_weights(path, keras, model, file, session)
   return (_by_name(path, model.input_names, model.inputs),
           _by_name(path, model.output_names, model.outputs))
 
@@ -98,10 +100,11 @@ def _config_of(path, file):
     config = json.loads(_text(content))
     for key in ("class_name", "config"):
       config[key]  # pylint: disable=pointless-statement
-  except (KeyError, TypeError, ValueError) as error:
+  except (KeyError, TypeError, ValueError, RecursionError) as error:
     raise errors.ModelFileError(
         "'{}' cannot be read.".format(path),
-        "Its model_config is no configuration of Keras ({}).".format(error),
+        "Its model_config is no configuration of Keras ({}).".format(
+            failures.cause(error)),
         "Save the model again.") from error
   return config
 
@@ -135,13 +138,12 @@ def _refuse_other_files(path, group):
             "The weights '{}' of '{}' are not in the file.".format(name, path),
             "HDF5 would read them out of another file, which is not done.",
             "Save the model again, with its weights in it.")
-  except (KeyError, OSError, RuntimeError, AttributeError, ValueError,
-          UnicodeDecodeError) as error:
-    if isinstance(error, errors.GradfeedError):
-      raise
+  except errors.GradfeedError:
+    raise
+  except Exception as error:  # Whatever h5py raises.
     raise errors.ModelFileError(
         "'{}' cannot be read.".format(path),
-        "Its weights are damaged: {}.".format(errors.first_line(error)),
+        "Its weights are damaged: {}.".format(failures.cause(error)),
         "Save the model again.") from error
 
 
@@ -174,7 +176,7 @@ def _build(path, keras, config, written_by):
             keras.__version__, path),
         "It was written by Keras {}; this one raises {}: {}.".format(
             _text(written_by), type(error).__name__,
-            errors.first_line(error)),
+            failures.cause(error)),
         "Layers of your own are not in the file: save the model as a "
         "SavedModel where it was built.") from error
   if not getattr(model, "inputs", None):
@@ -200,12 +202,11 @@ def _load_weights(path, keras, model, file, session):
     with session.as_default(), tf.name_scope("save/"):
       _tf.load_weights(keras, model, file["model_weights"])
       _check_shapes(model.weights, session)
-  except (AttributeError, IndexError, KeyError, OSError, TypeError,
-          ValueError) as error:
+  except Exception as error:  # Whatever h5py and Keras raise.
     raise errors.ModelFileError(
         "The weights in '{}' are not those of its model.".format(path),
         "{}: {}.".format(type(error).__name__,
-                         errors.first_line(error)),
+                         failures.cause(error)),
         "Save the model again.") from error
 
 
