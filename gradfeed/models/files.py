@@ -156,6 +156,41 @@ def read_graph_def(path):
   return graph_def
 
 
+def read_meta_graph(path):
+  """Reads the MetaGraphDef of a checkpoint, binary or in text.
+
+  Args:
+    path: str, its ".meta".
+
+  Returns:
+    `tf.MetaGraphDef` with one node at least.
+
+  Raises:
+    ModelFileError: the file has none.
+    OSError: the file cannot be read.
+  """
+  with open(path, "rb") as source:
+    content = source.read()
+  meta_graph = (parse_text(path, content, tf.MetaGraphDef)
+                if _is_text(content) else _parse(tf.MetaGraphDef, content))
+  if meta_graph is None or not meta_graph.graph_def.node:
+    raise errors.ModelFileError(
+        "'{}' is not the graph of a checkpoint.".format(path),
+        "It is empty." if not content else
+        "It is not a MetaGraphDef, or it is damaged.",
+        "Save the checkpoint again, or copy its .meta again.")
+  return meta_graph
+
+
+def _is_text(content):
+  """Whether bytes can only be the text of a message."""
+  try:
+    content.decode("ascii")
+  except UnicodeDecodeError:
+    return False
+  return content[:1].isalpha() and min(content) >= ord("\t")
+
+
 def _parse(message_class, content):
   """The message of a class in binary content; None where it is none."""
   message = message_class()

@@ -114,9 +114,10 @@ def _load(path, tags, custom_gradients, values):
     session = tf.Session(graph=graph)
     try:
       with graph.as_default():
-        signatures = readers.READERS[kind](
+        contents = readers.READERS[kind](
             location, session if values else None, tags, custom_gradients)
-      return Model(path, kind, graph, session, signatures, values)
+      return Model(path, kind, graph, session, contents.signatures, values,
+                   contents.run)
     except Exception:
       session.close()
       raise
@@ -159,15 +160,19 @@ class Model:
     signatures: dict from name to `Signature`; empty where there are none.
     has_values: bool; False where the graph alone was read, and variables have
       no values.
+    run_when_loaded: list of str, the names of the ops that `load` runs: what
+      reads values, fills tables and the like.
   """
 
-  def __init__(self, path, kind, graph, session, signatures, has_values=True):
+  def __init__(self, path, kind, graph, session, signatures, has_values=True,
+               run_when_loaded=()):
     self.path = path
     self.kind = kind
     self.graph = graph
     self.session = session
     self.signatures = signatures
     self.has_values = has_values
+    self.run_when_loaded = list(run_when_loaded)
     self._defaults = contextlib.ExitStack()
     if kind == files.KERAS:
       # Its layers leave other placeholders, and tensors that nothing reads.

@@ -2,6 +2,8 @@
 
 import re
 
+from gradfeed.graph import traversal
+
 #: Types of ops that read or write files, or are given the names of some.
 _FILES = re.compile(
     r"^(ReadFile|WriteFile|MatchingFiles|ImmutableConst|PrintV2)$|"
@@ -48,3 +50,25 @@ def functions_of(node):
       yield value.func.name
     for function in value.list.func:
       yield function.name
+
+
+def outside_ops(ops):
+  """Those of some ops that reach outside of the graph.
+
+  Args:
+    ops: dict from name to `tf.Operation`, what is run.
+
+  Returns:
+    list of (name of the op, type, what it reaches); of an op that is inside of
+    functions the name is that of the op that calls them.
+  """
+  reaching = set()
+  for name, op in ops.items():
+    nodes = [op.node_def]
+    for definition in traversal.functions_called(op.graph, nodes):
+      nodes.extend(definition.node_def)
+    for node in nodes:
+      reach = reach_of(node.op)
+      if reach:
+        reaching.add((name, node.op, reach))
+  return sorted(reaching)

@@ -19,6 +19,10 @@ from gradfeed.rewriting import custom_gradient_ops
 Signature = collections.namedtuple(
     "Signature", ["inputs", "outputs", "method"])
 
+#: What is read: dict from name to `Signature`; and the names of the ops that
+#: loading runs.
+Contents = collections.namedtuple("Contents", ["signatures", "run"])
+
 #: The name of the signature of a model that has one alone.
 SERVING = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
 
@@ -33,7 +37,7 @@ def _read_frozen(path, unused_session, unused_tags, custom_gradients):
     custom_gradients: as in `load`.
 
   Returns:
-    dict from name to `Signature`, as every reader does; it has none.
+    `Contents`, as every reader does; it has no signatures.
 
   Raises:
     ModelFileError, UnsupportedGraphError, ArgumentError: as in `load`.
@@ -43,7 +47,7 @@ def _read_frozen(path, unused_session, unused_tags, custom_gradients):
   custom_gradient_ops.settle(graph_def, custom_gradients)
   with failures.translated(path), _tf.arrays_of_v1():
     tf.import_graph_def(graph_def, name="")
-  return {}
+  return Contents({}, [])
 
 
 def _read_checkpoint(prefix, session, unused_tags, custom_gradients):
@@ -56,7 +60,7 @@ def _read_checkpoint(prefix, session, unused_tags, custom_gradients):
     custom_gradients: as in `load`.
 
   Returns:
-    dict from name to `Signature`; a checkpoint has none.
+    `Contents`; a checkpoint has no signatures.
 
   Raises:
     ModelFileError: the graph or the values are not there, or damaged.
@@ -74,19 +78,20 @@ def _read_checkpoint(prefix, session, unused_tags, custom_gradients):
         "There is no checkpoint '{}' (.index and .data files).".format(prefix),
         "Put the files of the checkpoint in the same directory.")
   with failures.translated(meta), _tf.arrays_of_v1():
-    meta_graph = _tf.read_meta_graph(meta)
+    meta_graph = files.read_meta_graph(meta)
     _prepare(meta, meta_graph)
     custom_gradient_ops.settle(meta_graph.graph_def, custom_gradients)
     saver = tf.train.import_meta_graph(meta_graph, clear_devices=True)
+  runs = _names_of_ops([saver.saver_def.restore_op_name] if saver else [])
   if session is None:
-    return {}
+    return Contents({}, runs)
   if saver is None and tf.global_variables():
     saver = tf.train.Saver()
   if saver is not None:
     with failures.translated(prefix, "See whether its .index and .data files "
                              "are whole, and of the same save as its .meta."):
       saver.restore(session, prefix)
-  return {}
+  return Contents({}, runs)
 
 
 def _read_saved_model(directory, session, tags, custom_gradients):
@@ -99,7 +104,7 @@ def _read_saved_model(directory, session, tags, custom_gradients):
     custom_gradients: as in `load`.
 
   Returns:
-    dict from name to `Signature`.
+    `Contents`.
 
   Raises:
     ArgumentError: no graph has these tags, or several could be meant.
@@ -124,11 +129,25 @@ def _read_saved_model(directory, session, tags, custom_gradients):
     return {key: tf.saved_model.get_tensor_from_tensor_info(
         info, tf.get_default_graph()) for key, info in sorted(infos.items())}
 
-  return {
+  signatures = {
       name: Signature(tensors_of(signature.inputs),
                       tensors_of(signature.outputs), signature.method_name)
       for name, signature in sorted(meta_graph.signature_def.items())
       if not name.startswith("__saved_model_")}
+  with failures.translated(directory):
+    main_op = _tf.main_op(meta_graph)
+  return Contents(signatures, _names_of_ops([
+      meta_graph.saver_def.restore_op_name, main_op]))
+
+
+def _names_of_ops(names):
+  """Those of some names, str or op or None, that ops of the graph have."""
+  graph, found = tf.get_default_graph(), []
+  for name in names:
+    element = graph.as_graph_element(name) if name else None
+    if element is not None:
+      found.append(getattr(element, "op", element).name)
+  return found
 
 
 def _prepare(path, meta_graph):
@@ -147,15 +166,15 @@ def _read_keras(path, session, unused_tags, custom_gradients):
     custom_gradients: as in `load`; there are no ops in the file to name.
 
   Returns:
-    dict from name to `Signature`, of one.
+    `Contents` with one signature.
 
   Raises:
     What `keras_files.read` raises; and ArgumentError, as in `load`.
   """
   custom_gradient_ops.settle(tf.GraphDef(), custom_gradients)
   inputs, outputs = keras_files.read(path, session)
-  return {SERVING: Signature(
-      inputs, outputs, tf.saved_model.PREDICT_METHOD_NAME)}
+  return Contents({SERVING: Signature(
+      inputs, outputs, tf.saved_model.PREDICT_METHOD_NAME)}, [])
 
 
 def _choose_tags(directory, available, tags):
