@@ -3,10 +3,11 @@
 Other packages write `_tf.name` and `from gradfeed._tf import tf`.
 """
 
+from gradfeed._tf.api import CheckpointState
 from gradfeed._tf.api import HAS_HANDLE_DATA
 from gradfeed._tf.api import IndexedSlicesValue
 from gradfeed._tf.api import IS_TF2
-from gradfeed._tf.api import read_meta_graph
+from gradfeed._tf.api import main_op
 from gradfeed._tf.api import records
 from gradfeed._tf.api import SavedModel
 from gradfeed._tf.api import SavedModelLoader

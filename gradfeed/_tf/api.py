@@ -17,14 +17,16 @@ from tensorflow.core.framework import op_def_pb2
 from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import indexed_slices
-from tensorflow.python.framework import meta_graph
 from tensorflow.python.saved_model import loader_impl
+from tensorflow.python.training import checkpoint_state_pb2
 
+CheckpointState = checkpoint_state_pb2.CheckpointState
 IndexedSlicesValue = indexed_slices.IndexedSlicesValue
 SavedModel = saved_model_pb2.SavedModel
 TensorProto = tensor_pb2.TensorProto
 SavedModelLoader = loader_impl.SavedModelLoader
-read_meta_graph = meta_graph.read_meta_graph_file
+#: From a MetaGraphDef in the default graph to the op that loading it runs.
+main_op = loader_impl.get_init_op
 
 VERSION = tf.__version__
 HAS_HANDLE_DATA = "handle_data" in (

@@ -131,7 +131,7 @@ def op_definition(graph, op_type):
   look_up = getattr(graph, "op_def_for_type", None) or graph._get_op_def
   try:
     return look_up(op_type)
-  except (KeyError, ValueError, tf.errors.OpError):
+  except (KeyError, ValueError, RuntimeError, tf.errors.OpError):
     return None
 
 

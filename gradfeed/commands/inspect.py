@@ -3,7 +3,9 @@
 Reads a frozen graph (.pb, .pbtxt), a checkpoint with its graph (.meta, or its
 directory), the directory of a SavedModel or a model of Keras 2 (.h5), and lists
 candidates for x and y, the other placeholders, signatures, variables, loops,
-and ops that draw numbers, wait, or change variables.
+and ops that draw numbers, wait, change variables, or reach outside of the graph
+(files, Python, other processes). Nothing of the model is run, and no values are
+read.
 
   gradfeed inspect --graph=model.pb
 """
@@ -20,7 +22,7 @@ from gradfeed.models import inventory
 REQUIRED = ("graph",)
 
 FLAGS = flags.FlagValues()
-_load = model_flags.define(FLAGS)
+_load = model_flags.define(FLAGS, values=False)
 _FORMAT = flags.DEFINE_enum(
     "format", "text", ["text", "json"], "How to print it.", flag_values=FLAGS)
 
@@ -64,18 +66,27 @@ def as_lines(contents, tabulate):
                                 _joined(signature["outputs"]))
         for name, signature in sorted(contents["signatures"].items())))
   uninitialized = [variable["name"] for variable in contents["variables"]
-                   if not variable["has_value"]]
+                   if variable["has_value"] is False]
   for what, names in (
       ("While loops", contents["loops"]), ("Conditions", contents["branches"]),
       ("Ops that draw random numbers", contents["random"]),
       ("Ops that wait for data", contents["waiting"]),
       ("Ops that change a variable", contents["assigning"]),
+      ("Ops that reach outside of the graph", _outside(contents["outside"])),
+      ("Ops that reach outside of the graph when the model is loaded",
+       _outside(contents["outside_when_loaded"])),
       ("Variables without a value", uninitialized)):
     if names:
       paragraphs.append("{} ({}): {}{}".format(
           what, len(names), ", ".join(names[:_MOST_NAMES]),
           ", ..." if len(names) > _MOST_NAMES else ""))
   return "\n\n".join(paragraphs)
+
+
+def _outside(ops):
+  """Ops that reach outside of the graph, as text each."""
+  return ["{} '{}' ({})".format(op["type"], op["name"], op["reach"])
+          for op in ops]
 
 
 def _table(title, tensors, tabulate):

@@ -9,11 +9,13 @@ from gradfeed.models import loading
 flags.disclaim_key_flags()
 
 
-def define(flag_values):
+def define(flag_values, values=True):
   """Defines --graph and --tags, which name a model.
 
   Args:
     flag_values: `flags.FlagValues` of the command.
+    values: bool; False where the command looks at the graph alone: variables
+      are given no values, and nothing of the model is run.
 
   Returns:
     function without arguments that loads the model, a `loading.Model`.
@@ -26,7 +28,8 @@ def define(flag_values):
   tags = flags.DEFINE_list(
       "tags", None, "The tags of the graph in a SavedModel that has several.",
       flag_values=flag_values)
-  return lambda: loading.load(graph.value, tags.value)
+  load = loading.load if values else loading.load_graph
+  return lambda: load(graph.value, tags.value)
 
 
 def define_y_and_x(flag_values):

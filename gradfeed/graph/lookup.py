@@ -5,6 +5,8 @@ import warnings
 
 from gradfeed import errors
 
+_KEPT = "_gradfeed_names_are_kept"
+
 
 def lookup(name, graph):
   """The tensor called `name` ("logits:0", or "logits" for its first output).
@@ -40,12 +42,26 @@ def younger_copies(tensor):
   """The tensors that the code which made `tensor` made when it ran again.
 
   They are outputs of ops of the same type, and have the name of `tensor` with a
-  number added: y_1, model_1/y.
+  number added: y_1, model_1/y. There are none where
+  `keep_names` was called for the graph.
   """
+  if getattr(tensor.graph, _KEPT, False):
+    return []
   name, index = tensor.name.split(":")
-  return [tensor.graph.get_tensor_by_name("{}:{}".format(copy, index))
-          for copy in _names_of_copies(name)
-          if _has_op(tensor.graph, copy, tensor.op.type)]
+  copies = [tensor.graph.get_operation_by_name(copy)
+            for copy in _names_of_copies(name)
+            if _has_op(tensor.graph, copy, tensor.op.type)]
+  return [copy.outputs[int(index)] for copy in copies
+          if [t.dtype for t in copy.outputs] == [
+              t.dtype for t in tensor.op.outputs]]
+
+
+def keep_names(graph):
+  """States that numbers in the names of `graph` do not tell copies apart.
+
+  A SavedModel of TF2 numbers the calls of different functions.
+  """
+  setattr(graph, _KEPT, True)
 
 
 def _names_of_copies(name):

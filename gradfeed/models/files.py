@@ -1,10 +1,12 @@
 """Finds out which kind of model is at a path, and reads messages of it."""
 
 import os
+import re
 
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed import errors
+from gradfeed.models import failures
 from gradfeed.models import keras_files
 
 #: The kinds of model.
@@ -14,6 +16,8 @@ KERAS = "Keras model"
 SAVED_MODEL = "SavedModel"
 
 _SAVED_MODELS = ("saved_model.pb", "saved_model.pbtxt")
+#: The file that names the latest checkpoint of a directory.
+_STATE = "checkpoint"
 _TEXT_BEGINS = (b"node {", b"node{", b"versions {", b"library {")
 
 
@@ -34,9 +38,8 @@ def kind_of(path):
   if os.path.isdir(path):
     if any(os.path.exists(os.path.join(path, name)) for name in _SAVED_MODELS):
       return SAVED_MODEL, path
-    latest = tf.train.latest_checkpoint(path)
-    if latest is not None:
-      return CHECKPOINT, latest
+    if os.path.isfile(os.path.join(path, _STATE)):
+      return CHECKPOINT, _latest_checkpoint(path)
     raise errors.ModelFileError(
         "There is no model in '{}'.".format(path),
         "A directory of a model has a saved_model.pb, or a file named "
@@ -46,7 +49,7 @@ def kind_of(path):
             os.path.join(path, _likely_model(path) or "model.pb")))
   if os.path.basename(path) in _SAVED_MODELS and os.path.exists(path):
     return SAVED_MODEL, os.path.dirname(path) or "."
-  if os.path.basename(path) == "checkpoint" and os.path.exists(path):
+  if os.path.basename(path) == _STATE and os.path.exists(path):
     return kind_of(os.path.dirname(path) or ".")
   for end in (".meta", ".index"):
     if path.endswith(end) and os.path.exists(path):
@@ -61,6 +64,51 @@ def kind_of(path):
   with open(path, "rb") as source:
     is_hdf5 = source.read(len(keras_files.MAGIC)) == keras_files.MAGIC
   return KERAS if is_hdf5 else FROZEN, path
+
+
+def _latest_checkpoint(directory):
+  """Finds the latest checkpoint that the state file of a directory names.
+
+  The file may have an absolute path in it, of before the directory was moved:
+  then the checkpoint of that name beside it is taken.
+
+  Args:
+    directory: str.
+
+  Returns:
+    str, what the names of the files of the checkpoint begin with.
+
+  Raises:
+    ModelFileError: the state file is damaged, or the checkpoint is not there.
+  """
+  path = os.path.join(directory, _STATE)
+  with failures.translated(path):
+    with open(path, "rb") as source:
+      state = parse_text(path, source.read(), _tf.CheckpointState)
+    named = state.model_checkpoint_path
+    beside = os.path.join(directory, re.split(r"[\\/]", named)[-1])
+    choices = [os.path.join(directory, named), beside] if named else []
+    for prefix in choices:
+      if has_values(prefix) or os.path.exists(prefix + ".meta"):
+        return prefix
+    there = sorted({name[:-len(end)] for name in os.listdir(directory)
+                    for end in (".meta", ".index") if name.endswith(end)})
+  raise errors.ModelFileError(
+      "The latest checkpoint of '{}' is not there.".format(directory),
+      "Its file '{}' names {}; the directory has {}.".format(
+          _STATE, "'{}'".format(named) if named else "none",
+          "the checkpoints " + _listed(there) if there else
+          "no other checkpoint"),
+      "Name a checkpoint itself, such as '{}'.".format(
+          os.path.join(directory, there[-1] if there else "model.ckpt")))
+
+
+def has_values(prefix):
+  """Whether there is a checkpoint, the names of whose files begin so."""
+  try:
+    return tf.train.checkpoint_exists(prefix)
+  except tf.errors.OpError:  # TF 1 raises where there is no such directory.
+    return False
 
 
 def _listed(names, most=5):
@@ -96,7 +144,7 @@ def read_graph_def(path):
   with open(path, "rb") as source:
     content = source.read()
   if content.lstrip().startswith(_TEXT_BEGINS):
-    graph_def = _parse_text(path, content, tf.GraphDef)
+    graph_def = parse_text(path, content, tf.GraphDef)
   else:
     graph_def = _parse(tf.GraphDef, content)
   if graph_def is None or not graph_def.node or not all(
@@ -106,6 +154,41 @@ def read_graph_def(path):
         "Pass the .meta of a checkpoint, the directory of a SavedModel, or a "
         "GraphDef (.pb or .pbtxt) as tf.train.write_graph writes it.")
   return graph_def
+
+
+def read_meta_graph(path):
+  """Reads the MetaGraphDef of a checkpoint, binary or in text.
+
+  Args:
+    path: str, its ".meta".
+
+  Returns:
+    `tf.MetaGraphDef` with one node at least.
+
+  Raises:
+    ModelFileError: the file has none.
+    OSError: the file cannot be read.
+  """
+  with open(path, "rb") as source:
+    content = source.read()
+  meta_graph = (parse_text(path, content, tf.MetaGraphDef)
+                if _is_text(content) else _parse(tf.MetaGraphDef, content))
+  if meta_graph is None or not meta_graph.graph_def.node:
+    raise errors.ModelFileError(
+        "'{}' is not the graph of a checkpoint.".format(path),
+        "It is empty." if not content else
+        "It is not a MetaGraphDef, or it is damaged.",
+        "Save the checkpoint again, or copy its .meta again.")
+  return meta_graph
+
+
+def _is_text(content):
+  """Whether bytes can only be the text of a message."""
+  try:
+    content.decode("ascii")
+  except UnicodeDecodeError:
+    return False
+  return content[:1].isalpha() and min(content) >= ord("\t")
 
 
 def _parse(message_class, content):
@@ -118,7 +201,7 @@ def _parse(message_class, content):
   return message
 
 
-def _parse_text(path, content, message_class):
+def parse_text(path, content, message_class):
   """The message of a class in text.
 
   Raises:
@@ -127,11 +210,11 @@ def _parse_text(path, content, message_class):
   from google.protobuf import text_format  # pylint: disable=g-import-not-at-top
   try:
     return text_format.Parse(content.decode("utf-8"), message_class())
-  except (text_format.ParseError, UnicodeDecodeError) as error:
+  except Exception as error:  # Parsers raise more than a ParseError.
     raise errors.ModelFileError(
         "'{}' cannot be read.".format(path),
         "It is a text that is no {}: {}.".format(
-            message_class.__name__, errors.first_line(error)),
+            message_class.__name__, failures.cause(error)),
         "Write it again.") from None
 
 
@@ -167,7 +250,7 @@ def tags_of_graphs(directory):
   with open(path, "rb") as source:
     content = source.read()
   saved_model = (
-      _parse_text(path, content, _tf.SavedModel)
+      parse_text(path, content, _tf.SavedModel)
       if path.endswith(".pbtxt") else _parse(_tf.SavedModel, content))
   if saved_model is None or not any(
       meta_graph.graph_def.node for meta_graph in saved_model.meta_graphs):

@@ -10,11 +10,15 @@ from gradfeed.graph import op_types
 from gradfeed.graph import tensors
 from gradfeed.graph import traversal
 from gradfeed.models import loading
+from gradfeed.models import outside_ops
 
 #: Ops whose first input are logits.
 _READ_LOGITS = frozenset([
     "LogSoftmax", "Softmax", "SoftmaxCrossEntropyWithLogits",
     "SparseSoftmaxCrossEntropyWithLogits"])
+
+#: Ops that read the values of variables.
+_READING_VALUES = frozenset(["Restore", "RestoreSlice", "RestoreV2"])
 
 #: How the constant is called that stands for the input of a model.
 _NAMES_OF_INPUTS = re.compile(
@@ -43,10 +47,15 @@ def inventory(model):
       signatures: dict from name to a dict of method, inputs and outputs, both
         from key to the name of a tensor.
       variables: list in the same form, each with "is_resource" and
-        "has_value".
+        "has_value", which is None where no values were read.
       loops, branches, random, waiting, assigning: lists of names of ops that
         run where a `y` is evaluated: while loops, conditions, ops that draw
         numbers, that wait for a queue or a file, that change variables.
+      outside: list of the ops that reach outside of the graph where a `y` is
+        evaluated, each a dict of name, type and reach ("files", "Python",
+        "network").
+      outside_when_loaded: the same of what `gradfeed.load` runs, apart from
+        reading the values of variables.
   """
   operations = model.graph.get_operations()
   x, y = _x_candidates(model), _y_candidates(model)
@@ -71,6 +80,10 @@ def inventory(model):
       "random": _names_of_ops(types, op_types.RANDOM),
       "waiting": _names_of_ops(types, op_types.WAITING),
       "assigning": [op.name for op in effects.assigning_ops(ops)],
+      "outside": _outside(ops),
+      "outside_when_loaded": _outside(traversal.ancestors([
+          model.graph.get_operation_by_name(name)
+          for name in model.run_when_loaded])),
   }
 
 
@@ -147,11 +160,24 @@ def _floating(candidates):
 def _variables(model, operations):
   """The variables among the ops of a model, as `inventory` lists them."""
   variables = effects.variables(operations)
+  if not model.has_values:
+    return [_variable(op, None) for op in variables]
   with model.graph.as_default():
     uninitialized = sessions.uninitialized(model.session, variables)
-  return [dict(_as_dicts([tensors.Dense(op.outputs[0])])[0],
-               is_resource=op.type == "VarHandleOp",
-               has_value=op.name not in uninitialized) for op in variables]
+  return [_variable(op, op.name not in uninitialized) for op in variables]
+
+
+def _variable(op, has_value):
+  """A variable as `inventory` lists it."""
+  return dict(_as_dicts([tensors.Dense(op.outputs[0])])[0],
+              is_resource=op.type == "VarHandleOp", has_value=has_value)
+
+
+def _outside(ops):
+  """The ops that reach outside of the graph, as `inventory` lists them."""
+  return [{"name": name, "type": op_type, "reach": reach}
+          for name, op_type, reach in outside_ops.outside_ops(ops)
+          if op_type not in _READING_VALUES]
 
 
 def _loops(types):

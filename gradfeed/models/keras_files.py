@@ -12,6 +12,8 @@ import json
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed import errors
+from gradfeed.models import failures
+from gradfeed.models import keras_configs
 
 #: The first bytes of an HDF5 file.
 MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -22,9 +24,9 @@ def read(path, session):
 
   Args:
     path: str.
-    session: `tf.Session` on the graph. Weights get the values of the file; a
-      variable that the file does not hold (the state of a stateful RNN) gets
-      none.
+    session: `tf.Session` on the graph, or None to read no values. Weights get
+      the values of the file; a variable that the file does not hold (the state
+      of a stateful RNN) gets none.
 
   Returns:
     (dict from the name of each input to its `tf.Tensor`, the same of outputs).
@@ -32,16 +34,18 @@ def read(path, session):
   Raises:
     DependencyError: Keras 2, or h5py, is not installed.
     ModelFileError: the file is damaged, or has no whole model in it.
-    UnsupportedGraphError: Keras cannot build it; or it holds Python code, which
-      is not run.
+    UnsupportedGraphError: Keras cannot build it; or it names Python code, or
+      classes and functions that are not on the list of `keras_configs`.
   """
   with _open_hdf5(path) as file:
     config = _config_of(path, file)
-    _refuse_code(path, config)
+    keras_configs.check(path, config)
+    _refuse_other_files(path, file["model_weights"])
     keras = _tf.keras()
     _tf.set_inference(keras)
     model = _build(path, keras, config, file.attrs.get("keras_version"))
-    _load_weights(path, keras, model, file, session)
+    if session is not None:
+      _load_weights(path, keras, model, file, session)
   return (_by_name(path, model.input_names, model.inputs),
           _by_name(path, model.output_names, model.outputs))
 
@@ -96,10 +100,11 @@ def _config_of(path, file):
     config = json.loads(_text(content))
     for key in ("class_name", "config"):
       config[key]  # pylint: disable=pointless-statement
-  except (KeyError, TypeError, ValueError) as error:
+  except (KeyError, TypeError, ValueError, RecursionError) as error:
     raise errors.ModelFileError(
         "'{}' cannot be read.".format(path),
-        "Its model_config is no configuration of Keras ({}).".format(error),
+        "Its model_config is no configuration of Keras ({}).".format(
+            failures.cause(error)),
         "Save the model again.") from error
   return config
 
@@ -110,32 +115,36 @@ def _text(attribute):
           else str(attribute))
 
 
-def _refuse_code(path, config):
-  """Refuses layers that are Python code of the process that wrote them.
+def _refuse_other_files(path, group):
+  """Refuses weights that HDF5 would read out of other files.
 
   Args:
     path: str, for the error.
-    config: the configuration of a model, or any part of it.
+    group: `h5py.Group` of the weights.
 
   Raises:
-    UnsupportedGraphError: there is such a layer.
+    ModelFileError: there are such weights.
   """
-  if isinstance(config, list):
-    for item in config:
-      _refuse_code(path, item)
-  elif isinstance(config, dict):
-    inner = config.get("config")
-    if config.get("class_name") == "Lambda" and isinstance(inner, dict) and (
-        inner.get("function_type", "lambda") == "lambda"):
-      raise errors.UnsupportedGraphError(
-          "The layer '{}' of '{}' cannot be built.".format(
-              inner.get("name"), path),
-          "It is a Lambda, whose Python code is in the file: it would be run "
-          "here, and fits one version of Python alone.",
-          "Save the model as a SavedModel where it was built: a graph needs no "
-          "code.")
-    for item in config.values():
-      _refuse_code(path, item)
+  import h5py  # pylint: disable=g-import-not-at-top
+  try:
+    for name in group:
+      link = group.get(name, getlink=True)
+      item = None if isinstance(link, h5py.ExternalLink) else group[name]
+      if isinstance(item, h5py.Group):
+        if isinstance(link, h5py.HardLink):  # A soft link leads elsewhere here.
+          _refuse_other_files(path, item)
+      elif item is None or item.external or getattr(item, "is_virtual", False):
+        raise errors.ModelFileError(
+            "The weights '{}' of '{}' are not in the file.".format(name, path),
+            "HDF5 would read them out of another file, which is not done.",
+            "Save the model again, with its weights in it.")
+  except errors.GradfeedError:
+    raise
+  except Exception as error:  # Whatever h5py raises.
+    raise errors.ModelFileError(
+        "'{}' cannot be read.".format(path),
+        "Its weights are damaged: {}.".format(failures.cause(error)),
+        "Save the model again.") from error
 
 
 def _build(path, keras, config, written_by):
@@ -167,7 +176,7 @@ def _build(path, keras, config, written_by):
             keras.__version__, path),
         "It was written by Keras {}; this one raises {}: {}.".format(
             _text(written_by), type(error).__name__,
-            errors.first_line(error)),
+            failures.cause(error)),
         "Layers of your own are not in the file: save the model as a "
         "SavedModel where it was built.") from error
   if not getattr(model, "inputs", None):
@@ -193,12 +202,11 @@ def _load_weights(path, keras, model, file, session):
     with session.as_default(), tf.name_scope("save/"):
       _tf.load_weights(keras, model, file["model_weights"])
       _check_shapes(model.weights, session)
-  except (AttributeError, IndexError, KeyError, OSError, TypeError,
-          ValueError) as error:
+  except Exception as error:  # Whatever h5py and Keras raise.
     raise errors.ModelFileError(
         "The weights in '{}' are not those of its model.".format(path),
         "{}: {}.".format(type(error).__name__,
-                         errors.first_line(error)),
+                         failures.cause(error)),
         "Save the model again.") from error
 
 

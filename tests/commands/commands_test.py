@@ -339,7 +339,10 @@ class InspectTest(_FolderTest):
             dict(name="v:0", has_value=False)], x=[], y=[], feeds=[],
         signatures={"s": dict(inputs={"a": "x:0"}, outputs={"b": "y:0"})},
         loops=list("abcdefg"), branches=[], random=[], waiting=[],
-        assigning=[]), None)
+        assigning=[], outside=[dict(name="r", type="ReadFile", reach="files")],
+        outside_when_loaded=[]), None)
+    self.assertIn("outside of the graph (1): ReadFile 'r' (files)", lines)
+    self.assertNotIn("when the model is loaded", lines)
     self.assertIn("While loops (7): a, b, c, d, e, ...", lines)
     self.assertIn("s: a = x:0 -> b = y:0", lines)
     self.assertIn("Variables without a value (1): v:0", lines)

@@ -1,13 +1,20 @@
 """Tests of the inventory of a model."""
 
 import json
+import os
+import subprocess
+import sys
 
+from absl.testing import parameterized
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+import gradfeed as gf
 from gradfeed.models import inventory
 from gradfeed.models import loading
+from gradfeed.models import outside_ops
 from tests.testing import flows
+from tests.testing import folders
 from tests.testing import graphs
 
 
@@ -88,3 +95,86 @@ class InventoryTest(graphs.GraphTest):
         self.assertLen(contents["branches"], 1)
         self.assertEqual(contents["waiting"], ["queue", "taken"])
         self.assertLen(contents["assigning"], 1)
+
+  def test_ops_that_reach_outside_of_the_graph(self):
+    x = tf.placeholder(tf.float32, [], name="x")
+    read = tf.io.read_file("secret", name="read")
+    z = tf.py_func(lambda a: a, [x], tf.float32, stateful=False, name="python")
+    tf.add(tf.to_float(tf.strings.length(read)), z, name="y")
+    with tf.control_dependencies([x]):
+      tf.io.write_file("beside", "nothing of y runs it")
+    self.assertEqual(self._inventory()["outside"], [
+        {"name": "python", "type": "PyFuncStateless", "reach": "Python"},
+        {"name": "read", "type": "ReadFile", "reach": "files"}])
+    self.assertEqual(self._inventory()["outside_when_loaded"], [])
+
+  def test_ops_in_functions_that_reach_outside_of_the_graph(self):
+    data = tf.data.TextLineDataset(["secret"])
+    tf.strings.length(
+        tf.data.make_one_shot_iterator(data).get_next(), name="y")
+    x = tf.placeholder(tf.float32, [], name="x")
+    tf.multiply(x, tf.to_float(self.graph.get_tensor_by_name("y:0")), name="z")
+    self.assertIn("TextLineDataset", [
+        op["type"] for op in self._inventory()["outside"]])
+
+  def test_types_that_reach_outside_of_the_graph(self):
+    for op_type, reach in (
+        ("WriteFile", "files"), ("SaveV2", "files"), ("SaveSlices", "files"),
+        ("MergeV2Checkpoints", "files"), ("RestoreV2", "files"),
+        ("WholeFileReaderV2", "files"), ("ReaderReadV2", "files"),
+        ("TFRecordDataset", "files"), ("CacheDataset", "files"),
+        ("InitializeTableFromTextFileV2", "files"), ("MatchingFiles", "files"),
+        ("EagerPyFunc", "Python"), ("PyFunc", "Python"), ("Recv", "network"),
+        ("RemoteCall", "network"), ("MatMul", None), ("ReadVariableOp", None),
+        ("Save_of_mine", None), ("TensorDataset", None),
+        ("LookupTableFindV2", None), ("ScalarSummary", None)):
+      self.assertEqual(outside_ops.reach_of(op_type), reach, op_type)
+
+
+class GraphAloneTest(folders.FolderTest, graphs.GraphTest):
+  """`load_graph` and `gradfeed inspect` run nothing of a model."""
+
+  def save(self, legacy=False):
+    """A SavedModel that writes a file when it is loaded."""
+    w = graphs.variable("w", [2.0], True)
+    x = tf.placeholder(tf.float64, [1], name="x")
+    y = tf.multiply(x, w, name="y")
+    self.initialize()
+    planted = tf.io.write_file(self.path("planted"), "x", name="planted")
+    builder = tf.saved_model.Builder(self.path("saved"))
+    builder.add_meta_graph_and_variables(
+        self.session, ["serve"],
+        {"f": tf.saved_model.predict_signature_def({"in": x}, {"out": y})},
+        **{"legacy_init_op" if legacy else "main_op": planted})
+    builder.save()
+    return self.path("saved")
+
+  @parameterized.parameters(False, True)
+  def test_the_main_op_is_not_run(self, legacy):
+    path = self.save(legacy)
+    with loading.load_graph(path) as model:
+      contents = inventory.inventory(model)
+      self.assertEqual([v["has_value"] for v in contents["variables"]], [None])
+      self.assertEqual(contents["outside_when_loaded"], [
+          {"name": "planted", "type": "WriteFile", "reach": "files"}])
+      with self.assertRaises(gf.UninitializedError):
+        gf.run(model.session, "y:0", {"x:0": [1.0]})
+    self.assertFalse(os.path.exists(self.path("planted")))
+    gf.load(path).close()
+    self.assertTrue(os.path.exists(self.path("planted")))
+
+  def test_by_the_command(self):
+    done = subprocess.run(
+        [sys.executable, "-m", "gradfeed", "inspect", "--graph=" + self.save()],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
+    self.assertIn(b"when the model is loaded (1): WriteFile 'planted' (files)",
+                  done.stdout)
+    self.assertFalse(os.path.exists(self.path("planted")))
+
+  def test_of_a_checkpoint_without_values(self):
+    graphs.variable("w", [2.0], True)
+    tf.train.Saver().export_meta_graph(self.path("m.meta"))
+    with loading.load_graph(self.path("m.meta")) as model:
+      self.assertFalse(model.has_values)
+    with self.assertRaisesRegex(gf.ModelFileError, "no values"):
+      gf.load(self.path("m.meta"))

@@ -14,7 +14,7 @@ def save(directory, kind="calls"):
 
   Args:
     directory: str, where to save it.
-    kind: "calls" or "custom_gradient", what is in it.
+    kind: "calls", "custom_gradient" or "two_outputs", what is in it.
   """
   processes.run(["-m", "tests.testing.saved_models", directory, kind],
                 cwd=folders.ROOT).check_returncode()
@@ -23,7 +23,8 @@ def save(directory, kind="calls"):
 def _save(directory, kind):
   import tensorflow as tf  # pylint: disable=g-import-not-at-top
   tf.compat.v1.enable_v2_behavior()
-  model = {"calls": _calls, "custom_gradient": _custom_gradient}[kind](tf)
+  model = {"calls": _calls, "custom_gradient": _custom_gradient,
+           "two_outputs": _two_outputs}[kind](tf)
   tf.saved_model.save(model, directory, signatures=model.__call__)
 
 
@@ -35,6 +36,21 @@ def _custom_gradient(tf):
     def __call__(self, x):
       return {"y": tf.custom_gradient(
           lambda a: (tf.sin(a), lambda g: g * 100.0))(x)}
+
+  return Model()
+
+
+def _two_outputs(tf):
+  class Model(tf.Module):
+    """Has two outputs."""
+
+    def __init__(self):
+      super().__init__()
+      self.w = tf.Variable(tf.constant(2.0, tf.float64))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float64, "x")])
+    def __call__(self, x):
+      return {"a": x * self.w, "b": x * x}
 
   return Model()
 
