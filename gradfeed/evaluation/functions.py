@@ -167,7 +167,8 @@ class Function:
           results = fast_path(values + self._held_arrays)
         except (tf.errors.OpError, RuntimeError) as error:
           raise self._executable.translate(
-              error, self._session or session_reference()) or error
+              error, self._session or session_reference(),
+              values + self._held_arrays) or error
         if results is not None:
           return results[0] if self._is_single else nest.pack(
               self.structure, results)
