@@ -157,7 +157,8 @@ class Function:
       TimeLimitError: after `timeout` seconds.
       CoupledRowsError: a batch cannot be divided into chunks.
     """
-    if not feed_dict and self._takes_flat_values:
+    if self._takes_flat_values and (
+        feed_dict is None or type(feed_dict) is dict and not feed_dict):
       fast_path_reference, session_reference = self._fast_path
       fast_path = fast_path_reference()
       if fast_path is not None and (

@@ -30,7 +30,8 @@ def graph_of(session):
   if _tf.is_closed(session):
     raise closed()
   graph = getattr(session, "graph", None)
-  if not isinstance(graph, tf.Graph) or not hasattr(session, "run"):
+  if not isinstance(graph, tf.Graph) or not hasattr(session, "run") or (
+      isinstance(session, tf.Operation)):
     raise errors.SessionError(
         "{!r} is not a session.".format(session),
         "It is a {}, and has no graph to run.".format(
