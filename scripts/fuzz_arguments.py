@@ -50,6 +50,7 @@ class Subject:
       self.logits = tf.tanh(tf.matmul(self.x, self.weight), name="logits")
       self.loss = tf.reduce_sum(self.logits ** 2, name="loss")
       self.product = tf.matmul(self.free, self.weight, name="product")
+      self.sparse_sum = tf.sparse_reduce_sum(self.sparse)
       self.update = tf.assign_add(self.weight, np.ones([3, 2], "f"))
       self.session = tf.Session()
       self.session.run(self.weight.initializer)
@@ -58,6 +59,7 @@ class Subject:
       self.two = gf.function([self.x, self.labels], [self.logits, tf.one_hot(
           self.labels, 2)], self.session)
       self.raw = gf.function(self.free, self.product, self.session)
+      self.clone = gf.snapshot(self.session)
     with tf.Graph().as_default():
       self.foreign = tf.placeholder(tf.float32, [None, 3], name="x")
       self.other_session = tf.Session()
@@ -67,6 +69,7 @@ class Subject:
 
   def close(self):
     """Closes the sessions."""
+    self.clone.close()
     self.session.close()
     self.other_session.close()
 
@@ -114,6 +117,32 @@ class Subject:
         "Function of two": (self.two, [at, [0, 1]], {"feed_dict": None}),
         "Function of any shape": (self.raw, [at], {"feed_dict": {}}),
         "Function.require_rows": (self.f.require_rows, [at], {}),
+        "Function.arguments": (self.two.arguments, [[at, [0, 1]]], {}),
+        "Function.between": (self.f.between, [[x], [y]], {}),
+        "Snapshot.tensor": (self.clone.tensor, [x], {}),
+        "gradient of several": (gf.gradient, [
+            {"a": y, "b": [self.loss]}, [x, self.weight]], seen),
+        "gradient by names": (gf.gradient, ["logits:0", "x:0"], seen),
+        "jvp of several": (gf.jvp, [[y, self.loss], (x, self.weight), (
+            x, self.weight)], options),
+        "jacobian of several": (gf.jacobian, [[y], [x, self.weight]], more),
+        "batch_jacobian of several": (gf.batch_jacobian, [[y], [x]],
+                                      dict(more, coupled=False)),
+        "function of several": (gf.function, [
+            [x, {"a": self.labels}], {"y": y, "loss": [self.loss]}], {
+                "session": self.session, "feed_dict": {self.labels: [0, 1]},
+                "points": (y,), "timeout": 9.0, "chunk": 2}),
+        "function at a layer": (gf.function, [y, gf.gradient(self.loss, y)], {
+            "session": self.session, "feed_dict": {}, "points": (y,),
+            "timeout": None, "chunk": None}),
+        "run of several": (gf.run, [self.session, {
+            "y": [y, "loss:0"], "sum": self.sparse_sum, "update": self.update
+        }], {"feed_dict": {x: at, self.sparse: ([[0, 0]], [1.0], [2, 3])},
+             "points": (), "timeout": None}),
+        "run with any shape": (gf.run, [self.session, self.product], {
+            "feed_dict": {self.free: at}, "points": (), "timeout": None}),
+        "check of second order": (gf.check, [self.loss, x, at], {
+            "session": self.session, "feed_dict": {}, "order": 2, "seed": 1}),
     }
 
   def junk(self):

@@ -106,11 +106,11 @@ class Function:
     self._held = arguments_lib.frozen(
         arguments_lib.resolve_feeds(feed_dict, self.graph, self._inputs))
     self._executable = self._executable_for(self._held)
-    self._executable.prepare()
-    self.needs = list(self._executable.needs)
     self._chunk = chunk
     if chunk is not None:
       chunks.check(chunk, self._input_slots(), self._outputs)
+    self._executable.prepare()
+    self.needs = list(self._executable.needs)
     self._held_arrays = self._fit_held()
     self._slots = self._executable.slots[:len(self._inputs)]
     self._takes_flat_values = (
@@ -250,6 +250,7 @@ class Function:
     Returns:
       list with the value of each argument of a call.
     """
+    arguments_lib.check_list("values", values, len(self._inputs))
     return nest.pack(self._structures, values)
 
   def between(self, inputs, outputs):
@@ -263,6 +264,8 @@ class Function:
       `Function` with the same structures, session and time limit, and the same
       values held.
     """
+    arguments_lib.check_list("inputs", inputs, len(self._inputs))
+    arguments_lib.check_list("outputs", outputs, len(self._outputs))
     targets, _ = self._executable.ends()
     held = zip(targets[self._input_count():], self._held_arrays)
     return Function(
