@@ -50,14 +50,15 @@ class Subject:
       self.logits = tf.tanh(tf.matmul(self.x, self.weight), name="logits")
       self.loss = tf.reduce_sum(self.logits ** 2, name="loss")
       self.product = tf.matmul(self.free, self.weight, name="product")
+      self.one_hot = tf.one_hot(self.labels, 2)
       self.sparse_sum = tf.sparse_reduce_sum(self.sparse)
       self.update = tf.assign_add(self.weight, np.ones([3, 2], "f"))
       self.session = tf.Session()
       self.session.run(self.weight.initializer)
       self.f = gf.function(self.x, gf.gradient(self.loss, self.x),
                            self.session)
-      self.two = gf.function([self.x, self.labels], [self.logits, tf.one_hot(
-          self.labels, 2)], self.session)
+      self.two = gf.function([self.x, self.labels], [
+          self.logits, self.one_hot], self.session)
       self.raw = gf.function(self.free, self.product, self.session)
       self.clone = gf.snapshot(self.session)
     with tf.Graph().as_default():
@@ -129,9 +130,9 @@ class Subject:
         "batch_jacobian of several": (gf.batch_jacobian, [[y], [x]],
                                       dict(more, coupled=False)),
         "function of several": (gf.function, [
-            [x, {"a": self.labels}], {"y": y, "loss": [self.loss]}], {
-                "session": self.session, "feed_dict": {self.labels: [0, 1]},
-                "points": (y,), "timeout": 9.0, "chunk": 2}),
+            [x, {"a": self.labels}], {"y": y, "b": [self.one_hot]}], {
+                "session": self.session, "feed_dict": {}, "points": (y,),
+                "timeout": 9.0, "chunk": 2}),
         "function at a layer": (gf.function, [y, gf.gradient(self.loss, y)], {
             "session": self.session, "feed_dict": {}, "points": (y,),
             "timeout": None, "chunk": None}),
