@@ -59,6 +59,11 @@ class Executable:
     self.needs = list(self._plan.needs)
     self._all_active = len(self._plan.active) == len(self.slots)
     self._is_plain = False
+    self._forget_session()
+    sessions.on_fork(self, Executable._forget_session)
+
+  def _forget_session(self):
+    """Forgets the last session, so that the next one is looked at."""
     self._last = _LastSession(no_reference, no_reference, no_reference)
 
   def prepare(self):
@@ -167,6 +172,7 @@ class Executable:
   def _compile(self, session, active):
     """Compiles for `session`; what to call with the arrays `active`."""
     sessions.check_open(session, self._graph)
+    sessions.check_process(session)
     self.prepare()
     call_spec = self._plan.call_spec
     if not call_spec.fetches and not call_spec.targets:

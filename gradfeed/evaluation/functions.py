@@ -98,6 +98,8 @@ class Function:
     self.inputs = list(self._inputs)
     self.outputs = [output.tensors()[0] for output in self._outputs]
     self._session = session
+    if session is not None:
+      sessions.check_process(session)
     arguments_lib.check_timeout(timeout)
     self._timeout = timeout
     self._points = arguments_lib.names(points, self.graph)
@@ -120,6 +122,31 @@ class Function:
         not any(map(nest.is_container, self._structures)))
     # Weak references to the fast path of a session, and to that session.
     self._fast_path = callables.no_reference, callables.no_reference
+    self._is_forked = False
+    sessions.on_fork(self, Function._refuse_from_now_on)
+
+  def _refuse_from_now_on(self):
+    """Called in a child that a fork made: calls are refused from now on."""
+    self._is_forked, self._takes_flat_values = True, False
+    self._fast_path = callables.no_reference, callables.no_reference
+
+  def _session_now(self):
+    """The session of a call at this moment; refuses one after a fork."""
+    if self._is_forked:
+      raise sessions.forked("The function")
+    return self._session or sessions.default_session()
+
+  def __copy__(self):
+    """The function itself, which nothing changes."""
+    return self
+
+  def __reduce__(self):
+    """Refuses to be pickled."""
+    raise errors.ArgumentError(
+        "A gf.Function cannot be pickled, nor copied deeply.",
+        "It belongs to a session and a graph in the memory of this process.",
+        "Send what it is made from: the path of the model and the names of its "
+        "tensors; call gf.load and gf.function in the other process.")
 
   def _fit_held(self):
     """The values that are held for every call, as a tuple of arrays to feed."""
@@ -183,7 +210,7 @@ class Function:
       values = tuple(map(feeds.Slot.fit, self._slots, values))
     except feeds.Unfit:
       return self._call(values, None)
-    session = self._session or sessions.default_session()
+    session = self._session_now()
     results = self._executable.evaluate(session, values + self._held_arrays)
     self._fast_path = self._executable.fast_path(session), weakref.ref(session)
     return results[0] if self._is_single else nest.pack(
@@ -217,7 +244,7 @@ class Function:
     """
     ops = traversal.ancestors(self.outputs,
                               {leaf.name for leaf in self._inputs})
-    session = self._session or sessions.default_session()
+    session = self._session_now()
     variables, reads = effects.variables_read(ops, self.outputs), []
     sessions.check_initialized(session, variables)
     for op in variables:
@@ -291,6 +318,7 @@ class Function:
     Returns:
       (`executables.Executable`, list of its arrays, session).
     """
+    session = self._session_now()
     if len(values) != len(self._structures):
       raise errors.FeedError(
           "{} values for {} inputs.".format(
@@ -306,7 +334,7 @@ class Function:
     executable = self._executable_for(fed)
     executable.require_all_fed()
     arrays = executable.fit(values + [value for _, value in fed.values()])
-    return executable, arrays, self._session or sessions.default_session()
+    return executable, arrays, session
 
   def _chunks_of(self, executable):
     """The `chunks.Chunks` for `executable`; made once."""
