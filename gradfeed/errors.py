@@ -1,8 +1,9 @@
 """Errors that say what went wrong, why, and how to mend it.
 
 There is one class per situation. Every error is made of these three parts, so
-that no message can lack one, and every class is also the builtin exception that
-code written before gradfeed catches.
+that no message can lack one, and every class is also the exception that code
+written before gradfeed catches: the builtin one, named here, and that of
+`tf.errors`, which `_tf.run_errors` adds, as this module does without TensorFlow.
 """
 
 
@@ -11,20 +12,43 @@ class GradfeedError(Exception):
 
   `except gradfeed.GradfeedError` catches all of them.
 
+  Other code makes an error anew, to add to its text: with the text alone, as
+  Keras and multiprocessing do, or with the arguments of a `tf.errors.OpError`:
+  (node_def, op, message), and an error code, which is not looked at. The whole
+  text is then `what`, and `why` and `fix` are empty.
+
   Attributes:
     what: str, what was refused, with the tensor by name.
     why: str, the cause.
     fix: str, the next step.
   """
 
-  def __init__(self, what, why, fix):
-    super().__init__(what, why, fix)
-    self.what = what
-    self.why = why
-    self.fix = fix
+  def __init__(self, *parts):
+    if len(parts) in (3, 4) and not isinstance(parts[0], str):
+      self._node_def, self._op = parts[:2]
+      parts = parts[2:3]
+    if len(parts) not in (1, 3):
+      raise TypeError(
+          "{} takes what, why and fix, or one text, and got {} "
+          "arguments".format(type(self).__name__, len(parts)))
+    # The other bases would read something else into the parts.
+    Exception.__init__(self, *parts)  # pylint: disable=non-parent-init-called
+    self.what, self.why, self.fix = (
+        parts if len(parts) == 3 else (str(parts[0]), "", ""))
 
   def __str__(self):
+    if not self.why and not self.fix:
+      return self.what
     return "{}\n  Why: {}\n  Fix: {}".format(self.what, self.why, self.fix)
+
+  def __reduce__(self):
+    """What `copy` and `pickle` make it anew from: its parts and attributes.
+
+    The op that failed, and its NodeDef, stay behind: they belong to a graph.
+    """
+    state = {name: value for name, value in self.__dict__.items()
+             if name not in ("_node_def", "_op")}
+    return type(self), (self.what, self.why, self.fix), state
 
 
 class ArgumentError(GradfeedError, TypeError, ValueError):

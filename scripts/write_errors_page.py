@@ -23,9 +23,12 @@ from gradfeed import errors  # pylint: disable=wrong-import-position
 _PAGE = '''\
 # Errors
 
-Every error says what, why, and how to mend it, and is also the builtin that
-older code catches. All derive from `gf.GradfeedError`, whose attributes `what`,
-`why` and `fix` are the three parts of the message.
+Every error says what, why, and how to mend it, and is also the builtin, or the
+error of `tf.errors`, that older code catches. All derive from
+`gf.GradfeedError`, whose attributes `what`, `why` and `fix` are the three parts
+of the message. Those of `tf.errors` have its attributes `message`, `op`,
+`node_def` and `error_code` as well. Every error can be copied, pickled, and
+made anew with a longer text: `type(error)("text")`.
 
 ```python
 import tensorflow.compat.v1 as tf

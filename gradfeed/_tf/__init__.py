@@ -51,6 +51,7 @@ from gradfeed._tf.keras_models import set_inference
 from gradfeed._tf.parallel_for import map_rows_in_loop
 from gradfeed._tf.parallel_for import show_bodies
 from gradfeed._tf.parallel_for import vectorized
+from gradfeed._tf.run_errors import ERROR_BASES
 from gradfeed._tf.sessions import has_kernel
 from gradfeed._tf.sessions import innermost_session
 from gradfeed._tf.sessions import is_closed

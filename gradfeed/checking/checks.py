@@ -70,12 +70,18 @@ def check(y, x, x_t, session=None, feed_dict=None, gradient=None, order=1,
     ...   print(report.verdict, report.error < 1e-6)
     right True
   """
-  if order not in (1, 2) or (order == 2 and gradient is not None):
+  if type(order) is not int or order not in (1, 2) or (
+      order == 2 and gradient is not None):
     raise errors.ArgumentError(
         "order={!r}{} cannot be checked.".format(
             order, "" if gradient is None else " of a gradient of your own"),
         "There are first derivatives (1), and second derivatives that gradfeed "
         "builds (2).", "Pass order=1, or leave out gradient=.")
+  if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2 ** 32:
+    raise errors.ArgumentError(
+        "seed={!r} is no seed.".format(seed),
+        "It is that of the random directions.",
+        "Pass an int of at least 0 and less than 2 ** 32.")
   session = session if session is not None else sessions.default_session()
   graph = sessions.graph_of(session)
   ys = _flat_tensors(y, graph, "y")
@@ -177,12 +183,7 @@ class _Examination:
     for component, value, g in zip(
         self._point.xs, self._point.values, self._gradients):
       if np.shape(g) != np.shape(value):
-        raise errors.ArgumentError(
-            "The gradient by {} has the shape {}.".format(
-                component, tensors.format_shape(np.shape(g))),
-            "Its x_t has the shape {}.".format(
-                tensors.format_shape(np.shape(value))),
-            "Pass a gradient with the shape of x.")
+        raise _unlike_x(component, np.shape(g), value)
 
   def _check_repeatability(self):
     """Evaluates once more, and reports results that are not the same."""
@@ -259,7 +260,20 @@ def _tensors_of_gradient(gradient, point):
         "{} gradients for {} x.".format(len(leaves), len(point.xs)),
         "There has to be one for each.",
         "Pass gradient= in the structure of x.")
+  for leaf, x, value in zip(leaves, point.xs, point.values):
+    if not leaf.shape.is_compatible_with(np.shape(value)):
+      raise _unlike_x(x, leaf.shape, value)
   return leaves
+
+
+def _unlike_x(x, shape, value):
+  """The error for a gradient that has another shape than the value of x."""
+  return errors.ArgumentError(
+      "The gradient by {} has the shape {}.".format(
+          x, tensors.format_shape(shape)),
+      "Its x_t has the shape {}.".format(
+          tensors.format_shape(np.shape(value))),
+      "Pass a gradient with the shape of x.")
 
 
 def _split(items, count):

@@ -1,5 +1,7 @@
 """Resolves and checks what callers pass to the functions that differentiate."""
 
+import numpy as np
+
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.derivatives import cotangent_types
@@ -85,11 +87,19 @@ class Request:
 
 def check_unconnected(unconnected):
   """Refuses an `unconnected` that is not known."""
-  if unconnected not in _UNCONNECTED:
+  if not isinstance(unconnected, str) or unconnected not in _UNCONNECTED:
     raise errors.ArgumentError(
         "unconnected={!r} is not known.".format(unconnected),
         "It says what stands for an x that y does not depend on.",
         "Use one of {}.".format(", ".join(map(repr, _UNCONNECTED))))
+
+
+def check_flag(name, value):
+  """Refuses a value of the argument `name` that is neither True nor False."""
+  if not isinstance(value, (bool, int, np.bool_)):
+    raise errors.ArgumentError(
+        "{}={!r} is neither True nor False.".format(name, value),
+        "It says whether something is done or not.", "Pass True or False.")
 
 
 def _leaves(structure, graph, role):

@@ -56,6 +56,7 @@ def batch_jacobian(y, x, coupled=False, stop_gradients=None,
   """
   arguments.check_unconnected(unconnected)
   arguments.check_chunk(chunk)
+  arguments.check_flag("coupled", coupled)
   request = arguments.Request(y, x, stop_gradients)
   jacobians.refuse_real_parts(request)
   for y_leaf in request.ys:

@@ -28,7 +28,7 @@ def as_array(value, y, role):
   if array.dtype.kind in "iufb" and y.dtype.is_floating or (
       array.dtype.kind in "iufbc" and y.dtype.is_complex):
     return array.astype(y.dtype.as_numpy_dtype)
-  if array.dtype.kind not in "cfVb":
+  if array.dtype.kind not in "cfVb" or array.dtype.names:
     raise unfit(role, array.dtype, array.shape, y)
   return array
 
@@ -37,7 +37,8 @@ def array_of(value, error_class, role):
   """`value` as an array, or an `error_class` that says what cannot be one."""
   try:
     return np.asarray(value)
-  except (NotImplementedError, TypeError, ValueError) as error:
+  except Exception as error:  # pylint: disable=broad-except
+    # Whatever the class of the value, or of one in it, raises.
     raise error_class(
         "{} is a {} that is no array.".format(role, type(value).__name__),
         "{}: {}".format(type(error).__name__, str(error).split("\n")[0]),

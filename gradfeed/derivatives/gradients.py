@@ -4,12 +4,19 @@ Each is one product of a cotangent with a Jacobian (`vjps`); the functions here
 say what goes in and in which form it comes out.
 """
 
+import re
+
 from gradfeed._tf import tf
 from gradfeed.derivatives import arguments
 from gradfeed.derivatives import preconditions
 from gradfeed import errors
 from gradfeed.graph import nest
 from gradfeed.graph import tensors
+
+#: What `tf.AggregationMethod` has constants for.
+_AGGREGATION_METHODS = (
+    tf.AggregationMethod.ADD_N, tf.AggregationMethod.EXPERIMENTAL_TREE,
+    tf.AggregationMethod.EXPERIMENTAL_ACCUMULATE_N)
 
 
 def gradient(y, x, grad_ys=None, stop_gradients=None, unconnected="error",
@@ -100,6 +107,7 @@ def value_and_gradient(y, x, grad_ys=None, stop_gradients=None,
     8.0 12.0
   """
   arguments.check_unconnected(unconnected)
+  arguments.check_flag("sparse", sparse)
   request = arguments.Request(y, x, stop_gradients)
   built = request.product(
       arguments.cotangents(grad_ys, y, request.ys,
@@ -159,6 +167,7 @@ def vjp(y, x, v, stop_gradients=None, unconnected="error", sparse=False):
     [  6. 100.]
   """
   arguments.check_unconnected(unconnected)
+  arguments.check_flag("sparse", sparse)
   request = arguments.Request(y, x, stop_gradients)
   cotangents = arguments.cotangents(v, y, request.ys, request.graph,
                                     "cotangent v")
@@ -212,6 +221,9 @@ def gradients(ys, xs, grad_ys=None, name="gradients",
     6.0 None
   """
   unconnected = _unconnected_gradients(unconnected_gradients)
+  _check_settings(name, aggregation_method, {
+      "colocate_gradients_with_ops": colocate_gradients_with_ops,
+      "gate_gradients": gate_gradients})
   request = arguments.Request(ys, xs, stop_gradients, ("ys", "xs"))
   settings = dict(
       name=name, colocate_gradients_with_ops=colocate_gradients_with_ops,
@@ -222,11 +234,37 @@ def gradients(ys, xs, grad_ys=None, name="gradients",
   return request.shaped(built.gradients, unconnected)
 
 
+def _check_settings(name, aggregation_method, flags):
+  """Refuses further arguments that `tf.gradients` cannot use.
+
+  Args:
+    name: as in `gradients`.
+    aggregation_method: as in `gradients`.
+    flags: dict from the name of each argument that is true or false to it.
+  """
+  if name is not None and not (
+      isinstance(name, str) and re.match(r"[\w.\-/>]*$", name)):
+    raise errors.ArgumentError(
+        "name={!r} is no name of a scope.".format(name),
+        "It stands before the names of the ops that are added.",
+        "Pass a str of letters, digits and any of '_', '.', '-', '/'.")
+  if aggregation_method is not None and not (
+      isinstance(aggregation_method, int) and
+      aggregation_method in _AGGREGATION_METHODS):
+    raise errors.ArgumentError(
+        "aggregation_method={!r} is not known.".format(aggregation_method),
+        "It says how gradients are added up.",
+        "Pass None, or a constant of tf.AggregationMethod.")
+  for argument, value in flags.items():
+    if value is not None:
+      arguments.check_flag(argument, value)
+
+
 def _unconnected_gradients(value):
   """What `unconnected` is for a `tf.UnconnectedGradients` or its value."""
   try:
     return tf.UnconnectedGradients(value).value
-  except ValueError:
+  except (TypeError, ValueError):
     raise errors.ArgumentError(
         "unconnected_gradients={!r} is not known.".format(value),
         "It says what stands for an x that the ys do not depend on.",

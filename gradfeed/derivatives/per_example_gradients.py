@@ -64,6 +64,7 @@ def per_example_gradient(y, x, coupled=False, stop_gradients=None,
   """
   arguments.check_unconnected(unconnected)
   arguments.check_chunk(chunk)
+  arguments.check_flag("coupled", coupled)
   request = arguments.Request(y, x, stop_gradients)
   if nest.is_container(y):
     raise errors.ArgumentError(

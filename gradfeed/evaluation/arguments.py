@@ -11,6 +11,9 @@ from gradfeed.evaluation import feeds
 from gradfeed.graph import nest
 from gradfeed.graph import tensors
 
+#: Seconds; TensorFlow counts milliseconds in a number of 64 bits.
+_LONGEST = 1e9
+
 
 def names(structure, graph):
   """The names of all dense tensors of the leaves of `structure`.
@@ -86,11 +89,23 @@ def check_overlaps(fed):
 def check_timeout(timeout):
   """Refuses a `timeout` that is no positive number, nor None."""
   if timeout is not None and not (
-      isinstance(timeout, (int, float)) and timeout > 0):
+      isinstance(timeout, (int, float)) and 0 < timeout <= _LONGEST):
     raise errors.ArgumentError(
         "timeout={!r} is no time.".format(timeout),
         "It is the seconds that one run may take.",
-        "Pass a positive number, or None for no limit.")
+        "Pass a positive number of at most {:g}, or None for no limit.".format(
+            _LONGEST))
+
+
+def check_list(name, values, count):
+  """Refuses an argument `name` that is no list (or tuple) of `count` values."""
+  if not isinstance(values, (list, tuple)) or len(values) != count:
+    raise errors.ArgumentError(
+        "{} is {}.".format(name, "a list of {}".format(len(values))
+                           if isinstance(values, (list, tuple)) else
+                           "a {}".format(type(values).__name__)),
+        "There has to be one for each of those of the function.",
+        "Pass a list of {}.".format(count))
 
 
 def check_mapping(feed_dict):

@@ -59,6 +59,11 @@ class Executable:
     self.needs = list(self._plan.needs)
     self._all_active = len(self._plan.active) == len(self.slots)
     self._is_plain = False
+    self._forget_session()
+    sessions.on_fork(self, Executable._forget_session)
+
+  def _forget_session(self):
+    """Forgets the last session, so that the next one is looked at."""
     self._last = _LastSession(no_reference, no_reference, no_reference)
 
   def prepare(self):
@@ -126,11 +131,10 @@ class Executable:
     """
     active = (arrays if self._all_active else
               tuple(arrays[i] for i in self._plan.active))
-    compiled = self._compiled(session, active)
     try:
-      results = compiled(active)
+      results = self._compiled(session, active)(active)
     except (tf.errors.OpError, RuntimeError) as error:
-      raise self.translate(error, session) or error
+      raise self.translate(error, session, arrays) or error
     if self._is_plain:
       return results
     values = iter([source.value(results, arrays)
@@ -168,6 +172,7 @@ class Executable:
   def _compile(self, session, active):
     """Compiles for `session`; what to call with the arrays `active`."""
     sessions.check_open(session, self._graph)
+    sessions.check_process(session)
     self.prepare()
     call_spec = self._plan.call_spec
     if not call_spec.fetches and not call_spec.targets:
@@ -194,8 +199,9 @@ class Executable:
   def _compile_specialized(self, session, for_any_shapes, active):
     """Compiles for the shapes of the first call, if the results are the same.
 
-    Both are run on the values of that call. If they differ, something depends
-    on more than values and shapes, and what is specialized is not used.
+    Both are run on the values of that call, the one for any shapes first: if
+    it fails, nothing is built. If the results differ, something depends on more
+    than values and shapes, and what is specialized is not used.
 
     Args:
       session: raw `tf.Session`.
@@ -205,8 +211,9 @@ class Executable:
     Returns:
       A weak reference to a `callables.Compiled`, or `no_reference`.
     """
-    if _tf.is_remote(session):
+    if _tf.is_remote(session) or not self._plan.may_specialize():
       return no_reference
+    expected = for_any_shapes(active)
     shapes_and_spec = self._plan.specialized(tuple(map(np.shape, active)))
     if shapes_and_spec is None or (
         shapes_and_spec[0] != tuple(map(np.shape, active))):
@@ -219,9 +226,9 @@ class Executable:
           for slot, shape in zip(self._active_slots(), shapes)], for_any_shapes)
       try:
         is_same = all(numeric_comparison.has_same_bits(*pair) for pair in zip(
-            for_any_shapes(active), compiled(active)))
+            expected, compiled(active)))
       except tf.errors.OpError:
-        return no_reference  # The call for any shapes will raise it again.
+        return no_reference
       if not is_same:
         return no_reference
       session_cache[self._plan] = compiled
@@ -231,9 +238,12 @@ class Executable:
     """The slots that TensorFlow is fed at."""
     return [self.slots[i] for i in self._plan.active]
 
-  def translate(self, error, session):
+  def translate(self, error, session, arrays):
     """A clearer error for one that a run of this raised, or None.
 
-    See `runtime_errors.translate`.
+    Args:
+      error, session: as in `runtime_errors.translate`.
+      arrays: sequence of the arrays of the run, in the order of the slots.
     """
-    return runtime_errors.translate(error, self._plan, session, self._graph)
+    return runtime_errors.translate(
+        error, self._plan, session, self._graph, arrays)

@@ -88,8 +88,10 @@ def _as_array(value, dtype):
   try:  # An array of dtype S or U drops the zeros at the end of a string.
     array = np.array(value, object) if dtype.kind in "OSU" else (
         np.asarray(value))
-  except ValueError as error:
-    raise Unfit("it is not an array ({})".format(error)) from None
+  except Exception as error:  # pylint: disable=broad-except
+    # Whatever the class of the value, or of one in it, raises.
+    raise Unfit("it is not an array ({})".format(
+        errors.first_line(error))) from None
   if array.dtype.kind == "O" and dtype.kind not in "OSU":
     raise Unfit("it is not an array of numbers (a {} with rows of different "
                 "lengths, or with objects in it)".format(type(value).__name__))

@@ -98,6 +98,8 @@ class Function:
     self.inputs = list(self._inputs)
     self.outputs = [output.tensors()[0] for output in self._outputs]
     self._session = session
+    if session is not None:
+      sessions.check_process(session)
     arguments_lib.check_timeout(timeout)
     self._timeout = timeout
     self._points = arguments_lib.names(points, self.graph)
@@ -106,11 +108,11 @@ class Function:
     self._held = arguments_lib.frozen(
         arguments_lib.resolve_feeds(feed_dict, self.graph, self._inputs))
     self._executable = self._executable_for(self._held)
-    self._executable.prepare()
-    self.needs = list(self._executable.needs)
     self._chunk = chunk
     if chunk is not None:
       chunks.check(chunk, self._input_slots(), self._outputs)
+    self._executable.prepare()
+    self.needs = list(self._executable.needs)
     self._held_arrays = self._fit_held()
     self._slots = self._executable.slots[:len(self._inputs)]
     self._takes_flat_values = (
@@ -120,6 +122,31 @@ class Function:
         not any(map(nest.is_container, self._structures)))
     # Weak references to the fast path of a session, and to that session.
     self._fast_path = callables.no_reference, callables.no_reference
+    self._is_forked = False
+    sessions.on_fork(self, Function._refuse_from_now_on)
+
+  def _refuse_from_now_on(self):
+    """Called in a child that a fork made: calls are refused from now on."""
+    self._is_forked, self._takes_flat_values = True, False
+    self._fast_path = callables.no_reference, callables.no_reference
+
+  def _session_now(self):
+    """The session of a call at this moment; refuses one after a fork."""
+    if self._is_forked:
+      raise sessions.forked("The function")
+    return self._session or sessions.default_session()
+
+  def __copy__(self):
+    """The function itself, which nothing changes."""
+    return self
+
+  def __reduce__(self):
+    """Refuses to be pickled."""
+    raise errors.ArgumentError(
+        "A gf.Function cannot be pickled, nor copied deeply.",
+        "It belongs to a session and a graph in the memory of this process.",
+        "Send what it is made from: the path of the model and the names of its "
+        "tensors; call gf.load and gf.function in the other process.")
 
   def _fit_held(self):
     """The values that are held for every call, as a tuple of arrays to feed."""
@@ -157,7 +184,8 @@ class Function:
       TimeLimitError: after `timeout` seconds.
       CoupledRowsError: a batch cannot be divided into chunks.
     """
-    if not feed_dict and self._takes_flat_values:
+    if self._takes_flat_values and (
+        feed_dict is None or type(feed_dict) is dict and not feed_dict):
       fast_path_reference, session_reference = self._fast_path
       fast_path = fast_path_reference()
       if fast_path is not None and (
@@ -167,7 +195,8 @@ class Function:
           results = fast_path(values + self._held_arrays)
         except (tf.errors.OpError, RuntimeError) as error:
           raise self._executable.translate(
-              error, self._session or session_reference()) or error
+              error, self._session or session_reference(),
+              values + self._held_arrays) or error
         if results is not None:
           return results[0] if self._is_single else nest.pack(
               self.structure, results)
@@ -181,7 +210,7 @@ class Function:
       values = tuple(map(feeds.Slot.fit, self._slots, values))
     except feeds.Unfit:
       return self._call(values, None)
-    session = self._session or sessions.default_session()
+    session = self._session_now()
     results = self._executable.evaluate(session, values + self._held_arrays)
     self._fast_path = self._executable.fast_path(session), weakref.ref(session)
     return results[0] if self._is_single else nest.pack(
@@ -215,7 +244,7 @@ class Function:
     """
     ops = traversal.ancestors(self.outputs,
                               {leaf.name for leaf in self._inputs})
-    session = self._session or sessions.default_session()
+    session = self._session_now()
     variables, reads = effects.variables_read(ops, self.outputs), []
     sessions.check_initialized(session, variables)
     for op in variables:
@@ -248,6 +277,7 @@ class Function:
     Returns:
       list with the value of each argument of a call.
     """
+    arguments_lib.check_list("values", values, len(self._inputs))
     return nest.pack(self._structures, values)
 
   def between(self, inputs, outputs):
@@ -261,6 +291,8 @@ class Function:
       `Function` with the same structures, session and time limit, and the same
       values held.
     """
+    arguments_lib.check_list("inputs", inputs, len(self._inputs))
+    arguments_lib.check_list("outputs", outputs, len(self._outputs))
     targets, _ = self._executable.ends()
     held = zip(targets[self._input_count():], self._held_arrays)
     return Function(
@@ -286,6 +318,7 @@ class Function:
     Returns:
       (`executables.Executable`, list of its arrays, session).
     """
+    session = self._session_now()
     if len(values) != len(self._structures):
       raise errors.FeedError(
           "{} values for {} inputs.".format(
@@ -301,7 +334,7 @@ class Function:
     executable = self._executable_for(fed)
     executable.require_all_fed()
     arrays = executable.fit(values + [value for _, value in fed.values()])
-    return executable, arrays, self._session or sessions.default_session()
+    return executable, arrays, session
 
   def _chunks_of(self, executable):
     """The `chunks.Chunks` for `executable`; made once."""

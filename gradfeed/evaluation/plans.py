@@ -83,7 +83,7 @@ class Plan:
     self._computation = computation  # None once it is prepared.
     self._fetched = None
     self._timeout = timeout
-    self._specialized = None
+    self._specialized = self._may_specialize = None
 
   def prepare(self):
     """Adds the ops that are needed, once, and makes the `call_spec`.
@@ -147,11 +147,21 @@ class Plan:
         len(ops), effects.has_loop(ops), effects.keeps_feeds(ops),
         self._timeout)
 
+  def may_specialize(self):
+    """Whether a call for certain shapes alone might be faster; adds no op."""
+    if self._may_specialize is None:
+      self._may_specialize = not (
+          self.graph.finalized or self.call_spec.in_pool or
+          self.call_spec.targets) and shape_specialization.is_suitable(
+              traversal.ancestors(self._fetched))
+    return self._may_specialize
+
   def specialized(self, shapes):
     """A call for these shapes alone, where that is faster; made once.
 
     Args:
-      shapes: tuple of the shapes of the active feeds.
+      shapes: tuple of the shapes of the active feeds, with which a call has
+        succeeded.
 
     Returns:
       (shapes, `callables.CallSpec`) for the shapes of the first call of this
@@ -165,19 +175,19 @@ class Plan:
   def _specialize(self, shapes):
     """The `callables.CallSpec` for fixed shapes, or None where that is no gain.
     """
-    if (self.graph.finalized or self.call_spec.in_pool or
-        self.call_spec.targets):
+    if self.graph.finalized:
       return None
     ops = traversal.ancestors(self._fetched)
-    if not shape_specialization.is_suitable(ops):
-      return None
     shape_by_name = {self.slots[i].target.name: shape
                      for i, shape in zip(self.active, shapes)}
     key = ("fixed", tuple(sorted(shape_by_name.items())),
            tuple(t.name for t in self._fetched))
-    copied = cache.cached(
-        self.graph, key, lambda: shape_specialization.specialize(
-            self.graph, ops, self._fetched, shape_by_name))
+    try:
+      copied = cache.cached(
+          self.graph, key, lambda: shape_specialization.specialize(
+              self.graph, ops, self._fetched, shape_by_name))
+    except (ValueError, tf.errors.OpError):
+      return None  # The rules for shapes refuse what the kernels take.
     if copied is None:
       return None
     stand_ins, results = copied

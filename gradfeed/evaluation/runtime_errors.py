@@ -1,16 +1,31 @@
 """Translates errors that TensorFlow raises during a run."""
 
+import re
+
+import numpy as np
+
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed import errors
 from gradfeed.evaluation import sessions
 from gradfeed.graph import assertions
+from gradfeed.graph import tensors
+from gradfeed.graph import traversal
 
 #: What TensorFlow says when it adds up handles of variables as numbers.
 _RESOURCE_SUM = "of resource is not in the list of allowed values"
 
+#: How it names the op that failed.
+_FAILED_OP = re.compile(r"\{\{(?:function_)?node ([^\s}]+)\}\}")
 
-def translate(error, plan, session, graph):
+#: The scope of a copy for fixed shapes, before the name of the original.
+_FIXED = re.compile("^{}fixed[^/]*/part[^/]*/".format(_tf.SCOPE))
+
+#: How many of the fed tensors a message lists.
+_MOST_LISTED = 6
+
+
+def translate(error, plan, session, graph, arrays):
   """A clearer error for one that was raised by a run.
 
   Args:
@@ -18,6 +33,7 @@ def translate(error, plan, session, graph):
     plan: `plans.Plan` that was run.
     session: whatever stands for a session; the one that ran it.
     graph: `tf.Graph`.
+    arrays: sequence of the arrays that were fed, in the order of `plan.slots`.
 
   Returns:
     `errors.GradfeedError`, or None where `error` is to be raised as it is.
@@ -31,7 +47,55 @@ def translate(error, plan, session, graph):
     return _timeout_error(timeout, plan.waiting)
   if _RESOURCE_SUM in str(error):
     return _defun_error()
-  return assertions.translate(str(error), graph)
+  translated = assertions.translate(str(error), graph)
+  if translated is None and isinstance(error, tf.errors.InvalidArgumentError):
+    return _value_error(error, plan, graph, arrays)
+  return translated
+
+
+def _value_error(error, plan, graph, arrays):
+  """The error for values that an op cannot take.
+
+  Args:
+    error: `tf.errors.InvalidArgumentError`.
+    plan, graph, arrays: as in `translate`.
+
+  Returns:
+    `errors.FeedError`, or None where the op that failed reads nothing fed.
+  """
+  fed = [(plan.slots[i], arrays[i]) for i in plan.active]
+  op = error.op or _failed_op(error.message, graph)
+  if op is not None:
+    above = traversal.ancestors([op])
+    fed = [(slot, array) for slot, array in fed if slot.target.op.name in above]
+  if not fed:
+    return None
+  message = error.message.strip().split("\n")[0].rstrip(".:")
+  translated = errors.FeedError(
+      "{} cannot take the values that were fed: {}.".format(
+          "An op" if op is None else tensors.describe(op), message),
+      "It reads {}{}.".format("; ".join(
+          "{} with a value of shape {}".format(
+              tensors.describe(slot.component),
+              tensors.format_shape(np.shape(array)))
+          for slot, array in fed[:_MOST_LISTED]), "; and {} more".format(
+              len(fed) - _MOST_LISTED) if len(fed) > _MOST_LISTED else ""),
+      "Feed values of a shape and content that the op can take.")
+  # What code that catches a `tf.errors.InvalidArgumentError` looks at.
+  translated._op = op  # pylint: disable=protected-access
+  translated._node_def = (  # pylint: disable=protected-access
+      error.node_def if op is None else op.node_def)
+  return translated
+
+
+def _failed_op(message, graph):
+  """The op of `graph` that a message of TensorFlow names, or None."""
+  for name in _FAILED_OP.findall(message):
+    try:
+      return graph.get_operation_by_name(_FIXED.sub("", name))
+    except (KeyError, ValueError):
+      continue  # It is in the body of a function.
+  return None
 
 
 def _timeout_error(timeout, waiting):

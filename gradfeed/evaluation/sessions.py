@@ -1,4 +1,12 @@
-"""Checks of a session before a call: is it open, are variables initialised."""
+"""Checks of a session before a call: is it open, are variables initialised.
+
+A session does not survive `os.fork`: its threads are not there in the child,
+and a run waits for them for ever. So sessions are marked with the process that
+they were first used in, and what holds one is told of a fork.
+"""
+
+import os
+import weakref
 
 import numpy as np
 
@@ -30,7 +38,8 @@ def graph_of(session):
   if _tf.is_closed(session):
     raise closed()
   graph = getattr(session, "graph", None)
-  if not isinstance(graph, tf.Graph) or not hasattr(session, "run"):
+  if not isinstance(graph, tf.Graph) or not hasattr(session, "run") or (
+      isinstance(session, tf.Operation)):
     raise errors.SessionError(
         "{!r} is not a session.".format(session),
         "It is a {}, and has no graph to run.".format(
@@ -47,6 +56,68 @@ def check_open(session, graph):
         "The outputs are not in it.",
         "Pass a session made for their graph: "
         "tf.Session(graph=outputs.graph).")
+
+
+class _Process:
+  """This process, among the ones that forks made.
+
+  Attributes:
+    generation: int, how many forks it is away from the first process.
+    callbacks: weak dict from what `on_fork` was called for to the function.
+  """
+
+  generation = 0
+  callbacks = weakref.WeakKeyDictionary()
+
+
+class _ProcessKey:
+  """The type of the key of the process in a session's cache."""
+
+
+_PROCESS = _ProcessKey()
+
+
+def on_fork(holder, callback):
+  """Has `callback(holder)` called in each child, as long as `holder` lives."""
+  _Process.callbacks[holder] = callback
+
+
+def _after_fork():
+  """Called in the child; what took the fast path finds out at its next call."""
+  _Process.generation += 1
+  for holder, callback in list(_Process.callbacks.items()):
+    callback(holder)
+
+
+if hasattr(os, "register_at_fork"):  # Where there is a fork.
+  os.register_at_fork(after_in_child=_after_fork)
+
+
+def check_process(session):
+  """Refuses a session that was used before this process was forked.
+
+  Args:
+    session: whatever stands for a session; marked if it is a new one.
+  """
+  innermost = _tf.innermost_session(session)
+  if hasattr(innermost, "__dict__") and _tf.session_cache(
+      innermost).setdefault(_PROCESS, _Process.generation) != (
+          _Process.generation):
+    raise forked("The session")
+
+
+def forked(what):
+  """The error for something that a fork left without its threads.
+
+  Args:
+    what: str, what cannot be used.
+  """
+  return errors.SessionError(
+      "{} was made before this process was forked.".format(what),
+      "A fork has none of the threads of TensorFlow: a run would wait for them "
+      "for ever.",
+      "Make the session and the function after the fork, in the process that "
+      "calls it; or start processes with multiprocessing's 'spawn'.")
 
 
 def closed():

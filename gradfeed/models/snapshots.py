@@ -51,6 +51,7 @@ def snapshot(session):
     12.0
   """
   source = sessions.graph_of(session)
+  sessions.check_process(session)
   raw = _tf.innermost_session(session)
   graph = _clone_graph(source)
   clone = tf.Session(graph=graph)

@@ -203,6 +203,8 @@ class RowEvaluator:
     """
     try:
       return self._call(values), None
+    except errors.MissingFeedError:
+      raise  # Whatever the row is.
     except errors.FeedError as error:
       if not self._skips:
         error.what = "Point {}: {}".format(number, error.what)

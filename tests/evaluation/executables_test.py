@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
+from tests.testing import graphs
 
 
 class E3Test(parameterized.TestCase):
@@ -157,3 +158,63 @@ class E10Test(parameterized.TestCase):
           gf.run(session, dx, {x: [1., 2.]}), [3., 3.])
       np.testing.assert_array_equal(
           gf.function(x, dx, session=session)([1., 2.]), [3., 3.])
+
+
+class ValueThatNoOpTakesTest(graphs.GraphTest):
+  """A value of the right dtype that an op refuses when it runs."""
+
+  def setUp(self):
+    super().setUp()
+    self.x = tf.placeholder(tf.float32, name="x")
+    self.y = tf.matmul(self.x, tf.ones([5, 2]), name="product")
+    self.f = gf.function(self.x, gf.gradient(self.y, self.x), self.session)
+
+  def assert_refused(self, call, pattern="product.*x:0.* shape .3, 2."):
+    ops = self.count()
+    with self.assertRaisesRegex(gf.FeedError, "(?s)" + pattern) as caught:
+      call()
+    self.assertEqual(self.count(), ops)
+    error = caught.exception
+    self.assertIsInstance(error, tf.errors.InvalidArgumentError)
+    self.assertIs(error.op.graph, self.graph)
+    self.assertEqual(error.node_def.name, error.op.name)
+
+  def test_first_call_names_the_op_and_the_value(self):
+    self.assert_refused(lambda: self.f(np.ones([3, 2])))
+
+  def test_later_calls_do_too(self):
+    bad, good = np.ones([3, 2], np.float32), np.ones([3, 5], np.float32)
+    for value in (bad, good, bad, good, bad, good, bad):
+      if value is bad:
+        self.assert_refused(lambda: self.f(bad))
+      else:
+        np.testing.assert_array_equal(self.f(good), np.full([3, 5], 2.0))
+
+  def test_call_after_a_refused_one_is_specialized(self):
+    self.assert_refused(lambda: self.f(np.ones([3, 2])))
+    self.f(np.ones([3, 5]))
+    self.assertNotEmpty([op for op in self.graph.get_operations()
+                         if op.name.startswith("gradfeed/fixed")])
+
+  def test_index_out_of_range(self):
+    rows = tf.placeholder(tf.float64, [4], name="rows")
+    index = tf.placeholder(tf.int32, [None], name="index")
+    f = gf.function([rows, index], gf.gradient(
+        tf.gather(rows, index, name="rows_of"), rows), self.session)
+    refused = lambda: f(np.ones(4), [1, 7])
+    self.assert_refused(refused, pattern="index:0.* shape .2.")
+    np.testing.assert_array_equal(f(np.ones(4), [1, 1]), [0., 2., 0., 0.])
+    self.assert_refused(refused, pattern="index:0.* shape .2.")
+
+  def test_in_run(self):
+    gf.run(self.session, self.y, {self.x: np.ones([3, 5])})
+    self.assert_refused(
+        lambda: gf.run(self.session, self.y, {self.x: np.ones([3, 2])}))
+
+  def test_error_that_no_feed_is_the_reason_for_is_that_of_tensorflow(self):
+    index = tf.Variable(7)
+    y = tf.gather(tf.ones([4]), index) * self.x
+    self.session.run(index.initializer)
+    with self.assertRaises(tf.errors.InvalidArgumentError) as caught:
+      gf.run(self.session, y, {self.x: 1.0})
+    self.assertNotIsInstance(caught.exception, gf.GradfeedError)

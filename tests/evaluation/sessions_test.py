@@ -1,9 +1,12 @@
 """Tests with every kind of session, and of the ends of sessions."""
 
 import concurrent.futures
+import copy
 import gc
 import importlib
 import os
+import pickle
+import signal
 import tempfile
 import threading
 import traceback
@@ -16,6 +19,7 @@ import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
 from gradfeed.graph import cache
+from tests.testing import graphs
 
 
 class _Model:
@@ -520,3 +524,85 @@ class ReleaseTest(parameterized.TestCase):
         f([float(i)])
         gf.run(session, [model.y, model.dx], {model.x: [float(i)]})
       self.assertLen(self._callables(), before)
+
+
+def _in_a_fork(calls):
+  """What calls give in a child of this process.
+
+  Args:
+    calls: list of functions without arguments.
+
+  Returns:
+    list with the repr of each result, or the name of the exception and the
+    first line of its text; shorter where the child waits for 20 seconds.
+  """
+  reading, writing = os.pipe()
+  child = os.fork()
+  if not child:
+    try:
+      os.close(reading)
+      signal.alarm(20)
+      for call in calls:
+        try:
+          line = repr(call())
+        except Exception as error:  # pylint: disable=broad-except
+          line = "{} {}".format(type(error).__name__, error)
+        os.write(writing, (line.split("\n")[0] + "\n").encode())
+    finally:
+      os._exit(0)  # pylint: disable=protected-access
+  os.close(writing)
+  with os.fdopen(reading) as lines:
+    results = lines.read().splitlines()
+  os.waitpid(child, 0)
+  return results
+
+
+class ForkTest(graphs.GraphTest):
+  """TensorFlow's threads are not there in a process that was forked."""
+
+  def setUp(self):
+    super().setUp()
+    self.x = tf.placeholder(tf.float64, [None])
+    self.y = self.x ** 3
+    self.dx = gf.gradient(self.y, self.x)
+    self.f = gf.function(self.x, self.dx, self.session)
+    for _ in range(4):  # Until it takes the fast path.
+      self.f(np.ones(2))
+    gf.run(self.session, self.y, {self.x: np.ones(2)})
+
+  def test_functions_from_before_are_refused(self):
+    at_default = gf.function(self.x, self.y)
+    results = _in_a_fork([
+        lambda: self.f(np.ones(2)), lambda: self.f([1.0]),
+        lambda: at_default(np.ones(2)), self.f.constants,
+        lambda: self.f.require_rows(np.ones(2))])
+    self.assertEqual(results, [
+        "SessionError The function was made before this process was "
+        "forked."] * 5)
+    np.testing.assert_array_equal(self.f(np.ones(2)), [3.0, 3.0])
+
+  def test_sessions_from_before_are_refused(self):
+    results = _in_a_fork([
+        lambda: gf.run(self.session, self.y, {self.x: np.ones(2)}),
+        lambda: gf.run(None, self.dx, {self.x: np.ones(2)}),
+        lambda: gf.function(self.x, self.y, self.session),
+        lambda: gf.function(self.x, self.y)(np.ones(2)),
+        lambda: gf.snapshot(self.session)])
+    self.assertEqual(results, [
+        "SessionError The session was made before this process was "
+        "forked."] * 5)
+
+  def test_what_is_made_in_the_child_works(self):
+    def evaluate():
+      with tf.Session() as session:
+        f = gf.function(self.x, self.dx, session)
+        return [f(np.full(2, 2.0)).tolist() for _ in range(4)] + [
+            gf.run(session, self.y, {self.x: [1.0]}).tolist()]
+    self.assertEqual(_in_a_fork([evaluate]),
+                     [repr([[12.0, 12.0]] * 4 + [[1.0]])])
+
+  def test_other_copies(self):
+    for copied in (pickle.dumps, copy.deepcopy):
+      with self.assertRaisesRegex(gf.ArgumentError, "(?s)pickled.*gf.load"):
+        copied(self.f)
+    self.assertIs(copy.copy(self.f), self.f)
