@@ -10,6 +10,7 @@ import numpy as np
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.analysis import gradient_flow
+from gradfeed.analysis import python_functions
 from gradfeed.graph import op_types
 
 #: Ops that are not tried alone: their gradients are made of other ops.
@@ -67,6 +68,9 @@ def ops_without_second_derivative(flow):
   """
   for outer, trace in flow.traces:
     for op in trace.path.values():
+      if op.type == "EagerPyFunc":
+        yield (outer or op,) + python_functions.NO_SECOND
+        continue
       gap = _gap(op, [i for i, tensor in enumerate(op.inputs)
                       if trace.is_on_path(tensor)])
       if gap is not None:

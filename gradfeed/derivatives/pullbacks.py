@@ -12,6 +12,7 @@ from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.analysis import row_dependence
 from gradfeed.derivatives import cotangent_types
+from gradfeed.derivatives import preconditions
 from gradfeed.derivatives import result_forms
 from gradfeed.derivatives import vjps
 from gradfeed.graph import cache
@@ -33,7 +34,7 @@ class Pullback:
       None if no y depends on it.
   """
 
-  def __init__(self, graph, ys, xs, stops, strict):
+  def __init__(self, graph, ys, xs, stops, strict, is_stacked=True):
     """Builds it once.
 
     Args:
@@ -42,10 +43,13 @@ class Pullback:
       xs: list of leaves.
       stops: list of `tensors.Dense` to hold constant.
       strict: bool; whether an x that no y depends on is refused.
+      is_stacked: bool; whether `stacked` will be called.
     """
     original = vjps.VJP(
         graph, ys, xs, [cotangent_types.Seed(component) for leaf in ys
                         for component in leaf.differentiable()], stops, {})
+    if is_stacked:
+      preconditions.check_stacked(original)
     vjp = original.on_functional_copy(strict)
     built = vjp.build(strict=False)
     self.graph = graph

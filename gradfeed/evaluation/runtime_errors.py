@@ -1,10 +1,15 @@
 """Translates errors that TensorFlow raises during a run."""
 
+import re
+
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed import errors
 from gradfeed.evaluation import sessions
 from gradfeed.graph import assertions
+
+#: What TensorFlow says when the tape of a Python function is not there.
+_TAPE_TAKEN = re.compile(r"KeyError: b?'pyfunc_\d+'")
 
 #: What TensorFlow says when it adds up handles of variables as numbers.
 _RESOURCE_SUM = "of resource is not in the list of allowed values"
@@ -31,7 +36,22 @@ def translate(error, plan, session, graph):
     return _timeout_error(timeout, plan.waiting)
   if _RESOURCE_SUM in str(error):
     return _defun_error()
+  if _TAPE_TAKEN.search(str(error)):
+    return _tape_error()
   return assertions.translate(str(error), graph)
+
+
+def _tape_error():
+  """The error for a gradient of `tf.py_function` that finds no tape."""
+  return errors.UnsupportedGraphError(
+      "A gradient of tf.py_function cannot run.",
+      "TensorFlow keeps one tape for the function, that of its last call, and "
+      "its gradient takes it once: here it was taken already, by another "
+      "gradient of the same run, by another turn of a loop, or by a "
+      "session.run of another thread.",
+      "Evaluate one gradient of the function in one call, build it outside of "
+      "loops, and leave the evaluation to gradfeed where there are threads; "
+      "or write the function from TensorFlow's ops.")
 
 
 def _timeout_error(timeout, waiting):
