@@ -52,6 +52,7 @@ from gradfeed._tf.python_functions import has_python_functions
 from gradfeed._tf.python_functions import holding_tapes
 from gradfeed._tf.python_functions import taken_tape
 from gradfeed._tf.python_functions import token_of
+from gradfeed._tf.scatter_gradients import right_scatter_gradients
 from gradfeed._tf.sessions import has_kernel
 from gradfeed._tf.sessions import innermost_session
 from gradfeed._tf.sessions import is_closed

@@ -223,7 +223,8 @@ def _cross_entropy(op, trace):
 
 def _stitch(op, unused_trace):
   """The gradient goes to values too that are overwritten, so that y does not
-  depend on them."""
+  depend on them. Of DynamicStitch gradfeed has a right one; here, which value
+  is the last is not defined."""
   half = len(op.inputs) // 2
   indices = [_tf.static_value(t) for t in op.inputs[:half]]
   if any(index is None for index in indices):
@@ -241,7 +242,6 @@ def _stitch(op, unused_trace):
 #: dict from op type to a function of the op and the trace of a derivative: it
 #: returns (why, fix) if that is wrong there, else None.
 _WRONG_GRADIENTS = {
-    "DynamicStitch": _stitch,
     "MatrixInverse": _inverse,
     "ParallelDynamicStitch": _stitch,
     "SoftmaxCrossEntropyWithLogits": _cross_entropy,

@@ -215,10 +215,7 @@ class VJP:
     """This product with copies in the place of its tensors.
 
     Args:
-      copied: dict from the names of tensors to their copies.
-
-    Returns:
-      `VJP`; this one if `copied` is empty.
+      copied: dict from names of tensors to copies; if empty, this is returned.
     """
     if not copied:
       return self
@@ -289,8 +286,9 @@ class VJP:
       else:  # TensorFlow takes None for ones only if y is real.
         cotangents.append(tf.ones_like(y) if y.dtype.is_complex else None)
     try:
-      return tf.gradients(ys, xs, grad_ys=cotangents,
-                          stop_gradients=stops or None, **self.settings)
+      with _tf.right_scatter_gradients():
+        return tf.gradients(ys, xs, cotangents, stop_gradients=stops or None,
+                            **self.settings)
     except errors.GradfeedError:
       raise
     except (ArithmeticError, AssertionError, AttributeError, LookupError,
