@@ -51,6 +51,10 @@ from gradfeed._tf.keras_models import set_inference
 from gradfeed._tf.parallel_for import map_rows_in_loop
 from gradfeed._tf.parallel_for import show_bodies
 from gradfeed._tf.parallel_for import vectorized
+from gradfeed._tf.python_functions import has_python_functions
+from gradfeed._tf.python_functions import holding_tapes
+from gradfeed._tf.python_functions import taken_tape
+from gradfeed._tf.python_functions import token_of
 from gradfeed._tf.run_errors import ERROR_BASES
 from gradfeed._tf.sessions import has_kernel
 from gradfeed._tf.sessions import innermost_session

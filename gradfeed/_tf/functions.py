@@ -1,5 +1,7 @@
 """Functions in the library of a graph, and the graphs of their bodies."""
 
+import contextlib
+
 from tensorflow.python.framework import func_graph
 from tensorflow.python.framework import function_def_to_graph
 
@@ -14,11 +16,22 @@ def function_definition(graph, name):
   function = graph._get_function(name)
   if function is None:
     return None
-  for attribute in ("cached_definition", "definition", "function_def"):
-    definition = getattr(function, attribute, None)
-    if definition is not None:
-      return definition
+  with _outside_of_eager(graph):
+    for attribute in ("cached_definition", "definition", "function_def"):
+      definition = getattr(function, attribute, None)
+      if definition is not None:
+        return definition
   return None
+
+
+def _outside_of_eager(graph):
+  """A context in which nothing runs eagerly.
+
+  A function that is read in the eager context is added to that, which may have
+  another one of its name.
+  """
+  return (graph.as_default() if tf.executing_eagerly()
+          else contextlib.ExitStack())
 
 
 def callees(node, attributes=None):

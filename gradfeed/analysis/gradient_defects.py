@@ -10,6 +10,7 @@ import numpy as np
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.analysis import gradient_flow
+from gradfeed.analysis import python_functions
 from gradfeed.graph import op_types
 
 #: Ops that are not tried alone: their gradients are made of other ops.
@@ -67,6 +68,9 @@ def ops_without_second_derivative(flow):
   """
   for outer, trace in flow.traces:
     for op in trace.path.values():
+      if op.type == "EagerPyFunc":
+        yield (outer or op,) + python_functions.NO_SECOND
+        continue
       gap = _gap(op, [i for i, tensor in enumerate(op.inputs)
                       if trace.is_on_path(tensor)])
       if gap is not None:
@@ -219,7 +223,8 @@ def _cross_entropy(op, trace):
 
 def _stitch(op, unused_trace):
   """The gradient goes to values too that are overwritten, so that y does not
-  depend on them."""
+  depend on them. Of DynamicStitch gradfeed has a right one; here, which value
+  is the last is not defined."""
   half = len(op.inputs) // 2
   indices = [_tf.static_value(t) for t in op.inputs[:half]]
   if any(index is None for index in indices):
@@ -237,7 +242,6 @@ def _stitch(op, unused_trace):
 #: dict from op type to a function of the op and the trace of a derivative: it
 #: returns (why, fix) if that is wrong there, else None.
 _WRONG_GRADIENTS = {
-    "DynamicStitch": _stitch,
     "MatrixInverse": _inverse,
     "ParallelDynamicStitch": _stitch,
     "SoftmaxCrossEntropyWithLogits": _cross_entropy,

@@ -144,7 +144,8 @@ def jvp(y, x, v, stop_gradients=None, unconnected="error"):
   request = arguments.Request(y, x, stop_gradients)
   tangents = arguments.tangents(v, x, request.xs, request.graph)
   pullback = pullbacks.Pullback(request.graph, request.ys, request.xs,
-                                request.stops, unconnected == "error")
+                                request.stops, unconnected == "error",
+                                is_stacked=False)
   products = _by_pullback(pullback, tangents)
   if products is None:
     products = [_by_jacobian(request, leaf, tangents) for leaf in request.ys]

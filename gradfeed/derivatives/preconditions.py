@@ -13,10 +13,12 @@ from gradfeed.analysis import blockers
 from gradfeed.analysis import disconnection
 from gradfeed.analysis import gradient_defects
 from gradfeed.analysis import gradient_flow
+from gradfeed.analysis import python_functions
 from gradfeed import errors
 from gradfeed import findings
 from gradfeed.graph import cache
 from gradfeed.graph import lookup
+from gradfeed.graph import provenance
 from gradfeed.graph import tensors
 from gradfeed.graph import traversal
 from gradfeed.rewriting import custom_gradient_ops
@@ -82,12 +84,14 @@ def find_problems(vjp, flow, strict=True):
             trace.second_order[0].name),
         "Build the loop with control flow v2 (tf.enable_control_flow_v2() "
         "before it is built), or unroll it.")
+  yield from _left_out(vjp)
   for x in vjp.xs if no_ys else lost if strict else ():
     yield disconnection.disconnected_error(vjp.ys, x, flow)
   yield from _stops(vjp, trace)
   for op, error in custom_gradient_ops.refusals(trace.path.values()):
     yield _bad("unknown_gradient", op, error.what, error.why, error.fix)
   yield from _missing_gradients(vjp, flow)
+  yield from _python_functions(vjp, flow)
   yield from _wrong_gradients(vjp, flow)
 
 
@@ -163,6 +167,54 @@ def check_complete(vjp):
                   stacklevel=lookup.stacklevel_of_caller())
 
 
+def _python_functions(vjp, flow):
+  """The calls of `tf.py_function` that TensorFlow differentiates wrongly.
+
+  Yields:
+    `findings.Finding`.
+  """
+  for op, outer, why, fix in python_functions.without_gradient(flow):
+    yield _bad(
+        "missing_gradient", op, vjp.purpose("No right gradient") + ".",
+        "{} lies between them. {}".format(
+            python_functions.describe(op, outer), why), fix)
+
+
+def _left_out(vjp):
+  """The calls of `tf.py_function` that a second derivative would leave out.
+
+  Yields:
+    `findings.Finding`.
+  """
+  for op in python_functions.left_out(
+      *[[component.tensor for component in components]
+        for components in (vjp.ys, vjp.xs, vjp.stops)]):
+    yield _bad(
+        "missing_gradient", op, vjp.purpose("No second derivative") + ".",
+        "The gradient of {} lies between them. {}".format(
+            python_functions.describe(op), python_functions.NO_SECOND[0]),
+        python_functions.NO_SECOND[1])
+
+
+def check_stacked(vjp):
+  """Refuses what cannot be differentiated with many cotangents in one run.
+
+  Args:
+    vjp: `vjps.VJP`.
+
+  Raises:
+    MissingGradientError: a call of `tf.py_function` lies between xs and ys.
+  """
+  for op, outer in python_functions.calls(flow_of(vjp, vjp.trace())):
+    raise errors.MissingGradientError(
+        vjp.purpose("No rows of the Jacobian") + ".",
+        "{} lies between them. TensorFlow's gradient of tf.py_function runs "
+        "once for each run of the function, and each row needs one.".format(
+            python_functions.describe(op, outer)),
+        "Use `vjp` or `gradient` with one cotangent after the other, or `jvp`; "
+        "or write the function from TensorFlow's ops.")
+
+
 def _bad(kind, op, what, why, fix):
   """The `findings.Finding` of a problem with one op."""
   return findings.Finding(kind, findings.BAD, what, why, fix, [op.name],
@@ -218,8 +270,9 @@ def second_derivative_problems(vjp, flow):
     yield findings.Finding(
         "no_second_derivative", findings.NOTE,
         vjp.purpose("No second derivative") + ".",
-        "TensorFlow has a first but no second derivative for {} '{}': "
-        "{}".format(op.type, op.name, why), fix, [op.name],
+        "TensorFlow has a first but no second derivative for {} '{}'{}: "
+        "{}".format(op.type, op.name, provenance.in_line(op), why), fix,
+        [op.name],
         op=op.name, type=op.type)
 
 

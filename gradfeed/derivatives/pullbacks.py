@@ -34,7 +34,7 @@ class Pullback:
       None if no y depends on it.
   """
 
-  def __init__(self, graph, ys, xs, stops, strict):
+  def __init__(self, graph, ys, xs, stops, strict, is_stacked=True):
     """Builds it once.
 
     Args:
@@ -43,10 +43,13 @@ class Pullback:
       xs: list of leaves.
       stops: list of `tensors.Dense` to hold constant.
       strict: bool; whether an x that no y depends on is refused.
+      is_stacked: bool; whether `stacked` will be called.
     """
     original = vjps.VJP(
         graph, ys, xs, [cotangent_types.Seed(component) for leaf in ys
                         for component in leaf.differentiable()], stops, {})
+    if is_stacked:
+      preconditions.check_stacked(original)
     vjp = original.on_functional_copy(strict)
     built = vjp.build(strict=False)
     self.graph = graph

@@ -221,10 +221,7 @@ class VJP:
     """This product with copies in the place of its tensors.
 
     Args:
-      copied: dict from the names of tensors to their copies.
-
-    Returns:
-      `VJP`; this one if `copied` is empty.
+      copied: dict from names of tensors to copies; if empty, this is returned.
     """
     if not copied:
       return self

@@ -173,6 +173,19 @@ class Executable:
     """Compiles for `session`; what to call with the arrays `active`."""
     sessions.check_open(session, self._graph)
     sessions.check_process(session)
+    if self._plan.tapes:
+      return self._holding_tapes(self._compile_unlocked(session))
+    compiled = self._compile_unlocked(session)
+    raw = _tf.raw_session(session)
+    if raw is not session or not isinstance(compiled, callables.Compiled):
+      return compiled
+    specialized = self._compile_specialized(raw, compiled, active)
+    self._last = _LastSession(
+        weakref.ref(session), weakref.ref(compiled), specialized)
+    return specialized() or compiled
+
+  def _compile_unlocked(self, session):
+    """Compiles for `session`, for feeds of any shapes; what to call."""
     self.prepare()
     call_spec = self._plan.call_spec
     if not call_spec.fetches and not call_spec.targets:
@@ -189,12 +202,19 @@ class Executable:
       compiled = session_cache[self] = callables.Compiled(
           raw, call_spec,
           [(slot.dtype, slot.shapes) for slot in self._active_slots()])
-    if raw is not session:
-      return compiled
-    specialized = self._compile_specialized(raw, compiled, active)
-    self._last = _LastSession(
-        weakref.ref(session), weakref.ref(compiled), specialized)
-    return specialized() or compiled
+    return compiled
+
+  def _holding_tapes(self, call):
+    """`call` while no other call uses the tapes of its Python functions.
+
+    Args:
+      call: function from the list of arrays to the list of results.
+    """
+    def locked(arrays):
+      with _tf.holding_tapes(self._plan.tapes):
+        return call(arrays)
+
+    return locked
 
   def _compile_specialized(self, session, for_any_shapes, active):
     """Compiles for the shapes of the first call, if the results are the same.

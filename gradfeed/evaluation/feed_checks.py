@@ -17,6 +17,7 @@ from gradfeed.graph import cache
 from gradfeed.graph import effects
 from gradfeed.graph import op_types
 from gradfeed.graph import provenance
+from gradfeed.graph import python_functions
 from gradfeed.graph import tensors
 from gradfeed.graph import traversal
 
@@ -43,6 +44,33 @@ def check(computation, points, may_assign):
   if not may_assign:
     _check_assignments(computation.ops, computation.wanted)
   _check_races(computation.ops, computation.wanted)
+  _check_tapes(computation.ops)
+
+
+def _check_tapes(ops):
+  """Refuses two gradients, or two calls, of one function of tf.py_function.
+
+  There is one tape for each function: see `graph.python_functions`.
+
+  Args:
+    ops: dict from name to op, of all that runs.
+
+  Raises:
+    UnsupportedGraphError.
+  """
+  tapes = python_functions.Tapes(ops)
+  for token, gradients in tapes.taken.items():
+    for what, users in (("gradients", gradients), ("calls", tapes.left[token])):
+      if len(users) > 1:
+        raise errors.UnsupportedGraphError(
+            "One run cannot compute two {} of a function of "
+            "tf.py_function.".format(what),
+            "They are {}{}. TensorFlow keeps one tape for the function, that "
+            "of its last call, and its gradient takes it once.".format(
+                tensors.describe_all(users), "".join(dict.fromkeys(
+                    provenance.in_line(op) for op in tapes.left[token]))),
+            "Evaluate them in calls of their own; or ask for all gradients at "
+            "once (`gradient(y, [x1, x2])`).")
 
 
 def _derivatives_run(computation):

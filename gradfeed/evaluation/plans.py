@@ -16,6 +16,7 @@ from gradfeed.evaluation import fetchables
 from gradfeed.graph import cache
 from gradfeed.graph import control_flow
 from gradfeed.graph import effects
+from gradfeed.graph import python_functions
 from gradfeed.graph import tensors
 from gradfeed.graph import traversal
 from gradfeed.rewriting import cloning
@@ -49,6 +50,7 @@ class Plan:
     needs: dict from each placeholder without a value to what uses it.
     variables: list of the ops of the variables that are read.
     waiting: list of the ops that wait for something outside of the run.
+    tapes: list of the tokens of the functions of `tf.py_function` that are run.
     sources: list with the source of each wanted tensor or op, as
       `fetchables.find_sources` gives it; None until `prepare` is called.
     call_spec: `callables.CallSpec`, or None until `prepare` is called.
@@ -79,6 +81,7 @@ class Plan:
         computation.ops, [self.slots[i] for i in self.active])
     self.variables = effects.variables_read(computation.ops, wanted)
     self.waiting = effects.waiting_ops(computation.ops)
+    self.tapes = sorted(python_functions.Tapes(computation.ops).left)
     self.sources = self.call_spec = None
     self._computation = computation  # None once it is prepared.
     self._fetched = None

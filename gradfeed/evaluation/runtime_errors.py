@@ -12,6 +12,9 @@ from gradfeed.graph import assertions
 from gradfeed.graph import tensors
 from gradfeed.graph import traversal
 
+#: What TensorFlow says when the tape of a Python function is not there.
+_TAPE_TAKEN = re.compile(r"KeyError: b?'pyfunc_\d+'")
+
 #: What TensorFlow says when it adds up handles of variables as numbers.
 _RESOURCE_SUM = "of resource is not in the list of allowed values"
 
@@ -47,6 +50,8 @@ def translate(error, plan, session, graph, arrays):
     return _timeout_error(timeout, plan.waiting)
   if _RESOURCE_SUM in str(error):
     return _defun_error()
+  if _TAPE_TAKEN.search(str(error)):
+    return _tape_error()
   translated = assertions.translate(str(error), graph)
   if translated is None and isinstance(error, tf.errors.InvalidArgumentError):
     return _value_error(error, plan, graph, arrays)
@@ -96,6 +101,19 @@ def _failed_op(message, graph):
     except (KeyError, ValueError):
       continue  # It is in the body of a function.
   return None
+
+
+def _tape_error():
+  """The error for a gradient of `tf.py_function` that finds no tape."""
+  return errors.UnsupportedGraphError(
+      "A gradient of tf.py_function cannot run.",
+      "TensorFlow keeps one tape for the function, that of its last call, and "
+      "its gradient takes it once: here it was taken already, by another "
+      "gradient of the same run, by another turn of a loop, or by a "
+      "session.run of another thread.",
+      "Evaluate one gradient of the function in one call, build it outside of "
+      "loops, and leave the evaluation to gradfeed where there are threads; "
+      "or write the function from TensorFlow's ops.")
 
 
 def _timeout_error(timeout, waiting):

@@ -99,10 +99,36 @@ def subgraph_of(graph, op_names, ops, replaced, pivots=None, renew=None):
     nodes, inlined, first = function_calls.inline_in_copy(graph, order, nodes)
     waits += [(inner, before) for name, before in waits
               for inner in first.get(name, ())]
+    waits += _waits_outside(nodes, external)
     functions = function_calls.renew_functions(graph,
                                                function_calls.handles(order),
                                                nodes, renew)
   return Subgraph(nodes, functions, external, waits, inlined)
+
+
+def _waits_outside(nodes, external):
+  """Takes from nodes what they wait for that is not among them.
+
+  A node of a function may wait for an argument. Once it is inlined, it waits
+  for the op that makes the argument, which may not be copied.
+
+  Args:
+    nodes: list of NodeDef; changed.
+    external: dict of a `Subgraph`.
+
+  Returns:
+    list of (node name, op that it has to wait for).
+  """
+  waits, names = [], {"^" + node.name for node in nodes}
+  makers = {"^" + name.split(":")[0]: tensor.op
+            for name, tensor in external.items()}
+  for node in nodes:
+    outside = [name for name in node.input
+               if name in makers and name not in names]
+    for name in outside:
+      node.input.remove(name)
+      waits.append((node.name, makers[name]))
+  return waits
 
 
 def import_subgraph(graph, subgraph, external, label):

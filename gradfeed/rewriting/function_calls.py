@@ -12,6 +12,7 @@ import uuid
 from gradfeed import _tf
 from gradfeed import errors
 from gradfeed.graph import op_types
+from gradfeed.graph import python_functions
 from gradfeed.rewriting import custom_gradient_ops
 
 
@@ -224,7 +225,8 @@ def inline_in_copy(graph, order, nodes):
   """
   calls = {op.name for op in order
            if op.type in op_types.CALLS and (
-               not _tf.has_gradient(op) or custom_gradient_ops.is_foreign(op))}
+               not _tf.has_gradient(op) or custom_gradient_ops.is_foreign(op) or
+               python_functions.are_called(op))}
   result, renamed, first = [], {}, {}
   for node in nodes:
     inlined = (inline_in_graph(graph, node)

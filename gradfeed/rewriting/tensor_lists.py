@@ -1,5 +1,6 @@
 """Ops of lists that do what ops of tensor arrays of control flow v1 do."""
 
+from gradfeed import _tf
 from gradfeed._tf import tf
 
 _SHAPE, _LEADING = "element_shape", "leading_dims"  # Inputs that lists add.
@@ -21,6 +22,11 @@ LISTS = {
 
 #: Types of ops that may read or write all elements at once.
 OF_ALL = ("TensorArrayGatherV3", "TensorArrayScatterV3")
+
+#: Types of ops that make a list to the index of the input that is the shape of
+#: its elements.
+_SHAPE_GIVEN = {"TensorListReserve": 0, "TensorListFromTensor": 1}
+
 _SHAPE_TYPED = ("TensorListReserve", "TensorListConcatV2", "TensorListSplit",
                 "TensorListFromTensor")
 
@@ -160,6 +166,29 @@ def _grown(write):
           write.input[0], name.format("size:0")])]
   write.input[0] = name.format("grown:0")
   return nodes
+
+
+def is_of_unknown_zeros(handle):
+  """Whether a list has no elements yet, and no static shape for them either.
+
+  TensorFlow reads them where it vectorizes a write to such a list, and cannot.
+
+  Args:
+    handle: `tf.Tensor`.
+  """
+  op = handle.op
+  if op.type != "TensorListReserve":
+    return False
+  while op.type in _SHAPE_GIVEN:
+    shape = op.inputs[_SHAPE_GIVEN[op.type]]
+    if shape.op.type == "TensorListElementShape":
+      op = shape.op.inputs[0].op
+      while op.type in ("TensorListSetItem", "TensorListResize"):
+        op = op.inputs[0].op
+    else:
+      dims = _tf.static_value(shape)
+      return dims is None or bool((dims < 0).any())
+  return False
 
 
 def element_shape(node, written):

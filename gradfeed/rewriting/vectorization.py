@@ -16,6 +16,7 @@ from gradfeed.graph import op_types
 from gradfeed.graph import traversal
 from gradfeed.rewriting import cloning
 from gradfeed.rewriting import functionalization
+from gradfeed.rewriting import tensor_lists
 
 #: Constants of up to so many elements are constants in the scratch graph too:
 #: they may be axes or shapes.
@@ -38,6 +39,7 @@ class ScratchGraph:
     self._placeholders = {}
     self._waited_for = []
     self._fills_up = False
+    self._is_vectorizing = False
 
   def building(self):
     """A context in which new ops go to the scratch graph."""
@@ -116,16 +118,20 @@ class ScratchGraph:
     at_least_one = (max(count, 1) if isinstance(count, int)
                     else tf.maximum(count, 1))
     self._fills_up = chunk is not None or not isinstance(count, int)
+    self._is_vectorizing = True
     try:
       stacked = _vectorized(body, at_least_one, chunk)
     except errors.GradfeedError:
       raise
     except Exception:  # pylint: disable=broad-except
       # The converters of parallel_for raise errors of any class.
+      self._is_vectorizing = False
       with _translated_errors(self.graph):
         if not one_by_one:
           raise
         stacked = _tf.map_rows_in_loop(body, _dtypes(body), at_least_one)
+    finally:
+      self._is_vectorizing = False
     if chunk is None and isinstance(count, int) and count:
       return stacked
     return [result[:count] for result in stacked]
@@ -147,6 +153,10 @@ class ScratchGraph:
     """
     subgraph = cloning.subgraph_of(self.graph, op_names, ops, replaced)
     self._waited_for.extend(before for _, before in subgraph.waits)
+    if self._is_vectorizing and any(
+        tensor_lists.is_of_unknown_zeros(tensor)
+        for name, tensor in subgraph.external.items() if name not in replaced):
+      raise ValueError("TensorFlow would read elements that are not there.")
     if same_shapes:
       for node in subgraph.nodes:
         node.attr["_output_shapes"].list.shape.extend(

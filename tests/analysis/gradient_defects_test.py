@@ -108,7 +108,10 @@ class KnownWrongTest(graphs.GraphTest):
 
   def test_s9_stitched_to_one_place(self):
     x = tf.placeholder(tf.float64, [2, 2], name="x")
-    y = tf.dynamic_stitch([[0, 2], [1, 2]], [x * x, x], name="stitched")
+    y = tf.dynamic_stitch([[0, 2], [1, 2]], [x * x, x])
+    self._assert_right(gf.gradient(y, x), y, x)
+    y = tf.raw_ops.ParallelDynamicStitch(
+        indices=[[0, 2], [1, 2]], data=[x * x, x], name="stitched")
     before = self.count()
     with self.assertRaisesRegex(
         gf.UnsupportedGraphError,
@@ -162,7 +165,8 @@ class KnownWrongTest(graphs.GraphTest):
     for indices in ([[0, 1], [1, 2]], [[0, 1], [2, 3]]):
       with flows.control_flow(2):
         y = tf.cond(x[0, 0] > 0.0, lambda indices=indices: tf.reduce_sum(
-            tf.dynamic_stitch(indices, [x * x, x], name="stitched")),
+            tf.raw_ops.ParallelDynamicStitch(
+                indices=indices, data=[x * x, x], name="stitched")),
                     lambda: tf.reduce_sum(x))
       if indices[1][0] == 1:
         with self.assertRaisesRegex(

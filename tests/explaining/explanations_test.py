@@ -314,7 +314,8 @@ def _s8_given():
 def _s9_stitch():
   x = _rows()
   rows = tf.placeholder(tf.float64, [2, 2])
-  return tf.dynamic_stitch([[0, 1], [1, 2]], [x[:2], rows], name="culprit"), x
+  return tf.raw_ops.ParallelDynamicStitch(
+      indices=[[0, 1], [1, 2]], data=[x[:2], rows], name="culprit"), x
 
 
 def _s9_healthy():
