@@ -124,7 +124,7 @@ class DisconnectedTest(graphs.GraphTest):
     y = tf.square(h, name="y")
     error = self._refused(
         y, x, r"'y:0' \(float64, .* by 'x:0' \(float64, \[2\]\)", named,
-        r"traversal_test\.py:\d+", "Fix: Differentiate by '.*:0' .float64")
+        r"disconnection_test\.py:\d+", "Fix: Differentiate by '.*:0' .float64")
     with tf.Session() as session:
       at = [3.2, 4.7]
       self._follow(error, y, x, at, 2. * session.run(h, {x: at}))
@@ -162,7 +162,12 @@ class DisconnectedTest(graphs.GraphTest):
     with flows.control_flow(1):
       y = tf.while_loop(lambda i, a: i < 2, lambda i, a: (i + 1, tf.sin(a)),
                         [0, x], back_prop=False)[1]
-    self._refused(y, x, "Exit 'while/Exit_1'")
+    self._refused(y, x, "Exit 'while/Exit_1' of a loop with back_prop=False")
+
+  def test_e2_what_reads_the_shape_is_not_blamed(self):
+    x = tf.placeholder(tf.float64, [None], name="x")
+    error = self._refused(tf.ones_like(x) * 2.0, x, "shape of 'x:0'.* alone")
+    self.assertNotIn("OnesLike", str(error))
 
   def test_e2_integer_y(self):
     x = tf.placeholder(tf.float64, [3], name="x")

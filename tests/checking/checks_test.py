@@ -290,6 +290,20 @@ class GalleryTest(CheckTest):
     self.assertEqual(report.verdict, "undecidable")
     self.assertFound(report, "blocked", "warning", "while")
 
+  @parameterized.parameters(1, 2)
+  def test_s5_a_loop_without_back_prop_is_wrong(self, flow):
+    x = self.placeholder(tf.float64, [3])
+    with flows.control_flow(flow):
+      h = tf.while_loop(lambda i, a: i < 2, lambda i, a: (i + 1, a * a),
+                        [0, x], back_prop=False)[1]
+    if tf.gradients(h, x) != [None]:
+      self.skipTest("TF 1.15 takes no notice of it in control flow v2.")
+    report = gf.check(h + x, x, [1.5, 2.0, 0.5])
+    self.assertEqual(report.verdict, "wrong")
+    finding, = [f for f in report.findings if f.kind == "blocked"]
+    # d(x^4 + x) / dx is 4x^3 + 1, of which the gradient has the 1 alone.
+    self.assertGreater(finding.details["share"], 0.5)
+
   def test_s8_dropout_is_not_repeatable_and_right_for_its_mask(self):
     tf.set_random_seed(1)
     x = self.placeholder()

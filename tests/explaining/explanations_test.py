@@ -667,6 +667,45 @@ class FactsTest(graphs.GraphTest):
     self.assertIn("Round", read.what)
     self.assertNotIn(".py", read.what)
 
+  @parameterized.named_parameters(
+      ("zeros_like", tf.zeros_like), ("ones_like", tf.ones_like),
+      ("shape", lambda h: tf.cast(tf.shape(h)[0], tf.float64)),
+      ("size", lambda h: tf.cast(tf.size(h), tf.float64)))
+  def test_what_reads_the_shape_alone_blocks_nothing(self, read):
+    x = _rows()
+    h = tf.tanh(x)
+    page = gf.explain(read(h) + h, x)
+    self.assertEqual(page.verdict, "differentiable", page)
+    self.assertEmpty(self._details(page, "blocked"))
+
+  @parameterized.parameters(1, 2)
+  def test_a_loop_without_back_prop(self, flow):
+    x = tf.placeholder(tf.float64, [3], name="x")
+    with flows.control_flow(flow):
+      h = tf.while_loop(lambda i, a: i < 2, lambda i, a: (i + 1, a * a),
+                        [0, x], back_prop=False)[1]
+    if tf.gradients(h, x) != [None]:
+      self.skipTest("TF 1.15 takes no notice of it in control flow v2.")
+    page = gf.explain(h + x, x)
+    finding, = self._details(page, "blocked")
+    self.assertIn("back_prop=False", finding.what)
+    self.assertIn("back_prop=False", finding.fix)
+    self.assertEqual(finding.details["reason"], "hidden")
+    self.assertEqual(page.verdict, "partly differentiable")
+    stopped = gf.explain(tf.stop_gradient(tf.sin(x)) + x, x)
+    self.assertNotIn("back_prop", str(stopped))
+
+  @parameterized.parameters(1, 2)
+  def test_a_stop_of_the_users_own_after_a_loop(self, flow):
+    x = tf.placeholder(tf.float64, [3], name="x")
+    with flows.control_flow(flow):
+      h = tf.while_loop(lambda i, a: i < 2, lambda i, a: (i + 1, a * a),
+                        [0, x])[1]
+    finding, = self._details(
+        gf.explain(tf.stop_gradient(h) + x, x), "blocked")
+    self.assertEqual(finding.details["reason"], "stop")
+    self.assertNotIn("back_prop", finding.what + finding.fix)
+
   def test_stops_are_honoured(self):
     x = _number()
     h = _python(x * x)
