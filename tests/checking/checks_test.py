@@ -394,6 +394,36 @@ class GalleryTest(CheckTest):
     self.assertIn(cure, finding.fix)
     self.assertClean(gf.check(y, x, [[1.0, 2.0, 1.0], [0.5, 1.0, 2.0]]))
 
+  @parameterized.parameters(np.nan, np.inf, -np.inf)
+  def test_e6_a_point_that_is_not_finite(self, value):
+    x = self.placeholder()
+    y = tf.reduce_sum(tf.tanh(x))
+    report = gf.check(y, x, [[1.0, 2.0, 3.0], [1.0, value, 2.0]])
+    self.assertEqual(report.verdict, "undecidable")
+    self.assertIn("x_t is not finite", report.summary)
+    finding = report.findings[0]
+    self.assertEqual(finding.kind, "nonfinite_point")
+    self.assertIn("1 of 6 elements of the value of 'x:0'", finding.what)
+    self.assertIn("the first at [1, 1]", finding.what)
+    self.assertEqual(finding.details["rows"], [1])
+    self.assertNotIn("loop", str(report))
+    self.assertClean(gf.check(y, x, [[1.0, 2.0, 3.0]]))
+
+  def test_e6_a_number_that_is_not_finite(self):
+    x = self.placeholder(tf.float64, [])
+    report = gf.check(tf.sin(x), x, np.nan)
+    self.assertIn("1 of 1 elements of the value of 'x:0' (float64, []) is NaN "
+                  "or infinite. There is", str(report).replace("\n   ", " "))
+
+  def test_e6_a_feed_that_is_not_finite(self):
+    x = self.placeholder(tf.float64)
+    other = tf.placeholder(tf.float64, [3], name="other")
+    report = gf.check(x * other, x, _ROWS,
+                      feed_dict={other: [1.0, np.nan, 2.0]})
+    finding, = [f for f in report.findings if f.kind == "nonfinite"]
+    self.assertIn("fed for 'other:0'", finding.why)
+    self.assertNotIn("loop", str(report))
+
   def test_e6_overflow(self):
     x = self.placeholder()
     y = tf.exp(x, name="large")
