@@ -724,6 +724,45 @@ class FactsTest(graphs.GraphTest):
     with self.assertRaisesRegex(gf.ArgumentError, "nothing to differentiate"):
       gf.explain(tf.constant(1.0))
 
+  def test_what_an_iterator_gives_is_a_candidate_and_a_feed(self):
+    dataset = tf.data.Dataset.from_tensors(
+        (np.ones([2]), np.ones([2]), np.ones([2], np.int64), np.ones([2]), 3))
+    image, weights, label, target, _ = tf.data.make_one_shot_iterator(
+        dataset).get_next()
+    w = tf.get_variable("w", [2], tf.float64)
+    y = tf.reduce_sum((image * w - target) * tf.cast(label, tf.float64) +
+                      tf.stop_gradient(weights), name="y")
+    self.assertEqual(gf.explain(y).x, [image.name, target.name])
+    page = gf.explain(y, image)
+    waiting, = self._details(page, "waiting")
+    read = [t.name for t in (weights, label, target)]
+    self.assertEqual(waiting.details["feeds"], read)
+    for name in read:
+      self.assertIn(name, waiting.fix)
+    self.assertNotIn(image.name, waiting.fix)
+
+  @parameterized.parameters(True, False)
+  def test_an_assignment_by_which_x_reaches_y(self, use_resource):
+    x = _number()
+    v = tf.get_variable("v", [], tf.float64, use_resource=use_resource)
+    y = tf.assign(v, x * x, name="culprit") * 3.0 + x
+    page = gf.explain(y, x)
+    self.assertEqual(page.verdict, "partly differentiable")
+    finding, = self._details(page, "assigning")
+    self.assertIn("no gradient passes from there", finding.why)
+
+  @parameterized.parameters(True, False)
+  def test_an_assignment_that_y_only_waits_for(self, use_resource):
+    x = _number()
+    v = tf.get_variable("v", [], tf.float64, use_resource=use_resource)
+    update = tf.assign(v, x * x)
+    with tf.control_dependencies([update]):
+      y = x * x
+    page = gf.explain(y, x)
+    self.assertEqual(page.verdict, "differentiable", page)
+    finding, = self._details(page, "assigning")
+    self.assertNotIn("no gradient passes from there", finding.why)
+
   @parameterized.parameters(True, False)
   def test_x_and_y_may_be_anything(self, use_resource):
     x = _rows()
