@@ -3,6 +3,7 @@
 from gradfeed import _tf
 from gradfeed.analysis import gradient_flow
 from gradfeed import findings
+from gradfeed.graph import op_types
 from gradfeed.graph import provenance
 from gradfeed.graph import traversal
 
@@ -54,9 +55,16 @@ class Blocker:
     """Whether x only decides between values there."""
     return self.reason == FLAT and self.culprit.type in _CHOICES
 
+  @property
+  def is_loop(self):
+    """Whether a loop was built to pass no gradient there."""
+    return ends_loop(self.culprit)
+
   def finding(self):
     """The `Finding` for a gradient that goes on elsewhere."""
-    what, why, fix = _SENTENCES["choice" if self.is_choice else self.reason]
+    what, why, fix = _SENTENCES[
+        "choice" if self.is_choice else
+        "loop" if self.is_loop else self.reason]
     if self.dead and self.culprit is self.op:
       what = "{{}} passes no gradient to {}.".format(
           ", ".join("'{}'".format(t.name) for t in self.dead))
@@ -96,6 +104,12 @@ _SENTENCES = {
     "choice": (
         "{} only decides between values, and the gradient is that of the value "
         "it decides for.", "", ""),
+    "loop": (
+        "{} lets no gradient pass.",
+        "What x does through the loop is left out: the rest looks like a "
+        "gradient and is none.",
+        "Build the loop without back_prop=False, or differentiate by '{}' "
+        "after it."),
 }
 
 
@@ -104,8 +118,26 @@ def describe_op(op):
   changed = " ({} to {})".format(
       "/".join(_dtypes(op.inputs)),
       "/".join(_dtypes(op.outputs))) if op.type == "Cast" else ""
+  if ends_loop(op):
+    changed = " of a loop with back_prop=False"
   return "{} '{}'{}{}".format(
       op.type, op.name, changed, provenance.in_line(op))
+
+
+def ends_loop(op):
+  """Whether `op`, which passes no gradient, ends a loop with back_prop=False.
+
+  Control flow v1 keeps that with the loop, and a gradient passes every other
+  Exit; control flow v2 stops the gradient at the results of the loop.
+  """
+  if op.type in op_types.EXITS:
+    return True
+  source = op
+  while source.type in ("StopGradient", "Identity"):
+    source = source.inputs[0].op
+  return op.type == "StopGradient" and (
+      source.type in op_types.FUNCTIONAL_LOOPS and
+      provenance.is_made_by(op, "while_v2.py"))
 
 
 def _dtypes(values):
@@ -160,8 +192,8 @@ def find_choices(trace, outer=None):
 def _ends(trace):
   """Yields (op, list of its inputs that depend on x and get no gradient)."""
   for op in trace.reached.values():
-    if op.name in trace.stopped:
-      continue
+    if op.name in trace.stopped or op.type in op_types.VALUE_INDEPENDENT:
+      continue  # Nothing is lost: the value of x does not matter there.
     if op.name in trace.blocked or op.type in gradient_flow.ZERO:
       inputs = list(op.inputs)
     else:
@@ -202,6 +234,8 @@ def _reason(op, inputs, means):
     inputs: list of those of its inputs that get no gradient; None for all.
     means: set of op names, as `held_means` gives it.
   """
+  if ends_loop(op):
+    return HIDDEN
   if op.type == "StopGradient":
     return RIGHT if _is_right(op, means) else STOP
   is_flat = op.type in _CHOICES | _STEPS or gradient_flow.is_flat(op, inputs)

@@ -1,11 +1,14 @@
 """Why no gradient arrives at x, and what to differentiate by instead."""
 
 import collections
+import re
 
 from gradfeed import _tf
 from gradfeed.analysis import blockers
+from gradfeed.analysis import repeated_calls
 from gradfeed import findings
 from gradfeed.graph import op_types
+from gradfeed.graph import provenance
 from gradfeed.graph import tensors
 from gradfeed.graph.tensors import describe
 from gradfeed.graph import traversal
@@ -56,8 +59,11 @@ def _why(ys, x, flow, ops, dependent, blocking):
               ) + _advise_above(ops)
   if not dependent:
     return _why_no_path(ys, x, ops)
+  assigning = [op for op in assignments(x, ops) if op.name in dependent]
   if not _tf.is_trainable_dtype(x.dtype):
     why = "{} is {}, not floating point.".format(describe(x), x.dtype.name)
+  elif assigning and all(blocker.culprit in assigning for blocker in blocking):
+    return _why_assigned(x, assigning[0])
   elif blocking:
     why = "No gradient passes {}, which {} between them.".format(
         ", ".join(blocker.describe() for blocker in blocking[:4]),
@@ -67,6 +73,39 @@ def _why(ys, x, flow, ops, dependent, blocking):
   else:
     why = "Every path between them goes through a tensor held constant."
   return (why,) + _advise_below(ys, x, dependent, ops, flow)
+
+
+#: Ops that write a value to a variable, or to a part of it.
+_WRITING = re.compile("Assign|^(Resource)?Scatter(?!NdNonAliasing|Nd$)")
+
+
+def assignments(x, ops):
+  """The ops that write what depends on `x` to a variable that a model reads.
+
+  Args:
+    x: `tensors.Dense`.
+    ops: dict from name to op, the model.
+
+  Returns:
+    list of `tf.Operation`, some of which may not be in the model.
+  """
+  names = traversal.dependents([x.tensor], op_types.VALUE_INDEPENDENT)
+  writing = [x.tensor.graph.get_operation_by_name(name)
+             for name in sorted(names)]
+  return [op for op in writing if _WRITING.search(op.type) and op.inputs and
+          op.inputs[0].op.name in ops and op.inputs[0].op.name not in names]
+
+
+def _why_assigned(x, op):
+  """As `_why`, where x reaches y through a variable that `op` writes to."""
+  value = op.inputs[-1]
+  return ("The path between them leads through an assignment: {} '{}'{} writes "
+          "to the variable '{}' what is computed from {}, and no gradient "
+          "passes from what is written to what is read.".format(
+              op.type, op.name, provenance.in_line(op), op.inputs[0].op.name,
+              describe(x)),
+          "Compute y from the value that is written itself, {}.".format(
+              describe(value)), None)
 
 
 def _blockers_among(flow, dependent):
@@ -106,10 +145,23 @@ def _advise_below(ys, x, dependent, ops, flow):
 def _why_no_path(ys, x, ops):
   """As `_why`, where `ys` do not depend on `x`: finds what they read instead.
   """
+  named = tensors.describe_all(ys)
+  assigning = assignments(x, ops)
+  if assigning:
+    return _why_assigned(x, assigning[0])
+  twin = repeated_calls.find_twin(x.tensor, ops)
+  if twin is not None:
+    return ("{} does not depend on {}, which is made of {} and computes once "
+            "more what {} computes, as a second call of a layer does: the "
+            "model reads that of its own call.".format(
+                named, describe(x),
+                tensors.describe_all(_upstream_read(x, ops)[:1]),
+                describe(twin)),
+            "Differentiate by {}, which the model reads.".format(
+                describe(twin)), twin)
   above = _upstream_read(x, ops)
   sources = [t for t in above if _tf.is_number(t.dtype) or
              tensors.Dense(t).is_variable]
-  named = tensors.describe_all(ys)
   if sources:
     return ("{} does not depend on {}, which is a copy or a part made of {} "
             "and is not what the model reads.".format(
@@ -123,10 +175,7 @@ def _why_no_path(ys, x, ops):
                 named, describe(x), describe(above[0])),
             "Differentiate by {}, which the model reads.".format(
                 describe(beside)), beside)
-  read = [op.outputs[0] for op in ops.values()
-          if op.outputs and not op.inputs and
-          (op.type.startswith("Placeholder") or
-           op.type in op_types.VARIABLES)]
+  read = [t for op in ops.values() for t in _given_by(op)]
   if read:
     return ("{} does not depend on {}.".format(named, describe(x)),
             "It depends on {}{}: pass one of these as x.".format(
@@ -135,6 +184,15 @@ def _why_no_path(ys, x, ops):
   return ("{} does not depend on {}, nor on any placeholder or "
           "variable.".format(named, describe(x)),
           "Pass a y that is computed from x.", None)
+
+
+def _given_by(op):
+  """The tensors of a placeholder, a variable, an iterator or a queue."""
+  if op_types.WAITING.search(op.type):
+    return [t for t in op.outputs if _tf.is_number(t.dtype)]
+  is_source = not op.inputs and (op.type.startswith("Placeholder") or
+                                 op.type in op_types.VARIABLES)
+  return list(op.outputs[:1]) if is_source else []
 
 
 def _floating_after(above, ops):

@@ -114,16 +114,19 @@ class _Examination:
     self._order = order
     self._seed = seed
     self._constants = held_constants.HeldConstants(point, self._ys)
-    self._findings = []
+    self._point_findings = nonfinite.find_in_point(point)
+    self._findings = list(self._point_findings)
     self._rows = []
     self._open_reasons = []
 
   def report(self):
     """Runs the check and returns its `reports.Check`."""
+    if self._point_findings:
+      self._open_reasons.append("x_t is not finite")
     self._evaluate()
     self._check_repeatability()
     self._count_special_values()
-    if self._is_finite:
+    if self._is_finite and not self._point_findings:
       if not self._open_reasons:
         self._compare()
       if not self._open_reasons:
@@ -221,6 +224,8 @@ class _Examination:
           "zero": _share(flat == 0), "nan": _share(np.isnan(flat)),
           "inf": _share(np.isinf(flat)), "denormal": _share(
               (flat != 0) & (np.abs(flat) < tiny))}
+    if self._point_findings:
+      return
     if not self._is_finite:
       self._findings.append(nonfinite.finding(
           self._point, self._ys, self._dxs, self._gradients))

@@ -9,15 +9,13 @@ import collections
 
 from gradfeed import _tf
 from gradfeed._tf import tf
+from gradfeed.analysis import blockers
 from gradfeed.analysis import gradient_flow
 from gradfeed.graph import control_flow
 from gradfeed.graph import effects
 from gradfeed.graph import op_types
 from gradfeed.graph import traversal
 from gradfeed.rewriting import float64
-
-#: Ops by which a model says that no gradient is to pass.
-_STOPPING = frozenset(["Exit", "RefExit", "StopGradient"])
 
 
 class HeldConstants:
@@ -63,15 +61,13 @@ class HeldConstants:
     self.unheld_randoms = [op for op in drawing_ops if op not in self.randoms]
     blocked = [op for name, op in self.trace.blocked.items()
                if name in self._dependent_names]
-    self.intended_stops = [
-        op for op in blocked
-        if op.type in _STOPPING and self._can_hold(op)]
-    self.unintended_stops = [
-        op for op in blocked
-        if op.type not in _STOPPING and self._can_hold(op)]
+    intended = [op for op in blocked if op.type == "StopGradient" and
+                not blockers.ends_loop(op)]
+    self.intended_stops = [op for op in intended if self._can_hold(op)]
+    self.unintended_stops = [op for op in blocked if op not in intended and
+                             self._can_hold(op)]
     self.unheld_stops = [
-        op for op in blocked
-        if op.type in _STOPPING and op not in self.intended_stops] + [
+        op for op in intended if op not in self.intended_stops] + [
         op for op, kind in effects.op_types_of_run(
             {name: ops[name] for name in self._dependent_names})
         if kind == "StopGradient" and op.type != kind]

@@ -67,6 +67,7 @@ class ForwardAndBackwardValues:
     targets = list({t.name: t for t in targets}.values())
     self._values = dict(zip([t.name for t in targets], point.sample(
         targets, extra_feeds=extra_feeds)))
+    self._values.update(_fed_numbers(point))
 
   def _values_of(self, fetched):
     return [self._values[t.name] for t in fetched if t.name in self._values]
@@ -147,6 +148,58 @@ def is_finite(array):
   return bool(np.all(np.isfinite(array)))
 
 
+def find_in_point(point):
+  """Reports an x_t that is not finite: nothing at it can be checked.
+
+  Args:
+    point: `evaluation_points.EvaluationPoint`.
+
+  Returns:
+    list of `findings.Finding`, one for each x that is concerned.
+  """
+  result = []
+  for component, value in zip(point.xs, point.values):
+    array = np.asarray(value)
+    places = np.argwhere(~np.isfinite(array))
+    if len(places):
+      rows = _rows_of(component, array)
+      result.append(findings.Finding(
+          "nonfinite_point", findings.WARNING,
+          "x_t is not finite: {} of {} elements of the value of {} {} NaN or "
+          "infinite{}.".format(
+              len(places), array.size, tensors.describe(component),
+              "is" if len(places) == 1 else "are",
+              ", the first" + _at(places[0]) if array.ndim else ""),
+          "There is no difference to compare with at such a point, and what "
+          "comes of it says nothing about the model.",
+          "Pass an x_t of finite numbers; look where it was read or computed.",
+          [component.name], rows=rows))
+  return result
+
+
+def _rows_of(component, array):
+  """The sorted numbers of the rows of an array that are not finite."""
+  if not component.shape.ndims or component.shape.as_list()[0] is not None:
+    return []
+  return sorted({int(row) for row in np.argwhere(~np.isfinite(array))[:, 0]})
+
+
+def _fed_in_words(point):
+  """A sentence that names the feeds which are not finite, or ""."""
+  names = [name for name, array in _fed_numbers(point).items()
+           if not is_finite(array)]
+  return "The value that is fed for {} is not finite.".format(
+      " and ".join(map(repr, names[:3]))) if names else ""
+
+
+def _fed_numbers(point):
+  """dict from the name of a dense tensor that is fed to its floating value."""
+  arrays = {leaf.name: np.asarray(value) for leaf, value in point.fed
+            if isinstance(leaf, tensors.Dense)}
+  return {name: array for name, array in arrays.items()
+          if array.dtype.kind in "fc"}
+
+
 def finding(point, ys, dxs, gradients, extra_feeds=()):
   """Reports a gradient or a y that is not finite, with the op to blame.
 
@@ -175,9 +228,11 @@ def finding(point, ys, dxs, gradients, extra_feeds=()):
     values = None
   origin = values and values.origin(is_finite)
   if not origin:
+    fed = _fed_in_words(point)
     return findings.Finding(
-        "nonfinite", findings.BAD, what, "It comes from inside of a loop, a "
-        "branch or a function.", "Look there.", rows=rows)
+        "nonfinite", findings.BAD, what, fed or "It comes from inside of a "
+        "loop, a branch or a function.",
+        "Feed finite numbers." if fed else "Look there.", rows=rows)
   op, bad_op, output = origin
   read = values.inputs_at(op, output)
   if not read and op is not bad_op:
@@ -194,11 +249,8 @@ def finding(point, ys, dxs, gradients, extra_feeds=()):
 
 def _rows(point, gradients):
   """The sorted numbers of the rows of x_t whose gradient is not finite."""
-  rows = set()
-  for component, g in zip(point.xs, gradients):
-    if component.shape.ndims and component.shape.as_list()[0] is None:
-      rows.update(int(row) for row in np.argwhere(~np.isfinite(g))[:, 0])
-  return sorted(rows)
+  return sorted({row for component, g in zip(point.xs, gradients)
+                 for row in _rows_of(component, g)})
 
 
 def _listed(rows):

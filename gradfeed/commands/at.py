@@ -135,7 +135,7 @@ def _write(model):
                derivative_flags.derivative(_OF.value, y, x, _COUPLED.value),
                model.session,
                feed_dict=value_flags.parse_feeds(_FEED.value or [], graph))
-  value_flags.require_all_fed(f)
+  value_flags.require_all_fed(f, x)
   start = time.perf_counter()
   report = stream(
       f, [_file_of(key) for _, key in rows], _OUTPUT.value, _CHUNK.value,

@@ -57,7 +57,10 @@ def as_lines(contents, tabulate):
       ("Differentiate by one of these (--x), or by any layer",
        contents["x"]),
       ("Differentiate one of these (--y), or any layer", contents["y"]),
-      ("Other placeholders, which may have to be fed (--feed)",
+      ("Other placeholders, which may have to be fed (--feed{})".format(
+          "; --row for a row at each point" if any(
+              tensor["shape"] and tensor["shape"][0] is None
+              for tensor in contents["feeds"]) else ""),
        contents["feeds"])):
     paragraphs.append(_table(title, tensors, tabulate))
   if contents["signatures"]:

@@ -96,15 +96,32 @@ def _value(name, text):
         ".npy file.", "Write it as in --feed={}=1.0.".format(name)) from None
 
 
-def require_all_fed(f):
+def require_all_fed(f, x=None):
   """Refuses a function with placeholders that have no value.
+
+  Args:
+    f: `functions.Function`.
+    x: `tf.Tensor` that has a value at each point of a file, for a command with
+      the flag `--row`; or None.
 
   Raises:
     MissingFeedError: there are some; says which flags to add.
   """
   if f.needs:
+    rows = [t for t in f.needs if x is not None and _has_rows(t) and
+            _has_rows(x)]
     raise errors.MissingFeedError(
         "No value for {}.".format(tensors.describe_all(f.needs)),
-        "What is evaluated depends on it.",
+        "What is evaluated depends on it.{}".format(
+            " Of {} there has to be a row for each row of {}.".format(
+                tensors.describe_all(rows), tensors.describe(x))
+            if rows else ""),
         "Add {}.".format(" ".join(
+            "--row={}=KEY".format(tensor.name)
+            if any(tensor is row for row in rows) else
             "--feed={}=VALUE".format(tensor.name) for tensor in f.needs)))
+
+
+def _has_rows(tensor):
+  """Whether the first axis of `tensor` may have any length."""
+  return bool(tensor.shape.ndims) and tensor.shape.as_list()[0] is None

@@ -4,6 +4,7 @@ import collections
 
 from gradfeed import _tf
 from gradfeed.analysis import blockers
+from gradfeed.analysis import disconnection
 from gradfeed.analysis import gradient_flow
 from gradfeed.derivatives import arguments
 from gradfeed.derivatives import preconditions
@@ -126,13 +127,17 @@ def explain(y, x=None, stop_gradients=None):
 def _candidates(request):
   """The tensors to differentiate y by where the caller names none.
 
-  They are placeholders, or else variables, on a differentiable path to y; where
-  there are none, all placeholders and variables that y depends on.
+  They are placeholders and what iterators and queues give, or else variables,
+  on a differentiable path to y; where there are none, all of these that y
+  depends on.
   """
   ys = [component for y in request.ys for component in y.differentiable()]
   ops = traversal.ancestors([y.tensor for y in ys])
   fed = [t for t in effects.placeholders(ops) if _tf.is_number(t.dtype) and
          run_requirements.likely_value(t) is None]
+  fed += [t for given in run_requirements.given_by_sources(
+      ops, [y.tensor for y in ys]).values() for t in given
+          if _tf.is_number(t.dtype)]
   read = [op.outputs[0] for op in effects.variables(ops.values())]
   for candidates in (fed, read):
     trace = gradient_flow.GradientTrace([y.tensor for y in ys], candidates,
@@ -161,16 +166,45 @@ def _explanation(product):
     blocking = [finding for finding in blocking
                 if finding.names[0] not in reported]
   paths = gradient_paths.GradientPaths(flow, product.ys, product.xs)
+  partial = _assignments_between(product)
   all_findings = problems + blocking + list(
-      _more_findings(product, flow, paths))
-  verdict = NONE if problems else PARTLY if any(
+      _more_findings(product, flow, paths, partial))
+  verdict = NONE if problems else PARTLY if partial or any(
       finding.severity == findings.WARNING for finding in blocking) else GOOD
   return Explanation(
       verdict, _summary(product, verdict, all_findings), all_findings,
       product.ys, product.xs, paths)
 
 
-def _more_findings(product, flow, paths):
+def _assignments_between(product):
+  """The names of the assignments by which an x reaches what a y reads."""
+  ys = [y.tensor for y in product.ys]
+  ops, read, names = traversal.ancestors(ys), _read_by(ys), set()
+  for x in product.xs:
+    for op in disconnection.assignments(x, ops):
+      if op.name in ops:
+        after = traversal.descendants(ops, (), start=[op.name]) & read
+        if op.name in after or any(
+            t.op is op.inputs[0].op for name in after for t in ops[name].inputs):
+          names.add(op.name)
+  return names
+
+
+def _read_by(ys):
+  """The names of the ops whose results `ys` are computed from.
+
+  An op that y only waits for is not among them.
+  """
+  names, queue = set(), [y.op for y in ys]
+  while queue:
+    op = queue.pop()
+    if op.name not in names:
+      names.add(op.name)
+      queue.extend(t.op for t in op.inputs)
+  return names
+
+
+def _more_findings(product, flow, paths, partial):
   """Yields the findings that do not decide whether there is a derivative."""
   trace, ys = flow.trace, [y.tensor for y in product.ys]
   cut = {x.name for x in product.xs if not x.is_variable}
@@ -179,7 +213,7 @@ def _more_findings(product, flow, paths):
   yield from pitfalls.find_pitfalls(flow, product.ys, product.xs)
   for y in product.ys:
     yield from reductions.describe_reduction(y, product.xs, trace)
-  yield from run_requirements.find_unsteady_ops(ops)
+  yield from run_requirements.find_unsteady_ops(ops, ys, cut, partial)
   yield from _path_finding(paths)
   yield from run_requirements.find_needed_feeds(ops, cut)
   yield from run_requirements.find_variables(ops, ys)

@@ -131,11 +131,32 @@ def find_variables(ops, targets):
         "", "", list(kinds), kinds=kinds)
 
 
-def find_unsteady_ops(ops):
+def given_by_sources(ops, targets, fed=frozenset()):
+  """The tensors that iterators and queues give, and that are read.
+
+  Args:
+    ops: dict from name to op, as `traversal.ancestors` gives it.
+    targets: list of `tf.Tensor` that are evaluated.
+    fed: container of the names of tensors that are fed.
+
+  Returns:
+    dict from the name of each op that takes the next element to the list of its
+    `tf.Tensor`s.
+  """
+  read = {t.name for op in ops.values() for t in op.inputs}
+  read.update(t.name for t in targets)
+  return {op.name: [t for t in op.outputs if t.name in read - set(fed)]
+          for op in effects.waiting_ops(ops) if not op.type.endswith(_SOURCES)}
+
+
+def find_unsteady_ops(ops, targets, fed=frozenset(), partial=frozenset()):
   """Finds ops that make two runs differ, or that change a variable.
 
   Args:
     ops: dict from name to op, as `traversal.ancestors` gives it.
+    targets: list of `tf.Tensor` that are evaluated.
+    fed: container of the names of tensors that are fed.
+    partial: container of the names of assignments by which x reaches y.
 
   Yields:
     `findings.Finding` of kind "random", "waiting" and "assigning".
@@ -143,16 +164,19 @@ def find_unsteady_ops(ops):
   for name, op in _distinct(op for op, kind in effects.op_types_of_run(ops)
                             if op_types.RANDOM.search(kind)):
     yield _random_finding(name, op, ops)
-  for op in effects.waiting_ops(ops):
-    if not op.type.endswith(_SOURCES):
-      yield _finding_for_op(
-          "waiting", op, "{} '{}' takes the next element at every run.",
-          "With other elements the gradient at the same x is another one; with "
-          "none left it waits, or ends.", "Feed {}.".format(", ".join(
-              tensors.describe(t) for t in op.outputs[:3])))
+  for name, given in given_by_sources(ops, targets, fed).items():
+    yield _finding_for_op(
+        "waiting", ops[name], "{} '{}' takes the next element at every run.",
+        "With other elements the gradient at the same x is another one; with "
+        "none left it waits, or ends.", "Feed {}.".format(", ".join(
+            map(tensors.describe, given or ops[name].outputs[:3]))),
+        feeds=[t.name for t in given])
   for op in effects.assigning_ops(ops):
     yield _finding_for_op(
         "assigning", op, "{} '{}' changes a variable when y is evaluated.",
+        "What it writes depends on x, and no gradient passes from there to "
+        "what y reads of the variable: that part is left out."
+        if op.name in partial else
         "The next run is then of another model, and `function` refuses it.",
         "Take a y that does not wait for it (is_training=False, or updates in "
         "tf.GraphKeys.UPDATE_OPS).")
@@ -163,7 +187,8 @@ def _distinct(operations):
   return list({op.name: op for op in operations}.items())
 
 
-def _finding_for_op(kind, op, what, why, fix, severity=findings.WARNING):
+def _finding_for_op(kind, op, what, why, fix, severity=findings.WARNING,
+                    **details):
   """A finding about `op` with the line where it was made.
 
   Args:
@@ -173,6 +198,7 @@ def _finding_for_op(kind, op, what, why, fix, severity=findings.WARNING):
     why: str.
     fix: str.
     severity: str.
+    **details: more of the finding, as JSON can hold it.
 
   Returns:
     `findings.Finding`.
@@ -180,7 +206,7 @@ def _finding_for_op(kind, op, what, why, fix, severity=findings.WARNING):
   line = provenance.made_at(op)
   return findings.Finding(
       kind, severity, what.format(op.type, op.name), why, fix, [op.name],
-      op=op.name, type=op.type, line=line)
+      op=op.name, type=op.type, line=line, **details)
 
 
 def _random_finding(name, op, ops):

@@ -3,14 +3,22 @@
 
 import os
 import re
+import sysconfig
 
 from gradfeed.graph import cache
 
-#: The folder of gradfeed, whose lines are skipped.
-_OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+#: The folders of gradfeed and of Python, whose lines are skipped.
+_SKIPPED = tuple({
+    os.path.join(folder, "") for folder in (
+        os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
+        sysconfig.get_paths()["stdlib"], os.path.dirname(os.__file__))})
 
+#: What the paths of files have in them that no user wrote: installed packages,
+#: TensorFlow where it is built from source, what autograph makes of a function,
+#: what Python itself runs.
 _LIBRARIES = re.compile(
-    r"[/\\](tensorflow|tensorflow_core|tf_keras|keras)[/\\]")
+    r"[/\\](site-packages|dist-packages|tensorflow|tensorflow_core|tf_keras|"
+    r"keras|absl)[/\\]|__autograph_generated_file|^<frozen ")
 
 #: Functions that read ops from a GraphDef: no line of code stands for them.
 _READING = ("function_def_to_graph", "import_graph_def",
@@ -22,18 +30,47 @@ def made_at(op):
   """`model.py:12`: the innermost line outside of libraries that made `op`.
 
   Returns:
-    str; "" for an op that was read from a file.
+    str; "" for an op that was read from a file, or that no line of the user's
+    made.
   """
   line = ""
-  for frame in list(op.traceback or ()):
-    filename, number, name = [
-        getattr(frame, attribute, None) or frame[i] for i, attribute in
-        enumerate(("filename", "lineno", "name"))]
+  for filename, number, name in _frames(op):
     if name in _READING:
       return ""
-    if not (filename.startswith(_OWN) or _LIBRARIES.search(filename)):
+    if not _is_library(filename):
       line = "{}:{}".format(filename.replace("\\", "/").split("/")[-1], number)
   return line
+
+
+def is_made_by(op, module):
+  """Whether a library made `op` by itself, and no code that it called.
+
+  Args:
+    op: `tf.Operation`.
+    module: str, the name of a file of the library, such as "while_v2.py".
+  """
+  is_made = False
+  for filename, _, _ in _frames(op):
+    if re.split(r"[/\\]", filename)[-1] == module:
+      is_made = True
+    elif not _is_library(filename):
+      is_made = False
+  return is_made
+
+
+def _frames(op):
+  """Yields (filename, line, function) of the calls that made `op`.
+
+  The outermost is the first; there are none for an op without a traceback.
+  """
+  for frame in list(op.traceback or ()):
+    yield [getattr(frame, attribute, None) or frame[i] for i, attribute in
+           enumerate(("filename", "lineno", "name"))]
+
+
+def _is_library(filename):
+  """Whether a file is a part of gradfeed, of Python or of a package."""
+  return filename.startswith(_SKIPPED) or bool(_LIBRARIES.search(filename))
 
 
 def in_line(op):

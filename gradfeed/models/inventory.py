@@ -25,6 +25,11 @@ _NAMES_OF_INPUTS = re.compile(
     r"^(in|inputs?|x|images?|data|features)[_0-9]*$", re.I)
 
 
+#: Ops that make a step of an optimizer, or ask whether a variable has a value.
+_STEPS = re.compile("^(Resource)?(Sparse)?Apply[A-Z]|^IsVariableInitialized$|"
+                    "^VarIsInitializedOp$")
+
+
 def inventory(model):
   """Lists what a user has to know of a model; builds and runs nothing of it.
 
@@ -36,14 +41,16 @@ def inventory(model):
       path, kind: str; as in `loading.Model`.
       ops: int, how many.
       x: list of candidates to differentiate by: floating inputs of signatures,
-        floating placeholders, and where there are others (text, images in
-        bytes) the first floating tensors that are made of them; constants that
-        are named as inputs are, if there is nothing else. Each is a dict of
+        floating placeholders, what iterators and queues give, and where there
+        are others (text, images in bytes) the first floating tensors that are
+        made of them; constants that are named as inputs are, if there is
+        nothing else. Each is a dict of
         name, dtype, shape (a list with None for what is not known; None where
         the rank is not).
       y: list of candidates to differentiate, in the same form: outputs of
         signatures, what nothing reads, and logits.
-      feeds: list of the other placeholders, in the same form.
+      feeds: list of the other placeholders, and of what else iterators and
+        queues give, in the same form.
       signatures: dict from name to a dict of method, inputs and outputs, both
         from key to the name of a tensor.
       variables: list in the same form, each with "is_resource" and
@@ -67,7 +74,7 @@ def inventory(model):
       "ops": len(operations),
       "x": _as_dicts(x),
       "y": _as_dicts(y),
-      "feeds": _as_dicts(t for t in model.inputs.values()
+      "feeds": _as_dicts(t for t in list(model.inputs.values()) + _given(model)
                          if not any(t is candidate for candidate in x)),
       "signatures": {
           name: {"method": signature.method,
@@ -107,14 +114,15 @@ def _values_of(tensor):
 def _x_candidates(model):
   """The tensors that a user may want to differentiate by, as a list.
 
-  They are the floating inputs; the first floating tensors that are computed
+  They are the floating inputs, and what iterators and queues give in their
+  place; the first floating tensors that are computed
   from inputs of other kinds (text, images in bytes); or else constants that are
   named as inputs are.
   """
   of_signatures = [_values_of(t) for signature in model.signatures.values()
                    for t in signature.inputs.values()]
   computed, seen = [], set()
-  queue = [t for t in model.inputs.values() if not (
+  queue = [t for t in list(model.inputs.values()) + _given(model) if not (
       _tf.is_number(t.dtype) or t.dtype.is_integer or t.dtype == tf.bool)]
   while queue:
     for op in traversal.consumers(queue.pop()):
@@ -122,21 +130,38 @@ def _x_candidates(model):
         if tensor.name not in seen:
           seen.add(tensor.name)
           (computed if _tf.is_number(tensor.dtype) else queue).append(tensor)
-  return _floating(of_signatures + list(model.inputs.values()) + sorted(
+  given = list(model.inputs.values()) + _given(model)
+  return _floating(of_signatures + given + sorted(
       computed, key=lambda t: t.name)) or _floating(
           op.outputs[0] for op in model.graph.get_operations()
           if op.type == "Const" and _NAMES_OF_INPUTS.match(op.name))
 
 
+def _given(model):
+  """The numbers and texts that iterators and queues of a model give."""
+  ops = {op.name: op for op in model.graph.get_operations()
+         if not loading.BESIDE.search(op.name)}
+  return [t for op in effects.waiting_ops(ops) for t in op.outputs
+          if op.inputs and t.dtype not in (tf.resource, tf.variant) and
+          traversal.consumers(t)]
+
+
+def _trains(tensor):
+  """Whether what makes `tensor` is there for training or initialization."""
+  return any(_STEPS.search(op.type)
+             for op in traversal.ancestors([tensor]).values())
+
+
 def _y_candidates(model):
   """The tensors that a user may want to differentiate, as a list.
 
-  They are the outputs of signatures, tensors that nothing reads, and logits.
+  They are the outputs of signatures, tensors that nothing reads, and logits;
+  not what waits for a step of training.
   """
   of_signatures = [_values_of(t) for signature in model.signatures.values()
                    for t in signature.outputs.values()]
-  return _floating(
-      of_signatures + list(model.outputs.values()) + _logits(model))
+  others = _floating(list(model.outputs.values()) + _logits(model))
+  return _floating(of_signatures + [t for t in others if not _trains(t)])
 
 
 def _logits(model):

@@ -27,6 +27,14 @@ def _argmax(x):
   return tf.cast(tf.argmax(x, name="largest"), tf.float64)
 
 
+def _dense_layer(units):
+  """A layer of float64 units, of Keras where tf.layers is no more."""
+  try:
+    return tf.layers.Dense(units, tf.nn.relu)
+  except (AttributeError, ImportError):
+    return tf.keras.layers.Dense(units, tf.nn.relu, dtype="float64")
+
+
 class DisconnectedTest(graphs.GraphTest):
   """E2: which of the causes it is, the op, and what to use instead."""
 
@@ -162,7 +170,77 @@ class DisconnectedTest(graphs.GraphTest):
     with flows.control_flow(1):
       y = tf.while_loop(lambda i, a: i < 2, lambda i, a: (i + 1, tf.sin(a)),
                         [0, x], back_prop=False)[1]
-    self._refused(y, x, "Exit 'while/Exit_1'")
+    self._refused(y, x, "Exit 'while/Exit_1' of a loop with back_prop=False")
+
+  def test_e2_what_reads_the_shape_is_not_blamed(self):
+    x = tf.placeholder(tf.float64, [None], name="x")
+    error = self._refused(tf.ones_like(x) * 2.0, x, "shape of 'x:0'.* alone")
+    self.assertNotIn("OnesLike", str(error))
+
+  @parameterized.named_parameters(*_KINDS)
+  def test_e2_an_assignment_on_the_way(self, use_resource):
+    u = tf.placeholder(tf.float64, [], name="u")
+    v = tf.get_variable("v", initializer=np.float64(2.0),
+                        use_resource=use_resource)
+    written = tf.multiply(u, u, name="written")
+    y = tf.multiply(tf.assign(v, written), 3.0, name="y")
+    error = self._refused(
+        y, u, "through an assignment: Assign", "variable 'v'",
+        r"disconnection_test\.py:\d+", "Fix: Compute y from .*'written:0'")
+    self.assertNotIn("shape", str(error))
+
+  @parameterized.named_parameters(*_KINDS)
+  def test_e2_an_assignment_that_y_does_not_wait_for(self, use_resource):
+    u = tf.placeholder(tf.float64, [], name="u")
+    v = tf.get_variable("v", initializer=np.float64(2.0),
+                        use_resource=use_resource)
+    tf.assign_add(v, tf.sin(u, name="written"))
+    self._refused(tf.multiply(v, 3.0, name="y"), u,
+                  "through an assignment: Assign", "'written:0'")
+
+  @parameterized.named_parameters(*_KINDS)
+  def test_e2_a_second_call_of_a_layer(self, use_resource):
+    x = tf.placeholder(tf.float64, [2, 3], name="x")
+    other = tf.placeholder(tf.float64, [2, 3], name="other")
+    w = tf.get_variable("w", initializer=np.ones([3, 2]),
+                        use_resource=use_resource)
+    b = tf.get_variable("b", initializer=np.ones([2]),
+                        use_resource=use_resource)
+
+    def layer(value, name):
+      with tf.name_scope(name):
+        return tf.tanh(tf.nn.bias_add(tf.matmul(value, w), b), name="out")
+
+    h = layer(x, "first")
+    y = tf.reduce_sum(tf.square(h), name="y")
+    for later in (layer(x, "second"), layer(other, "third")):
+      error = self._refused(y, later, "second call of a layer",
+                            "Fix: Differentiate by 'first/out:0'")
+      self._follow(error, y, x, np.zeros([2, 3]),
+                   np.full([2, 2], 2.0 * np.tanh(1.0)))
+
+  def test_e2_a_second_call_of_a_layer_of_tf_layers(self):
+    x = tf.placeholder(tf.float64, [2, 3], name="x")
+    layer = _dense_layer(2)
+    y = tf.reduce_sum(tf.square(layer(x)), name="y")
+    model_output = next(
+        op for op in self.graph.get_operations() if op.type == "Relu")
+    error = self._refused(y, layer(x), "second call of a layer")
+    self.assertIn("Differentiate by '{}:0'".format(model_output.name),
+                  error.fix)
+
+  def test_e2_no_twin_for_another_part(self):
+    x = tf.placeholder(tf.float64, [2, 3], name="x")
+    y = tf.reduce_sum(x[:, 0] * x[:, 1], name="y")
+    self._refused(y, x[:, 2], "Fix: Differentiate by 'x:0'")
+    self._refused(y, x[:, 1], "Fix: Differentiate by 'strided_slice_1:0'")
+
+  def test_e2_what_iterators_and_queues_give(self):
+    dataset = tf.data.Dataset.from_tensors(
+        (np.ones([2]), np.ones([2], np.int64)))
+    image, _ = tf.data.make_one_shot_iterator(dataset).get_next()
+    x = tf.placeholder(tf.float64, [2], name="x")
+    self._refused(tf.square(image), x, "It depends on '{}'".format(image.name))
 
   def test_e2_integer_y(self):
     x = tf.placeholder(tf.float64, [3], name="x")

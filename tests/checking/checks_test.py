@@ -290,6 +290,20 @@ class GalleryTest(CheckTest):
     self.assertEqual(report.verdict, "undecidable")
     self.assertFound(report, "blocked", "warning", "while")
 
+  @parameterized.parameters(1, 2)
+  def test_s5_a_loop_without_back_prop_is_wrong(self, flow):
+    x = self.placeholder(tf.float64, [3])
+    with flows.control_flow(flow):
+      h = tf.while_loop(lambda i, a: i < 2, lambda i, a: (i + 1, a * a),
+                        [0, x], back_prop=False)[1]
+    if tf.gradients(h, x) != [None]:
+      self.skipTest("TF 1.15 takes no notice of it in control flow v2.")
+    report = gf.check(h + x, x, [1.5, 2.0, 0.5])
+    self.assertEqual(report.verdict, "wrong")
+    finding, = [f for f in report.findings if f.kind == "blocked"]
+    # d(x^4 + x) / dx is 4x^3 + 1, of which the gradient has the 1 alone.
+    self.assertGreater(finding.details["share"], 0.5)
+
   def test_s8_dropout_is_not_repeatable_and_right_for_its_mask(self):
     tf.set_random_seed(1)
     x = self.placeholder()
@@ -379,6 +393,36 @@ class GalleryTest(CheckTest):
     self.assertIn(" 0 at [1", finding.why)
     self.assertIn(cure, finding.fix)
     self.assertClean(gf.check(y, x, [[1.0, 2.0, 1.0], [0.5, 1.0, 2.0]]))
+
+  @parameterized.parameters(np.nan, np.inf, -np.inf)
+  def test_e6_a_point_that_is_not_finite(self, value):
+    x = self.placeholder()
+    y = tf.reduce_sum(tf.tanh(x))
+    report = gf.check(y, x, [[1.0, 2.0, 3.0], [1.0, value, 2.0]])
+    self.assertEqual(report.verdict, "undecidable")
+    self.assertIn("x_t is not finite", report.summary)
+    finding = report.findings[0]
+    self.assertEqual(finding.kind, "nonfinite_point")
+    self.assertIn("1 of 6 elements of the value of 'x:0'", finding.what)
+    self.assertIn("the first at [1, 1]", finding.what)
+    self.assertEqual(finding.details["rows"], [1])
+    self.assertNotIn("loop", str(report))
+    self.assertClean(gf.check(y, x, [[1.0, 2.0, 3.0]]))
+
+  def test_e6_a_number_that_is_not_finite(self):
+    x = self.placeholder(tf.float64, [])
+    report = gf.check(tf.sin(x), x, np.nan)
+    self.assertIn("1 of 1 elements of the value of 'x:0' (float64, []) is NaN "
+                  "or infinite. There is", str(report).replace("\n   ", " "))
+
+  def test_e6_a_feed_that_is_not_finite(self):
+    x = self.placeholder(tf.float64)
+    other = tf.placeholder(tf.float64, [3], name="other")
+    report = gf.check(x * other, x, _ROWS,
+                      feed_dict={other: [1.0, np.nan, 2.0]})
+    finding, = [f for f in report.findings if f.kind == "nonfinite"]
+    self.assertIn("fed for 'other:0'", finding.why)
+    self.assertNotIn("loop", str(report))
 
   def test_e6_overflow(self):
     x = self.placeholder()

@@ -466,6 +466,23 @@ class FeedTest(_FolderTest):
                                   "--feed=needed:0=VALUE"):
         value_flags.require_all_fed(f)
 
+  def test_needs_with_a_row_for_each_row_of_x_become_rows(self):
+    with tf.Graph().as_default(), tf.Session() as session:
+      x = tf.placeholder(tf.float32, [None, 2], name="x")
+      labels = tf.placeholder(tf.float32, [None], name="labels")
+      keep = tf.placeholder(tf.float32, [], name="keep")
+      scale = tf.placeholder(tf.float32, [2], name="scale")
+      f = gf.function(x, tf.reduce_sum(x * keep * scale, 1) * labels, session)
+      with self.assertRaises(errors.MissingFeedError) as caught:
+        value_flags.require_all_fed(f, x)
+      self.assertIn("--row=labels:0=KEY", caught.exception.fix)
+      self.assertIn("--feed=keep:0=VALUE", caught.exception.fix)
+      self.assertIn("--feed=scale:0=VALUE", caught.exception.fix)
+      self.assertIn("'labels:0'", caught.exception.why)
+      with self.assertRaises(errors.MissingFeedError) as caught:
+        value_flags.require_all_fed(f)
+      self.assertIn("--feed=labels:0=VALUE", caught.exception.fix)
+
 
 class DerivativeTest(parameterized.TestCase):
 

@@ -668,6 +668,45 @@ class FactsTest(graphs.GraphTest):
     self.assertIn("Round", read.what)
     self.assertNotIn(".py", read.what)
 
+  @parameterized.named_parameters(
+      ("zeros_like", tf.zeros_like), ("ones_like", tf.ones_like),
+      ("shape", lambda h: tf.cast(tf.shape(h)[0], tf.float64)),
+      ("size", lambda h: tf.cast(tf.size(h), tf.float64)))
+  def test_what_reads_the_shape_alone_blocks_nothing(self, read):
+    x = _rows()
+    h = tf.tanh(x)
+    page = gf.explain(read(h) + h, x)
+    self.assertEqual(page.verdict, "differentiable", page)
+    self.assertEmpty(self._details(page, "blocked"))
+
+  @parameterized.parameters(1, 2)
+  def test_a_loop_without_back_prop(self, flow):
+    x = tf.placeholder(tf.float64, [3], name="x")
+    with flows.control_flow(flow):
+      h = tf.while_loop(lambda i, a: i < 2, lambda i, a: (i + 1, a * a),
+                        [0, x], back_prop=False)[1]
+    if tf.gradients(h, x) != [None]:
+      self.skipTest("TF 1.15 takes no notice of it in control flow v2.")
+    page = gf.explain(h + x, x)
+    finding, = self._details(page, "blocked")
+    self.assertIn("back_prop=False", finding.what)
+    self.assertIn("back_prop=False", finding.fix)
+    self.assertEqual(finding.details["reason"], "hidden")
+    self.assertEqual(page.verdict, "partly differentiable")
+    stopped = gf.explain(tf.stop_gradient(tf.sin(x)) + x, x)
+    self.assertNotIn("back_prop", str(stopped))
+
+  @parameterized.parameters(1, 2)
+  def test_a_stop_of_the_users_own_after_a_loop(self, flow):
+    x = tf.placeholder(tf.float64, [3], name="x")
+    with flows.control_flow(flow):
+      h = tf.while_loop(lambda i, a: i < 2, lambda i, a: (i + 1, a * a),
+                        [0, x])[1]
+    finding, = self._details(
+        gf.explain(tf.stop_gradient(h) + x, x), "blocked")
+    self.assertEqual(finding.details["reason"], "stop")
+    self.assertNotIn("back_prop", finding.what + finding.fix)
+
   def test_stops_are_honoured(self):
     x = _number()
     h = _python(x * x)
@@ -685,6 +724,45 @@ class FactsTest(graphs.GraphTest):
     self.assertLen(gf.explain(tf.reduce_sum(w * w)).x, 1)
     with self.assertRaisesRegex(gf.ArgumentError, "nothing to differentiate"):
       gf.explain(tf.constant(1.0))
+
+  def test_what_an_iterator_gives_is_a_candidate_and_a_feed(self):
+    dataset = tf.data.Dataset.from_tensors(
+        (np.ones([2]), np.ones([2]), np.ones([2], np.int64), np.ones([2]), 3))
+    image, weights, label, target, _ = tf.data.make_one_shot_iterator(
+        dataset).get_next()
+    w = tf.get_variable("w", [2], tf.float64)
+    y = tf.reduce_sum((image * w - target) * tf.cast(label, tf.float64) +
+                      tf.stop_gradient(weights), name="y")
+    self.assertEqual(gf.explain(y).x, [image.name, target.name])
+    page = gf.explain(y, image)
+    waiting, = self._details(page, "waiting")
+    read = [t.name for t in (weights, label, target)]
+    self.assertEqual(waiting.details["feeds"], read)
+    for name in read:
+      self.assertIn(name, waiting.fix)
+    self.assertNotIn(image.name, waiting.fix)
+
+  @parameterized.parameters(True, False)
+  def test_an_assignment_by_which_x_reaches_y(self, use_resource):
+    x = _number()
+    v = tf.get_variable("v", [], tf.float64, use_resource=use_resource)
+    y = tf.assign(v, x * x, name="culprit") * 3.0 + x
+    page = gf.explain(y, x)
+    self.assertEqual(page.verdict, "partly differentiable")
+    finding, = self._details(page, "assigning")
+    self.assertIn("no gradient passes from there", finding.why)
+
+  @parameterized.parameters(True, False)
+  def test_an_assignment_that_y_only_waits_for(self, use_resource):
+    x = _number()
+    v = tf.get_variable("v", [], tf.float64, use_resource=use_resource)
+    update = tf.assign(v, x * x)
+    with tf.control_dependencies([update]):
+      y = x * x
+    page = gf.explain(y, x)
+    self.assertEqual(page.verdict, "differentiable", page)
+    finding, = self._details(page, "assigning")
+    self.assertNotIn("no gradient passes from there", finding.why)
 
   @parameterized.parameters(True, False)
   def test_x_and_y_may_be_anything(self, use_resource):

@@ -57,6 +57,32 @@ class InventoryTest(graphs.GraphTest):
     self.assertEqual(contents["assigning"], [])
     json.dumps(contents)
 
+  def test_what_an_iterator_gives(self):
+    dataset = tf.data.Dataset.from_tensors(
+        (np.ones([2], "f"), np.ones([2], np.int64)))
+    image, label = tf.data.make_one_shot_iterator(dataset).get_next()
+    tf.reduce_sum(image * tf.cast(label, tf.float32), name="y")
+    contents = self._inventory()
+    self.assertEqual(self._names(contents["x"]), [image.name])
+    self.assertEqual(self._names(contents["feeds"]), [label.name])
+
+  def test_nothing_that_belongs_to_training_is_a_candidate(self):
+    x = tf.placeholder(tf.float32, [None, 3], name="x")
+    w = tf.get_variable("w", [3, 2], use_resource=False)
+    y = tf.reduce_sum(tf.matmul(x, w), name="y")
+    with tf.name_scope("tower"):
+      step = tf.train.AdamOptimizer(0.1).minimize(y)
+      with tf.control_dependencies([step]):
+        tf.square(w * tf.identity(x[0, 0]), name="after_a_step")
+      tf.identity(w.initialized_value() * x[0, 0], name="start")
+    tf.train.Saver(name="keeper")
+    contents = self._inventory()
+    self.assertEqual(self._names(contents["x"]), ["x:0"])
+    self.assertEqual(self._names(contents["y"]), ["y:0"])
+    with self.graph.as_default():
+      tf.sigmoid(y, name="score")
+    self.assertEqual(self._names(self._inventory()["y"]), ["score:0"])
+
   def test_logits_are_candidates(self):
     x = tf.placeholder(tf.float32, [None, 3], name="x")
     tf.reduce_sum(tf.nn.softmax(tf.identity(x * x, name="l")), name="loss")
