@@ -83,9 +83,10 @@ def _as_array(value, dtype):
     raise Unfit("it is a masked array, and a mask cannot be fed; fill it")
   if isinstance(value, np.ndarray):
     return value
-  try:  # An array of dtype S or U drops the zeros at the end of a string.
-    array = np.array(value, object) if dtype.kind in "OSU" else (
-        np.asarray(value))
+  try:
+    array = np.asarray(value)
+    if array.dtype.kind in "SU" and dtype.kind in "OSU":
+      array = np.array(value, object)  # S and U drop zeros at the end.
   except ValueError as error:
     raise Unfit("it is not an array ({})".format(error)) from None
   if array.dtype.kind == "O" and dtype.kind not in "OSU":
