@@ -85,9 +85,10 @@ def _as_array(value, dtype):
     raise Unfit("it is a masked array, and a mask cannot be fed; fill it")
   if isinstance(value, np.ndarray):
     return value
-  try:  # An array of dtype S or U drops the zeros at the end of a string.
-    array = np.array(value, object) if dtype.kind in "OSU" else (
-        np.asarray(value))
+  try:
+    array = np.asarray(value)
+    if array.dtype.kind in "SU" and dtype.kind in "OSU":
+      array = np.array(value, object)  # S and U drop zeros at the end.
   except Exception as error:  # pylint: disable=broad-except
     # Whatever the class of the value, or of one in it, raises.
     raise Unfit("it is not an array ({})".format(

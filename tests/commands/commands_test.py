@@ -226,6 +226,21 @@ class AtTest(_FolderTest):
                           ["model.pb", "p.npy", "out.npy"])
     self.assertEqual(np.load(self.path("out.npy")).shape, (1,))
 
+  def test_fails_where_too_many_points_are_skipped(self):
+    points = np.ones([10, 2])
+    points[:3] = np.nan
+    graph, path = self.write_graph(_cubes), self.save("p.npy", points)
+    flags = ("--feed=scale:0=2", "--on_error=skip")
+    done = self.run_at(graph, path, *flags, "--max_skipped=0.2")
+    self.assertEqual(done.returncode, 1)
+    self.assertIn("3 of 10 points were skipped", done.stderr)
+    self.assertFalse(os.path.exists(self.path("out.npy")))
+    done = self.run_at(graph, path, *flags, "--max_skipped=0.3")
+    self.assertEqual(done.returncode, 0, done.stderr)
+    done = self.run_at(graph, self.save("q.npy", points * np.nan), *flags)
+    self.assertEqual(done.returncode, 1)
+    self.assertIn("None of the 10 points", done.stderr)
+
   def test_goes_on_and_skips(self):
     points = np.random.RandomState(0).normal(size=[40, 2])
     points[7] = np.nan

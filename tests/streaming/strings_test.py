@@ -89,7 +89,10 @@ class BytesTest(_RecordsTest):
 
   def test_s27_what_may_be_both_is_refused_unless_it_is_said(self):
     row = np.arange(5).astype(np.float16)
-    content = tf.make_tensor_proto(row).SerializeToString()
+    proto = tf.make_tensor_proto(row)
+    proto.ClearField("half_val")
+    proto.tensor_content = row.tobytes()
+    content = proto.SerializeToString()
     self.assertLen(content, 20)
     path = self.write(content)
     with self.assertRaisesRegex(gf.FeedError, "may be.*name:raw"):
@@ -99,6 +102,25 @@ class BytesTest(_RecordsTest):
     np.testing.assert_array_equal(
         self.stream([None, 5], path, keys="x:raw"),
         [np.frombuffer(content, np.float32)])
+
+  def test_s27_the_exact_length_of_a_row_decides(self):
+    proto = tf.make_tensor_proto(np.arange(10, dtype=np.int8))
+    proto.ClearField("int_val")
+    proto.tensor_content = bytes(range(10))
+    content = proto.SerializeToString()
+    self.assertLen(content, 20)
+    np.testing.assert_array_equal(
+        self.stream([None, 5], self.write(content)),
+        [np.frombuffer(content, np.float32)])
+
+  def test_s27_a_tensor_that_is_written_otherwise(self):
+    content = tf.make_tensor_proto(
+        np.arange(3, dtype=np.float32)).SerializeToString()
+    path = self.write(content[2:] + content[:2])  # Its dtype comes last.
+    with self.assertRaisesRegex(gf.FeedError, "neither a TensorProto"):
+      self.stream([None, 3], path)
+    np.testing.assert_array_equal(
+        self.stream([None, 3], path, keys="x:tensor"), [[0, 1, 2]])
 
   def test_s12_numbers_that_do_not_fit(self):
     for value, dtype in ((300, tf.uint8), (-1, tf.uint8), (2, tf.bool)):
