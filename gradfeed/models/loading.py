@@ -61,8 +61,9 @@ def load(path, tags=None, custom_gradients=None):
   Raises:
     ModelFileError: there is no model, or it is damaged or incomplete; says what
       was expected and what was found.
-    ArgumentError: `path` or `tags` are none. Or no graph of the SavedModel has these tags, or several could
-      be meant; lists them. Or `custom_gradients` names what is not there.
+    ArgumentError: `path` is no path, or `tags` are no tags. Or no graph of the
+      SavedModel has these tags, or several could be meant; lists them. Or
+      `custom_gradients` names what is not there.
     UnsupportedGraphError: an op in it is not known to this TensorFlow.
 
   Example:

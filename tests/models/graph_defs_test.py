@@ -7,6 +7,7 @@ import warnings
 from absl.testing import parameterized
 import numpy as np
 import tensorflow.compat.v1 as tf
+from tensorflow.python.framework import function as defun
 
 from gradfeed import _tf
 import gradfeed as gf
@@ -62,7 +63,6 @@ class DevicesTest(_FrozenTest):
 
 def _call(function, name="square"):
   """A function of the library of the graph, as `Defun` makes it."""
-  from tensorflow.python.framework import function as defun  # pylint: disable=g-import-not-at-top
   return defun.Defun(tf.float64, shape_func=lambda op: [[2]],
                      func_name=name)(function)
 
