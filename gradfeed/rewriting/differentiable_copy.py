@@ -8,12 +8,14 @@ value is that of the original; random ops in it draw numbers of their own.
 """
 
 from gradfeed import _tf
+from gradfeed._tf import tf
 from gradfeed.analysis import blockers
 from gradfeed import errors
 from gradfeed.graph import cache
 from gradfeed.graph import control_flow
 from gradfeed.graph import tensors
 from gradfeed.graph import traversal
+from gradfeed.rewriting import function_calls
 from gradfeed.rewriting import subgraphs
 from gradfeed.rewriting import vectorization
 
@@ -68,8 +70,9 @@ def _build(graph, ys, ops, op_names, trace, freed):
     freed: set of names of the ops that become an Identity.
   """
   scratch = vectorization.ScratchGraph(graph)
+  values = _values_read(graph, ops, op_names, trace)
   with scratch.building():
-    new = scratch.copy_functional(op_names, ops, freed)
+    new = scratch.copy_functional(op_names, ops, freed, values)
   names = sorted(set(new) & trace.tensors)
   for name in sorted(trace.tensors):
     if name in ys and name.split(":")[0] in op_names and name not in new:
@@ -85,3 +88,31 @@ def _build(graph, ys, ops, op_names, trace, freed):
     clone.set_shape(graph.get_tensor_by_name(name).shape)
     all_clones[name].append(clone.name)
   return clones
+
+
+def _values_read(graph, ops, op_names, trace):
+  """The values of the variables that TF 1 cannot read in a functional loop.
+
+  It takes the gradient by the handle, which is dropped, for one of float32.
+
+  Args:
+    graph: `tf.Graph`.
+    ops: dict from name to op that holds what the ys need.
+    op_names: set of names of the ops to copy.
+    trace: `gradient_flow.GradientTrace`.
+
+  Returns:
+    dict from the name of each handle that nothing is differentiated by to a
+    `tf.Tensor`; empty for TF 2.
+  """
+  if _tf.IS_TF2:
+    return {}
+  handles = function_calls.handles([ops[name] for name in op_names])
+  values = {}
+  with tf.control_dependencies(None):
+    for name, dtype, shape in handles.values():
+      if not trace.depends(graph.get_tensor_by_name(name)):
+        values[name] = tf.raw_ops.ReadVariableOp(
+            resource=graph.get_tensor_by_name(name), dtype=dtype)
+        values[name].set_shape(tf.TensorShape(shape))
+  return values

@@ -179,18 +179,20 @@ class ScratchGraph:
 
     return lookup
 
-  def copy_functional(self, op_names, ops, freed):
+  def copy_functional(self, op_names, ops, freed, replaced):
     """Copies ops of the user's graph, with functional control flow.
 
     Args:
       op_names: set of names of the ops to copy.
       ops: dict from name to op that holds them, inputs before users.
       freed: names of the ops of which the copy is an Identity.
+      replaced: dict from the names of handles of variables to the tensors of
+        the user's graph with their values, which are read in their place.
 
     Returns:
       dict from the names of tensors to their copies.
     """
-    subgraph = cloning.subgraph_of(self.graph, op_names, ops, {})
+    subgraph = cloning.subgraph_of(self.graph, op_names, ops, replaced)
     for node in subgraph.nodes:
       if node.name in freed:
         node.op = "Identity"

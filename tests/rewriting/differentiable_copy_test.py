@@ -96,3 +96,33 @@ class HeldMeansTest(graphs.GraphTest):
               tf.reduce_mean(tf.squared_difference(x * x, mean), 0),
               tf.reduce_mean(x * mean, 0)):
       self.assertEmpty(self._held(y, x))
+
+  def test_second_order_of_a_loop_that_reads_a_variable(self):
+    x = tf.placeholder(tf.float64, [3])
+    v = graphs.variable("v", [2.0, 1.0, 0.5], True)
+    with flows.control_flow(1):
+      y = tf.reduce_sum(tf.while_loop(
+          lambda i, a: i < 2, lambda i, a: (i + 1, tf.sin(a) * v), (0, x))[1])
+    self.initialize()
+    at, d = np.array([0.1, 0.2, 0.3]), np.array([1.0, 2.0, 3.0])
+    g = gf.function(x, gf.gradient(y, x))
+    wanted = (g(at + 1e-6 * d) - g(at - 1e-6 * d)) / 2e-6
+    np.testing.assert_allclose(
+        gf.function(x, gf.hvp(y, x, d))(at), wanted, rtol=1e-6)
+    # The variable can be given a value there as well.
+    f = gf.function([x, v], gf.hvp(y, x, d))
+    np.testing.assert_allclose(f(at, [2.0, 1.0, 0.5]), wanted, rtol=1e-6)
+    np.testing.assert_allclose(f(at, np.zeros(3)), np.zeros(3))
+
+  def test_hessian_of_an_array_with_an_unknown_batch(self):
+    x = tf.placeholder(tf.float64, [None, 3])
+    array = tf.TensorArray(tf.float64, 3)
+    for i in range(3):
+      array = array.write(i, tf.sin(x) * (i + 1.0))
+    y = tf.reduce_sum(array.stack() ** 3)
+    at = np.arange(6.0).reshape(2, 3)
+    wanted = 36 * (6 * np.sin(at) * np.cos(at) ** 2 - 3 * np.sin(at) ** 3)
+    for chunk in (None, 4):
+      second = gf.function(x, gf.hessian(y, x, chunk=chunk))(at)
+      np.testing.assert_allclose(second.reshape(6, 6), np.diag(wanted.ravel()),
+                                 atol=1e-9)

@@ -94,3 +94,27 @@ class StopTest(parameterized.TestCase):
         gf.gradient(y, x, stop_gradients=[a])
       self.assertLen(graph.get_operations(), ops)
       gf.gradient(y, x, stop_gradients=[a, b])
+
+  def test_a_constant_that_waits_for_an_argument_outside_of_the_copy(self):
+    """Read back, a constant in a function waits for an argument."""
+    if not hasattr(tf, "function"):
+      return
+
+    def build():
+      x = tf.placeholder(tf.float64, [2], name="x")
+      first = tf.function(lambda a: (a, a * tf.constant([1., 2.], tf.float64)),
+                          autograph=False)
+      same, scaled = first(x * 2.)
+      tf.identity(same * scaled, name="y")
+
+    graph = _again(build)
+    with tf.Session(graph=graph) as session:
+      f = gf.function("x:0", gf.gradient("y:0", "x:0"))
+      np.testing.assert_allclose(f([1., 3.]), [8., 48.])
+      self.assertEqual(gf.check("y:0", "x:0", [1., 3.],
+                                session=session).verdict, "right")
+    if not tf.__version__.startswith("1."):
+      with tf.Graph().as_default(), tf.Session() as session:
+        build()
+        self.assertEqual(gf.check("y:0", "x:0", [1., 3.],
+                                  session=session).verdict, "right")
