@@ -24,7 +24,8 @@ class GradfeedError(Exception):
     self.fix = fix
 
   def __str__(self):
-    return "{}\n  Why: {}\n  Fix: {}".format(self.what, self.why, self.fix)
+    return "{}\n  Why: {}\n  Fix: {}".format(
+        *map(printable_lines, (self.what, self.why, self.fix)))
 
 
 class ArgumentError(GradfeedError, TypeError, ValueError):
@@ -256,6 +257,39 @@ class GradfeedWarning(UserWarning):
   The result is computed all the same. Make it an error with
   `warnings.simplefilter("error", gradfeed.GradfeedWarning)`.
   """
+
+  def __str__(self):
+    return printable_lines(super().__str__())
+
+
+def printable(text):
+  """Escapes what a terminal would act on, or not show, in a name or a sentence.
+
+  Names in a file may hold control characters (a sequence that clears the
+  screen), and characters that turn the direction of writing.
+
+  Args:
+    text: str, or what `str` makes one of.
+
+  Returns:
+    str in which every character that cannot be printed is an escape of Python's
+    such as `\\x1b`; printable text is as it was.
+  """
+  text = str(text)
+  if text.isprintable():
+    return text
+  return "".join(
+      char if char.isprintable() else
+      char.encode("unicode_escape").decode() for char in text)
+
+
+def printable_lines(text):
+  """As `printable`, for a list with an indented item in each line."""
+  return _ITEM.join(map(printable, str(text).split(_ITEM)))
+
+
+#: How an item of a list in a message begins.
+_ITEM = "\n    "
 
 
 def first_line(error):
