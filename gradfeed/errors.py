@@ -37,9 +37,10 @@ class GradfeedError(Exception):
         parts if len(parts) == 3 else (str(parts[0]), "", ""))
 
   def __str__(self):
-    if not self.why and not self.fix:
-      return self.what
-    return "{}\n  Why: {}\n  Fix: {}".format(self.what, self.why, self.fix)
+    what, why, fix = map(printable_lines, (self.what, self.why, self.fix))
+    if not why and not fix:
+      return what
+    return "{}\n  Why: {}\n  Fix: {}".format(what, why, fix)
 
   def __reduce__(self):
     """What `copy` and `pickle` make it anew from: its parts and attributes.
@@ -293,6 +294,39 @@ class GradfeedWarning(UserWarning):
   The result is computed all the same. Make it an error with
   `warnings.simplefilter("error", gradfeed.GradfeedWarning)`.
   """
+
+  def __str__(self):
+    return printable_lines(super().__str__())
+
+
+def printable(text):
+  """Escapes what a terminal would act on, or not show, in a name or a sentence.
+
+  Names in a file may hold control characters (a sequence that clears the
+  screen), and characters that turn the direction of writing.
+
+  Args:
+    text: str, or what `str` makes one of.
+
+  Returns:
+    str in which every character that cannot be printed is an escape of Python's
+    such as `\\x1b`; printable text is as it was.
+  """
+  text = str(text)
+  if text.isprintable():
+    return text
+  return "".join(
+      char if char.isprintable() else
+      char.encode("unicode_escape").decode() for char in text)
+
+
+def printable_lines(text):
+  """As `printable`, for a list with an indented item in each line."""
+  return _ITEM.join(map(printable, str(text).split(_ITEM)))
+
+
+#: How an item of a list in a message begins.
+_ITEM = "\n    "
 
 
 def first_line(error):

@@ -4,6 +4,8 @@ import collections
 import json
 import textwrap
 
+from gradfeed import errors
+
 #: The severity of a finding. BAD: the derivative is wrong, or there is none.
 #: WARNING: it may not be what was meant. NOTE: it is good to know.
 BAD, WARNING, NOTE = "bad", "warning", "note"
@@ -54,7 +56,8 @@ class Finding:
                 what=self.what, why=self.why, fix=self.fix, names=self.names)
 
   def __repr__(self):
-    return "<gradfeed.Finding {}: {}>".format(self.kind, self.what)
+    return "<gradfeed.Finding {}: {}>".format(
+        self.kind, errors.printable(self.what))
 
 
 class FindingsReport:
@@ -153,6 +156,6 @@ def _block(finding, more):
 
 def _wrapped(text, first, rest):
   """Wraps a text to lines that begin with `first`, and later with `rest`."""
-  return textwrap.wrap(text, _WIDTH, initial_indent=first,
+  return textwrap.wrap(errors.printable(text), _WIDTH, initial_indent=first,
                        subsequent_indent=rest, break_long_words=False,
                        break_on_hyphens=False)

@@ -2,6 +2,7 @@
 
 from gradfeed.checking import directional_tests
 from gradfeed.checking import finite_differences
+from gradfeed import errors
 from gradfeed.findings import BAD
 from gradfeed.findings import FindingsReport
 
@@ -78,12 +79,13 @@ class Check(FindingsReport):
   def __str__(self):
     lines = [super().__str__(), ""]
     if self.rows:
-      width = max(len(row["direction"]) for row in self.rows)
+      labels = [errors.printable(row["direction"]) for row in self.rows]
+      width = max(map(len, labels))
       lines.append("{}  {:>12}  {:>12}".format(
           "along".ljust(width), "gradient", "differences"))
-      for row in self.rows:
+      for row, label in zip(self.rows, labels):
         lines.append("{}  {:>12.5g}  {:>12.5g}{}".format(
-            row["direction"].ljust(width), row["gradient"],
+            label.ljust(width), row["gradient"],
             _shown_difference(row),
             "" if row["verdict"] == directional_tests.RIGHT else
             "  " + row["verdict"]))

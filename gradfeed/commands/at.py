@@ -147,7 +147,7 @@ def _write(model):
     with open(_REPORT.value, "w") as output:
       json.dump(report.to_dict(), output, indent=2)
   for line in _summary(x, report, seconds):
-    print("gradfeed at: " + line, file=sys.stderr)
+    print("gradfeed at: " + errors.printable(line), file=sys.stderr)
 
 
 def _select_class(y, rows):

@@ -16,6 +16,7 @@ from absl import flags
 
 from gradfeed.commands import model_flags
 from gradfeed.commands import tables
+from gradfeed.errors import printable
 from gradfeed.models import inventory
 
 #: The flags that have to be given.
@@ -50,7 +51,7 @@ def as_lines(contents, tabulate):
     str.
   """
   paragraphs = ["{}: {}, {} ops, {} variable{}.".format(
-      contents["path"], contents["kind"], contents["ops"],
+      printable(contents["path"]), contents["kind"], contents["ops"],
       len(contents["variables"]),
       "" if len(contents["variables"]) == 1 else "s")]
   for title, tensors in (
@@ -65,7 +66,7 @@ def as_lines(contents, tabulate):
     paragraphs.append(_table(title, tensors, tabulate))
   if contents["signatures"]:
     paragraphs.append("Signatures:\n\n" + "\n".join(
-        "  {}: {} -> {}".format(name, _joined(signature["inputs"]),
+        "  {}: {} -> {}".format(printable(name), _joined(signature["inputs"]),
                                 _joined(signature["outputs"]))
         for name, signature in sorted(contents["signatures"].items())))
   uninitialized = [variable["name"] for variable in contents["variables"]
@@ -81,7 +82,7 @@ def as_lines(contents, tabulate):
       ("Variables without a value", uninitialized)):
     if names:
       paragraphs.append("{} ({}): {}{}".format(
-          what, len(names), ", ".join(names[:_MOST_NAMES]),
+          what, len(names), ", ".join(map(printable, names[:_MOST_NAMES])),
           ", ..." if len(names) > _MOST_NAMES else ""))
   return "\n\n".join(paragraphs)
 
@@ -103,7 +104,7 @@ def _table(title, tensors, tabulate):
   if not tensors:
     return title + ":\n\n  none"
   lines = tabulate(
-      [[tensor["name"], tensor["dtype"], _shape(tensor["shape"])]
+      [[printable(tensor["name"]), tensor["dtype"], _shape(tensor["shape"])]
        for tensor in tensors], tablefmt="plain", disable_numparse=True)
   return title + ":\n\n  " + lines.replace("\n", "\n  ")
 
@@ -117,4 +118,5 @@ def _shape(dims):
 
 def _joined(names):
   """A dict from key to the name of a tensor, as text: "key = name, ..."."""
-  return ", ".join("{} = {}".format(*item) for item in sorted(names.items()))
+  return ", ".join("{} = {}".format(*map(printable, item))
+                   for item in sorted(names.items()))

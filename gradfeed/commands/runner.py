@@ -63,7 +63,8 @@ def main(argv):
     _print_completion(name.partition("=")[2])
     sys.exit(0)
   if name not in COMMANDS:
-    print("gradfeed: there is no command '{}'.\n\n{}".format(name, USAGE),
+    print("gradfeed: there is no command '{}'.\n\n{}".format(
+        errors.printable(name), USAGE),
           file=sys.stderr)
     sys.exit(2)
   run(_module(name), argv)
@@ -146,7 +147,8 @@ def _parse(module, argv):
 
 def _refuse(name, message):
   """Prints what is wrong with the flags, and exits with status 2."""
-  print("{}: {}\nTry: {} --help".format(name, message.rstrip(), name),
+  lines = map(errors.printable, message.rstrip().split("\n"))
+  print("{}: {}\nTry: {} --help".format(name, "\n".join(lines), name),
         file=sys.stderr)
   sys.exit(2)
 
@@ -173,7 +175,8 @@ def _status_of(main, name):
   tf.disable_eager_execution()
   tf.logging.set_verbosity(tf.logging.ERROR)
   warnings.showwarning = lambda message, category, *_, **__: print(
-      "{}: warning: {}".format(name, message), file=sys.stderr)
+      "{}: warning: {}".format(name, errors.printable_lines(message)),
+      file=sys.stderr)
   try:
     status = main()
     sys.stdout.flush()
@@ -182,13 +185,14 @@ def _status_of(main, name):
     print("{}: {}".format(name, error), file=sys.stderr)
   except tf.errors.OpError as error:
     print("{}: TensorFlow could not run it: {}".format(
-        name, error.message.split("\n")[0]), file=sys.stderr)
+        name, errors.printable(error.message.split("\n")[0])),
+          file=sys.stderr)
   except BrokenPipeError:
     raise
   except OSError as error:
-    print("{}: {}: {}.".format(name, error.filename, error.strerror)
-          if error.filename else "{}: {}".format(name, error),
-          file=sys.stderr)
+    print("{}: {}".format(name, errors.printable(
+        "{}: {}.".format(error.filename, error.strerror)
+        if error.filename else error)), file=sys.stderr)
   except KeyboardInterrupt:
     print("{}: interrupted.".format(name), file=sys.stderr)
     return 130

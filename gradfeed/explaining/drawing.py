@@ -1,20 +1,20 @@
-"""Draws the paths from x to y: for Graphviz, and as a page of HTML."""
+"""Draws the paths from x to y: for Graphviz, and as SVG."""
 
 import collections
-import html as escaping
-import json
 
+from gradfeed import errors
 from gradfeed.explaining import gradient_paths
+from gradfeed.explaining import labels
 
-#: The most boxes of a picture, letters in a line of a box, and boxes of a state
-#: that are drawn for one op alone.
-_MOST_BOXES, _MOST_LETTERS, _MOST_SPECIAL = 36, 34, 8
+#: The most boxes of a picture, and boxes of a state that are drawn for one op
+#: alone.
+_MOST_BOXES, _MOST_SPECIAL = 36, 8
 
 #: The states of ops that may be drawn together.
 _PLAIN = (gradient_paths.PASSES, gradient_paths.LOST)
 
 #: The fill, the frame and the meaning of each state.
-_LOOKS = collections.OrderedDict([
+LOOKS = collections.OrderedDict([
     (gradient_paths.X, ("#dbeafe", "#1d4ed8", "x")),
     (gradient_paths.Y, ("#dbeafe", "#1d4ed8", "y")),
     (gradient_paths.PASSES, ("#ffffff", "#64748b", "the gradient passes")),
@@ -24,9 +24,11 @@ _LOOKS = collections.OrderedDict([
     (gradient_paths.LOST, ("#f1f5f9", "#cbd5e1", "no gradient arrives"))
 ])
 
-#: Sizes in pixels: width and height of a box, gaps between boxes across and
-#: down, width that an arrow takes where it crosses a layer.
-_WIDTH, _HEIGHT, _ACROSS, _DOWN, _THREAD = 248, 46, 18, 34, 12
+#: Sizes in pixels: height of a box, gaps between boxes across and down, width
+#: that an arrow takes where it crosses a layer, and how far one stands out that
+#: goes back.
+_HEIGHT, _ACROSS, _DOWN, _THREAD, _BACK = 46, 18, 34, 12, 36
+_WIDTH = labels.WIDTH
 
 
 class Box:
@@ -48,15 +50,16 @@ class Box:
     self.names = [node.name for node in nodes]
     self.state = nodes[0].state
     if len(nodes) == 1:
-      self.title, self.subtitle = nodes[0].type, _middle_cut(nodes[0].name)
+      self.title = labels.cut(nodes[0].type)
+      self.subtitle = labels.middle_cut(nodes[0].name)
     elif scope is None:
-      self.title = _cut(" > ".join(node.type for node in nodes))
-      self.subtitle = _cut("{} ops, to {}".format(
+      self.title = labels.cut(" > ".join(node.type for node in nodes))
+      self.subtitle = labels.cut("{} ops, to {}".format(
           len(nodes), "/".join(nodes[-1].name.split("/")[-2:])))
     else:
       types = collections.Counter(node.type for node in nodes)
-      self.title = _middle_cut(scope or "{} ops".format(len(nodes)))
-      self.subtitle = _cut("{}{}".format(
+      self.title = labels.middle_cut(scope or "{} ops".format(len(nodes)))
+      self.subtitle = labels.cut("{}{}".format(
           "{} ops: ".format(len(nodes)) if scope else "",
           ", ".join("{} {}".format(count, kind)
                     for kind, count in types.most_common())))
@@ -170,14 +173,24 @@ def dot(drawing):
       '  node [shape=box, style="filled,rounded", fontname="Helvetica", '
       'fontsize=11];']
   for i, box in enumerate(drawing.boxes):
-    fill, frame, _ = _LOOKS[box.state]
+    fill, frame, _ = LOOKS[box.state]
     lines.append('  b{} [label={}, fillcolor="{}", color="{}"];'.format(
-        i, json.dumps("{}\n{}".format(box.title, box.subtitle)), fill, frame))
+        i, _quoted_for_dot(box), fill, frame))
   for source, target in drawing.arrows:
     lines.append("  b{} -> b{}{};".format(
         source, target, "" if _flows(drawing.boxes, source, target) else
         ' [style=dashed, color="#94a3b8"]'))
   return "\n".join(lines + ["}"]) + "\n"
+
+
+def _quoted_for_dot(box):
+  """The two lines of a box as a string in the language of Graphviz.
+
+  Only quotation marks and backslashes mean something in it.
+  """
+  return '"{}"'.format("\\n".join(
+      errors.printable(line).replace("\\", "\\\\").replace('"', '\\"')
+      for line in (box.title, box.subtitle)))
 
 
 def _flows(boxes, source, target):
@@ -188,19 +201,6 @@ def _flows(boxes, source, target):
     return target in (gradient_paths.PASSES, gradient_paths.PARTLY,
                       gradient_paths.Y)
   return source not in ending and target not in ending
-
-
-def _cut(text):
-  """`text`, without its end if it is too long."""
-  return text if len(text) <= _MOST_LETTERS else (
-      text[:_MOST_LETTERS - 3] + "...")
-
-
-def _middle_cut(name):
-  """`name`, without its middle if it is too long."""
-  half = (_MOST_LETTERS - 3) // 2
-  return name if len(name) <= _MOST_LETTERS else (
-      name[:half] + "..." + name[-half:])
 
 
 def _layers(drawing):
@@ -260,14 +260,22 @@ def svg(drawing):
   """str: `drawing` as an SVG element."""
   layers, pieces = _layers(drawing)
   width, left, top = _corners(layers)
+  back = [pair for pair in drawing.arrows if pair[0] > pair[1]]
   parts = ['<svg xmlns="http://www.w3.org/2000/svg" width="{0:.0f}" '
-           'height="{1:.0f}" viewBox="0 0 {0:.0f} {1:.0f}" role="img">'.format(
-               width, len(layers) * (_HEIGHT + _DOWN))]
+           'height="{1:.0f}" viewBox="0 0 {0:.0f} {1:.0f}" role="img" '
+           'font-family="Helvetica, Arial, sans-serif" font-size="{2}">'.format(
+               width + (_BACK if back else 0),
+               len(layers) * (_HEIGHT + _DOWN), labels.TITLE)]
   for source, target, arrow in pieces:
     begin = left[source] + _width(source) / 2.0, top[source] + _HEIGHT
     end = left[target] + _width(target) / 2.0, top[target]
     parts += _arrow(begin, end, not isinstance(target, tuple),
                     _flows(drawing.boxes, *arrow))
+  for source, target in back:
+    parts += _arrow_back(
+        (left[source] + _WIDTH, top[source] + _HEIGHT / 2.0),
+        (left[target] + _WIDTH, top[target] + _HEIGHT / 2.0),
+        _flows(drawing.boxes, source, target))
   for i, box in enumerate(drawing.boxes):
     parts.append(_box(box, left[i], top[i]))
   return "\n".join(parts + ["</svg>"])
@@ -317,9 +325,31 @@ def _arrow(begin, end, is_at_box, flows):
   return parts
 
 
+def _arrow_back(begin, end, flows):
+  """An arrow of a loop from a box to one above it, at their right sides.
+
+  Args:
+    begin: (x, y).
+    end: (x, y).
+    flows: bool, whether a gradient passes.
+
+  Returns:
+    list of str, SVG.
+  """
+  colour = "#334155" if flows else "#94a3b8"
+  side = max(begin[0], end[0]) + _BACK
+  return [
+      '<path d="M{:.0f},{:.0f} C{side:.0f},{:.0f} {side:.0f},{:.0f} '
+      '{:.0f},{:.0f}" fill="none" stroke="{}" stroke-width="1.5"{}/>'.format(
+          begin[0], begin[1], begin[1], end[1], end[0], end[1], colour,
+          "" if flows else ' stroke-dasharray="4 3"', side=side),
+      '<path d="M{:.0f},{:.0f} l7,-4 v8 z" fill="{}"/>'.format(
+          end[0], end[1], colour)]
+
+
 def _box(box, left, top):
   """A box as SVG, str."""
-  fill, frame, meaning = _LOOKS[box.state]
+  fill, frame, meaning = LOOKS[box.state]
   names = ", ".join(box.names[:20]) + (", ..." if len(box.names) > 20 else "")
   return (
       '<g><title>{}</title><rect x="{:.0f}" y="{:.0f}" width="{}" '
@@ -327,63 +357,9 @@ def _box(box, left, top):
       '<text x="{x:.0f}" y="{:.0f}" text-anchor="middle" '
       'font-weight="600">{}</text>'
       '<text x="{x:.0f}" y="{:.0f}" text-anchor="middle" fill="#475569" '
-      'font-size="11">{}</text></g>').format(
-          escaping.escape("{} ({})".format(names, meaning)), left, top, _WIDTH,
+      'font-size="{size}">{}</text></g>').format(
+          labels.quoted("{} ({})".format(names, meaning)), left, top, _WIDTH,
           _HEIGHT, fill, frame, 2 if box.state not in _PLAIN else 1, top + 19,
-          escaping.escape(box.title), top + 36,
-          escaping.escape(box.subtitle), x=left + _WIDTH / 2.0)
-
-
-_STYLE = """\
-body { font: 15px/1.5 system-ui, Helvetica, Arial, sans-serif; color: #0f172a;
-  margin: 2em auto; max-width: 60em; padding: 0 1em; }
-h1 { font-size: 1.3em; padding: .6em .8em; border-radius: 8px; }
-h1.good { background: #dcfce7; } h1.warning { background: #fef3c7; }
-h1.bad { background: #fee2e2; }
-ul { list-style: none; padding: 0; }
-li { border-left: 4px solid #cbd5e1; padding: .2em .8em; margin: .6em 0; }
-li.warning { border-color: #f59e0b; } li.bad { border-color: #dc2626; }
-li p { margin: .2em 0; color: #475569; overflow-wrap: anywhere; }
-.picture { overflow: auto; border: 1px solid #e2e8f0; border-radius: 8px;
-  padding: 1em; }
-svg { display: block; margin: 0 auto; font-size: 13px; }
-.key span { display: inline-block; border: 1px solid; border-radius: 4px;
-  padding: 0 .5em; margin: 0 .5em .5em 0; font-size: .85em; }
-pre { overflow: auto; background: #f8fafc; padding: 1em; font-size: 12px; }
-"""
-
-
-def html(page, drawing):
-  """A document of `page` and its picture, which needs no other file.
-
-  Args:
-    page: `findings.FindingsReport`.
-    drawing: `Drawing`.
-
-  Returns:
-    str.
-  """
-  worst = page.findings[0].severity if page.findings else "note"
-  quote = escaping.escape
-  items = "\n".join(
-      '<li class="{}"><strong>{}</strong>{}</li>'.format(
-          finding.severity, quote(finding.what), "".join(
-              "<p>{}</p>".format(quote(text))
-              for text in (finding.why, finding.fix) if text))
-      for finding in page.findings)
-  states = {box.state for box in drawing.boxes}
-  key = "".join(
-      '<span style="background:{};border-color:{}">{}</span>'.format(*look)
-      for state, look in _LOOKS.items() if state in states)
-  return "\n".join([
-      "<!DOCTYPE html>", '<html lang="en"><head><meta charset="utf-8">',
-      "<title>{}</title>".format(quote(page.verdict)),
-      "<style>{}</style></head><body>".format(_STYLE),
-      '<h1 class="{}">{}: {}</h1>'.format(
-          "good" if worst == "note" else worst, quote(page.verdict),
-          quote(page.summary)),
-      "<ul>", items, "</ul>", "<h2>From x to y</h2>",
-      '<p class="key">{}</p>'.format(key),
-      '<div class="picture">', svg(drawing), "</div>",
-      "<details><summary>All of it as JSON</summary><pre>{}</pre></details>"
-      .format(quote(page.to_json())), "</body></html>"]) + "\n"
+          labels.quoted(box.title), top + 36,
+          labels.quoted(box.subtitle), x=left + _WIDTH / 2.0,
+          size=labels.SUBTITLE)

@@ -11,6 +11,7 @@ from gradfeed.derivatives import preconditions
 from gradfeed import errors
 from gradfeed.explaining import drawing
 from gradfeed.explaining import gradient_paths
+from gradfeed.explaining import pages
 from gradfeed.explaining import pitfalls
 from gradfeed.explaining import reductions
 from gradfeed.explaining import run_requirements
@@ -66,7 +67,7 @@ class Explanation(findings.FindingsReport):
     Returns:
       str, an HTML document that needs nothing else: no network, no script.
     """
-    return drawing.html(self, drawing.Drawing(self._paths))
+    return pages.html(self, drawing.Drawing(self._paths))
 
   def to_dict(self):
     """All of the page, for programs.
@@ -184,8 +185,8 @@ def _assignments_between(product):
     for op in disconnection.assignments(x, ops):
       if op.name in ops:
         after = traversal.descendants(ops, (), start=[op.name]) & read
-        if op.name in after or any(
-            t.op is op.inputs[0].op for name in after for t in ops[name].inputs):
+        sources = [t.op for name in after for t in ops[name].inputs]
+        if op.name in after or op.inputs[0].op in sources:
           names.add(op.name)
   return names
 

@@ -1,8 +1,10 @@
 """The paths from x to y: their ops, and whether gradients pass each of them."""
 
 import collections
+import heapq
 
 from gradfeed.analysis import blockers
+from gradfeed.graph import op_types
 from gradfeed.graph import tensors
 from gradfeed.graph import traversal
 
@@ -52,14 +54,18 @@ class GradientPaths:
     names = [name for name, op in ops.items()
              if name in states or any(trace.carries(t) for t in op.outputs)]
     names += [x.op.name for x in xs if x.op.name not in ops]
+    begins = _where_states_begin(ops, set(names))
+    names += [source for source, _ in begins]
     ops = dict(ops, **{x.op.name: x.op for x in xs})
     self.nodes = collections.OrderedDict(
         (name, Node(ops[name], states.get(name) or _state(ops[name], flow)))
         for name in names)
-    self.edges = list(collections.OrderedDict.fromkeys(
+    self.edges = list(collections.OrderedDict.fromkeys(begins + [
         (tensor.op.name, name) for name in names
         for tensor in ops[name].inputs
-        if tensor.op.name in self.nodes and trace.carries(tensor)))
+        if tensor.op.name in self.nodes and trace.carries(tensor)]))
+    self.nodes = collections.OrderedDict(
+        (name, self.nodes[name]) for name in _in_order(self.nodes, self.edges))
     self._xs = [x.op.name for x in xs]
     self._ys = [y.op.name for y in ys]
 
@@ -104,6 +110,54 @@ class GradientPaths:
     return {"nodes": [{"name": node.name, "type": node.type,
                        "state": node.state} for node in self.nodes.values()],
             "edges": [list(edge) for edge in self.edges]}
+
+
+def _where_states_begin(ops, names):
+  """Where states of loops begin whose first value does not depend on an x.
+
+  Args:
+    ops: dict from name to op.
+    names: set of the names of ops on a path.
+
+  Returns:
+    list of (name of the op that brings the first value into the loop, name of
+    the Merge of the state).
+  """
+  return [(tensor.op.name, name) for name, op in ops.items()
+          if name in names and op.type in op_types.MERGES
+          for tensor in op.inputs
+          if tensor.op.type in op_types.ENTERS and tensor.op.name not in names]
+
+
+def _in_order(nodes, edges):
+  """The names of `nodes`, each after those that it reads.
+
+  What a turn of a loop hands to the next one is left out, so that the state of
+  a loop comes after where it begins and before what is made of it.
+
+  Args:
+    nodes: dict from name to `Node`.
+    edges: list of (name, name).
+  """
+  turns = ("NextIteration", "RefNextIteration")
+  forward = [edge for edge in edges if nodes[edge[0]].type not in turns]
+  waits = collections.Counter(target for _, target in forward)
+  after = collections.defaultdict(list)
+  for source, target in forward:
+    after[source].append(target)
+  position = {name: i for i, name in enumerate(nodes)}
+  ready = [position[name] for name in nodes if not waits[name]]
+  names, order = list(nodes), []
+  heapq.heapify(ready)
+  while ready:
+    name = names[heapq.heappop(ready)]
+    order.append(name)
+    for target in after[name]:
+      waits[target] -= 1
+      if not waits[target]:
+        heapq.heappush(ready, position[target])
+  done = set(order)
+  return order + [name for name in names if name not in done]
 
 
 def _step(node):

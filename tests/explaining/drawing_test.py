@@ -8,6 +8,7 @@ import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
 from gradfeed.explaining import drawing
+from tests.testing import flows
 from tests.testing import graphs
 
 
@@ -134,3 +135,61 @@ class HtmlTest(_Layered):
     same = gf.explain(x, x)
     self.assertEqual(same.verdict, "differentiable")
     self.assertEqual(same.to_html().count("<rect"), 1)
+
+
+class LoopTest(graphs.GraphTest):
+
+  def test_the_state_begins_before_the_turns(self):
+    x = tf.placeholder(tf.float64, [2], name="x")
+    with flows.control_flow(1):
+      y = tf.while_loop(lambda i, a: i < 3,
+                        lambda i, a: (i + 1, tf.sin(a) * x),
+                        [0, tf.tanh(x)])[1]
+    page = gf.explain(y, x)
+    order = [node["name"] for node in page.to_dict()["way"]["nodes"]]
+    edges = page.to_dict()["way"]["edges"]
+    back = [edge for edge in edges if order.index(edge[0]) > order.index(
+        edge[1])]
+    self.assertEqual(
+        [edge[0].split("/")[-1] for edge in back], ["NextIteration_1"])
+    picture = drawing.Drawing(page._paths)  # pylint: disable=protected-access
+    arrived = {target for source, target in picture.arrows if source < target}
+    self.assertEqual(len(arrived), len(picture.boxes) - 1)  # All but x.
+    self.assertLen([pair for pair in picture.arrows if pair[0] > pair[1]], 1)
+    # The head of the arrow that goes back points to the left.
+    self.assertEqual(page.to_html().count("l7,-4 v8 z"), 1)
+
+
+  def test_a_state_that_begins_with_a_constant(self):
+    x = tf.placeholder(tf.float64, [2], name="x")
+    with flows.control_flow(1):
+      y = tf.while_loop(lambda i, a: i < 3, lambda i, a: (i + 1, a + x),
+                        [0, tf.zeros([2], tf.float64)])[1]
+    page = gf.explain(y, x)
+    picture = drawing.Drawing(page._paths)  # pylint: disable=protected-access
+    arrived = {target for source, target in picture.arrows if source < target}
+    missing = [box.title for i, box in enumerate(picture.boxes)
+               if i not in arrived]
+    self.assertEqual(sorted(missing), ["Enter", "Placeholder"])
+    self.assertEqual(page.verdict, "differentiable")
+
+
+class LabelsTest(graphs.GraphTest):
+
+  def test_stay_inside_of_their_boxes(self):
+    x = tf.placeholder(tf.float64, [2], name="W" * 60)
+    with tf.name_scope("MMMMMMMMMMMMMMMMMMMM/WWWWWWWWWWWWWWWWWWWW"):
+      h = tf.round(tf.sin(x), name="WMWMWMWMWMWMWMWMWMWMWMWMWM")
+      y = tf.nn.softplus(h + tf.square(x), name="iiiiiiiiiiiiiiiiiiiiiiiiiiii")
+    text = gf.explain(y, x).to_html()
+    image = xml.fromstring(re.search(r"(?s)<svg.*?</svg>", text).group(0))
+    space = "{http://www.w3.org/2000/svg}"
+    for group in image.iter(space + "g"):
+      width = float(group.find(space + "rect").get("width"))
+      for label in group.iter(space + "text"):
+        size = float(label.get("font-size", image.get("font-size")))
+        # An em is the width of the widest letter.
+        wide = sum(letter in "MW" for letter in label.text)
+        letters = wide + 0.6 * (len(label.text) - wide)
+        narrow = sum(letter in "i/." for letter in label.text)
+        self.assertLessEqual(size * (letters - 0.3 * narrow), width)
