@@ -3,7 +3,8 @@
 There is one class per situation. Every error is made of these three parts, so
 that no message can lack one, and every class is also the exception that code
 written before gradfeed catches: the builtin one, named here, and that of
-`tf.errors`, which `_tf.run_errors` adds, as this module does without TensorFlow.
+`tf.errors`, which `_tf.run_errors` adds, since this module does without
+TensorFlow.
 """
 
 

@@ -140,7 +140,8 @@ def _varied(row, factor):
   order = -1 if factor > 1 else 1
   varied = row.reshape(-1)[::order].reshape(row.shape)
   if row.dtype.kind in "fc":
-    varied = np.where(varied == 0, factor / 4, varied * factor).astype(row.dtype)
+    varied = np.where(varied == 0, factor / 4, varied * factor).astype(
+        row.dtype)
   return varied
 
 

@@ -163,7 +163,8 @@ class _Mapping:
     """Opens the file of a `np.memmap`, if that is what is mapped."""
     self._path = os.fspath(mapped.filename)
     begin = mapped.offset - mapped.offset % mmap.ALLOCATIONGRANULARITY
-    address = np.frombuffer(mapped._mmap, np.uint8).ctypes.data  # pylint: disable=protected-access
+    # pylint: disable-next=protected-access
+    address = np.frombuffer(mapped._mmap, np.uint8).ctypes.data
     self._address_of_file = address - begin
     self._size = begin + len(mapped._mmap)  # pylint: disable=protected-access
     self._file = _opened(self._path)

@@ -22,8 +22,9 @@ class RecordReader(row_layout.RowReader):
 
   A feature is a list of numbers of the dtype of Examples; or bytes that are a
   `TensorProto` (`tf.io.serialize_tensor`) or the numbers themselves, in the
-  dtype of the input; a key "image:tensor" or "image:raw" says which. Where the only input is of dtype string and has no key,
-  its values are the records as they stand: the model parses Examples itself.
+  dtype of the input; a key "image:tensor" or "image:raw" says which. Where the
+  only input is of dtype string and has no key, its values are the records as
+  they stand: the model parses Examples itself.
   """
 
   def __init__(self, path, inputs, keys):
