@@ -157,9 +157,12 @@ def check_complete(vjp):
   key = ("complete", vjp.incomplete) + vjp.key()
   if vjp.incomplete == ALLOWED or key in graph_cache.built:
     return
-  problems = list(find_incomplete(vjp, flow_of(vjp, vjp.trace())))
+  flow = flow_of(vjp, vjp.trace())
+  problems = list(find_incomplete(vjp, flow))
   if problems and vjp.incomplete == REFUSED:
     _raise(problems)
+  if not any(x.name in flow.tensors for x in vjp.xs):
+    problems = []  # The result is None, which says enough.
   graph_cache.built[key] = True
   if problems:
     warnings.warn(errors.GradfeedWarning("{} {} {}".format(

@@ -133,7 +133,7 @@ class NumbersTest(CheckTest):
     x = self.placeholder()
     with self.assertRaisesRegex(gf.ArgumentError, "2 gradients for 1 x"):
       gf.check(x, x, _ROWS, gradient=[x, x])
-    with self.assertRaisesRegex(gf.ArgumentError, r"has the shape \[4\]"):
+    with self.assertRaisesRegex(gf.ArgumentError, r"has the shape \[\?\]"):
       gf.check(x * x, x, _ROWS, gradient=x[:, 0])
     for order in (0, 3):
       with self.assertRaisesRegex(gf.ArgumentError, "order={}".format(order)):
