@@ -185,6 +185,15 @@ class NamesTest(folders.FolderTest, graphs.GraphTest):
         f = gf.function(x, gf.gradient(model.tensor(name), x))
         np.testing.assert_allclose(f([[3.0, 4.0]]), [expected])
 
+  def test_calls_of_several_functions_are_no_copies(self):
+    saved_models.save(self.path("tf2"), "two_signatures")
+    with gf.load(self.path("tf2")) as model, warnings.catch_warnings():
+      warnings.simplefilter("error", gf.GradfeedWarning)
+      names = sorted(model.tensor(key + "/y").name for key in ("a", "b"))
+      self.assertEqual(names, ["StatefulPartitionedCall:0",
+                               "StatefulPartitionedCall_1:0"])
+      self.assertEqual(model.tensor(names[0]).name, names[0])
+
   def test_younger_ops_with_fewer_outputs_are_no_copies(self):
     tf.split(tf.zeros([4]), 4, name="y")
     tf.split(tf.zeros([4]), 2, name="y")

@@ -14,7 +14,8 @@ def save(directory, kind="calls"):
 
   Args:
     directory: str, where to save it.
-    kind: "calls", "custom_gradient" or "two_outputs", what is in it.
+    kind: "calls", "custom_gradient", "two_outputs" or "two_signatures", what
+      is in it.
   """
   processes.run(["-m", "tests.testing.saved_models", directory, kind],
                 cwd=folders.ROOT).check_returncode()
@@ -24,8 +25,10 @@ def _save(directory, kind):
   import tensorflow as tf  # pylint: disable=g-import-not-at-top
   tf.compat.v1.enable_v2_behavior()
   model = {"calls": _calls, "custom_gradient": _custom_gradient,
-           "two_outputs": _two_outputs}[kind](tf)
-  tf.saved_model.save(model, directory, signatures=model.__call__)
+           "two_outputs": _two_outputs,
+           "two_signatures": _two_outputs}[kind](tf)
+  tf.saved_model.save(model, directory, signatures=(
+      _served(tf, model) if kind == "two_signatures" else model.__call__))
 
 
 def _custom_gradient(tf):
@@ -53,6 +56,15 @@ def _two_outputs(tf):
       return {"a": x * self.w, "b": x * x}
 
   return Model()
+
+
+def _served(tf, model):
+  """A signature for each output of `_two_outputs`."""
+  return {
+      name: tf.function(
+          lambda x, name=name: {"y": model(x)[name]},
+          input_signature=[tf.TensorSpec([None, 2], tf.float64, "x")])
+      for name in ("a", "b")}
 
 
 def _calls(tf):
