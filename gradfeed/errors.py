@@ -38,10 +38,10 @@ class GradfeedError(Exception):
         parts if len(parts) == 3 else (str(parts[0]), "", ""))
 
   def __str__(self):
-    what, why, fix = map(printable_lines, (self.what, self.why, self.fix))
-    if not why and not fix:
-      return what
-    return "{}\n  Why: {}\n  Fix: {}".format(what, why, fix)
+    if not self.why and not self.fix:  # One text, which may have lines.
+      return "\n".join(map(printable, self.what.split("\n")))
+    return "{}\n  Why: {}\n  Fix: {}".format(
+        *map(printable_lines, (self.what, self.why, self.fix)))
 
   def __reduce__(self):
     """What `copy` and `pickle` make it anew from: its parts and attributes.

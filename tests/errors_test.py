@@ -32,6 +32,7 @@ _BUILTINS = {
     "FinalizedGraphError": (RuntimeError,),
     "GraphMismatchError": (ValueError,),
     "GraphTooLargeError": (ValueError,),
+    "IncompleteGradientError": (ValueError,),
     "MissingFeedError": (ValueError,),
     "MissingGradientError": (LookupError,),
     "ModelFileError": (OSError,),
