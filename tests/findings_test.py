@@ -57,16 +57,18 @@ class PrintableTest(parameterized.TestCase):
   def test_inventory(self):
     tensor = {"name": _NAME, "dtype": "float32", "shape": [None],
               "has_value": False}
+    reaching = {"type": "ReadFile", "name": _NAME, "reach": "reads a file"}
     text = inspect.as_lines({
         "path": _NAME, "kind": "SavedModel", "ops": 1, "variables": [tensor],
         "x": [tensor], "y": [tensor], "feeds": [tensor],
         "signatures": {_NAME: {"inputs": {_NAME: _NAME},
                                "outputs": {_NAME: _NAME}}},
         "loops": [_NAME], "branches": [_NAME], "random": [_NAME],
-        "waiting": [_NAME], "assigning": [_NAME]},
+        "waiting": [_NAME], "assigning": [_NAME],
+        "outside": [reaching], "outside_when_loaded": [reaching]},
                             lambda rows, **_: "  ".join(rows[0]))
     self.assertTrue(_is_harmless(text), repr(text))
-    self.assertEqual(text.count(_ESCAPED), 15)
+    self.assertEqual(text.count(_ESCAPED), 17)
 
 
 class PictureTest(graphs.GraphTest):

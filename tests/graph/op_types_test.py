@@ -44,7 +44,7 @@ class ValueIndependentTest(graphs.GraphTest):
         tf.cast(size, tf.float64))
     held = held_constants.HeldConstants(
         _Place([tensors.Dense(x)], frozenset()), [y])
-    self.assertEmpty(held.meant)
+    self.assertEmpty(held.intended_stops)
 
 
 class StateOfARunTest(graphs.GraphTest):
