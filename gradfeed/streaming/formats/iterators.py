@@ -23,6 +23,7 @@ class IteratorReader:
     self._iterator = iterator
     self._next = 0
     self.source_files = None
+    self._are_texts = [row_layout.dtype_of(leaf) == object for leaf in inputs]
     self.is_stopped = False
     self.batch_forms, self._shapes = None, None
 
@@ -67,12 +68,14 @@ class IteratorReader:
       raise row_layout.Unreadable("is not a tuple of {} values".format(
           len(self.inputs)))
     try:
-      arrays = [_as_array(value, leaf) for value, leaf in zip(
-          row, self.inputs)]
+      arrays = [
+          np.array(value, object) if is_text and not isinstance(
+              value, np.ndarray) else np.asarray(value)
+          for value, is_text in zip(row, self._are_texts)]
     except ValueError as error:
       raise row_layout.Unreadable("is no array: {}".format(error)) from None
-    for array, leaf in zip(arrays, self.inputs):
-      if row_layout.dtype_of(leaf) == object:
+    for array, is_text in zip(arrays, self._are_texts):
+      if is_text:
         if not all(isinstance(text, (bytes, str)) for text in array.flat):
           raise row_layout.Unreadable("is not an array of strings")
       elif array.dtype.kind == "O":
@@ -105,13 +108,6 @@ class IteratorReader:
 
   def close(self):
     pass
-
-
-def _as_array(value, leaf):
-  """A value of an input as an array; of objects where they are strings."""
-  if row_layout.dtype_of(leaf) == object and not isinstance(value, np.ndarray):
-    return np.array(value, object)
-  return np.asarray(value)
 
 
 def _stacked(values, shape):

@@ -228,6 +228,8 @@ def _cast(values, dtype, leaf):
   Raises:
     Unreadable: a value would be another one.
   """
+  if values.dtype == dtype:
+    return values
   if values.dtype.kind not in "biufcV":
     raise row_layout.Unreadable("has {} for '{}', which is {}".format(
         values.dtype, leaf.name, dtype.name))
