@@ -24,7 +24,7 @@ from gradfeed.graph import tensors
 REQUIRED = ("graph", "y")
 
 FLAGS = flags.FlagValues()
-_load = model_flags.define(FLAGS)
+_load = model_flags.define(FLAGS, values=False)
 _Y = flags.DEFINE_list(
     "y", None, "The tensor that is differentiated, such as logits:0; or "
     "several, which are summed.", flag_values=FLAGS)
