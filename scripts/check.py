@@ -202,7 +202,9 @@ def main(argv):
   if unknown:
     raise app.UsageError("--modes does not know {}; it takes {}".format(
         ", ".join(sorted(unknown)), ", ".join(MODES)))
-  signal.signal(signal.SIGTERM, signal.default_int_handler)
+  # Also where a shell has started it in the background, deaf to SIGINT.
+  for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, signal.default_int_handler)
   try:
     finished = check(_MODES.value or _modes_here(), _SELECT.value)
   except KeyboardInterrupt:

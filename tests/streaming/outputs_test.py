@@ -208,7 +208,8 @@ class DurableTest(_OutputsTest):
 
   def test_ctrl_c_while_an_iterator_is_slow(self):
     code = (
-        "import time\n"
+        "import signal, time\n"  # A background job is deaf to SIGINT.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import numpy as np, tensorflow.compat.v1 as tf, gradfeed as gf\n"
         "tf.disable_eager_execution()\n"
         "x = tf.placeholder(tf.float64, [None, 2])\n"
