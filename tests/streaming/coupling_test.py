@@ -39,7 +39,9 @@ class _CouplingTest(folders.FolderTest, graphs.GraphTest):
 
   def gradient(self, model):
     x = tf.placeholder(tf.float64, [None, 3], name="x")
-    return gf.function(x, gf.gradient(model(x), x), session=self.session)
+    y = model(x)  # A py_func has no gradient, which gradfeed refuses.
+    dx = tf.gradients(y, x)[0] if model is _numpy_mean else gf.gradient(y, x)
+    return gf.function(x, dx, session=self.session)
 
 
 class CoupledTest(_CouplingTest):
