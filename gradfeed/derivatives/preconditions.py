@@ -158,11 +158,11 @@ def check_complete(vjp):
   if vjp.incomplete == ALLOWED or key in graph_cache.built:
     return
   flow = flow_of(vjp, vjp.trace())
-  problems = list(find_incomplete(vjp, flow))
+  # A result of None, or of zeros that were asked for, leaves out no part.
+  problems = list(find_incomplete(vjp, flow)) if any(
+      x.name in flow.tensors for x in vjp.xs) else []
   if problems and vjp.incomplete == REFUSED:
     _raise(problems)
-  if not any(x.name in flow.tensors for x in vjp.xs):
-    problems = []  # The result is None, which says enough.
   graph_cache.built[key] = True
   if problems:
     warnings.warn(errors.GradfeedWarning("{} {} {}".format(

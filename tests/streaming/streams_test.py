@@ -270,10 +270,12 @@ import tensorflow.compat.v1 as tf
 import gradfeed as gf
 tf.disable_eager_execution()
 x = tf.placeholder(tf.float64, [None, 3], name="x")
-f = gf.function(x, gf.gradient(x ** 3, x), session=tf.Session())
+slow = tf.py_func(lambda a: time.sleep(0.02) or a, [gf.gradient(x ** 3, x)],
+                  tf.float64)
+slow.set_shape([None, 3])
+f = gf.function(x, slow, session=tf.Session())
 report = gf.stream(f, sys.argv[1], sys.argv[2], chunk=10,
-                   progress=lambda done, count: (
-                       print(done, flush=True), time.sleep(0.02)))
+                   progress=lambda done, count: print(done, flush=True))
 print("resumed", report.resumed)
 """
 
