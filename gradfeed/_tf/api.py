@@ -18,9 +18,8 @@ from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import indexed_slices
 from tensorflow.python.saved_model import loader_impl
-from tensorflow.python.training import checkpoint_state_pb2
 
-CheckpointState = checkpoint_state_pb2.CheckpointState
+CheckpointState = type(tf.train.generate_checkpoint_state_proto(".", "model"))
 IndexedSlicesValue = indexed_slices.IndexedSlicesValue
 SavedModel = saved_model_pb2.SavedModel
 TensorProto = tensor_pb2.TensorProto
