@@ -23,29 +23,32 @@ class Reduction:
     tensor: `tf.Tensor` that it reads, [B, ...] for a loss.
     is_mean: bool, whether the result is divided by a number of elements, by
       this op or by one after it.
+    counts: list of `tf.Tensor`, the numbers that ops after it divide by.
   """
 
-  def __init__(self, op, is_mean):
+  def __init__(self, op, counts):
     self.op = op
     self.tensor = op.inputs[0]
-    self.is_mean = is_mean or op.type == "Mean"
+    self.counts = counts
+    self.is_mean = bool(counts) or op.type == "Mean"
 
 
 def find_reductions(y, trace):
   """The `Reduction`s that end in the scalar `y`, those nearest to it first."""
-  result, seen, queue = [], set(), [(y.tensor, False)]
+  result, seen, queue = [], set(), [(y.tensor, [])]
   while queue:
-    tensor, is_mean = queue.pop(0)
+    tensor, counts = queue.pop(0)
     op = tensor.op
     if op.name in seen or op.name not in trace.path:
       continue
     seen.add(op.name)
     if op.type in _REDUCING and tensor.shape.ndims == 0 and (
         op.inputs[0].shape.ndims != 0):
-      result.append(Reduction(op, is_mean))
+      result.append(Reduction(op, counts))
     elif op.type in _PASSED:
-      divided = is_mean or (op.type in _DIVIDING and _is_count(op.inputs[1]))
-      queue.extend((t, divided) for t in op.inputs if trace.is_on_path(t))
+      if op.type in _DIVIDING and _is_count(op.inputs[1]):
+        counts = counts + [op.inputs[1]]
+      queue.extend((t, counts) for t in op.inputs if trace.is_on_path(t))
   return result
 
 
@@ -104,11 +107,26 @@ class BatchAxes:
                for axis in axes}
       # Where the size cannot be derived, or is that of the labels, the first
       # axis is taken for rows, unless it is another axis of x.
-      return any(rows & symbols or (not axis and symbols and
-                                    symbols not in others)
-                 for axis, symbols in sizes.items())
+      summed = any(rows & symbols or (not axis and symbols and
+                                      symbols not in others)
+                   for axis, symbols in sizes.items())
+      return summed and (reduction.op.type == "Mean" or any(
+          self._may_count(count, rows) for count in reduction.counts))
     except symbolic_shapes.UnknownStatically:
       return source.shape.ndims is None
+
+  def _may_count(self, count, rows):
+    """Whether a number may have the number of rows as a factor.
+
+    Args:
+      count: `tf.Tensor`, a scalar.
+      rows: set of the symbols of the number of rows.
+    """
+    try:
+      size, = self._sizes.entries(count)
+    except symbolic_shapes.UnknownStatically:
+      return True
+    return size is None or bool(rows & set(size.symbols))
 
 
 def _is_of_known_size(x):

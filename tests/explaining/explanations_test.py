@@ -82,6 +82,18 @@ def _s3_time():
   return tf.reduce_mean(tf.transpose(x * x, [1, 0, 2])[:, 0]), x
 
 
+def _s3_divided_by_time():
+  x = tf.placeholder(tf.float64, [None, None, 2], name="x")
+  steps = tf.cast(tf.shape(x)[1], tf.float64)
+  return tf.reduce_sum(x * x) / steps, x
+
+
+def _s3_divided_by_all():
+  x = tf.placeholder(tf.float64, [None, None, 2], name="x")
+  count = tf.cast(tf.shape(x)[0] * tf.shape(x)[1], tf.float64)
+  return tf.reduce_sum(x * x, name="culprit") / count, x
+
+
 def _s3_weights():
   w = tf.get_variable("w", [2], tf.float64)
   return tf.reduce_mean(_rows() * w), w
@@ -470,6 +482,7 @@ def _e5_first_in_branch():
 _FAULTS = [
     ("s3", _s3, "mean_over_batch"),
     ("s3_divided", _s3_divided, "mean_over_batch"),
+    ("s3_divided_by_all", _s3_divided_by_all, "mean_over_batch"),
     ("s3_lost", _s3_lost, "mean_over_batch"),
     ("s3_of_labels", _s3_of_labels, "mean_over_batch"),
     ("s4", _s4, "coupled"),
@@ -522,6 +535,7 @@ _BAD = ("disconnected", "missing_gradient", "wrong_gradient")
 _HEALTHY = [
     ("s3_sum", _s3_healthy), ("s3_known", _s3_known),
     ("s3_features", _s3_features), ("s3_time", _s3_time),
+    ("s3_divided_by_time", _s3_divided_by_time),
     ("s3_weights", _s3_weights),
     ("s4_outside_of_training", _s4_outside_of_training),
     ("s4_by_row", _s4_healthy), ("s4_loss", _s4_apart),
