@@ -230,11 +230,14 @@ class Model:
 
 
 def _is_output(op):
-  """Whether `op` computes something that nothing in the model reads."""
+  """Whether `op` computes something that nothing in the model reads.
+
+  Summaries, gradients, optimizers and the ops of a saver are beside the model.
+  """
   is_computed = any(
       source.op.inputs or source.op.type.startswith("Placeholder")
       for source in op.inputs)
   return is_computed and not _tf.is_inside(op) and not (
       BESIDE.search(op.name)) and all(
-          BESIDE.search(user.name) for t in op.outputs
-          for user in t.consumers())
+          BESIDE.search(user.name) or "Summary" in user.type
+          for t in op.outputs for user in t.consumers())

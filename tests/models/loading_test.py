@@ -82,6 +82,14 @@ class LoadTest(_ModelTest):
     self.assertEqual(model.kind, "checkpoint")
     self.assertEqual(sorted(model.outputs), ["loss:0"])
 
+  def test_a_loss_that_a_summary_reads_is_an_output(self):
+    _, _, loss = _network(True)
+    tf.summary.scalar("training", loss)
+    tf.summary.histogram("spread", loss)
+    self.save_checkpoint()
+    self.assertEqual(
+        sorted(self.check(self.path("model-7")).outputs), ["loss:0"])
+
   def save_checkpoint(self):
     self.halve()
     saver = tf.train.Saver()
