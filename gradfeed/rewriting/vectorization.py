@@ -114,6 +114,8 @@ class ScratchGraph:
     Raises:
       UnsupportedGraphError: TensorFlow cannot build it.
     """
+    if chunk is not None and isinstance(count, int) and count <= chunk:
+      chunk = None  # One chunk has them all, and need not be filled up.
     # Few ops give the right shape for no values at all.
     at_least_one = (max(count, 1) if isinstance(count, int)
                     else tf.maximum(count, 1))

@@ -611,6 +611,16 @@ class TwoWaysTest(graphs.GraphTest):
       ("top", lambda x: tf.nn.top_k(x, 2)[0] ** 2),
       ("segments", lambda x: tf.unsorted_segment_sum(x, [1, 0], 3) ** 2))
 
+  def test_a_chunk_of_more_rows_than_there_are_computes_no_more(self):
+    x = tf.placeholder(tf.float64, [3])
+    for call in (gf.jacobian, gf.hessian):
+      y = tf.reduce_sum(x ** 3) if call is gf.hessian else x ** 3
+      before = len(self.graph.get_operations())
+      call(y, x, chunk=1000)
+      added = [op for op in self.graph.get_operations()[before:]
+               if op.type in ("While", "StatelessWhile", "LoopCond")]
+      self.assertEqual(added, [])
+
   @parameterized.named_parameters(*_CASES)
   def test_agree(self, function):
     x = tf.placeholder(tf.float64, [2, 3])
