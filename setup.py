@@ -28,7 +28,8 @@ setuptools.setup(
     license="Apache-2.0",
     packages=[
         "gradfeed", "gradfeed._tf", "gradfeed.analysis", "gradfeed.checking",
-        "gradfeed.commands", "gradfeed.derivatives", "gradfeed.evaluation",
+        "gradfeed.commands", "gradfeed.derivatives",
+        "gradfeed.derivatives.vectors", "gradfeed.evaluation",
         "gradfeed.explaining", "gradfeed.graph", "gradfeed.models",
         "gradfeed.rewriting", "gradfeed.streaming",
         "gradfeed.streaming.formats"],
