@@ -61,6 +61,9 @@ from gradfeed.models.loading import load
 from gradfeed.models.loading import Model
 from gradfeed.models.snapshots import Snapshot
 from gradfeed.models.snapshots import snapshot
+from gradfeed.optimization.minimizing import minimize
+from gradfeed.optimization.objectives import scipy_objective
+from gradfeed.optimization.objectives import ScipyObjective
 from gradfeed.streaming.streams import Report
 from gradfeed.streaming.streams import stream
 
