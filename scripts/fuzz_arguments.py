@@ -49,7 +49,8 @@ class Subject:
       self.unset = tf.get_variable("unset", initializer=1.0)
       self.logits = tf.tanh(tf.matmul(self.x, self.weight), name="logits")
       self.loss = tf.reduce_sum(self.logits ** 2, name="loss")
-      self.kl = tf.reduce_sum((tf.stop_gradient(self.logits) - self.logits) ** 2)
+      self.kl = tf.reduce_sum(
+          (tf.stop_gradient(self.logits) - self.logits) ** 2)
       self.product = tf.matmul(self.free, self.weight, name="product")
       self.one_hot = tf.one_hot(self.labels, 2)
       self.sparse_sum = tf.sparse_reduce_sum(self.sparse)

@@ -50,9 +50,9 @@ def gradient(y, x, grad_ys=None, stop_gradients=None, unconnected="error",
 
   Returns:
     The structure of `x`, with a `tf.Tensor` of the shape and dtype of each x,
-    or, with `flat`, one of shape [n]; in units of `y` per unit of `x`. A `tf.SparseTensor` gives one with the
-    same indices. Complex derivatives are conjugated as in `tf.gradients`:
-    2 conj(z) for z^2.
+    or, with `flat`, one of shape [n]; in units of `y` per unit of `x`. A
+    `tf.SparseTensor` gives one with the same indices. Complex derivatives are
+    conjugated as in `tf.gradients`: 2 conj(z) for z^2.
 
   Raises:
     DisconnectedError: no differentiable path leads from an x to y; says what
@@ -173,7 +173,8 @@ def vjp(y, x, v, stop_gradients=None, unconnected="error", sparse=False,
 
   Returns:
     The structure of `x`, with a `tf.Tensor` of the shape and dtype of each x,
-    or, with `flat`, one of shape [n]; in units of `v` times `y` per unit of `x`.
+    or, with `flat`, one of shape [n]; in units of `v` times `y` per unit of
+    `x`.
 
   Raises:
     The same errors as `gradient`.

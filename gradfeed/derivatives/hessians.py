@@ -116,7 +116,8 @@ def hvp(y, x, v, stop_gradients=None, flat=False):
 
   Returns:
     The structure of `x`, with a `tf.Tensor` of the shape and dtype of each x,
-    or, with `flat`, one of shape [n]; in units of `y` times `v` per squared unit of `x`.
+    or, with `flat`, one of shape [n]; in units of `y` times `v` per squared
+    unit of `x`.
 
   Raises:
     The same errors as `hessian`.

@@ -36,8 +36,9 @@ def jacobian(y, x, stop_gradients=None, unconnected="error", chunk=None,
   Returns:
     The structure of `y`, with the structure of `x` in the place of each y: a
     `tf.Tensor` of shape y.shape + x.shape and the dtype of x, in units of `y`
-    per unit of `x`. With `flat`, one of shape y.shape + [n] for each y. By a `tf.SparseTensor`: y.shape + [number of values]. Rows
-    of a complex Jacobian are conjugated as in `tf.gradients`.
+    per unit of `x`. With `flat`, one of shape y.shape + [n] for each y. By a
+    `tf.SparseTensor`: y.shape + [number of values]. Rows of a complex Jacobian
+    are conjugated as in `tf.gradients`.
 
   Raises:
     The same errors as `gradient`.

@@ -209,7 +209,7 @@ def _fit(value, leaf):
 
 
 def _assignment(part):
-  """An op that assigns its second input to a variable: one that is there, or new.
+  """An op that assigns its second input to a variable: an old one, or new.
 
   Args:
     part: `tensors.Dense`, a variable.

@@ -19,7 +19,7 @@ _METHODS = _WITHOUT_GRADIENT + _WITH_PRODUCT + _WITH_HESSIAN + (
 def minimize(loss, variables_or_x, session=None, feed_dict=None, x0=None,
              method="L-BFGS-B", bounds=None, constraints=(), tol=None,
              callback=None, options=None, progress=None, unconnected="error"):
-  """Minimizes a loss by a method of SciPy, and assigns the variables at the end.
+  """Minimizes a loss by a method of SciPy; assigns the variables at the end.
 
   What `tf.contrib.opt.ScipyOptimizerInterface` did, for ref, resource and
   partitioned variables alike. The variables are inputs of a function, so that
