@@ -9,6 +9,7 @@ import re
 from gradfeed._tf import tf
 from gradfeed.derivatives import arguments
 from gradfeed.derivatives import preconditions
+from gradfeed.derivatives.vectors import flat_forms
 from gradfeed import errors
 from gradfeed.graph import nest
 from gradfeed.graph import tensors
@@ -20,7 +21,7 @@ _AGGREGATION_METHODS = (
 
 
 def gradient(y, x, grad_ys=None, stop_gradients=None, unconnected="error",
-             sparse=False):
+             sparse=False, flat=False):
   """Builds d sum(y) / dx; the same op on every later call.
 
   Adds ops to the graph under `gradfeed/` on the first call and none
@@ -44,12 +45,14 @@ def gradient(y, x, grad_ys=None, stop_gradients=None, unconnected="error",
       x that y does not depend on.
     sparse: bool; leave the gradient of a gather as a `tf.IndexedSlices`, with
       the rows of equal indices summed, instead of a dense tensor.
+    flat: bool; give one vector for all of `x`, in the order of `flatten`. All
+      have to have one dtype.
 
   Returns:
     The structure of `x`, with a `tf.Tensor` of the shape and dtype of each x,
-    in units of `y` per unit of `x`. A `tf.SparseTensor` gives one with the
-    same indices. Complex derivatives are conjugated as in `tf.gradients`:
-    2 conj(z) for z^2.
+    or, with `flat`, one of shape [n]; in units of `y` per unit of `x`. A
+    `tf.SparseTensor` gives one with the same indices. Complex derivatives are
+    conjugated as in `tf.gradients`: 2 conj(z) for z^2.
 
   Raises:
     DisconnectedError: no differentiable path leads from an x to y; says what
@@ -72,11 +75,11 @@ def gradient(y, x, grad_ys=None, stop_gradients=None, unconnected="error",
     12.0
   """
   return value_and_gradient(
-      y, x, grad_ys, stop_gradients, unconnected, sparse)[1]
+      y, x, grad_ys, stop_gradients, unconnected, sparse, flat)[1]
 
 
 def value_and_gradient(y, x, grad_ys=None, stop_gradients=None,
-                       unconnected="error", sparse=False):
+                       unconnected="error", sparse=False, flat=False):
   """Builds (y, d sum(y) / dx) that one forward pass computes together.
 
   Where a part of the graph had to be copied for the gradient (`While`, `If`,
@@ -90,6 +93,7 @@ def value_and_gradient(y, x, grad_ys=None, stop_gradients=None,
     stop_gradients: as in `gradient`.
     unconnected: as in `gradient`.
     sparse: as in `gradient`.
+    flat: as in `gradient`; it does not concern y.
 
   Returns:
     (y, dy/dx): tensors in the structures of `y` and of `x`.
@@ -109,11 +113,25 @@ def value_and_gradient(y, x, grad_ys=None, stop_gradients=None,
   arguments.check_unconnected(unconnected)
   arguments.check_flag("sparse", sparse)
   request = arguments.Request(y, x, stop_gradients)
+  flat_forms.check(flat, request, unconnected, sparse)
   built = request.product(
       arguments.cotangents(grad_ys, y, request.ys,
                            request.graph)).build(strict=unconnected == "error")
-  return nest.pack(y, built.ys), nest.pack(
-      x, request.shaped(built.gradients, unconnected, sparse))
+  return nest.pack(y, built.ys), _packed(
+      request, built, unconnected, sparse, flat)
+
+
+def _packed(request, built, unconnected, sparse, flat):
+  """The gradients of a `vjps.BuiltVJP` in the structure of x, or as a vector.
+
+  Args:
+    request: `arguments.Request`.
+    built: `vjps.BuiltVJP`.
+    unconnected, sparse, flat: as in `gradient`.
+  """
+  gradients_by_x = request.shaped(built.gradients, unconnected, sparse)
+  return (flat_forms.vector(request, gradients_by_x) if flat else
+          nest.pack(request.x, gradients_by_x))
 
 
 def value_and_gradient_as_built(ys, xs, grad_ys=None, unconnected="error"):
@@ -135,7 +153,8 @@ def value_and_gradient_as_built(ys, xs, grad_ys=None, unconnected="error"):
   return list(built.ys), request.shaped(built.gradients, unconnected)
 
 
-def vjp(y, x, v, stop_gradients=None, unconnected="error", sparse=False):
+def vjp(y, x, v, stop_gradients=None, unconnected="error", sparse=False,
+        flat=False):
   """Builds v^T J, the product of a cotangent with the Jacobian of y by x.
 
   `gradient` with weights: sum(v * y) is differentiated, v held constant.
@@ -149,10 +168,13 @@ def vjp(y, x, v, stop_gradients=None, unconnected="error", sparse=False):
     stop_gradients: as in `gradient`.
     unconnected: as in `gradient`.
     sparse: as in `gradient`.
+    flat: bool; give one vector for all of `x`, as in `gradient`. `v` belongs to
+      `y`, and stays as it is.
 
   Returns:
     The structure of `x`, with a `tf.Tensor` of the shape and dtype of each x,
-    in units of `v` times `y` per unit of `x`.
+    or, with `flat`, one of shape [n]; in units of `v` times `y` per unit of
+    `x`.
 
   Raises:
     The same errors as `gradient`.
@@ -169,6 +191,7 @@ def vjp(y, x, v, stop_gradients=None, unconnected="error", sparse=False):
   arguments.check_unconnected(unconnected)
   arguments.check_flag("sparse", sparse)
   request = arguments.Request(y, x, stop_gradients)
+  flat_forms.check(flat, request, unconnected, sparse)
   cotangents = arguments.cotangents(v, y, request.ys, request.graph,
                                     "cotangent v")
   if None in cotangents:
@@ -179,7 +202,7 @@ def vjp(y, x, v, stop_gradients=None, unconnected="error", sparse=False):
         "Pass a tensor or an array of the shape of y; or use `gradient`, which "
         "takes ones.")
   built = request.product(cotangents).build(strict=unconnected == "error")
-  return nest.pack(x, request.shaped(built.gradients, unconnected, sparse))
+  return _packed(request, built, unconnected, sparse, flat)
 
 
 def gradients(ys, xs, grad_ys=None, name="gradients",

@@ -6,13 +6,14 @@ from gradfeed.derivatives import jacobians
 from gradfeed.derivatives import preconditions
 from gradfeed.derivatives import pullbacks
 from gradfeed.derivatives import result_forms
+from gradfeed.derivatives.vectors import flat_forms
 from gradfeed.derivatives import vjps
 from gradfeed import errors
 from gradfeed.graph import nest
 from gradfeed.graph import tensors
 
 
-def hessian(y, x, stop_gradients=None, chunk=None):
+def hessian(y, x, stop_gradients=None, chunk=None, flat=False):
   """Builds the second derivative of sum(y) by x, with all cross blocks; once.
 
   The Jacobian of the gradient: `gradient(gradient(y, x), x)` is only its row
@@ -25,12 +26,14 @@ def hessian(y, x, stop_gradients=None, chunk=None):
     stop_gradients: tensors to hold constant, or None.
     chunk: int, how many rows are computed at a time, or None for all. Memory
       grows with it.
+    flat: bool; give one matrix for all of `x`, whose rows and columns are in
+      the order of `flatten`. All have to have one dtype.
 
   Returns:
     The structure of `x` (for the rows) of structures of `x` (for the columns),
     with a `tf.Tensor` of shape a.shape + b.shape and the dtype of b for each
     pair a, b, in units of `y` per unit of a and of b. Zero where the gradient
-    by a does not depend on b.
+    by a does not depend on b. With `flat`, one of shape [n, n].
 
   Raises:
     The same errors as `gradient`.
@@ -58,11 +61,14 @@ def hessian(y, x, stop_gradients=None, chunk=None):
           "and imaginary part, not in itself: no complex matrix holds it.",
           "Use `hvp`, or make x from two real tensors with tf.complex and "
           "differentiate by these.")
+  flat_forms.check(flat, request)
   first = request.product([None] * len(request.ys))
   built = first.on_functional_copy(strict=True, order=2).build(strict=False)
-  return nest.pack(x, [
-      nest.pack(x, _row(request, first, built, gradient, chunk))
-      for gradient in _gradients(request, built)])
+  gradients = _gradients(request, built)
+  blocks = [_row(request, first, built, gradient, chunk)
+            for gradient in gradients]
+  return (flat_forms.matrix(request, blocks, gradients) if flat else
+          nest.pack(x, [nest.pack(x, row) for row in blocks]))
 
 
 def _row(request, first, built, gradient, chunk):
@@ -92,7 +98,7 @@ def _gradients(request, built):
           for result in request.shaped(built.gradients)]
 
 
-def hvp(y, x, v, stop_gradients=None):
+def hvp(y, x, v, stop_gradients=None, flat=False):
   """Builds H v: the second derivative of sum(y) by x, times v; H is not built.
 
   The gradient of the product of v with the gradient, which costs two to three
@@ -105,10 +111,13 @@ def hvp(y, x, v, stop_gradients=None):
       of exactly the shape and dtype of each x. An array is part of the graph:
       for many directions pass a placeholder and feed it.
     stop_gradients: tensors to hold constant, or None.
+    flat: bool; `v` and the result are one vector of shape [n] for all of `x`,
+      in the order of `flatten`. All have to have one dtype.
 
   Returns:
     The structure of `x`, with a `tf.Tensor` of the shape and dtype of each x,
-    in units of `y` times `v` per squared unit of `x`.
+    or, with `flat`, one of shape [n]; in units of `y` times `v` per squared
+    unit of `x`.
 
   Raises:
     The same errors as `hessian`.
@@ -124,7 +133,9 @@ def hvp(y, x, v, stop_gradients=None):
     [10.  6.]
   """
   request = arguments.Request(y, x, stop_gradients)
-  tangents = arguments.tangents(v, x, request.xs, request.graph)
+  flat_forms.check(flat, request)
+  tangents = (flat_forms.tangents(v, request) if flat else
+              arguments.tangents(v, x, request.xs, request.graph))
   first = request.product([None] * len(request.ys))
   built = first.on_functional_copy(strict=True, order=2).build(strict=False)
   gradients = [result_forms.dense_or_none(request.graph, *pair)
@@ -135,4 +146,6 @@ def hvp(y, x, v, stop_gradients=None):
   second_built = second.build(strict=False)
   preconditions.check_hidden(second, second_built)
   first.remember(second_built.passes_of(built), second_built.gradients)
-  return nest.pack(x, request.shaped(second_built.gradients))
+  products = request.shaped(second_built.gradients)
+  return (flat_forms.vector(request, products) if flat else
+          nest.pack(x, products))
