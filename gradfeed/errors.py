@@ -24,6 +24,10 @@ class GradfeedError(Exception):
     fix: str, the next step.
   """
 
+  #: Tells AutoGraph, which converts the code of a `tf.function`, to let this
+  #: error pass as it is. It makes a StagingError of others.
+  ag_pass_through = True
+
   def __init__(self, *parts):
     if len(parts) in (3, 4) and not isinstance(parts[0], str):
       self._node_def, self._op = parts[:2]
@@ -42,6 +46,15 @@ class GradfeedError(Exception):
       return "\n".join(map(printable, self.what.split("\n")))
     return "{}\n  Why: {}\n  Fix: {}".format(
         *map(printable_lines, (self.what, self.why, self.fix)))
+
+  @property
+  def ag_error_metadata(self):
+    """Has no value: AutoGraph of TF 1 makes a StagingError of where it has."""
+    raise AttributeError("ag_error_metadata")
+
+  @ag_error_metadata.setter
+  def ag_error_metadata(self, metadata):
+    del metadata
 
   def __reduce__(self):
     """What `copy` and `pickle` make it anew from: its parts and attributes.

@@ -14,6 +14,7 @@ from gradfeed.graph import nest
 from gradfeed.graph import tensors
 
 
+@_tf.unconverted
 def batch_jacobian(y, x, coupled=False, stop_gradients=None,
                    unconnected="error", chunk=None):
   """Builds d y[b] / d x[b] for each row b of a batch; once.

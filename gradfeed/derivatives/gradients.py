@@ -6,9 +6,13 @@ say what goes in and in which form it comes out.
 
 import re
 
+import numpy as np
+
+from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.derivatives import arguments
 from gradfeed.derivatives import preconditions
+from gradfeed.derivatives import result_forms
 from gradfeed import errors
 from gradfeed.graph import nest
 from gradfeed.graph import tensors
@@ -19,6 +23,7 @@ _AGGREGATION_METHODS = (
     tf.AggregationMethod.EXPERIMENTAL_ACCUMULATE_N)
 
 
+@_tf.unconverted
 def gradient(y, x, grad_ys=None, stop_gradients=None, unconnected="error",
              sparse=False):
   """Builds d sum(y) / dx; the same op on every later call.
@@ -75,6 +80,7 @@ def gradient(y, x, grad_ys=None, stop_gradients=None, unconnected="error",
       y, x, grad_ys, stop_gradients, unconnected, sparse)[1]
 
 
+@_tf.unconverted
 def value_and_gradient(y, x, grad_ys=None, stop_gradients=None,
                        unconnected="error", sparse=False):
   """Builds (y, d sum(y) / dx) that one forward pass computes together.
@@ -108,7 +114,7 @@ def value_and_gradient(y, x, grad_ys=None, stop_gradients=None,
   """
   arguments.check_unconnected(unconnected)
   arguments.check_flag("sparse", sparse)
-  request = arguments.Request(y, x, stop_gradients)
+  request = arguments.Request(y, x, stop_gradients, nested=True)
   built = request.product(
       arguments.cotangents(grad_ys, y, request.ys,
                            request.graph)).build(strict=unconnected == "error")
@@ -135,6 +141,7 @@ def value_and_gradient_as_built(ys, xs, grad_ys=None, unconnected="error"):
   return list(built.ys), request.shaped(built.gradients, unconnected)
 
 
+@_tf.unconverted
 def vjp(y, x, v, stop_gradients=None, unconnected="error", sparse=False):
   """Builds v^T J, the product of a cotangent with the Jacobian of y by x.
 
@@ -168,7 +175,7 @@ def vjp(y, x, v, stop_gradients=None, unconnected="error", sparse=False):
   """
   arguments.check_unconnected(unconnected)
   arguments.check_flag("sparse", sparse)
-  request = arguments.Request(y, x, stop_gradients)
+  request = arguments.Request(y, x, stop_gradients, nested=True)
   cotangents = arguments.cotangents(v, y, request.ys, request.graph,
                                     "cotangent v")
   if None in cotangents:
@@ -182,6 +189,7 @@ def vjp(y, x, v, stop_gradients=None, unconnected="error", sparse=False):
   return nest.pack(x, request.shaped(built.gradients, unconnected, sparse))
 
 
+@_tf.unconverted
 def gradients(ys, xs, grad_ys=None, name="gradients",
               colocate_gradients_with_ops=False, gate_gradients=False,
               aggregation_method=None, stop_gradients=None,
@@ -224,14 +232,62 @@ def gradients(ys, xs, grad_ys=None, name="gradients",
   _check_settings(name, aggregation_method, {
       "colocate_gradients_with_ops": colocate_gradients_with_ops,
       "gate_gradients": gate_gradients})
-  request = arguments.Request(ys, xs, stop_gradients, ("ys", "xs"))
   settings = dict(
       name=name, colocate_gradients_with_ops=colocate_gradients_with_ops,
       gate_gradients=gate_gradients, aggregation_method=aggregation_method)
-  built = request.product(
-      arguments.cotangents(grad_ys, ys, request.ys, request.graph),
-      settings, preconditions.WARNED_OF).build(strict=False)
-  return request.shaped(built.gradients, unconnected)
+  sources = nest.flatten(xs)
+  if not sources:
+    return []
+  targets, weights = _targets(ys, grad_ys)
+  request = arguments.Request(
+      targets or sources, list(map(result_forms.flat_values, sources)),
+      stop_gradients, ("ys", "xs"), nested=True, weights=weights)
+  every = list(zip(request.ys, weights))
+  weights = request.without_constants(weights) if targets else []
+  if weights:
+    _check_weights(request.ys, weights)
+    found = request.product(
+        arguments.cotangents_of_leaves(weights, request.ys, request.graph),
+        settings, preconditions.WARNED_OF).build(strict=False).gradients
+  else:
+    found = [None] * len(request.components())
+  found = [arguments.of_itself(x, every) if gradient is None else gradient
+           for x, gradient in zip(request.components(), found)]
+  return list(map(result_forms.ragged, sources, request.shaped(
+      found, unconnected,
+      any(isinstance(weight, tf.IndexedSlices) for weight in weights))))
+
+
+def _targets(ys, grad_ys):
+  """What `gradients` differentiates, and its cotangents, as lists.
+
+  Numbers that are no tensors are left out: they are constant.
+
+  Args:
+    ys: as in `gradients`.
+    grad_ys: as in `gradients`.
+
+  Returns:
+    (list of tensors, variables and names; list with what was passed as the
+    cotangent of each, or None).
+  """
+  leaves = nest.flatten(ys)
+  pairs = [(result_forms.numbers(y), result_forms.flat_values(weight)) for y, weight in zip(
+               leaves, arguments.weights(grad_ys, ys, len(leaves)))
+           if not isinstance(y, (np.ndarray, np.generic, int, float, complex))]
+  return [y for y, _ in pairs], [weight for _, weight in pairs]
+
+
+def _check_weights(ys, weights):
+  """Refuses a complex y without a cotangent, as `tf.gradients` does."""
+  for y, weight in zip(ys, weights):
+    if weight is None and y.dtype.is_complex:
+      raise errors.ArgumentError(
+          "Gradients of complex tensors such as {} must set grad_ys (y.dtype = "
+          "{}).".format(tensors.describe(y), y.dtype.name),
+          "TensorFlow takes ones for real tensors alone.",
+          "Pass grad_ys, such as [tf.ones_like(y)]; or use `gradient`, which "
+          "takes ones.")
 
 
 def _check_settings(name, aggregation_method, flags):

@@ -11,6 +11,23 @@ from gradfeed.graph import cache
 from gradfeed.graph import tensors
 
 
+def flat_values(value):
+  """The tensor of numbers in a ragged tensor; any other value as it is."""
+  return value.flat_values if isinstance(value, tf.RaggedTensor) else value
+
+
+def numbers(y):
+  """The tensor that is differentiated of a ragged tensor or of slices."""
+  return y.values if isinstance(y, tf.IndexedSlices) else flat_values(y)
+
+
+def ragged(x, gradient):
+  """The gradient by `flat_values(x)` in the form of x."""
+  if not isinstance(x, tf.RaggedTensor) or gradient is None:
+    return gradient
+  return x.with_flat_values(gradient)
+
+
 def shaped(graph, leaf, gradients, unconnected="zero", sparse=False):
   """The gradient by one x, in the form of that x.
 
