@@ -11,6 +11,7 @@ import contextlib
 
 from gradfeed import _tf
 from gradfeed._tf import tf
+from gradfeed.derivatives import preconditions
 from gradfeed.derivatives import result_forms
 from gradfeed.derivatives import vjps
 from gradfeed import errors
@@ -34,6 +35,7 @@ class NestedVJP:
     self._xs = [part for leaf in xs for part in leaf.differentiable()]
     self._cotangents, self._stops = cotangents, stops
     self._settings, self._incomplete = settings, incomplete
+    self._innermost = None  # The product in the function itself.
     self._captures = captures.dependent_captures(
         self._graphs, [x.tensor for x in self._xs])
 
@@ -108,6 +110,8 @@ class NestedVJP:
         [stop for stop in self._stops if stop.graph is graph],
         self._settings, self._incomplete, self.graph)
     vjp.leaves = self._leaves  # For errors.
+    if not level:
+      self._innermost = vjp
     built = vjp.build(strict=False)
     for i, copy in zip(own, built.ys[len(begins) - len(own):]):
       ys[i] = copy
@@ -147,9 +151,18 @@ class NestedVJP:
 
   def _refuse(self, lost):
     """Raises the error for xs that no gradient arrives at."""
+    what = "No gradient of {} by {}.".format(
+        tensors.describe_all(self._ys), tensors.describe_all(lost))
+    inside = [self._inside(capture) for capture in self._captures[0]
+              if any(capture.outside is x.tensor for x in lost)]
+    if inside and self._innermost is not None:
+      try:
+        preconditions.refuse(
+            self._innermost, inside, self._innermost.trace())
+      except errors.DisconnectedError as error:
+        raise errors.DisconnectedError(what, error.why, error.fix) from None
     raise errors.DisconnectedError(
-        "No gradient of {} by {}.".format(
-            tensors.describe_all(self._ys), tensors.describe_all(lost)),
+        what,
         "They are not in one graph: a function, a loop or a branch is built, "
         "and nothing that it reads from the graphs around it leads from x to y "
         "on a path that a gradient passes.",
