@@ -14,6 +14,7 @@ from gradfeed.derivatives import arguments
 from gradfeed.derivatives import preconditions
 from gradfeed.derivatives import result_forms
 from gradfeed import errors
+from gradfeed.graph import lookup
 from gradfeed.graph import nest
 from gradfeed.graph import tensors
 
@@ -199,12 +200,17 @@ def gradients(ys, xs, grad_ys=None, name="gradients",
   What differs: the second call with the same arguments returns the tensors of
   the first; a session that has run goes on working when `While`, `If` or
   calls of functions are differentiated; gradients of gathers are dense
-  tensors, in which no row is counted twice.
+  tensors, in which no row is counted twice. They are `tf.IndexedSlices` where
+  one is among `grad_ys`, and where an optimizer of TensorFlow asks for them,
+  which changes the rows of slices alone.
 
   Args:
-    ys: tensor, variable, name, or list of them.
-    xs: tensor, variable, name, or list of them.
-    grad_ys: list of tensors, arrays or None, one for each y; None for ones.
+    ys: tensor, variable, name, or list of them. Integers, booleans and numbers
+      that are no tensors are constant.
+    xs: tensor, variable, name, or list of them. In the body of a function, a
+      loop or a branch also what it reads from the graphs around it.
+    grad_ys: list of tensors, arrays, `tf.IndexedSlices` or None, one for each
+      y; None for ones, which a complex y does not take.
     name: str, the name scope, inside `gradfeed/`.
     colocate_gradients_with_ops: as in `tf.gradients`.
     gate_gradients: as in `tf.gradients`.
@@ -214,7 +220,8 @@ def gradients(ys, xs, grad_ys=None, name="gradients",
 
   Returns:
     A list with d sum(ys) / dx for each x: `tf.Tensor` of the shape and dtype
-    of x, or None where `ys` does not depend on it.
+    of x, or None where `ys` does not depend on it. A `tf.RaggedTensor` gives
+    one with the same rows.
 
   Raises:
     The same errors as `gradient`, save `DisconnectedError`, and
@@ -253,9 +260,11 @@ def gradients(ys, xs, grad_ys=None, name="gradients",
     found = [None] * len(request.components())
   found = [arguments.of_itself(x, every) if gradient is None else gradient
            for x, gradient in zip(request.components(), found)]
-  return list(map(result_forms.ragged, sources, request.shaped(
-      found, unconnected,
-      any(isinstance(weight, tf.IndexedSlices) for weight in weights))))
+  # Optimizers change the rows of slices alone.
+  sparse = lookup.is_called_by_tensorflow() or any(
+      isinstance(weight, tf.IndexedSlices) for weight in weights)
+  return list(map(result_forms.ragged, sources,
+                  request.shaped(found, unconnected, sparse)))
 
 
 def _targets(ys, grad_ys):

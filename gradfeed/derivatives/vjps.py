@@ -319,7 +319,7 @@ class VJP:
     """Copies the functional ops on the path, and the path from there to y.
 
     `tf.gradients` changes a functional op that it differentiates, which breaks
-    sessions that have run it; so a copy is differentiated.
+    sessions that have run it. None runs the body of a function that is built.
 
     Args:
       trace: the `gradient_flow.GradientTrace` of this product.
@@ -329,7 +329,7 @@ class VJP:
     """
     functional = [op for op in trace.path.values()
                   if op.type in op_types.FUNCTIONAL]
-    if not functional:
+    if not functional or _tf.outer_graph(self.graph):
       return {}
     ops = traversal.ancestors([y.tensor for y in self.ys])
     carrying = {name: op for name, op in ops.items() if name in trace.path}
@@ -395,6 +395,6 @@ class VJP:
 
 def _arrays_of(trace):
   """A context manager in which `TensorArray` ops on the path have gradients."""
-  return (_tf.arrays_of_v1() if any(
-      op.type.startswith(op_types.TENSOR_ARRAY) for op in trace.path.values())
-          else contextlib.ExitStack())
+  has_arrays = any(op.type.startswith(op_types.TENSOR_ARRAY)
+                   for op in trace.path.values())
+  return _tf.arrays_of_v1() if has_arrays else contextlib.ExitStack()
