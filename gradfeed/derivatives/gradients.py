@@ -115,7 +115,8 @@ def value_and_gradient(y, x, grad_ys=None, stop_gradients=None,
   """
   arguments.check_unconnected(unconnected)
   arguments.check_flag("sparse", sparse)
-  request = arguments.Request(y, x, stop_gradients, nested=True)
+  request = arguments.Request(
+      y, x, stop_gradients, nested=True, weights=grad_ys)
   built = request.product(
       arguments.cotangents(grad_ys, y, request.ys,
                            request.graph)).build(strict=unconnected == "error")
@@ -176,7 +177,7 @@ def vjp(y, x, v, stop_gradients=None, unconnected="error", sparse=False):
   """
   arguments.check_unconnected(unconnected)
   arguments.check_flag("sparse", sparse)
-  request = arguments.Request(y, x, stop_gradients, nested=True)
+  request = arguments.Request(y, x, stop_gradients, nested=True, weights=v)
   cotangents = arguments.cotangents(v, y, request.ys, request.graph,
                                     "cotangent v")
   if None in cotangents:
@@ -260,9 +261,10 @@ def gradients(ys, xs, grad_ys=None, name="gradients",
     found = [None] * len(request.components())
   found = [arguments.of_itself(x, every) if gradient is None else gradient
            for x, gradient in zip(request.components(), found)]
-  # Optimizers change the rows of slices alone.
-  sparse = lookup.is_called_by_tensorflow() or any(
-      isinstance(weight, tf.IndexedSlices) for weight in weights)
+  if lookup.is_called_by_tensorflow():  # Its optimizers take slices apart.
+    sparse = result_forms.AS_BUILT
+  else:
+    sparse = any(isinstance(weight, tf.IndexedSlices) for weight in weights)
   return list(map(result_forms.ragged, sources,
                   request.shaped(found, unconnected, sparse)))
 

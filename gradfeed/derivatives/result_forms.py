@@ -11,6 +11,10 @@ from gradfeed.graph import cache
 from gradfeed.graph import tensors
 
 
+#: Leaves slices as TensorFlow builds them; see `shaped`.
+AS_BUILT = "as built"
+
+
 def flat_values(value):
   """The tensor of numbers in a ragged tensor; any other value as it is."""
   return value.flat_values if isinstance(value, tf.RaggedTensor) else value
@@ -37,7 +41,8 @@ def shaped(graph, leaf, gradients, unconnected="zero", sparse=False):
     gradients: list with a `tf.Tensor`, `tf.IndexedSlices` or None for each
       component of x.
     unconnected: "error", "zero" or "none", as in `gradient`.
-    sparse: bool; leave a `tf.IndexedSlices` as one.
+    sparse: bool; leave a `tf.IndexedSlices` as one, with the rows of equal
+      indices summed; `AS_BUILT` for one in which they are not.
 
   Returns:
     `tf.Tensor` of the shape of x; `tf.SparseTensor` with the indices of a
@@ -48,7 +53,9 @@ def shaped(graph, leaf, gradients, unconnected="zero", sparse=False):
          tuple(map(name_of, gradients)))
   if all(gradient is None for gradient in gradients) and unconnected != "zero":
     return None
-  if isinstance(leaf, tensors.Dense) and isinstance(gradients[0], tf.Tensor):
+  if isinstance(leaf, tensors.Dense) and isinstance(
+      gradients[0],
+      (tf.Tensor, tf.IndexedSlices) if sparse == AS_BUILT else tf.Tensor):
     return gradients[0]
 
   def build():
