@@ -8,6 +8,7 @@ together, with zeros in the place of None.
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.graph import cache
+from gradfeed.graph import captures
 from gradfeed.graph import tensors
 
 
@@ -50,7 +51,8 @@ def shaped(graph, leaf, gradients, unconnected="zero", sparse=False):
     `unconnected` is not "zero".
   """
   key = ("shaped", leaf.name, type(leaf).__name__, unconnected, sparse,
-         tuple(map(name_of, gradients)))
+         tuple(map(name_of, gradients)),
+         captures.enclosing(graph).index(leaf.graph))
   if all(gradient is None for gradient in gradients) and unconnected != "zero":
     return None
   if isinstance(leaf, tensors.Dense) and isinstance(

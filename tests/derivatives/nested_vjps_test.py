@@ -143,15 +143,13 @@ class CapturesTest(graphs.GraphTest):
     np.testing.assert_allclose(chosen, 2 * _W)
 
   def test_e1_through_a_loop_around_that_has_run(self):
-    w = self.variable()
     with flows.control_flow(2):
-      h = tf.while_loop(lambda i, v: i < 3, lambda i, v: (i + 1, v * w),
+      h = tf.while_loop(lambda i, v: i < 3, lambda i, v: (i + 1, v * self.x),
                         [0, tf.identity(self.x)])[1]
-    self.initialize()
     self.session.run(h)
-    dw = tf.function(lambda: gf.gradients(h * w, w)[0])()
-    np.testing.assert_allclose(self.session.run(dw), 4 * _W ** 3 * _X)
-    np.testing.assert_allclose(self.session.run(h), _W ** 3 * _X)
+    dx = tf.function(lambda: gf.gradients(h * self.x, self.x)[0])()
+    np.testing.assert_allclose(self.session.run(dx), 5 * _X ** 4)
+    np.testing.assert_allclose(self.session.run(h), _X ** 4)
 
   def test_through_a_loop_in_the_function(self):
     w = self.variable()
@@ -262,6 +260,17 @@ class CapturesTest(graphs.GraphTest):
     dx, zeros = self.value(body)
     np.testing.assert_allclose(dx, 2 * _X)
     np.testing.assert_array_equal(zeros, np.zeros(3))
+
+  def test_zeros_for_tensors_of_one_name(self):
+    def body():
+      inner = tf.zeros([3], tf.float64, name="Const")
+      self.assertEqual(inner.name, self.x.name)
+      y = tf.constant(1.0, tf.float64, name="y")
+      return [gf.gradients(y, x, unconnected_gradients="zero")[0]
+              for x in (inner, self.x)]
+
+    inner, outer = self.value(body)
+    self.assertEqual([inner.shape, outer.shape], [(3,), (2,)])
 
   def test_a_refusal_is_an_error_of_gradfeed(self):
     other = self.variable()
