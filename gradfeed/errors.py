@@ -47,15 +47,6 @@ class GradfeedError(Exception):
     return "{}\n  Why: {}\n  Fix: {}".format(
         *map(printable_lines, (self.what, self.why, self.fix)))
 
-  @property
-  def ag_error_metadata(self):
-    """Has no value: AutoGraph of TF 1 makes a StagingError of where it has."""
-    raise AttributeError("ag_error_metadata")
-
-  @ag_error_metadata.setter
-  def ag_error_metadata(self, metadata):
-    del metadata
-
   def __reduce__(self):
     """What `copy` and `pickle` make it anew from: its parts and attributes.
 
