@@ -24,10 +24,6 @@ class GradfeedError(Exception):
     fix: str, the next step.
   """
 
-  #: Tells AutoGraph, which converts the code of a `tf.function`, to let this
-  #: error pass as it is. It makes a StagingError of others.
-  ag_pass_through = True
-
   def __init__(self, *parts):
     if len(parts) in (3, 4) and not isinstance(parts[0], str):
       self._node_def, self._op = parts[:2]
@@ -40,6 +36,9 @@ class GradfeedError(Exception):
     Exception.__init__(self, *parts)  # pylint: disable=non-parent-init-called
     self.what, self.why, self.fix = (
         parts if len(parts) == 3 else (str(parts[0]), "", ""))
+    # AutoGraph, which converts the code of a `tf.function`, makes a
+    # StagingError of others.
+    self.ag_pass_through = True
 
   def __str__(self):
     if not self.why and not self.fix:  # One text, which may have lines.

@@ -283,7 +283,8 @@ def _targets(ys, grad_ys):
     cotangent of each, or None).
   """
   leaves = nest.flatten(ys)
-  pairs = [(result_forms.numbers(y), result_forms.flat_values(weight)) for y, weight in zip(
+  pairs = [(result_forms.numbers(y), result_forms.flat_values(weight))
+           for y, weight in zip(
                leaves, arguments.weights(grad_ys, ys, len(leaves)))
            if not isinstance(y, (np.ndarray, np.generic, int, float, complex))]
   return [y for y, _ in pairs], [weight for _, weight in pairs]

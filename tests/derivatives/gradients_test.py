@@ -7,7 +7,7 @@ from unittest import mock
 from absl.testing import parameterized
 import numpy as np
 import tensorflow.compat.v1 as tf
-from tensorflow.python.ops import gradients as optimizer_gradients
+from tensorflow.python.training import optimizer as optimizers
 
 import gradfeed as gf
 from tests.testing import flows
@@ -814,7 +814,7 @@ class GradientsTest(graphs.GraphTest):
   def test_optimizers_that_call_it_change_the_same_rows(self, use_resource):
     # Momentum changes the rows of slices alone.
     results = []
-    for replacement in (optimizer_gradients.gradients, gf.gradients):
+    for replacement in (optimizers.gradients.gradients, gf.gradients):
       with self.subTest(replacement.__module__):
         with tf.Graph().as_default(), tf.Session() as session:
           table = graphs.variable(
@@ -824,7 +824,7 @@ class GradientsTest(graphs.GraphTest):
           y = tf.reduce_sum(tf.gather(table, rows) ** 2)
           optimizer = tf.train.MomentumOptimizer(0.1, 0.9)
           with mock.patch.object(
-              optimizer_gradients, "gradients", replacement):
+              optimizers.gradients, "gradients", replacement):
             pairs = optimizer.compute_gradients(y, [table, other])
           self.assertIsInstance(pairs[0][0], tf.IndexedSlices)
           self.assertIsNone(pairs[1][0])
