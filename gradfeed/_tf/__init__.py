@@ -24,9 +24,11 @@ from gradfeed._tf.functions import function_definition
 from gradfeed._tf.functions import function_graph
 from gradfeed._tf.functions import is_function
 from gradfeed._tf.functions import op_definition
+from gradfeed._tf.functions import outer_graph
 from gradfeed._tf.functions import scratch_graph
 from gradfeed._tf.functions import set_handle_data
 from gradfeed._tf.functions import traced_graph
+from gradfeed._tf.functions import unconverted
 from gradfeed._tf.gradient_registry import gradient_function
 from gradfeed._tf.gradient_registry import has_gradient
 from gradfeed._tf.gradient_registry import has_own_gradient

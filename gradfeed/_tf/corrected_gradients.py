@@ -11,6 +11,9 @@ from gradfeed._tf.api import tf
 
 _CORRECTED = dict(max_pool_gradients.GRADIENTS, **scatter_gradients.GRADIENTS)
 
+#: TensorFlow's own, also where `tf.gradients` is replaced later.
+_gradients = tf.gradients
+
 _lock = threading.Lock()
 _originals = {}
 _users = []
@@ -19,7 +22,7 @@ _users = []
 def gradients(*arguments, **options):
   """`tf.gradients` with the gradients of scatters and max-pools corrected."""
   with _registered():
-    return tf.gradients(*arguments, **options)
+    return _gradients(*arguments, **options)
 
 
 @contextlib.contextmanager

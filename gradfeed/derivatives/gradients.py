@@ -6,11 +6,16 @@ say what goes in and in which form it comes out.
 
 import re
 
+import numpy as np
+
+from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.derivatives import arguments
 from gradfeed.derivatives import preconditions
+from gradfeed.derivatives import result_forms
 from gradfeed.derivatives.vectors import flat_forms
 from gradfeed import errors
+from gradfeed.graph import lookup
 from gradfeed.graph import nest
 from gradfeed.graph import tensors
 
@@ -20,6 +25,7 @@ _AGGREGATION_METHODS = (
     tf.AggregationMethod.EXPERIMENTAL_ACCUMULATE_N)
 
 
+@_tf.unconverted
 def gradient(y, x, grad_ys=None, stop_gradients=None, unconnected="error",
              sparse=False, flat=False):
   """Builds d sum(y) / dx; the same op on every later call.
@@ -78,6 +84,7 @@ def gradient(y, x, grad_ys=None, stop_gradients=None, unconnected="error",
       y, x, grad_ys, stop_gradients, unconnected, sparse, flat)[1]
 
 
+@_tf.unconverted
 def value_and_gradient(y, x, grad_ys=None, stop_gradients=None,
                        unconnected="error", sparse=False, flat=False):
   """Builds (y, d sum(y) / dx) that one forward pass computes together.
@@ -112,7 +119,8 @@ def value_and_gradient(y, x, grad_ys=None, stop_gradients=None,
   """
   arguments.check_unconnected(unconnected)
   arguments.check_flag("sparse", sparse)
-  request = arguments.Request(y, x, stop_gradients)
+  request = arguments.Request(
+      y, x, stop_gradients, nested=True, weights=grad_ys)
   flat_forms.check(flat, request, unconnected, sparse)
   built = request.product(
       arguments.cotangents(grad_ys, y, request.ys,
@@ -153,6 +161,7 @@ def value_and_gradient_as_built(ys, xs, grad_ys=None, unconnected="error"):
   return list(built.ys), request.shaped(built.gradients, unconnected)
 
 
+@_tf.unconverted
 def vjp(y, x, v, stop_gradients=None, unconnected="error", sparse=False,
         flat=False):
   """Builds v^T J, the product of a cotangent with the Jacobian of y by x.
@@ -190,7 +199,7 @@ def vjp(y, x, v, stop_gradients=None, unconnected="error", sparse=False,
   """
   arguments.check_unconnected(unconnected)
   arguments.check_flag("sparse", sparse)
-  request = arguments.Request(y, x, stop_gradients)
+  request = arguments.Request(y, x, stop_gradients, nested=True, weights=v)
   flat_forms.check(flat, request, unconnected, sparse)
   cotangents = arguments.cotangents(v, y, request.ys, request.graph,
                                     "cotangent v")
@@ -205,6 +214,7 @@ def vjp(y, x, v, stop_gradients=None, unconnected="error", sparse=False,
   return _packed(request, built, unconnected, sparse, flat)
 
 
+@_tf.unconverted
 def gradients(ys, xs, grad_ys=None, name="gradients",
               colocate_gradients_with_ops=False, gate_gradients=False,
               aggregation_method=None, stop_gradients=None,
@@ -214,12 +224,17 @@ def gradients(ys, xs, grad_ys=None, name="gradients",
   What differs: the second call with the same arguments returns the tensors of
   the first; a session that has run goes on working when `While`, `If` or
   calls of functions are differentiated; gradients of gathers are dense
-  tensors, in which no row is counted twice.
+  tensors, in which no row is counted twice. They are `tf.IndexedSlices` where
+  one is among `grad_ys`, and where an optimizer of TensorFlow asks for them,
+  which changes the rows of slices alone.
 
   Args:
-    ys: tensor, variable, name, or list of them.
-    xs: tensor, variable, name, or list of them.
-    grad_ys: list of tensors, arrays or None, one for each y; None for ones.
+    ys: tensor, variable, name, or list of them. Integers, booleans and numbers
+      that are no tensors are constant.
+    xs: tensor, variable, name, or list of them. In the body of a function, a
+      loop or a branch also what it reads from the graphs around it.
+    grad_ys: list of tensors, arrays, `tf.IndexedSlices` or None, one for each
+      y; None for ones, which a complex y does not take.
     name: str, the name scope, inside `gradfeed/`.
     colocate_gradients_with_ops: as in `tf.gradients`.
     gate_gradients: as in `tf.gradients`.
@@ -229,7 +244,8 @@ def gradients(ys, xs, grad_ys=None, name="gradients",
 
   Returns:
     A list with d sum(ys) / dx for each x: `tf.Tensor` of the shape and dtype
-    of x, or None where `ys` does not depend on it.
+    of x, or None where `ys` does not depend on it. A `tf.RaggedTensor` gives
+    one with the same rows.
 
   Raises:
     The same errors as `gradient`, save `DisconnectedError`, and
@@ -247,14 +263,66 @@ def gradients(ys, xs, grad_ys=None, name="gradients",
   _check_settings(name, aggregation_method, {
       "colocate_gradients_with_ops": colocate_gradients_with_ops,
       "gate_gradients": gate_gradients})
-  request = arguments.Request(ys, xs, stop_gradients, ("ys", "xs"))
   settings = dict(
       name=name, colocate_gradients_with_ops=colocate_gradients_with_ops,
       gate_gradients=gate_gradients, aggregation_method=aggregation_method)
-  built = request.product(
-      arguments.cotangents(grad_ys, ys, request.ys, request.graph),
-      settings, preconditions.WARNED_OF).build(strict=False)
-  return request.shaped(built.gradients, unconnected)
+  sources = nest.flatten(xs)
+  if not sources:
+    return []
+  targets, weights = _targets(ys, grad_ys)
+  request = arguments.Request(
+      targets or sources, list(map(result_forms.flat_values, sources)),
+      stop_gradients, ("ys", "xs"), nested=True, weights=weights)
+  every = list(zip(request.ys, weights))
+  weights = request.without_constants(weights) if targets else []
+  if weights:
+    _check_weights(request.ys, weights)
+    found = request.product(
+        arguments.cotangents_of_leaves(weights, request.ys, request.graph),
+        settings, preconditions.WARNED_OF).build(strict=False).gradients
+  else:
+    found = [None] * len(request.components())
+  found = [arguments.of_itself(x, every) if gradient is None else gradient
+           for x, gradient in zip(request.components(), found)]
+  if lookup.is_called_by_tensorflow():  # Its optimizers take slices apart.
+    sparse = result_forms.AS_BUILT
+  else:
+    sparse = any(isinstance(weight, tf.IndexedSlices) for weight in weights)
+  return list(map(result_forms.ragged, sources,
+                  request.shaped(found, unconnected, sparse)))
+
+
+def _targets(ys, grad_ys):
+  """What `gradients` differentiates, and its cotangents, as lists.
+
+  Numbers that are no tensors are left out: they are constant.
+
+  Args:
+    ys: as in `gradients`.
+    grad_ys: as in `gradients`.
+
+  Returns:
+    (list of tensors, variables and names; list with what was passed as the
+    cotangent of each, or None).
+  """
+  leaves = nest.flatten(ys)
+  pairs = [(result_forms.numbers(y), result_forms.flat_values(weight))
+           for y, weight in zip(
+               leaves, arguments.weights(grad_ys, ys, len(leaves)))
+           if not isinstance(y, (np.ndarray, np.generic, int, float, complex))]
+  return [y for y, _ in pairs], [weight for _, weight in pairs]
+
+
+def _check_weights(ys, weights):
+  """Refuses a complex y without a cotangent, as `tf.gradients` does."""
+  for y, weight in zip(ys, weights):
+    if weight is None and y.dtype.is_complex:
+      raise errors.ArgumentError(
+          "Gradients of complex tensors such as {} must set grad_ys (y.dtype = "
+          "{}).".format(tensors.describe(y), y.dtype.name),
+          "TensorFlow takes ones for real tensors alone.",
+          "Pass grad_ys, such as [tf.ones_like(y)]; or use `gradient`, which "
+          "takes ones.")
 
 
 def _check_settings(name, aggregation_method, flags):

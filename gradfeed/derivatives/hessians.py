@@ -1,5 +1,6 @@
 """Second derivatives: the Hessian, and its products with directions of x."""
 
+from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.derivatives import arguments
 from gradfeed.derivatives import jacobians
@@ -13,6 +14,7 @@ from gradfeed.graph import nest
 from gradfeed.graph import tensors
 
 
+@_tf.unconverted
 def hessian(y, x, stop_gradients=None, chunk=None, flat=False):
   """Builds the second derivative of sum(y) by x, with all cross blocks; once.
 
@@ -98,6 +100,7 @@ def _gradients(request, built):
           for result in request.shaped(built.gradients)]
 
 
+@_tf.unconverted
 def hvp(y, x, v, stop_gradients=None, flat=False):
   """Builds H v: the second derivative of sum(y) by x, times v; H is not built.
 

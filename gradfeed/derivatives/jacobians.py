@@ -13,6 +13,7 @@ from gradfeed.graph import nest
 from gradfeed.graph import tensors
 
 
+@_tf.unconverted
 def jacobian(y, x, stop_gradients=None, unconnected="error", chunk=None,
              flat=False):
   """Builds dy/dx, all elements of y by all elements of x; once.
@@ -112,6 +113,7 @@ def rows(request, pullback, unconnected, chunk, remember):
           for leaf, own in request.by_leaf(jacobians)]
 
 
+@_tf.unconverted
 def jvp(y, x, v, stop_gradients=None, unconnected="error", flat=False):
   """Builds J v: how y changes when x moves along v.
 

@@ -153,7 +153,7 @@ def check_complete(vjp):
   Raises:
     IncompleteGradientError.
   """
-  graph_cache = cache.cache_of(vjp.graph)
+  graph_cache = cache.cache_of(vjp.home)
   key = ("complete", vjp.incomplete) + vjp.key()
   if vjp.incomplete == ALLOWED or key in graph_cache.built:
     return

@@ -14,6 +14,7 @@ from gradfeed.derivatives import preconditions
 from gradfeed.derivatives import result_forms
 from gradfeed import errors
 from gradfeed.graph import cache
+from gradfeed.graph import captures
 from gradfeed.graph import control_flow
 from gradfeed.graph import op_types
 from gradfeed.graph import tensors
@@ -63,16 +64,18 @@ class VJP:
     settings: dict of further arguments of `tf.gradients`.
     incomplete: what is done where a part would be left out; see
       `preconditions.check_complete`.
+    home: `tf.Graph` to build in: `graph`, or a function inside of it.
   """
 
   def __init__(self, graph, ys, xs, cotangents, stops, settings,
-               incomplete=preconditions.REFUSED):
+               incomplete=preconditions.REFUSED, home=None):
     """Describes a product; adds no op.
 
     The arguments are those of the attributes, save `ys` and `xs`, which are
     lists of leaves, as `tensors.resolve` gives them.
     """
     self.graph = graph
+    self.home = home or graph
     self.ys = [component for leaf in ys for component in leaf.differentiable()]
     self.xs = [component for leaf in xs for component in leaf.differentiable()]
     self.leaves = xs
@@ -91,7 +94,8 @@ class VJP:
             tuple(y.name for y in self.ys), tuple(x.name for x in self.xs),
             tuple(c and c.key for c in self.cotangents),
             tuple(sorted(stop.name for stop in self.stops)),
-            tuple(sorted(self.settings.items())))
+            tuple(sorted(self.settings.items())),
+            captures.enclosing(self.home).index(self.graph))
 
   def build(self, strict):
     """Builds it the first time.
@@ -102,7 +106,7 @@ class VJP:
     Returns:
       `BuiltVJP`.
     """
-    graph_cache = cache.cache_of(self.graph)
+    graph_cache = cache.cache_of(self.home)
     built = graph_cache.built.get(self.key(), cache.MISSING)
     if built is cache.MISSING:
       with graph_cache.lock:
@@ -122,7 +126,7 @@ class VJP:
     Returns:
       `BuiltVJP`, or the `cache.Refusal` of another thread.
     """
-    built_by_key = cache.cache_of(self.graph).built
+    built_by_key = cache.cache_of(self.home).built
     if self.key() not in built_by_key:
       trace = self.trace()
       replacement = self._on_differentiable_gradients(trace)
@@ -157,9 +161,9 @@ class VJP:
       `VJP`; this one where there is nothing to copy.
     """
     if order > 1:
-      cache.cached(self.graph, ("has a second",) + self.key(),
+      cache.cached(self.home, ("has a second",) + self.key(),
                    lambda: preconditions.check_second(self, self.trace()))
-    graph_cache = cache.cache_of(self.graph)
+    graph_cache = cache.cache_of(self.home)
     free_means = free_means or order > 1
     key = ("functional copy", strict, free_means) + self.key()
     with graph_cache.lock:
@@ -235,7 +239,7 @@ class VJP:
     return VJP(self.graph, [component(y) for y in self.ys],
                [component(x) for x in self.xs], cotangents,
                [component(stop) for stop in self.stops], self.settings,
-               self.incomplete)
+               self.incomplete, self.home)
 
   def path(self, x):
     """The ops between one x and the ys that a gradient passes, by name."""
@@ -263,13 +267,13 @@ class VJP:
 
   def _check(self, trace, strict):
     """Refuses what has no right gradient; see `preconditions.check`."""
-    cache.check_not_finalized(self.graph, self.purpose())
+    cache.check_not_finalized(self.home, self.purpose())
     preconditions.check(self, trace, strict)
     preconditions.check_complete(self)
 
   def _build(self, trace):
     """Builds the `BuiltVJP`, while no session runs the graph."""
-    with _tf.without_runs(self.graph):
+    with _tf.without_runs(self.home):
       copied = self._copied_path(trace)
       ys = [copied.get(tensors.read_of(y).name, tensors.read_of(y))
             for y in self.ys]
@@ -277,7 +281,9 @@ class VJP:
       stops = [copied.get(stop.name, stop.tensor) for stop in self.stops]
       connected = [i for i, x in enumerate(self.xs) if x.name in trace.tensors]
       results = [None] * len(xs)
-      with _tf.building(self.graph, self.ys[0].op), _arrays_of(trace):
+      source = self.ys[0] if self.home is self.graph else self.cotangents[0]
+      with _tf.building(self.home, getattr(source, "op", None)), _arrays_of(
+          trace):
         if connected:
           built = self._differentiate(ys, [xs[i] for i in connected], stops)
           for i, result in zip(connected, built):
@@ -313,7 +319,7 @@ class VJP:
     """Copies the functional ops on the path, and the path from there to y.
 
     `tf.gradients` changes a functional op that it differentiates, which breaks
-    sessions that have run it; so a copy is differentiated.
+    sessions that have run it. None runs the body of a function that is built.
 
     Args:
       trace: the `gradient_flow.GradientTrace` of this product.
@@ -323,7 +329,7 @@ class VJP:
     """
     functional = [op for op in trace.path.values()
                   if op.type in op_types.FUNCTIONAL]
-    if not functional:
+    if not functional or _tf.outer_graph(self.graph):
       return {}
     ops = traversal.ancestors([y.tensor for y in self.ys])
     carrying = {name: op for name, op in ops.items() if name in trace.path}
@@ -343,12 +349,13 @@ class VJP:
 
   def _owned(self, result, x):
     """`result` as an op of gradfeed's own, with the static shape of `x`."""
-    if result is None or isinstance(result, tf.IndexedSlices):
+    if not isinstance(result, tf.Tensor):
       return result
     if not result.name.startswith(_tf.SCOPE) or (
-        result.name in cache.cache_of(self.graph).derivatives):
+        result.name in cache.cache_of(self.home).derivatives):
       result = tf.identity(result)
-    result.set_shape(x.shape)
+    if x.dtype != tf.resource:
+      result.set_shape(x.shape)
     return result
 
   def remember(self, built, results, vjp=None, recomputed=()):
@@ -360,11 +367,12 @@ class VJP:
       vjp: `VJP` whose gradients they are, unchanged, or None.
       recomputed: names of the ops whose copies are part of `results`.
     """
-    cache.record_derivative(
-        self.graph, [y.name for y in self.ys], [x.name for x in self.xs],
-        [stop.name for stop in self.stops], [y.name for y in built],
-        [result_forms.name_of(result) for result in results], vjp,
-        recomputed)
+    if self.home is self.graph:
+      cache.record_derivative(
+          self.graph, [y.name for y in self.ys], [x.name for x in self.xs],
+          [stop.name for stop in self.stops], [y.name for y in built],
+          [result_forms.name_of(result) for result in results], vjp,
+          recomputed)
 
   def remember_jvp(self, built, results):
     """Records that `results`, one for each y, are derivatives by all xs.
@@ -387,6 +395,6 @@ class VJP:
 
 def _arrays_of(trace):
   """A context manager in which `TensorArray` ops on the path have gradients."""
-  return (_tf.arrays_of_v1() if any(
-      op.type.startswith(op_types.TENSOR_ARRAY) for op in trace.path.values())
-          else contextlib.ExitStack())
+  has_arrays = any(op.type.startswith(op_types.TENSOR_ARRAY)
+                   for op in trace.path.values())
+  return _tf.arrays_of_v1() if has_arrays else contextlib.ExitStack()
