@@ -49,6 +49,15 @@ def has_own_gradient(node):
   return "_gradient_op_type" in node.attr
 
 
+def has_attribute(op, name):
+  """Whether the node of `op` has the attribute `name`."""
+  try:
+    op.get_attr(name)
+  except ValueError:
+    return False
+  return True
+
+
 def is_restored_gradient(name):
   """Whether `tf.saved_model.load` registered the gradient `name`.
 

@@ -84,14 +84,16 @@ class VJP:
     self.stops = stops
     self.settings = settings
     self.incomplete = incomplete
+    self._key = (
+        "gradients",
+        tuple(y.name for y in self.ys), tuple(x.name for x in self.xs),
+        tuple(c and c.key for c in cotangents),
+        tuple(sorted(stop.name for stop in stops)),
+        tuple(sorted(settings.items())))
 
   def key(self):
     """The hashable under which the cache keeps what is built."""
-    return ("gradients",
-            tuple(y.name for y in self.ys), tuple(x.name for x in self.xs),
-            tuple(c and c.key for c in self.cotangents),
-            tuple(sorted(stop.name for stop in self.stops)),
-            tuple(sorted(self.settings.items())))
+    return self._key
 
   def build(self, strict):
     """Builds it the first time.
@@ -265,7 +267,6 @@ class VJP:
     """Refuses what has no right gradient; see `preconditions.check`."""
     cache.check_not_finalized(self.graph, self.purpose())
     preconditions.check(self, trace, strict)
-    preconditions.check_complete(self)
 
   def _build(self, trace):
     """Builds the `BuiltVJP`, while no session runs the graph."""

@@ -16,8 +16,10 @@ A `Compiled` finds out from its own calls what it may leave out:
    frame.
 
 Apart from that it chooses the thread in which the ops run, as `thread_choice`
-says. While threads are compared the fast path returns None, so that a call
-takes the longer path, which measures.
+says. To compare threads it has to compile once more, and does so when slow
+calls have taken several times as long as the first compilation. While threads
+are compared the fast path returns None, so that a call takes the longer path,
+which measures.
 
 A `Compiled` is held by its session alone (`_tf.session_cache`) and is released
 with it. All else holds weak references to it and to its `fast_path`.
@@ -38,6 +40,11 @@ _ARRAY = np.ndarray
 
 #: More ops than this in a chain might overflow the stack of a thread.
 _DEEPEST = 5000
+
+
+#: Slow calls have to take this many times as long as it took to compile before
+#: it is worth it to compile once more.
+_WORTH = 4
 
 
 class CallSpec:
@@ -129,6 +136,7 @@ class Compiled:
       results. It does a call in one frame: Python that runs between two calls
       of a large network runs from cold caches. It returns None for a call that
       has to take the longer path, through `Compiled` itself.
+    trial: whatever the owner keeps with it.
   """
 
   def __init__(self, session, call_spec, accepted, for_any_shapes=None):
@@ -154,8 +162,11 @@ class Compiled:
         session, call_spec.feeds, call_spec.fetches, call_spec.targets,
         on_caller, call_spec.timeout)
     self._calls = {}  # From whether it runs in the caller's thread.
+    start = _clock()
     self._first_choice = self._call_in(not self._is_pool_only)
-    self.fast_path = None
+    # Seconds of slow calls until threads are compared.
+    self._wait = _WORTH * (_clock() - start)
+    self.fast_path = self.trial = None
 
   def accepts(self, arrays):
     """Whether arrays of the right dtypes have shapes that it is made for."""
@@ -175,12 +186,15 @@ class Compiled:
       arrays = [np.array(array) for array in arrays]
     if self._is_pool_only:
       results = self._first_choice(arrays)
-    elif self._slowness.is_slow:
+    elif self._slowness.is_slow and self._wait <= 0:
       results = self._timed(arrays)
     else:
       start = _clock()
       results = thread_choice.run_on_caller(self._first_choice, arrays)
-      self._slowness.count(_clock() - start > thread_choice.SLOW)
+      seconds = _clock() - start
+      self._slowness.count(seconds > thread_choice.SLOW)
+      if self._slowness.is_slow:
+        self._wait -= seconds
     if self._result_copies.none_needed:
       return results
     results = self._result_copies.owned(results)

@@ -50,6 +50,7 @@ class Plan:
     needs: dict from each placeholder without a value to what uses it.
     variables: list of the ops of the variables that are read.
     waiting: list of the ops that wait for something outside of the run.
+    is_repeatable: bool; whether a run that fails leaves nothing behind.
     tapes: list of the tokens of the functions of `tf.py_function` that are run.
     sources: list with the source of each wanted tensor or op, as
       `fetchables.find_sources` gives it; None until `prepare` is called.
@@ -81,6 +82,7 @@ class Plan:
         computation.ops, [self.slots[i] for i in self.active])
     self.variables = effects.variables_read(computation.ops, wanted)
     self.waiting = effects.waiting_ops(computation.ops)
+    self.is_repeatable = effects.is_repeatable(computation.ops)
     self.tapes = sorted(python_functions.Tapes(computation.ops).left)
     self.sources = self.call_spec = None
     self._computation = computation  # None once it is prepared.
