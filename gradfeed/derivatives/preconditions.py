@@ -333,7 +333,7 @@ def check_hidden(vjp, built):
 
   Args:
     vjp: `vjps.VJP`.
-    built: its `vjps.BuiltVJP`.
+    built: its `result_forms.BuiltVJP`.
 
   Raises:
     The errors of `check`.

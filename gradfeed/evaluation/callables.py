@@ -33,6 +33,7 @@ import numpy as np
 
 from gradfeed import _tf
 from gradfeed.evaluation import thread_choice
+from gradfeed.graph import cache
 
 _clock = time.perf_counter
 
@@ -74,6 +75,25 @@ class CallSpec:
                     thread_choice.FLUSHING is None)
     self.copy_feeds = copy_feeds
     self.timeout = timeout
+
+
+class CallKey:
+  """Stands for all equal `CallSpec`s of a graph, as long as one is in use.
+
+  What is compiled for them is kept in a session under this key, which it does
+  not refer to: so it is released with the last that holds the key.
+  """
+
+
+def key_of(graph, call_spec):
+  """The `CallKey` of a `CallSpec`."""
+  known = cache.cached(graph, "call keys", weakref.WeakValueDictionary)
+  content = repr(sorted(vars(call_spec).items()))
+  with cache.cache_of(graph).lock:
+    key = known.get(content)
+    if key is None:
+      key = known[content] = CallKey()
+  return key
 
 
 class _ResultCopies:
@@ -137,6 +157,7 @@ class Compiled:
       of a large network runs from cold caches. It returns None for a call that
       has to take the longer path, through `Compiled` itself.
     trial: whatever the owner keeps with it.
+    specialized: None, or a `Compiled` for feeds of certain shapes alone.
   """
 
   def __init__(self, session, call_spec, accepted, for_any_shapes=None):
@@ -166,7 +187,7 @@ class Compiled:
     self._first_choice = self._call_in(not self._is_pool_only)
     # Seconds of slow calls until threads are compared.
     self._wait = _WORTH * (_clock() - start)
-    self.fast_path = self.trial = None
+    self.fast_path = self.trial = self.specialized = None
 
   def accepts(self, arrays):
     """Whether arrays of the right dtypes have shapes that it is made for."""

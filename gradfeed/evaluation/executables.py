@@ -68,6 +68,11 @@ class Trial:
         self._calls >= self.CALLS or self._seconds <= 0)
 
 
+def _reference(compiled):
+  """A weak reference to a `callables.Compiled`, or to nothing."""
+  return no_reference if compiled is None else weakref.ref(compiled)
+
+
 class Executable:
   """Outputs of one graph as a function of the values of some of its tensors.
 
@@ -229,7 +234,7 @@ class Executable:
         isinstance(compiled, callables.Compiled)):
       self._last = _LastSession(
           weakref.ref(session), weakref.ref(compiled),
-          self._found_specialized(session), compiled.trial)
+          _reference(compiled.specialized), compiled.trial)
     return compiled
 
   def _compile_unlocked(self, session):
@@ -244,7 +249,7 @@ class Executable:
           _tf.innermost_session(session), self._plan.variables)
       return sessions.Uncompiled(session, call_spec)
     session_cache = _tf.session_cache(raw)
-    compiled = session_cache.get(self)
+    compiled = session_cache.get(self._plan.call_key)
     if compiled is None:
       if not self._plan.is_repeatable:
         sessions.check_initialized(raw, self._plan.variables)
@@ -253,13 +258,8 @@ class Executable:
           raw, call_spec,
           [(slot.dtype, slot.shapes) for slot in self._active_slots()])
       compiled.trial = Trial(_clock() - start)
-      session_cache[self] = compiled
+      session_cache[self._plan.call_key] = compiled
     return compiled
-
-  def _found_specialized(self, session):
-    """A weak reference to what is specialized already in a raw session."""
-    compiled = _tf.session_cache(session).get(self._plan)
-    return no_reference if compiled is None else weakref.ref(compiled)
 
   def _holding_tapes(self, call):
     """`call` while no other call uses the tapes of its Python functions.
@@ -310,20 +310,18 @@ class Executable:
         shapes_and_spec[0] != tuple(map(np.shape, active))):
       return no_reference
     shapes, call_spec = shapes_and_spec
-    session_cache = _tf.session_cache(session)
-    if self._plan not in session_cache:
-      compiled = callables.Compiled(session, call_spec, [
-          (slot.dtype, frozenset([shape]))
-          for slot, shape in zip(self._active_slots(), shapes)], for_any_shapes)
-      try:
-        is_same = all(numeric_comparison.has_same_bits(*pair) for pair in zip(
-            expected, compiled(active)))
-      except tf.errors.OpError:
-        return no_reference
-      if not is_same:
-        return no_reference
-      session_cache[self._plan] = compiled
-    return weakref.ref(session_cache[self._plan])
+    compiled = callables.Compiled(session, call_spec, [
+        (slot.dtype, frozenset([shape]))
+        for slot, shape in zip(self._active_slots(), shapes)], for_any_shapes)
+    try:
+      is_same = all(numeric_comparison.has_same_bits(*pair) for pair in zip(
+          expected, compiled(active)))
+    except tf.errors.OpError:
+      return no_reference
+    if not is_same:
+      return no_reference
+    for_any_shapes.specialized = compiled
+    return weakref.ref(compiled)
 
   def _active_slots(self):
     """The slots that TensorFlow is fed at."""

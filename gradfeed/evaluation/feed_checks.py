@@ -38,6 +38,7 @@ def check(computation, points, may_assign):
       derivative meanwhile.
   """
   derivatives = _derivatives_run(computation)
+  _check_built_again(computation)
   _check_recomputed(computation, derivatives)
   _check_between(computation, derivatives, points)
   _check_effect(computation, derivatives)
@@ -71,6 +72,27 @@ def _check_tapes(ops):
                     provenance.in_line(op) for op in tapes.left[token]))),
             "Evaluate them in calls of their own; or ask for all gradients at "
             "once (`gradient(y, [x1, x2])`).")
+
+
+def _check_built_again(computation):
+  """Refuses a cut that a derivative would ignore, which was built for another.
+
+  A y that is equal to an earlier one has the derivative of that one, which is
+  computed from the tensors of the earlier one.
+  """
+  equal = cache.cache_of(computation.graph).equal
+  for name in sorted(computation.cut) if equal else ():
+    earlier, results = equal.get(name, (None, ()))
+    run = [result for result in sorted(results) if _is_run(computation, result)]
+    if run and earlier not in computation.fed:
+      error = feeds.feed_error([feeds.Problem(
+          _leaf_of(computation, name) or name,
+          "the derivative '{}' was built for a y that was computed in the same "
+          "way from '{}', and does not read it".format(run[0], earlier))])
+      error.fix = ("Build y once; or feed '{}' too, from which the derivative "
+                   "is computed; or make it a tf.placeholder_with_default, "
+                   "which is another one each time.".format(earlier))
+      raise error
 
 
 def _derivatives_run(computation):

@@ -217,7 +217,8 @@ class FirstCallsTest(graphs.GraphTest):
       for _ in range(3):
         self.f(np.ones([1, 3]))
       self.assertEmpty(_fixed(self.graph))  # They were less than it costs.
-      self.f._executable._last.trial.count(1e3)  # pylint: disable=protected-access
+      # pylint: disable-next=protected-access
+      self.f._executable._last.trial.count(1e3)
       self.f(np.ones([1, 3]))
     self.assertNotEmpty(_fixed(self.graph))
 
