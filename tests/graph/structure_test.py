@@ -169,7 +169,9 @@ class StructureTest(graphs.GraphTest):
     self.session.run(v.initializer)
     ys, reads = [], []
     for value in (3.0, 5.0):
-      with tf.control_dependencies(reads + [v.assign(value)]):
+      with tf.control_dependencies(reads):
+        assigned = v.assign(value, read_value=False)
+      with tf.control_dependencies([assigned]):
         reads = [v.read_value()]
       ys.append(reads[0] * self.h)
     derivatives = [gf.gradient(y, self.x) for y in ys]
