@@ -20,6 +20,10 @@ _REWRITING = frozenset(["AsString", "Bitcast", "SerializeTensor"])
 _OPAQUE = _REWRITING | frozenset(["PyFunc", "PyFuncStateless", "RandomShuffle"])
 
 
+#: dict from a dtype to whether gradients pass tensors of it.
+_trainable = {}
+
+
 class GradientFlow:
   """The ops and tensors that the gradient of `ys` passes, also in functions.
 
@@ -305,8 +309,15 @@ def _normalizes_by_batch(op):
 def differentiable_inputs(op):
   """The inputs of `op` that its gradient goes to."""
   without = {t.name for t in unpassed(op)}
-  return [tensor for tensor in op.inputs if tensor.name not in without and
-          _tf.is_trainable_dtype(tensor.dtype)]
+  return [tensor for tensor in op.inputs if not (
+      without and tensor.name in without) and _is_trainable(tensor.dtype)]
+
+
+def _is_trainable(dtype):
+  """`_tf.is_trainable_dtype`, asked for once for each dtype."""
+  if dtype not in _trainable:
+    _trainable[dtype] = _tf.is_trainable_dtype(dtype)
+  return _trainable[dtype]
 
 
 def _passes_gradient(op):

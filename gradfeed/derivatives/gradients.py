@@ -31,9 +31,10 @@ def gradient(y, x, grad_ys=None, stop_gradients=None, unconnected="error",
   """Builds d sum(y) / dx; the same op on every later call.
 
   Adds ops to the graph under `gradfeed/` on the first call and none
-  afterwards, so it is safe in a loop. No op that is there is changed: with a
-  `While`, `If`, `Case` or call of a function between x and y, that part is
-  copied first, so that a session that has run goes on working.
+  afterwards, so it is safe in a loop, also where the same y is built anew. No
+  op that is there is changed: with a `While`, `If`, `Case` or call of a
+  function between x and y, that part is copied first, so that a session that
+  has run goes on working.
 
   All elements of y are summed: with a mean over a batch in y, the gradient by
   one row is divided by the number of rows. The gradient of a gradient is that

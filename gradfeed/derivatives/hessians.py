@@ -79,7 +79,7 @@ def _row(request, first, built, gradient, chunk):
   Args:
     request: `arguments.Request`.
     first: `vjps.VJP` of the gradients.
-    built: `vjps.BuiltVJP` of it.
+    built: `result_forms.BuiltVJP` of it.
     gradient: `tf.Tensor`, the dense gradient by one leaf of x.
     chunk: as in `hessian`.
 

@@ -43,7 +43,7 @@ class NestedVJP:
     """Builds it the first time; as `vjps.VJP.build`.
 
     Returns:
-      `vjps.BuiltVJP`.
+      `result_forms.BuiltVJP`.
     """
     with contextlib.ExitStack() as stack:
       for graph in self._graphs:
@@ -66,7 +66,7 @@ class NestedVJP:
     lost = [x for x, result in zip(self._xs, results) if result is None]
     if strict and lost:
       self._refuse(lost)
-    return vjps.BuiltVJP(ys, results, copied)
+    return result_forms.BuiltVJP(ys, results, copied)
 
   def _arrive(self, tensor, cotangent, level, gradients, arrived):
     """Passes on what arrives at a tensor that no op of its graph makes."""
@@ -91,7 +91,7 @@ class NestedVJP:
       onward: dict from each graph to what arrives at its tensors; added to.
 
     Returns:
-      `vjps.BuiltVJP`, or None where there is nothing to differentiate.
+      `result_forms.BuiltVJP`, or None where there is nothing to differentiate.
     """
     own = [i for i, y in enumerate(self._ys) if y.graph is graph]
     begins = [(tensors.Dense(tensor), Arrived(cotangent))

@@ -90,7 +90,7 @@ class Pullback:
     """The copies of the ys of `built` that this, a derivative of it, reads.
 
     Args:
-      built: `vjps.BuiltVJP`.
+      built: `result_forms.BuiltVJP`.
     """
     return self._built.passes_of(built)
 

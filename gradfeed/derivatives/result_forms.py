@@ -12,6 +12,32 @@ from gradfeed.graph import captures
 from gradfeed.graph import tensors
 
 
+class BuiltVJP:
+  """The tensors that one `vjps.VJP` added to the graph.
+
+  Attributes:
+    ys: list of `tf.Tensor`, the ys or the copies that were differentiated.
+    gradients: list with a `tf.Tensor`, `tf.IndexedSlices` or None for each x.
+    copied: dict from the names of tensors that were copied to their copies.
+  """
+
+  def __init__(self, ys, gradients_by_x, copied):
+    self.ys = ys
+    self.gradients = gradients_by_x
+    self.copied = copied
+
+  def passes_of(self, first):
+    """The copies of the ys of `first` that this, a derivative of it, reads.
+
+    Args:
+      first: `BuiltVJP` whose gradients were differentiated to make this one.
+
+    Returns:
+      list of `tf.Tensor`.
+    """
+    return [self.copied.get(y.name, y) for y in first.ys]
+
+
 #: Leaves slices as TensorFlow builds them; see `shaped`.
 AS_BUILT = "as built"
 

@@ -17,37 +17,12 @@ from gradfeed.graph import cache
 from gradfeed.graph import captures
 from gradfeed.graph import control_flow
 from gradfeed.graph import op_types
+from gradfeed.graph import structure
 from gradfeed.graph import tensors
 from gradfeed.graph import traversal
 from gradfeed.rewriting import cloning
 from gradfeed.rewriting import differentiable_copy
 from gradfeed.rewriting import subgraphs
-
-
-class BuiltVJP:
-  """The tensors that one `VJP` added to the graph.
-
-  Attributes:
-    ys: list of `tf.Tensor`, the ys or the copies that were differentiated.
-    gradients: list with a `tf.Tensor`, `tf.IndexedSlices` or None for each x.
-    copied: dict from the names of tensors that were copied to their copies.
-  """
-
-  def __init__(self, ys, gradients_by_x, copied):
-    self.ys = ys
-    self.gradients = gradients_by_x
-    self.copied = copied
-
-  def passes_of(self, first):
-    """The copies of the ys of `first` that this, a derivative of it, reads.
-
-    Args:
-      first: `BuiltVJP` whose gradients were differentiated to make this one.
-
-    Returns:
-      list of `tf.Tensor`.
-    """
-    return [self.copied.get(y.name, y) for y in first.ys]
 
 
 class VJP:
@@ -87,15 +62,17 @@ class VJP:
     self.stops = stops
     self.settings = settings
     self.incomplete = incomplete
+    self._key = (
+        "gradients",
+        tuple(y.name for y in self.ys), tuple(x.name for x in self.xs),
+        tuple(c and c.key for c in cotangents),
+        tuple(sorted(stop.name for stop in stops)),
+        tuple(sorted(settings.items())),
+        captures.enclosing(self.home).index(graph))
 
   def key(self):
     """The hashable under which the cache keeps what is built."""
-    return ("gradients",
-            tuple(y.name for y in self.ys), tuple(x.name for x in self.xs),
-            tuple(c and c.key for c in self.cotangents),
-            tuple(sorted(stop.name for stop in self.stops)),
-            tuple(sorted(self.settings.items())),
-            captures.enclosing(self.home).index(self.graph))
+    return self._key
 
   def build(self, strict):
     """Builds it the first time.
@@ -104,7 +81,7 @@ class VJP:
       strict: bool; whether an x that no y depends on is refused.
 
     Returns:
-      `BuiltVJP`.
+      `result_forms.BuiltVJP`.
     """
     graph_cache = cache.cache_of(self.home)
     built = graph_cache.built.get(self.key(), cache.MISSING)
@@ -124,10 +101,13 @@ class VJP:
     """What is cached for this product; built if there is nothing yet.
 
     Returns:
-      `BuiltVJP`, or the `cache.Refusal` of another thread.
+      `result_forms.BuiltVJP`, or the `cache.Refusal` of another thread.
     """
     built_by_key = cache.cache_of(self.home).built
     if self.key() not in built_by_key:
+      built = self._built_for_equal_ys()
+      if built is not None:
+        return built_by_key.setdefault(self.key(), built)
       trace = self.trace()
       replacement = self._on_differentiable_gradients(trace)
       if replacement is None and control_flow.has_loops_without_context(trace):
@@ -143,6 +123,22 @@ class VJP:
         built_by_key[self.key()] = cache.Refusal.of(error)
         raise
     return built_by_key[self.key()]
+
+  def _built_for_equal_ys(self):
+    """What was built for earlier ys that are equal to these, or None."""
+    if self.home is not self.graph:
+      return None
+    kind, _, *group = self.key()
+    names, equal = structure.find(
+        self.graph, tuple(group), [y.tensor for y in self.ys],
+        {component.name for component in self.xs + self.stops})
+    built = cache.cache_of(self.graph).built.get((kind, names, *group))
+    if not isinstance(built, result_forms.BuiltVJP) or built.copied:
+      return None  # A copy of y has random numbers of its own.
+    cache.record_equal(self.graph, equal,
+                       map(result_forms.name_of, built.gradients))
+    return result_forms.BuiltVJP(
+        list(map(tensors.read_of, self.ys)), built.gradients, {})
 
   def on_functional_copy(self, strict, order=1, free_means=False):
     """This product on a copy of its path that has no control flow of v1.
@@ -269,10 +265,9 @@ class VJP:
     """Refuses what has no right gradient; see `preconditions.check`."""
     cache.check_not_finalized(self.home, self.purpose())
     preconditions.check(self, trace, strict)
-    preconditions.check_complete(self)
 
   def _build(self, trace):
-    """Builds the `BuiltVJP`, while no session runs the graph."""
+    """Builds the `result_forms.BuiltVJP`, while no session runs the graph."""
     with _tf.without_runs(self.home):
       copied = self._copied_path(trace)
       ys = [copied.get(tensors.read_of(y).name, tensors.read_of(y))
@@ -289,7 +284,7 @@ class VJP:
           for i, result in zip(connected, built):
             results[i] = self._owned(result, self.xs[i])
       self.remember(ys, results, self)
-      return BuiltVJP(ys, results, copied)
+      return result_forms.BuiltVJP(ys, results, copied)
 
   def _differentiate(self, ys, xs, stops):
     """Calls `tf.gradients`, with one kind of error for all that it raises."""
@@ -341,10 +336,9 @@ class VJP:
     copied = cloning.clone_subgraph(
         self.graph, op_names, ops, {}, "path",
         renew={x.name for x in self.xs})
-    clones = cache.cache_of(self.graph).clones
-    for name, clone in copied.items():
-      if isinstance(clone, tf.Tensor):
-        clones[name].append(clone.name)
+    cache.record_clones(self.graph, {
+        name: clone.name for name, clone in copied.items()
+        if isinstance(clone, tf.Tensor)})
     return copied
 
   def _owned(self, result, x):

@@ -1,6 +1,7 @@
 """Runs a plan in a session: checks the values, compiles, runs, assembles."""
 
 import collections
+import time
 import weakref
 
 import numpy as np
@@ -18,12 +19,58 @@ from gradfeed.evaluation import sessions
 from gradfeed.graph import tensors
 from gradfeed import numeric_comparison
 
+_clock = time.perf_counter
+
 #: Weak references to the session of the last call and to the
-#: `callables.Compiled` in it: for feeds of any shapes, and for those of the
-#: first call alone (see `plans.Plan.specialized`), if there is one. It is
-#: replaced as a whole, since other threads read it meanwhile.
+#: `callables.Compiled` in it: for feeds of any shapes, and for those of one
+#: call alone (see `plans.Plan.specialized`), if there is one; and the `Trial`
+#: of the latter. It is replaced as a whole, since other threads read it
+#: meanwhile.
 _LastSession = collections.namedtuple(
-    "_LastSession", ["session", "for_any_shapes", "specialized"])
+    "_LastSession", ["session", "for_any_shapes", "specialized", "trial"])
+
+
+class Trial:
+  """When a call for the shapes of one call alone is made and tried.
+
+  It costs as much as the first call, which compiles, and saves a small part of
+  each later one: so it is made where many calls follow.
+
+  Attributes:
+    is_over: bool; True once it was tried, or is known to be of no use.
+  """
+
+  #: Calls after which it is tried.
+  CALLS = 100
+
+  #: Seconds that calls have taken after which it is tried, if that is also ten
+  #: times what it may cost.
+  SECONDS = 1.0
+
+  def __init__(self, cost):
+    """Begins to count.
+
+    Args:
+      cost: seconds that it took to compile the call for any shapes.
+    """
+    self._calls = 0
+    self._seconds = max(self.SECONDS, 10 * cost)
+    self.is_over = False
+
+  def count(self, seconds):
+    """Counts a call that took `seconds`."""
+    self._calls += 1
+    self._seconds -= seconds
+
+  def is_due(self):
+    """Whether the next call is the one to try it at."""
+    return not self.is_over and (
+        self._calls >= self.CALLS or self._seconds <= 0)
+
+
+def _reference(compiled):
+  """A weak reference to a `callables.Compiled`, or to nothing."""
+  return no_reference if compiled is None else weakref.ref(compiled)
 
 
 class Executable:
@@ -64,7 +111,7 @@ class Executable:
 
   def _forget_session(self):
     """Forgets the last session, so that the next one is looked at."""
-    self._last = _LastSession(no_reference, no_reference, no_reference)
+    self._last = _LastSession(no_reference, no_reference, no_reference, None)
 
   def prepare(self):
     """Adds the ops that the first run would add."""
@@ -131,10 +178,14 @@ class Executable:
     """
     active = (arrays if self._all_active else
               tuple(arrays[i] for i in self._plan.active))
+    start = _clock()
     try:
       results = self._compiled(session, active)(active)
     except (tf.errors.OpError, RuntimeError) as error:
       raise self.translate(error, session, arrays) or error
+    trial = self._last.trial
+    if trial is not None and not trial.is_over:
+      trial.count(_clock() - start)
     if self._is_plain:
       return results
     values = iter([source.value(results, arrays)
@@ -148,6 +199,8 @@ class Executable:
     for_any_shapes = last.for_any_shapes()
     if for_any_shapes is None or last.session() is not session:
       return self._compile(session, active)
+    if last.trial.is_due():
+      last = self._try_specialized(last, for_any_shapes, active)
     specialized = last.specialized()
     return (specialized if specialized is not None and
             specialized.accepts(active) else for_any_shapes)
@@ -162,7 +215,8 @@ class Executable:
       A weak reference to a `callables.Compiled.fast_path`, or `no_reference`.
     """
     last = self._last
-    if last.session() is session and self._is_plain and self._all_active:
+    if last.session() is session and self._is_plain and self._all_active and (
+        last.trial.is_over):
       # That of the specialized one hands other shapes to the other itself.
       for compiled in (last.specialized(), last.for_any_shapes()):
         if compiled is not None and compiled.fast_path is not None:
@@ -176,13 +230,12 @@ class Executable:
     if self._plan.tapes:
       return self._holding_tapes(self._compile_unlocked(session))
     compiled = self._compile_unlocked(session)
-    raw = _tf.raw_session(session)
-    if raw is not session or not isinstance(compiled, callables.Compiled):
-      return compiled
-    specialized = self._compile_specialized(raw, compiled, active)
-    self._last = _LastSession(
-        weakref.ref(session), weakref.ref(compiled), specialized)
-    return specialized() or compiled
+    if _tf.raw_session(session) is session and (
+        isinstance(compiled, callables.Compiled)):
+      self._last = _LastSession(
+          weakref.ref(session), weakref.ref(compiled),
+          _reference(compiled.specialized), compiled.trial)
+    return compiled
 
   def _compile_unlocked(self, session):
     """Compiles for `session`, for feeds of any shapes; what to call."""
@@ -196,12 +249,16 @@ class Executable:
           _tf.innermost_session(session), self._plan.variables)
       return sessions.Uncompiled(session, call_spec)
     session_cache = _tf.session_cache(raw)
-    compiled = session_cache.get(self)
+    compiled = session_cache.get(self._plan.call_key)
     if compiled is None:
-      sessions.check_initialized(raw, self._plan.variables)
-      compiled = session_cache[self] = callables.Compiled(
+      if not self._plan.is_repeatable:
+        sessions.check_initialized(raw, self._plan.variables)
+      start = _clock()
+      compiled = callables.Compiled(
           raw, call_spec,
           [(slot.dtype, slot.shapes) for slot in self._active_slots()])
+      compiled.trial = Trial(_clock() - start)
+      session_cache[self._plan.call_key] = compiled
     return compiled
 
   def _holding_tapes(self, call):
@@ -216,8 +273,22 @@ class Executable:
 
     return locked
 
+  def _try_specialized(self, last, for_any_shapes, active):
+    """The `_LastSession` with a call for the shapes of this call, if it serves.
+
+    Args:
+      last: `_LastSession`.
+      for_any_shapes: its `callables.Compiled` for feeds of any shapes.
+      active: sequence of the arrays of this call.
+    """
+    last.trial.is_over = True  # First: other threads need not try it too.
+    specialized = self._compile_specialized(
+        last.session(), for_any_shapes, active)
+    self._last = last = last._replace(specialized=specialized)
+    return last
+
   def _compile_specialized(self, session, for_any_shapes, active):
-    """Compiles for the shapes of the first call, if the results are the same.
+    """Compiles for the shapes of one call, if the results are the same.
 
     Both are run on the values of that call, the one for any shapes first: if
     it fails, nothing is built. If the results differ, something depends on more
@@ -239,20 +310,18 @@ class Executable:
         shapes_and_spec[0] != tuple(map(np.shape, active))):
       return no_reference
     shapes, call_spec = shapes_and_spec
-    session_cache = _tf.session_cache(session)
-    if self._plan not in session_cache:
-      compiled = callables.Compiled(session, call_spec, [
-          (slot.dtype, frozenset([shape]))
-          for slot, shape in zip(self._active_slots(), shapes)], for_any_shapes)
-      try:
-        is_same = all(numeric_comparison.has_same_bits(*pair) for pair in zip(
-            expected, compiled(active)))
-      except tf.errors.OpError:
-        return no_reference
-      if not is_same:
-        return no_reference
-      session_cache[self._plan] = compiled
-    return weakref.ref(session_cache[self._plan])
+    compiled = callables.Compiled(session, call_spec, [
+        (slot.dtype, frozenset([shape]))
+        for slot, shape in zip(self._active_slots(), shapes)], for_any_shapes)
+    try:
+      is_same = all(numeric_comparison.has_same_bits(*pair) for pair in zip(
+          expected, compiled(active)))
+    except tf.errors.OpError:
+      return no_reference
+    if not is_same:
+      return no_reference
+    for_any_shapes.specialized = compiled
+    return weakref.ref(compiled)
 
   def _active_slots(self):
     """The slots that TensorFlow is fed at."""
@@ -264,6 +333,15 @@ class Executable:
     Args:
       error, session: as in `runtime_errors.translate`.
       arrays: sequence of the arrays of the run, in the order of the slots.
+
+    Raises:
+      UninitializedError: variables without a value are the reason.
     """
+    if isinstance(error, (tf.errors.FailedPreconditionError,
+                          tf.errors.NotFoundError)) and (
+                              _tf.raw_session(session) is not None) and (
+                                  not _tf.is_closed(session)):
+      sessions.check_initialized(
+          _tf.raw_session(session), self._plan.variables)
     return runtime_errors.translate(
         error, self._plan, session, self._graph, arrays)

@@ -38,6 +38,7 @@ def check(computation, points, may_assign):
       derivative meanwhile.
   """
   derivatives = _derivatives_run(computation)
+  _check_built_again(computation)
   _check_recomputed(computation, derivatives)
   _check_between(computation, derivatives, points)
   _check_effect(computation, derivatives)
@@ -71,6 +72,27 @@ def _check_tapes(ops):
                     provenance.in_line(op) for op in tapes.left[token]))),
             "Evaluate them in calls of their own; or ask for all gradients at "
             "once (`gradient(y, [x1, x2])`).")
+
+
+def _check_built_again(computation):
+  """Refuses a cut that a derivative would ignore, which was built for another.
+
+  A y that is equal to an earlier one has the derivative of that one, which is
+  computed from the tensors of the earlier one.
+  """
+  equal = cache.cache_of(computation.graph).equal
+  for name in sorted(computation.cut) if equal else ():
+    earlier, results = equal.get(name, (None, ()))
+    run = [result for result in sorted(results) if _is_run(computation, result)]
+    if run and earlier not in computation.fed:
+      error = feeds.feed_error([feeds.Problem(
+          _leaf_of(computation, name) or name,
+          "the derivative '{}' was built for a y that was computed in the same "
+          "way from '{}', and does not read it".format(run[0], earlier))])
+      error.fix = ("Build y once; or feed '{}' too, from which the derivative "
+                   "is computed; or make it a tf.placeholder_with_default, "
+                   "which is another one each time.".format(earlier))
+      raise error
 
 
 def _derivatives_run(computation):
@@ -248,30 +270,49 @@ def _check_races(ops, wanted):
   recorded = cache.cache_of(wanted[0].graph).derivatives if wanted else {}
   derivatives = [t for t in wanted
                  if isinstance(t, tf.Tensor) and t.name in recorded]
-  changing = effects.assigning_ops(ops) if derivatives else []
-  for op in changing:
-    before = traversal.ancestors([op])
-    changed = {t.name for t in op.inputs
-               if t.op.type in op_types.VARIABLES}
-    for derivative in derivatives:
-      for reader in traversal.ancestors([derivative]).values():
-        if reader.name not in before and _reads(reader, changed):
-          raise errors.AssignmentError(
-              "{} is fetched together with {}.".format(
-                  tensors.describe(derivative), tensors.describe(op)),
-              "'{}' reads {} while the same run changes it: the derivative "
-              "would be at the old weights, the new ones, or some of "
-              "each.".format(reader.name, ", ".join(sorted(changed))),
-              "Evaluate the derivative in a run of its own.")
+  changed = {op.name: {t.name for t in op.inputs
+                       if t.op.type in op_types.VARIABLES}
+             for op in effects.assigning_ops(ops)} if derivatives else {}
+  variables = set().union(*changed.values())
+  if not variables:
+    return
+  names = traversal.above(ops, [t.op.name for t in derivatives])
+  readers = {name: read for name, read in (
+      (name, _variables_read(ops[name], variables)) for name in names) if read}
+  before = traversal.marks_above(ops, readers)
+  for name, own in changed.items():
+    racing = [reader for reader, read in readers.items()
+              if read & own and not before.has(name, reader)]
+    if racing:
+      raise _race(derivatives, ops, name, racing[0], own)
 
 
-def _reads(op, variables):
-  """Whether `op` reads one of the tensors named `variables`, or its Identity.
+def _race(derivatives, ops, name, reader, changed):
+  """The error for a run that changes variables while a derivative reads them.
+
+  Args:
+    derivatives: list of the `tf.Tensor` that are fetched.
+    ops: dict from name to op, of all that runs.
+    name: str, the op that changes them.
+    reader: str, the op that reads them.
+    changed: set of the names of the variables' tensors.
   """
+  derivative = next(t for t in derivatives
+                    if reader in traversal.above(ops, [t.op.name]))
+  return errors.AssignmentError(
+      "{} is fetched together with {}.".format(
+          tensors.describe(derivative), tensors.describe(ops[name])),
+      "'{}' reads {} while the same run changes it: the derivative would be at "
+      "the old weights, the new ones, or some of each.".format(
+          reader, ", ".join(sorted(changed))),
+      "Evaluate the derivative in a run of its own.")
+
+
+def _variables_read(op, variables):
+  """Those of the tensors named `variables` that `op` reads, or an Identity of.
+  """
+  read = {tensor.name for tensor in op.inputs}
   for tensor in op.inputs:
-    if tensor.name in variables:
-      return True
-    if tensor.op.type == "Identity" and any(
-        t.name in variables for t in tensor.op.inputs):
-      return True
-  return False
+    if tensor.op.type == "Identity":
+      read.update(t.name for t in tensor.op.inputs)
+  return read & variables

@@ -50,10 +50,12 @@ class Plan:
     needs: dict from each placeholder without a value to what uses it.
     variables: list of the ops of the variables that are read.
     waiting: list of the ops that wait for something outside of the run.
+    is_repeatable: bool; whether a run that fails leaves nothing behind.
     tapes: list of the tokens of the functions of `tf.py_function` that are run.
     sources: list with the source of each wanted tensor or op, as
       `fetchables.find_sources` gives it; None until `prepare` is called.
     call_spec: `callables.CallSpec`, or None until `prepare` is called.
+    call_key: `callables.CallKey` of it, likewise.
   """
 
   def __init__(self, graph, leaves, wanted, points, timeout, may_assign):
@@ -81,8 +83,9 @@ class Plan:
         computation.ops, [self.slots[i] for i in self.active])
     self.variables = effects.variables_read(computation.ops, wanted)
     self.waiting = effects.waiting_ops(computation.ops)
+    self.is_repeatable = effects.is_repeatable(computation.ops)
     self.tapes = sorted(python_functions.Tapes(computation.ops).left)
-    self.sources = self.call_spec = None
+    self.sources = self.call_spec = self.call_key = None
     self._computation = computation  # None once it is prepared.
     self._fetched = None
     self._timeout = timeout
@@ -115,8 +118,9 @@ class Plan:
     call_spec = self._make_call_spec(
         [self.slots[i].target for i in self.active], self._fetched,
         [item.name for item in wanted if isinstance(item, tf.Operation)],
-        computation.ops)
+        computation.ops, not computation.cut)
     self._computation = None  # Else the graph of all ops stays reachable.
+    self.call_key = callables.key_of(self.graph, call_spec)
     self.call_spec = call_spec  # Last: other threads look at it.
 
   def ends(self):
@@ -132,7 +136,8 @@ class Plan:
             [source.tensor(self._fetched, self.slots)
              for source in self.sources])
 
-  def _make_call_spec(self, targets, fetched, operations, ops):
+  def _make_call_spec(self, targets, fetched, operations, ops,
+                      as_earlier=False):
     """The `callables.CallSpec` of one run.
 
     Args:
@@ -140,7 +145,12 @@ class Plan:
       fetched: list of `tf.Tensor` to fetch.
       operations: list of the names of ops to run for their effect.
       ops: dict from name to op, of all that runs.
+      as_earlier: bool; whether to fetch earlier tensors that are equal, so that
+        what is compiled for them serves again.
     """
+    if as_earlier:
+      fetched = [self.graph.get_tensor_by_name(
+          cache.earlier_of(self.graph, tensor.name)) for tensor in fetched]
     fetches = [_fetchable(tensor) for tensor in fetched]
     return callables.CallSpec(
         [target.name for target in targets],

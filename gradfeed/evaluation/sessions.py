@@ -166,7 +166,8 @@ def check_initialized(session, variables):
   """
   initialized = _tf.session_cache(session).setdefault(_INITIALIZED, set())
   unchecked = [op for op in variables if op.name not in initialized]
-  empty = uninitialized(session, unchecked)
+  empty = set() if _can_be_read(session, unchecked) else uninitialized(
+      session, unchecked)
   if empty:
     raise errors.UninitializedError(
         "Not initialised in this session: {}.".format(
@@ -177,6 +178,37 @@ def check_initialized(session, variables):
         "Restore a checkpoint (tf.train.Saver().restore(session, path)) or run "
         "the initialiser, in the same session.")
   initialized.update(op.name for op in unchecked)
+
+
+def _can_be_read(session, variables):
+  """Whether variables have values, found out without new ops where possible.
+
+  Args:
+    session: a raw `tf.Session`.
+    variables: list of the variables' ops.
+
+  Returns:
+    bool; False where there are no ops to find out with.
+  """
+  readers = [_reader_that_is_there(op) for op in variables]
+  if None in readers:
+    return False
+  try:
+    session.run(readers)
+  except (tf.errors.FailedPreconditionError, tf.errors.NotFoundError):
+    return False
+  return True
+
+
+def _reader_that_is_there(variable):
+  """An op of the graph that fails if `variable`, an op, has no value; or None.
+  """
+  reading = "ReadVariableOp" if variable.type == "VarHandleOp" else "Identity"
+  for consumer in traversal.consumers(variable.outputs[0]):
+    if consumer.type == reading and not (
+        _tf.is_inside(consumer) or consumer.control_inputs):
+      return consumer
+  return None
 
 
 def uninitialized(session, variables):
@@ -192,7 +224,7 @@ def uninitialized(session, variables):
   Returns:
     set of the names of ops.
   """
-  predicates = [(op, _is_initialized(op)) for op in variables]
+  predicates = _predicates(variables)
   testable = [(op, predicate) for op, predicate in predicates
               if predicate is not None]
   values = session.run([predicate for _, predicate in testable])
@@ -226,23 +258,36 @@ class _Initialized:
 _INITIALIZED = _Initialized()
 
 
-def _is_initialized(op):
-  """A boolean tensor, whether a variable has a value; None if there is none.
+def _predicates(variables):
+  """Booleans that tell whether variables have values.
 
   Args:
-    op: the variable's op.
+    variables: list of the variables' ops, of one graph.
+
+  Returns:
+    list of (op, `tf.Tensor`, or None where there is none and none can be
+    added).
   """
-  handle = op.outputs[0]
-  for consumer in traversal.consumers(handle):
+  found = [(op, _found_predicate(op)) for op in variables]
+  if all(predicate is not None for _, predicate in found) or (
+      variables[0].graph.finalized):
+    return found
+  graph = variables[0].graph
+  with cache.cache_of(graph).lock, _tf.building(graph):
+    return [(op, _built_predicate(op) if predicate is None else predicate)
+            for op, predicate in found]
+
+
+def _found_predicate(op):
+  """The tensor in the graph that tells whether a variable has a value."""
+  for consumer in traversal.consumers(op.outputs[0]):
     if consumer.type in ("VarIsInitializedOp", "IsVariableInitialized"):
       return consumer.outputs[0]
-  if op.graph.finalized:
-    return None
+  return None
 
-  def build():
-    with _tf.building(op.graph):
-      if op.type == "VarHandleOp":
-        return tf.raw_ops.VarIsInitializedOp(resource=handle)
-      return tf.raw_ops.IsVariableInitialized(ref=handle)
 
-  return cache.cached(op.graph, ("is_initialized", op.name), build)
+def _built_predicate(op):
+  """Builds what `_found_predicate` did not find."""
+  if op.type == "VarHandleOp":
+    return tf.raw_ops.VarIsInitializedOp(resource=op.outputs[0])
+  return tf.raw_ops.IsVariableInitialized(ref=op.outputs[0])

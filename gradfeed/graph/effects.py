@@ -19,9 +19,13 @@ def _calls_functions(op):
 
 def op_types_of_run(ops):
   """Yields (op, type) for each op in `ops`, and each inside its functions."""
+  calling = {}  # From the type of an op; what has it is asked for once.
   for op in ops.values():
-    yield op, op.type
-    if _calls_functions(op):
+    op_type = op.type
+    yield op, op_type
+    if op_type not in calling:
+      calling[op_type] = _calls_functions(op)
+    if calling[op_type]:
       for node in traversal.function_nodes(op.graph, op):
         yield op, node.op
 
@@ -49,9 +53,11 @@ def user_of(tensor, ops):
 
 def assigning_ops(ops):
   """The list of the ops of `ops` that change a variable."""
-  assigning = collections.OrderedDict()
+  assigning, matches = collections.OrderedDict(), {}
   for op, op_type in op_types_of_run(ops):
-    if op_types.ASSIGNING.search(op_type):
+    if op_type not in matches:
+      matches[op_type] = bool(op_types.ASSIGNING.search(op_type))
+    if matches[op_type]:
       assigning[op.name] = op
   return list(assigning.values())
 
@@ -66,7 +72,19 @@ def keeps_feeds(ops):
   return any(
       op_types.ASSIGNING.search(op_type) or
       op_types.FEED_KEEPING.search(op_type)
-      for _, op_type in op_types_of_run(ops))
+      for op_type in {op_type for _, op_type in op_types_of_run(ops)})
+
+
+def is_repeatable(ops):
+  """Whether a run of `ops` changes nothing that a later run would notice.
+
+  No state, no queue, no generator of random numbers, and nothing in Python.
+  """
+  types = {op_type for _, op_type in op_types_of_run(ops)}
+  return not types & op_types.PYTHON_CALLS and not any(
+      pattern.search(op_type) for op_type in types for pattern in (
+          op_types.ASSIGNING, op_types.RANDOM, op_types.WAITING,
+          op_types.FEED_KEEPING))
 
 
 def waiting_ops(ops):

@@ -226,6 +226,15 @@ class GrowthTest(parameterized.TestCase):
     self.assertIn("FAILED", run.stderr)
 
 
+class FirstTest(parameterized.TestCase):
+
+  def test_a_row_for_each_way_all_in_agreement(self):
+    run = _benchmark("first", "--only=classifier", "--rounds=1", _MODE)
+    self.assertEqual(run.returncode, 0, run.stderr)
+    for way in ("session_run", "function", "run"):
+      self.assertRegex(run.stdout, r"classifier +%s .*yes\b" % way)
+
+
 class StreamingTest(parameterized.TestCase):
 
   def test_each_way_has_a_rate(self):
