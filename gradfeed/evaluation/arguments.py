@@ -68,6 +68,26 @@ def resolve_feeds(feed_dict, graph, inputs=()):
   return fed
 
 
+def held_values(fed):
+  """The values of dense tensors, by name; those that do not fit are left out.
+
+  Args:
+    fed: dict with values (leaf, value), as `resolve_feeds` gives it.
+
+  Returns:
+    dict from the name of a tensor to its array.
+  """
+  held = {}
+  for leaf, value in fed.values():
+    try:
+      held.update((component.name, feeds.Slot(component).fit(array))
+                  for component, array in zip(leaf.components(), feeds.split(
+                      leaf, value)))
+    except feeds.Unfit:
+      continue  # It is refused where all values are fitted.
+  return held
+
+
 def check_overlaps(fed):
   """Refuses two leaves that have a tensor in common.
 

@@ -17,12 +17,19 @@ def _calls_functions(op):
       op.graph, op.type) is not None
 
 
-def op_types_of_run(ops):
-  """Yields (op, type) for each op in `ops`, and each inside its functions."""
+def op_types_of_run(ops, folded=None):
+  """Yields (op, type) for each op in `ops`, and each inside its functions.
+
+  Args:
+    ops: dict from name to op.
+    folded: `branches.folding.Folding`, so that what is in a branch of a function that is
+      not taken does not count; or None.
+  """
   for op in ops.values():
     yield op, op.type
     if _calls_functions(op):
-      for node in traversal.function_nodes(op.graph, op):
+      for node in (traversal.function_nodes(op.graph, op) if folded is None else
+                   folded.nodes_called(op)):
         yield op, node.op
 
 
@@ -47,10 +54,14 @@ def user_of(tensor, ops):
   return "the outputs"
 
 
-def assigning_ops(ops):
-  """The list of the ops of `ops` that change a variable."""
+def assigning_ops(ops, folded=None):
+  """The list of the ops of `ops` that change a variable.
+
+  Args:
+    ops, folded: as in `op_types_of_run`.
+  """
   assigning = collections.OrderedDict()
-  for op, op_type in op_types_of_run(ops):
+  for op, op_type in op_types_of_run(ops, folded):
     if op_types.ASSIGNING.search(op_type):
       assigning[op.name] = op
   return list(assigning.values())
@@ -79,7 +90,7 @@ def variables(operations):
   return [op for op in operations if op.type in op_types.VARIABLES]
 
 
-def variables_read(ops, targets):
+def variables_read(ops, targets, folded=None):
   """The variables that need a value before `ops` can run.
 
   Not among them are those that the run itself assigns, or asks whether they
@@ -88,13 +99,14 @@ def variables_read(ops, targets):
   Args:
     ops: dict from name to op.
     targets: list of the `tf.Tensor` and `tf.Operation` that are fetched.
+    folded: `folding.Folding` or None, as in `op_types_of_run`.
 
   Returns:
     list of `tf.Operation`.
   """
   reader_types = collections.defaultdict(set)
   for op in ops.values():
-    for tensor in op.inputs:
+    for tensor in op.inputs if folded is None else folded.reads(op):
       reader_types[tensor.op.name].add(op.type)
   fetched = {t.op.name for t in targets if isinstance(t, tf.Tensor)}
   return [op for op in variables(ops.values())
