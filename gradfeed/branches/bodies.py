@@ -39,7 +39,7 @@ class Body(scopes.Scope):
     self._nodes = {node.name: node for node in definition.node_def}
     self.decides_any = False  # For a function that calls itself.
     self.decides_any = self.find_dead(list(definition.node_def))
-    self._used = None
+    self._used = {}
 
   def maker(self, tensor):
     """The node of a tensor; None for an argument."""
@@ -62,19 +62,27 @@ class Body(scopes.Scope):
     return (self.value(self._definition.ret[results[i]])
             if i < len(results) else None)
 
-  def used(self):
-    """The indices of the arguments that change a result or have an effect."""
-    if self._used is None:
-      self._used = set(range(len(self._arguments)))  # If it calls itself.
-      tensors = list(self._definition.ret.values())
+  def used(self, results=None):
+    """The indices of the arguments that change a result or have an effect.
+
+    Args:
+      results: tuple of the indices of the results that are of interest, or None
+        for all.
+    """
+    if results not in self._used:
+      # If it calls itself.
+      self._used[results] = set(range(len(self._arguments)))
+      tensors = [self._definition.ret[argument.name] for i, argument in enumerate(
+          self._definition.signature.output_arg)
+                 if results is None or i in results]
       nodes = [node for node in self.running()
                if self._library.is_stateful(node.op)]
       nodes += [self._nodes[name]
                 for name in self._definition.control_ret.values()]
       names = self._reached(tensors, nodes)
-      self._used = {i for i, name in enumerate(self._arguments)
-                    if name in names}
-    return self._used
+      self._used[results] = {i for i, name in enumerate(self._arguments)
+                             if name in names}
+    return self._used[results]
 
   def _reached(self, tensors, nodes):
     """The names of the nodes and arguments that some are computed from."""

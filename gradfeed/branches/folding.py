@@ -146,7 +146,8 @@ def fold(targets, ops, values, cut=frozenset(), has_defaults=True):
     return None, {}
   scope = scopes.Graph(library, {
       name: constant_values.comparable(value)
-      for name, value in values.items()})
+      for name, value in values.items()}, effects.names_read(ops).union(
+          t.name for t in targets))
   is_decided = scope.find_dead(list(ops.values()))
   makers = [t if isinstance(t, tf.Operation) else t.op for t in targets]
   if not is_decided or any(op.name in scope.dead for op in makers):

@@ -183,10 +183,15 @@ class Scope:
     bodies, call = self.bodies(node), op_types.FUNCTION_CALLS.get(kind)
     if call is None or kind in op_types.FUNCTIONAL_LOOPS:
       return inputs
-    used = set().union(*[body.used() for body in bodies])
+    results = self.results_read(node)
+    used = set().union(*[body.used(results) for body in bodies])
     first = call.first_argument
     return inputs[:first] + [
         t for i, t in enumerate(inputs[first:]) if i in used]
+
+  def results_read(self, unused_node):
+    """The indices of the outputs of a node that are read; None for all."""
+    return None
 
   def decides(self, node):
     """Whether a predicate is known in a node that calls functions."""
@@ -248,7 +253,12 @@ class Scope:
 
 
 class Graph(Scope):
-  """The ops of a graph."""
+  """The ops of a graph.
+
+  Attributes:
+    asked: dict from the name of each of the tensors with a given value that was
+      looked at to the value, or to None.
+  """
 
   kind = staticmethod(lambda op: op.type)
   name = staticmethod(lambda op: op.name)
@@ -261,9 +271,22 @@ class Graph(Scope):
   is_first = staticmethod(lambda tensor: tensor.value_index == 0)
   outputs_of_switch = staticmethod(lambda op: [t.name for t in op.outputs])
 
-  def __init__(self, library, values):
+  def __init__(self, library, values, read):
+    """Knows the values of some tensors.
+
+    Args:
+      library: `bodies.Library`.
+      values: as in `Scope`.
+      read: set of the names of all tensors that are read or asked for.
+    """
     super().__init__(library, values, 0)
     self.asked = {}
+    self._read = read
+
+  def results_read(self, node):
+    """As in `Scope`."""
+    return tuple(i for i, tensor in enumerate(node.outputs)
+                 if tensor.name in self._read)
 
   def value(self, tensor, steps=0):
     """As in `Scope`; notes in `asked` which of the values were needed."""

@@ -68,23 +68,29 @@ def resolve_feeds(feed_dict, graph, inputs=()):
   return fed
 
 
-def held_values(fed):
+def held_values(fed, strict=False):
   """The values of dense tensors, by name; those that do not fit are left out.
 
   Args:
     fed: dict with values (leaf, value), as `resolve_feeds` gives it.
+    strict: bool, whether values that do not fit are refused.
 
   Returns:
     dict from the name of a tensor to its array.
+
+  Raises:
+    FeedError: lists the values that do not fit, if `strict`.
   """
-  held = {}
+  held, problems = {}, []
   for leaf, value in fed.values():
     try:
       held.update((component.name, feeds.Slot(component).fit(array))
                   for component, array in zip(leaf.components(), feeds.split(
                       leaf, value)))
-    except feeds.Unfit:
-      continue  # It is refused where all values are fitted.
+    except feeds.Unfit as unfit:
+      problems.append(feeds.Problem(leaf, str(unfit)))
+  if strict and problems:
+    raise feeds.feed_error(problems)
   return held
 
 

@@ -359,10 +359,15 @@ class Function:
       if executable.serves(fed):
         return executable
     with cache.cache_of(self.graph).lock:
-      executable = executables.Executable(
-          self.graph, self._inputs + [leaf for leaf, _ in fed.values()],
-          self._outputs, self._points, self._timeout,
-          held=arguments_lib.held_values(fed))
+      try:
+        executable = executables.Executable(
+            self.graph, self._inputs + [leaf for leaf, _ in fed.values()],
+            self._outputs, self._points, self._timeout,
+            held=arguments_lib.held_values(fed))
+      except errors.AssignmentError:
+        # A value that does not fit decides nothing, and is the reason.
+        arguments_lib.held_values(fed, strict=True)
+        raise
       made.append(executable)
       del made[1:-_MOST_DECISIONS]
     return executable
