@@ -41,7 +41,7 @@ class RowDependence:
       decides. They add none of their inputs to the attributes above.
   """
 
-  def __init__(self, ys, ops, axis=0):
+  def __init__(self, ys, ops, axis=0, folded=None):
     """Walks back from `ys`.
 
     Args:
@@ -49,6 +49,8 @@ class RowDependence:
       ops: dict from name to `tf.Operation`, the ops to pass through. A demand
         for an output of another op is noted and goes no further.
       axis: int, not negative.
+      folded: `branches.folding.Folding`, so that what joins branches of which
+        one is taken hands its rows on; or None.
     """
     self.axes, self.blocks, self.whole, self.shapes = {}, {}, {}, {}
     self.readers, self.picked, self.unknown = {}, set(), []
@@ -63,6 +65,10 @@ class RowDependence:
       tensor, demand = self._queue.popleft()
       op = tensor.op
       if op.name not in ops:
+        continue
+      taken = None if folded is None else folded.taken(tensor)
+      if taken is not None:
+        self._demand(taken, demand, op)
         continue
       demands = dependence_rules.demands(op, tensor.value_index, demand,
                                          self._sizes)
@@ -104,7 +110,7 @@ class RowDependence:
         self.blocks[name] = axis, size.number if simple else None
 
 
-def coupling(ys, x, ops):
+def coupling(ys, x, ops, folded=None):
   """Whether row b of each of `ys` depends on row b of `x` alone.
 
   Args:
@@ -112,12 +118,13 @@ def coupling(ys, x, ops):
     x: `tf.Tensor`, shape `[B, ...]`.
     ops: dict from name to `tf.Operation`, the ops on a differentiable path
       from `x` to `ys` and no others.
+    folded: as in `RowDependence`.
 
   Returns:
     ("independent", None); ("coupled", the op that mixes the rows); or
     ("unknown", the first op that no rule decides).
   """
-  rows = RowDependence(ys, ops)
+  rows = RowDependence(ys, ops, folded=folded)
   on_path = {t.name for op in ops.values() for t in op.outputs} | {x.name}
   whole = [(name, op) for name, op in rows.whole.items() if name in on_path]
   mixing = [read for read in whole if read[0] not in rows.picked]

@@ -1,15 +1,22 @@
 """Functions that are called with some arguments known, and what runs in them."""
 
+import re
+
 from gradfeed import _tf
 from gradfeed.branches import constant_values
 from gradfeed.branches import scopes
 from gradfeed.graph import op_types
 
 
+#: Ops that count as stateful and have no effect: they read a variable.
+_READING = re.compile(r"^(ReadVariableOp|ResourceGather(Nd)?|VariableShape)$")
+
+
 class Body(scopes.Scope):
   """The nodes of a function that is called with some arguments known.
 
   Attributes:
+    function: str, the name of the function.
     decides_any: bool, whether a predicate in it is known.
   """
 
@@ -36,6 +43,7 @@ class Body(scopes.Scope):
                        for argument in definition.signature.input_arg]
     super().__init__(library, zip(self._arguments, values), depth)
     self._definition = definition
+    self.function = definition.signature.name
     self._nodes = {node.name: node for node in definition.node_def}
     self.decides_any = False  # For a function that calls itself.
     self.decides_any = self.find_dead(list(definition.node_def))
@@ -163,5 +171,7 @@ class Library:
 
   def is_stateful(self, kind):
     """Whether an op of type `kind` may have an effect."""
+    if _READING.search(kind) or op_types.RANDOM.search(kind):
+      return False
     definition = _tf.op_definition(self._graph, kind)
     return definition is None or definition.is_stateful

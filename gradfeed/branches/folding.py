@@ -43,6 +43,53 @@ class Folding:
     """Yields the NodeDefs in functions that run when `op` does."""
     return self._scope.nodes_called(op)
 
+  def callees_among(self, op, names):
+    """Those of the functions called `names` that `op` may call.
+
+    All of them where `op` is no call of functions.
+    """
+    called = self._scope.functions_called(op)
+    return [name for name in names if not called or name in called]
+
+  def dependents_among(self, names, sources):
+    """Those of some ops that depend on tensors where no dead branch counts.
+
+    Args:
+      names: set of names of ops that depend on them where all branches count.
+      sources: set of names of tensors.
+
+    Returns:
+      set of op names.
+    """
+    dependent, count = set(), -1
+    while len(dependent) > count:  # More than once for loops.
+      count = len(dependent)
+      for name, op in self.ops.items():
+        if name in names and name not in dependent and (
+            op.type in op_types.POPS or any(
+                t.name in sources or t.op.name in dependent
+                for t in self.reads(op))):
+          dependent.add(name)
+    return dependent
+
+  def taken(self, tensor):
+    """The tensor of whose values `tensor` is a copy, as a branch is decided.
+
+    Args:
+      tensor: `tf.Tensor`.
+
+    Returns:
+      `tf.Tensor`: what a Switch hands on, or the one input of a Merge that has
+      a value; None for any other tensor.
+    """
+    op = tensor.op
+    if self.chooses(op):
+      return op.inputs[0]
+    if op.type in op_types.MERGES and tensor.value_index == 0:
+      alive = [t for t in op.inputs if not self.is_dead(t)]
+      return alive[0] if len(alive) == 1 < len(op.inputs) else None
+    return None
+
   def chooses(self, op):
     """Whether `op` is a Switch of which one output has no value."""
     return op.type in op_types.SWITCHES and any(

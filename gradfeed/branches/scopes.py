@@ -240,6 +240,10 @@ class Scope:
       values = [value if i in kept else None for i, value in enumerate(values)]
     return self._library.bodies(names, values, self._depth)
 
+  def functions_called(self, node):
+    """The set of the names of the functions that `node` itself may call."""
+    return {body.function for body in self.bodies(node)}
+
   def nodes_called(self, node):
     """Yields the NodeDefs in functions that run when `node` does."""
     queue, seen = list(self.bodies(node)), set()

@@ -7,7 +7,6 @@ again adds no op, whatever shapes the values have.
 
 import re
 
-from gradfeed.branches import folding
 from gradfeed import errors
 from gradfeed.evaluation import arguments
 from gradfeed.evaluation import executables
@@ -165,11 +164,7 @@ class EvaluationPoint:
     Returns:
       `folding.Folding` or None.
     """
-    values = dict.fromkeys(self.cut)
-    values.update(arguments.held_values(self._held()))
-    values.update((clone, value) for name, value in list(values.items())
-                  for clone in cache.clones_of(self.graph, name))
-    return folding.fold(targets, ops, values, self.cut)[0]
+    return arguments.folded(targets, ops, self.xs, self._held())
 
   def ops_run(self, targets):
     """What runs to compute some tensors.

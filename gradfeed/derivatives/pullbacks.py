@@ -67,8 +67,13 @@ class Pullback:
     Returns:
       As `row_dependence.coupling`.
     """
-    return row_dependence.coupling([y.tensor for y in self._original.ys],
-                                   x.tensor, self._original.path(x))
+    ys, ops = [y.tensor for y in self._original.ys], self._original.path(x)
+    folded = None
+    if control_flow.has_joins(ops):
+      # What is fed, also in the place of a default, may differ in each run.
+      folded, _ = folding.fold(ys, traversal.ancestors(ys), {},
+                               has_defaults=False)
+    return row_dependence.coupling(ys, x.tensor, ops, folded)
 
   def refuse_hidden(self):
     """Refuses results that are None only because an op hides the dependence.

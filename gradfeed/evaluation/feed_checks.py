@@ -41,10 +41,11 @@ def check(computation, points, may_assign):
   _check_recomputed(computation, derivatives)
   _check_between(computation, derivatives, points)
   _check_effect(computation, derivatives)
-  if not may_assign:
+  if may_assign:
+    _check_races(computation.ops, computation.wanted)
+  else:  # No variable is changed, so that there are no races.
     _check_assignments(
         computation.ops, computation.wanted, computation.folded)
-  _check_races(computation.ops, computation.wanted)
   _check_tapes(computation.ops)
 
 

@@ -236,6 +236,10 @@ class Function:
     chunks.Chunks(1, slots, self._outputs)(
         arrays, lambda rows: executable.evaluate(session, rows))
 
+  def folded(self, ops):
+    """What held values and constants decide: a `folding.Folding` or None."""
+    return arguments_lib.folded(self.outputs, ops, self._inputs, self._held)
+
   def constants(self):
     """What all calls share, at this moment.
 
