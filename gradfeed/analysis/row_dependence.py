@@ -13,6 +13,8 @@ import collections
 from gradfeed.analysis import dependence_rules
 from gradfeed.analysis import row_demands
 from gradfeed.analysis import symbolic_shapes
+from gradfeed.graph import op_types
+from gradfeed.graph import traversal
 
 
 class RowDependence:
@@ -110,7 +112,7 @@ class RowDependence:
         self.blocks[name] = axis, size.number if simple else None
 
 
-def coupling(ys, x, ops, folded=None):
+def coupling(ys, x, ops, folded=None, only_certain=False):
   """Whether row b of each of `ys` depends on row b of `x` alone.
 
   Args:
@@ -118,24 +120,51 @@ def coupling(ys, x, ops, folded=None):
     x: `tf.Tensor`, shape `[B, ...]`.
     ops: dict from name to `tf.Operation`, the ops on a differentiable path
       from `x` to `ys` and no others.
-    folded: as in `RowDependence`.
+    folded: as in `RowDependence`; `ops` may then have others.
+    only_certain: bool, whether rows that one branch of a conditional mixes, and
+      perhaps not the other, are "unknown" and not "coupled".
 
   Returns:
     ("independent", None); ("coupled", the op that mixes the rows); or
     ("unknown", the first op that no rule decides).
   """
+  if folded is not None:
+    names = folded.dependents_among(set(ops), {x.name})
+    ops = {name: op for name, op in ops.items() if name in names}
   rows = RowDependence(ys, ops, folded=folded)
   on_path = {t.name for op in ops.values() for t in op.outputs} | {x.name}
   whole = [(name, op) for name, op in rows.whole.items() if name in on_path]
   mixing = [read for read in whole if read[0] not in rows.picked]
   if mixing:
-    return "coupled", min(mixing, key=lambda read: _mixing_order(x, *read))[1]
+    certain = mixing
+    if only_certain:
+      names = _certain_ops(ys, x, ops)
+      certain = [(name, op) for name, op in mixing if op.name in names and (
+          name == x.name or name.split(":")[0] in names)]
+    return "coupled" if certain else "unknown", min(
+        certain or mixing, key=lambda read: _mixing_order(x, *read))[1]
   if rows.axes.get(x.name):
     return "coupled", rows.readers[x.name]
   unsure = rows.unknown + [op for _, op in whole]
   if x.name in rows.blocks:
     unsure.append(rows.readers[x.name])
   return ("unknown", unsure[0]) if unsure else ("independent", None)
+
+
+def _certain_ops(ys, x, ops):
+  """The names of the ops on ways from `x` to `ys` that pass no conditional."""
+  plain = {name: op for name, op in ops.items()
+           if op.type not in op_types.FUNCTIONAL_BRANCHES and not (
+               op.type in op_types.MERGES and not any(
+                   t.op.type == "NextIteration" for t in op.inputs))}
+  after = traversal.descendants(plain, {x.name}, control=False)
+  before, queue = set(), [y.op for y in ys]
+  while queue:
+    op = queue.pop()
+    if op.name in plain and op.name not in before:
+      before.add(op.name)
+      queue.extend(t.op for t in op.inputs)
+  return after & before
 
 
 def _mixing_order(x, name, reader):

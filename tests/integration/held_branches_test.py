@@ -10,6 +10,8 @@ import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
 from gradfeed import _tf
+from gradfeed.analysis import row_dependence
+from gradfeed.graph import traversal
 from tests.testing import flows
 from tests.testing import graphs
 
@@ -406,3 +408,62 @@ class ExplainTest(graphs.GraphTest):
       y = _updated_in_place(x, flag, False)
     self.assertIn("assigning", self._kinds(gf.explain(y, x)))
     self.assertNotIn("assigning", self._kinds(gf.explain(y, x, feed_dict={})))
+
+
+class RowsTest(graphs.GraphTest):
+
+  def _network(self, version, flag):
+    x = tf.placeholder(tf.float64, [None, 2])
+    gamma = graphs.variable("gamma", [1.5, -0.5], True)
+    with flows.control_flow(version):
+      m = tf.cond(flag, lambda: tf.nn.moments(x, [0])[0],
+                  lambda: tf.constant([0.1, 0.2], tf.float64))
+    y = tf.sin((x - m) * gamma)
+    self.initialize()
+    m = np.array([0.1, 0.2])
+    slopes = np.cos((_X - m) * [1.5, -0.5]) * [1.5, -0.5]
+    return x, y, slopes
+
+  @parameterized.named_parameters(("v1", 1), ("v2", 2))
+  def test_batch_jacobian(self, version):
+    flag = tf.placeholder(tf.bool, [])
+    x, y, slopes = self._network(version, flag)
+    f = gf.function(x, gf.batch_jacobian(y, x), feed_dict={flag: False})
+    np.testing.assert_allclose(
+        f(_X), [np.diag(row) for row in slopes], 1e-12)
+    with self.assertRaises(gf.CoupledRowsError):
+      f(_X, feed_dict={flag: True})
+
+  @parameterized.named_parameters(("v1", 1), ("v2", 2))
+  def test_second_derivatives(self, version):
+    flag = tf.placeholder(tf.bool, [])
+    x, y, _ = self._network(version, flag)
+    factors = np.array([1.5, -0.5])
+    second = -np.sin((_X - [0.1, 0.2]) * factors) * factors ** 2
+    f = gf.function(x, [gf.hessian(y, x), gf.hvp(y, x, tf.ones_like(x))],
+                    feed_dict={flag: False})
+    hessian, product = f(_X)
+    np.testing.assert_allclose(
+        hessian.reshape(6, 6), np.diag(second.ravel()), 1e-12)
+    np.testing.assert_allclose(product, second, 1e-12)
+
+  @parameterized.named_parameters(("v1", 1), ("v2", 2))
+  def test_in_chunks(self, version):
+    flag = tf.placeholder(tf.bool, [])
+    x, y, _ = self._network(version, flag)
+    f = gf.function(x, y, chunk=1, feed_dict={flag: False})
+    np.testing.assert_allclose(
+        f(_X), np.sin((_X - [0.1, 0.2]) * [1.5, -0.5]), 1e-12)
+    with self.assertRaises(gf.CoupledRowsError):
+      f(_X, feed_dict={flag: True})
+
+  def test_rows_are_proven_by_the_branch_that_is_taken(self):
+    flag = tf.placeholder(tf.bool, [])
+    x, y, _ = self._network(1, flag)
+    verdicts = []
+    for value in (False, True):
+      f = gf.function(x, y, feed_dict={flag: value})
+      ops = traversal.ancestors([y], {x.name})
+      verdicts.append(row_dependence.coupling(
+          [y], x, ops, f.folded(ops))[0])
+    self.assertEqual(verdicts, ["independent", "coupled"])
