@@ -1,4 +1,4 @@
-"""Functions that are called with some arguments known, and what runs in them."""
+"""Functions that are called with some arguments known."""
 
 import re
 
@@ -80,8 +80,9 @@ class Body(scopes.Scope):
     if results not in self._used:
       # If it calls itself.
       self._used[results] = set(range(len(self._arguments)))
-      tensors = [self._definition.ret[argument.name] for i, argument in enumerate(
-          self._definition.signature.output_arg)
+      names = [argument.name
+               for argument in self._definition.signature.output_arg]
+      tensors = [self._definition.ret[name] for i, name in enumerate(names)
                  if results is None or i in results]
       nodes = [node for node in self.running()
                if self._library.is_stateful(node.op)]

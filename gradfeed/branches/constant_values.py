@@ -129,7 +129,8 @@ def _computed(op_type, values, attribute):
 
 def _cast(value, dtype):
   """`value` cast to `dtype`; None where that is not exact, or not numeric."""
-  if dtype is None or value.dtype.kind not in "biuf" or dtype.kind not in "biuf":
+  if dtype is None or not all(
+      kind in "biuf" for kind in (value.dtype.kind, dtype.kind)):
     return None
   if value.dtype.kind == "f" and not np.all(np.isfinite(value)):
     return None

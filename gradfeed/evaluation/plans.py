@@ -36,7 +36,7 @@ from gradfeed.rewriting import subgraphs
 #:   all_ops: dict from name to op: `ops`, and what is in branches that are not
 #:     taken.
 #:   folded: `branches.folding.Folding`, or None where no branch is decided.
-#:   asked: dict from the name of each tensor in `fed` that may decide one to the
+#:   asked: dict from the name of each tensor in `fed` that may decide to the
 #:     value that it has in every run, or to None.
 #:   idle: dict from the name of each tensor that only such branches read, and
 #:     that cannot be computed, to the `tf.Tensor`.

@@ -22,8 +22,8 @@ def op_types_of_run(ops, folded=None):
 
   Args:
     ops: dict from name to op.
-    folded: `branches.folding.Folding`, so that what is in a branch of a function that is
-      not taken does not count; or None.
+    folded: `branches.folding.Folding`, so that what is in a branch of a
+      function that is not taken does not count; or None.
   """
   for op in ops.values():
     yield op, op.type
