@@ -362,7 +362,7 @@ class ExplainTest(graphs.GraphTest):
     mean = graphs.variable("mean", [0.5, -0.25], True)
 
     def training():
-      m = tf.reduce_mean(tf.floor(x), 0) + noise + tf.random_uniform(
+      m = tf.reduce_mean(tf.floor(x) + x, 0) + noise + tf.random_uniform(
           [2], dtype=tf.float64)
       with tf.control_dependencies([tf.assign(mean, m)]):
         return tf.identity(m)
