@@ -131,11 +131,11 @@ def value_and_gradient(y, x, grad_ys=None, stop_gradients=None,
 
 
 def _packed(request, built, unconnected, sparse, flat):
-  """The gradients of a `vjps.BuiltVJP` in the structure of x, or as a vector.
+  """The gradients of a `result_forms.BuiltVJP` in the structure of x, or as a vector.
 
   Args:
     request: `arguments.Request`.
-    built: `vjps.BuiltVJP`.
+    built: `result_forms.BuiltVJP`.
     unconnected, sparse, flat: as in `gradient`.
   """
   gradients_by_x = request.shaped(built.gradients, unconnected, sparse)

@@ -241,14 +241,18 @@ class VJP:
     """The ops between one x and the ys that a gradient passes, by name."""
     return self._trace([x]).path
 
-  def trace(self):
-    """The `gradient_flow.GradientTrace` of this product, unchecked."""
-    return self._trace(self.xs)
+  def trace(self, folded=None):
+    """The `gradient_flow.GradientTrace` of this product, unchecked.
 
-  def _trace(self, xs):
+    Args:
+      folded: as in `gradient_flow.GradientTrace`.
+    """
+    return self._trace(self.xs, folded)
+
+  def _trace(self, xs, folded=None):
     return gradient_flow.GradientTrace(*[
         [component.tensor for component in components]
-        for components in (self.ys, xs, self.stops)])
+        for components in (self.ys, xs, self.stops)], folded=folded)
 
   def purpose(self, kind="The gradient"):
     """`kind` of the ys by the xs, in words, for errors."""

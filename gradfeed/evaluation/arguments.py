@@ -6,8 +6,10 @@ from collections import abc
 import numpy as np
 
 from gradfeed import _tf
+from gradfeed.branches import folding
 from gradfeed import errors
 from gradfeed.evaluation import feeds
+from gradfeed.graph import cache
 from gradfeed.graph import nest
 from gradfeed.graph import tensors
 
@@ -66,6 +68,53 @@ def resolve_feeds(feed_dict, graph, inputs=()):
   if problems:
     raise feeds.feed_error(problems)
   return fed
+
+
+def held_values(fed, strict=False):
+  """The values of dense tensors, by name; those that do not fit are left out.
+
+  Args:
+    fed: dict with values (leaf, value), as `resolve_feeds` gives it.
+    strict: bool, whether values that do not fit are refused.
+
+  Returns:
+    dict from the name of a tensor to its array.
+
+  Raises:
+    FeedError: lists the values that do not fit, if `strict`.
+  """
+  held, problems = {}, []
+  for leaf, value in fed.values():
+    try:
+      held.update((component.name, feeds.Slot(component).fit(array))
+                  for component, array in zip(leaf.components(), feeds.split(
+                      leaf, value)))
+    except feeds.Unfit as unfit:
+      problems.append(feeds.Problem(leaf, str(unfit)))
+  if strict and problems:
+    raise feeds.feed_error(problems)
+  return held
+
+
+def folded(targets, ops, inputs, fed):
+  """What the values that are fed decide.
+
+  Args:
+    targets: list of `tf.Tensor`.
+    ops: dict from name to op, the `traversal.ancestors` of `targets`.
+    inputs: leaves whose values differ from call to call.
+    fed: dict with values (leaf, value), as `resolve_feeds` gives it.
+
+  Returns:
+    `folding.Folding` or None.
+  """
+  graph = targets[0].graph
+  varying = [component.name for leaf in inputs
+             for component in leaf.components()]
+  values = dict(dict.fromkeys(varying), **held_values(fed))
+  values.update((clone, value) for name, value in list(values.items())
+                for clone in cache.clones_of(graph, name))
+  return folding.fold(targets, ops, values, set(varying))[0]
 
 
 def check_overlaps(fed):

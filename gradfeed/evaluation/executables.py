@@ -8,7 +8,9 @@ import numpy as np
 
 from gradfeed import _tf
 from gradfeed._tf import tf
+from gradfeed.branches import constant_values
 from gradfeed import errors
+from gradfeed.evaluation import arguments
 from gradfeed.evaluation import callables
 from gradfeed.evaluation.callables import no_reference
 from gradfeed.evaluation import feeds
@@ -84,7 +86,7 @@ class Executable:
   """
 
   def __init__(self, graph, leaves, outputs, points=(), timeout=None,
-               may_assign=False):
+               may_assign=False, held=None):
     """Finds out what has to be run and copied, and checks it; adds no op.
 
     Args:
@@ -95,10 +97,12 @@ class Executable:
         between x and y.
       timeout: seconds for one run, or None.
       may_assign: whether the run may change variables.
+      held: dict from the names of dense tensors of the leaves to the values
+        that they have in every run, or None if all branches count.
     """
     self._plan = plans.Plan(
         graph, leaves, [t for output in outputs for t in output.tensors()],
-        points, timeout, may_assign)
+        points, timeout, may_assign, held)
     self._graph = graph
     self._outputs = outputs
     self.leaves = leaves
@@ -127,6 +131,21 @@ class Executable:
       As `plans.Plan.ends`; the wanted tensors are those of all outputs.
     """
     return self._plan.ends()
+
+  def serves(self, fed):
+    """Whether the plan that was made is that for certain values, too.
+
+    Args:
+      fed: dict with values (leaf, value), of the leaves that have the same
+        value in every run.
+    """
+    if not self._plan.decided_by:
+      return True
+    held = arguments.held_values(fed)
+    return all(
+        constant_values.same(value, constant_values.comparable(
+            held.get(self.slots[i].component.name)))
+        for i, value in self._plan.decided_by.items())
 
   def require_all_fed(self):
     """Raises MissingFeedError if a placeholder has no value."""

@@ -42,9 +42,11 @@ def check(computation, points, may_assign):
   _check_recomputed(computation, derivatives)
   _check_between(computation, derivatives, points)
   _check_effect(computation, derivatives)
-  if not may_assign:
-    _check_assignments(computation.ops, computation.wanted)
-  _check_races(computation.ops, computation.wanted)
+  if may_assign:
+    _check_races(computation.ops, computation.wanted)
+  else:  # No variable is changed, so that there are no races.
+    _check_assignments(
+        computation.ops, computation.wanted, computation.folded)
   _check_tapes(computation.ops)
 
 
@@ -250,9 +252,9 @@ def check_fetches(wanted):
           "TensorArray.")
 
 
-def _check_assignments(ops, wanted):
+def _check_assignments(ops, wanted, folded):
   """Refuses a run that changes a variable."""
-  changing = effects.assigning_ops(ops)
+  changing = effects.assigning_ops(ops, folded)
   if changing:
     raise errors.AssignmentError(
         "Evaluating {} would run {}.".format(
@@ -262,7 +264,8 @@ def _check_assignments(ops, wanted):
         "after is read is left to chance.",
         "Take outputs that do not depend on it (moving averages: build the "
         "network with is_training=False, or with updates in "
-        "tf.GraphKeys.UPDATE_OPS), or run it with gradfeed.run.")
+        "tf.GraphKeys.UPDATE_OPS), hold the value that decides whether it runs "
+        "(feed_dict={is_training: False}), or run it with gradfeed.run.")
 
 
 def _check_races(ops, wanted):

@@ -17,6 +17,9 @@ from gradfeed.graph import nest
 from gradfeed.graph import tensors
 from gradfeed.graph import traversal
 
+#: How many `executables.Executable`s are kept for other values of one feed.
+_MOST_DECISIONS = 32
+
 
 def function(inputs, outputs, session=None, feed_dict=None, points=(),
              timeout=None, chunk=None):
@@ -233,6 +236,10 @@ class Function:
     chunks.Chunks(1, slots, self._outputs)(
         arrays, lambda rows: executable.evaluate(session, rows))
 
+  def folded(self, ops):
+    """What held values and constants decide: a `folding.Folding` or None."""
+    return arguments_lib.folded(self.outputs, ops, self._inputs, self._held)
+
   def constants(self):
     """What all calls share, at this moment.
 
@@ -346,16 +353,27 @@ class Function:
   def _executable_for(self, fed):
     """The `executables.Executable` with these feeds; made once.
 
+    Values that decide which branches of conditionals are taken have one each.
+
     Args:
       fed: ordered dict, as `arguments.resolve_feeds` gives it.
     """
-    key = tuple(fed)
-    executable = self._executables.get(key)
-    if executable is None:
-      with cache.cache_of(self.graph).lock:
-        executable = self._executables[key] = executables.Executable(
+    made = self._executables.setdefault(tuple(fed), [])
+    for executable in made:
+      if executable.serves(fed):
+        return executable
+    with cache.cache_of(self.graph).lock:
+      try:
+        executable = executables.Executable(
             self.graph, self._inputs + [leaf for leaf, _ in fed.values()],
-            self._outputs, self._points, self._timeout)
+            self._outputs, self._points, self._timeout,
+            held=arguments_lib.held_values(fed))
+      except errors.AssignmentError:
+        # A value that does not fit decides nothing, and is the reason.
+        arguments_lib.held_values(fed, strict=True)
+        raise
+      made.append(executable)
+      del made[1:-_MOST_DECISIONS]
     return executable
 
 

@@ -9,6 +9,7 @@ import collections
 
 from gradfeed import _tf
 from gradfeed._tf import tf
+from gradfeed.branches import folding
 from gradfeed.evaluation import callables
 from gradfeed.evaluation import feed_checks
 from gradfeed.evaluation import feeds
@@ -32,11 +33,19 @@ from gradfeed.rewriting import subgraphs
 #:   cut: set of those names in `fed` that are no placeholders.
 #:   wanted: list of `tf.Tensor` and `tf.Operation` to run.
 #:   ops: dict from name to op, of all that runs.
+#:   all_ops: dict from name to op: `ops`, and what is in branches that are not
+#:     taken.
+#:   folded: `branches.folding.Folding`, or None where no branch is decided.
+#:   asked: dict from the name of each tensor in `fed` that may decide to the
+#:     value that it has in every run, or to None.
+#:   idle: dict from the name of each tensor that only such branches read, and
+#:     that cannot be computed, to the `tf.Tensor`.
 #:   pivots: dict from the name of a cut tensor that is in a branch of a
 #:     conditional to an op that runs only when that branch does.
-#:   read: set of the names of the tensors that `ops` read.
+#:   read: set of the names of the tensors that `all_ops` read.
 Computation = collections.namedtuple("Computation", [
-    "graph", "leaves", "slots", "fed", "cut", "wanted", "ops", "pivots", "read"
+    "graph", "leaves", "slots", "fed", "cut", "wanted", "ops", "all_ops",
+    "folded", "asked", "idle", "pivots", "read"
 ])
 
 
@@ -56,9 +65,12 @@ class Plan:
       `fetchables.find_sources` gives it; None until `prepare` is called.
     call_spec: `callables.CallSpec`, or None until `prepare` is called.
     call_key: `callables.CallKey` of it, likewise.
+    decided_by: dict from the index of each slot whose value may decide which
+      branches are taken to that value, or to None.
   """
 
-  def __init__(self, graph, leaves, wanted, points, timeout, may_assign):
+  def __init__(self, graph, leaves, wanted, points, timeout, may_assign,
+               held=None):
     """Finds out what is run, and checks it; adds no op.
 
     Args:
@@ -69,19 +81,27 @@ class Plan:
         between x and y.
       timeout: seconds for one run, or None.
       may_assign: whether the run may change variables.
+      held: dict from the name of a dense tensor of `leaves` to the value that
+        it has in every run of this plan; what this decides, and what constants
+        decide, is not run. None if all branches count.
     """
     self.graph = graph
     self.slots = [feeds.Slot(component) for leaf in leaves
                   for component in leaf.components()]
     wanted = _from_one_forward_pass(graph, wanted)
     feed_checks.check_fetches(wanted)
-    computation = _find_computation(graph, leaves, self.slots, wanted)
+    computation = _find_computation(graph, leaves, self.slots, wanted, held)
     feed_checks.check(computation, points, may_assign)
     self.active = sorted({i for name, i in computation.fed.items()
                           if name in computation.read})
     self.needs = _placeholders_without_value(
         computation.ops, [self.slots[i] for i in self.active])
-    self.variables = effects.variables_read(computation.ops, wanted)
+    folded = computation.folded
+    self.variables = (
+        effects.variables_read(computation.ops, wanted) if folded is None
+        else folded.variables_read(computation.ops, wanted))
+    self.decided_by = {computation.fed[name]: value
+                       for name, value in computation.asked.items()}
     self.waiting = effects.waiting_ops(computation.ops)
     self.is_repeatable = effects.is_repeatable(computation.ops)
     self.tapes = sorted(python_functions.Tapes(computation.ops).left)
@@ -230,8 +250,12 @@ def _from_one_forward_pass(graph, wanted):
           if item.name in copies else item for item in wanted]
 
 
-def _find_computation(graph, leaves, slots, wanted):
+def _find_computation(graph, leaves, slots, wanted, held):
   """What is run to compute `wanted` from values at `leaves`.
+
+  Args:
+    graph, leaves, wanted, held: as in `Plan`.
+    slots: list of `feeds.Slot`, one for each dense tensor of the leaves.
 
   Returns:
     `Computation`.
@@ -248,8 +272,19 @@ def _find_computation(graph, leaves, slots, wanted):
   pivots = _pivots_of(graph, cut, ops)
   if pivots:
     ops = traversal.ancestors(computed + list(pivots.values()), cut)
-  return Computation(graph, leaves, slots, fed, cut, wanted, ops, pivots,
-                     effects.names_read(ops))
+  targets = computed + list(pivots.values())
+  folded, asked, idle, all_ops = None, {}, {}, ops
+  if held is not None:
+    folded, asked = folding.fold(targets, ops, {
+        name: held.get(slots[i].component.name) for name, i in fed.items()},
+                          cut)
+  if folded is not None:
+    if not graph.finalized:
+      idle = {t.name: t for t in folded.idle_tensors(ops, fed)}
+    all_ops = traversal.ancestors(targets, cut.union(idle)) if idle else ops
+    ops = folded.without_dead(all_ops)
+  return Computation(graph, leaves, slots, fed, cut, wanted, ops, all_ops,
+                     folded, asked, idle, pivots, effects.names_read(all_ops))
 
 
 def _pivots_of(graph, cut, ops):
@@ -279,12 +314,14 @@ def _placeholders_without_value(ops, slots):
 def _with_cuts(computation):
   """Copies what depends on cut tensors, with placeholders in their places.
 
+  In the place of an idle tensor stands a constant.
+
   Returns:
     list of what to run in the place of `computation.wanted`.
   """
   graph, wanted = computation.graph, computation.wanted
-  cut = computation.cut & computation.read
-  if not cut:
+  cut, idle = computation.cut & computation.read, computation.idle
+  if not cut and not idle:
     return wanted
   components = {name: computation.slots[computation.fed[name]].component
                 for name in cut}
@@ -292,14 +329,16 @@ def _with_cuts(computation):
   def build():
     cache.check_not_finalized(graph, "Another value at {}".format(
         tensors.describe_all(components[name] for name in sorted(cut))))
-    op_names = subgraphs.dependent_ops(computation.ops, cut)
+    replaced = {name: _stand_in(components[name]) for name in sorted(cut)}
+    replaced.update((name, _idle_value(idle[name])) for name in sorted(idle))
+    op_names = subgraphs.dependent_ops(computation.all_ops, set(replaced))
     return cloning.clone_subgraph(
-        graph, op_names, computation.ops,
-        {name: _stand_in(components[name]) for name in sorted(cut)}, "cut",
+        graph, op_names, computation.all_ops, replaced, "cut",
         {name: op for name, op in computation.pivots.items() if name in cut})
 
   clones = cache.cached(
-      graph, ("cut", tuple(sorted(cut)), tuple(t.name for t in wanted)), build)
+      graph, ("cut", tuple(sorted(cut)), tuple(sorted(idle)),
+              tuple(t.name for t in wanted)), build)
   return [item if item.name in computation.fed else
           clones.get(item.name, item) for item in wanted]
 
@@ -315,6 +354,18 @@ def _stand_in(component):
                             name="at/" + component.op.name.lstrip("_"))
 
   return cache.cached(component.graph, ("at", component.name), build)
+
+
+def _idle_value(tensor):
+  """A tensor of the dtype and static shape of `tensor`, of no certain value."""
+
+  def build():
+    dtype, shape = tensor.dtype.base_dtype, tensor.shape
+    sizes = [size or 0 for size in shape.as_list()] if shape.ndims else []
+    with _tf.building(tensor.graph):
+      return tf.placeholder_with_default(tf.zeros(sizes, dtype), shape, "idle")
+
+  return cache.cached(tensor.graph, ("idle", tensor.name), build)
 
 
 def _fetchable(tensor):

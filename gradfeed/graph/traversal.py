@@ -8,13 +8,15 @@ from gradfeed.graph import cache
 from gradfeed.graph import op_types
 
 
-def ancestors(targets, cut=frozenset()):
+def ancestors(targets, cut=frozenset(), reads=None):
   """Every op that has to run before `targets` have their values.
 
   Args:
     targets: list of `tf.Tensor` and `tf.Operation`.
     cut: container of tensor names whose values come from elsewhere, so that
       what makes them does not run.
+    reads: function from an op to those of its inputs that count, or None for
+      all of them.
 
   Returns:
     dict from name to `tf.Operation`, inputs before the ops that use them
@@ -35,7 +37,8 @@ def ancestors(targets, cut=frozenset()):
       if op.name in visited:
         continue
       visited.add(op.name)
-      pending = [t.op for t in op.inputs if not cut or t.name not in cut]
+      inputs = op.inputs if reads is None else reads(op)
+      pending = [t.op for t in inputs if not cut or t.name not in cut]
       pending.extend(op.control_inputs)
       pending.reverse()
     while pending:

@@ -116,10 +116,12 @@ class RowProof:
     """An op that may mix rows, as a `tf.Operation`; None if there is none."""
     ops = traversal.ancestors(
         self._f.outputs, {leaf.name for leaf in self._f.inputs})
+    folded = self._f.folded(ops)
     for leaf in self._f.inputs:
       if not isinstance(leaf, tensors.Dense):
         return next(iter(ops.values()))
-      verdict, op = row_dependence.coupling(self._f.outputs, leaf.tensor, ops)
+      verdict, op = row_dependence.coupling(
+          self._f.outputs, leaf.tensor, ops, folded)
       if verdict != "independent":
         return op
     return None

@@ -17,6 +17,7 @@ FLOORS = [
     ("ground: findings", ["findings"]),
     ("ground: TensorFlow", ["_tf"]),
     ("reads a graph, adds nothing", ["graph"]),
+    ("finds which branches are taken, builds nothing", ["branches"]),
     ("finds out about a derivative, builds nothing", ["analysis"]),
     ("clones a part of a graph in another form", ["rewriting"]),
     ("tensors to tensors; tensors at values", ["derivatives", "evaluation"]),
