@@ -30,7 +30,7 @@ setuptools.setup(
         "gradfeed", "gradfeed._tf", "gradfeed.analysis", "gradfeed.checking",
         "gradfeed.commands", "gradfeed.derivatives", "gradfeed.evaluation",
         "gradfeed.explaining", "gradfeed.graph", "gradfeed.models",
-        "gradfeed.rewriting", "gradfeed.streaming",
+        "gradfeed.patching", "gradfeed.rewriting", "gradfeed.streaming",
         "gradfeed.streaming.formats"],
     scripts=["scripts/gradfeed"],
     python_requires=">=3.7",

@@ -9,6 +9,7 @@ import re
 from gradfeed._tf import tf
 from gradfeed.derivatives import arguments
 from gradfeed.derivatives import preconditions
+from gradfeed.derivatives import result_forms
 from gradfeed import errors
 from gradfeed.graph import nest
 from gradfeed.graph import tensors
@@ -185,7 +186,7 @@ def vjp(y, x, v, stop_gradients=None, unconnected="error", sparse=False):
 def gradients(ys, xs, grad_ys=None, name="gradients",
               colocate_gradients_with_ops=False, gate_gradients=False,
               aggregation_method=None, stop_gradients=None,
-              unconnected_gradients=tf.UnconnectedGradients.NONE):
+              unconnected_gradients=tf.UnconnectedGradients.NONE, dense=True):
   """Takes the place of `tf.gradients`: the same arguments and results.
 
   What differs: the second call with the same arguments returns the tensors of
@@ -203,6 +204,8 @@ def gradients(ys, xs, grad_ys=None, name="gradients",
     aggregation_method: as in `tf.gradients`.
     stop_gradients: tensors to hold constant, or None.
     unconnected_gradients: `tf.UnconnectedGradients` or its value.
+    dense: bool; False leaves the gradient of a gather as `tf.gradients` gives
+      it, a `tf.IndexedSlices` in which an index may be there twice.
 
   Returns:
     A list with d sum(ys) / dx for each x: `tf.Tensor` of the shape and dtype
@@ -223,7 +226,7 @@ def gradients(ys, xs, grad_ys=None, name="gradients",
   unconnected = _unconnected_gradients(unconnected_gradients)
   _check_settings(name, aggregation_method, {
       "colocate_gradients_with_ops": colocate_gradients_with_ops,
-      "gate_gradients": gate_gradients})
+      "gate_gradients": gate_gradients, "dense": dense})
   request = arguments.Request(ys, xs, stop_gradients, ("ys", "xs"))
   settings = dict(
       name=name, colocate_gradients_with_ops=colocate_gradients_with_ops,
@@ -231,7 +234,8 @@ def gradients(ys, xs, grad_ys=None, name="gradients",
   built = request.product(
       arguments.cotangents(grad_ys, ys, request.ys, request.graph),
       settings, preconditions.WARNED_OF).build(strict=False)
-  return request.shaped(built.gradients, unconnected)
+  return request.shaped(built.gradients, unconnected,
+                        False if dense else result_forms.AS_BUILT)
 
 
 def _check_settings(name, aggregation_method, flags):

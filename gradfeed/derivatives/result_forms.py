@@ -10,6 +10,9 @@ from gradfeed._tf import tf
 from gradfeed.graph import cache
 from gradfeed.graph import tensors
 
+#: For `sparse`: a `tf.IndexedSlices` stays as `tf.gradients` made it.
+AS_BUILT = "as built"
+
 
 def shaped(graph, leaf, gradients, unconnected="zero", sparse=False):
   """The gradient by one x, in the form of that x.
@@ -20,7 +23,8 @@ def shaped(graph, leaf, gradients, unconnected="zero", sparse=False):
     gradients: list with a `tf.Tensor`, `tf.IndexedSlices` or None for each
       component of x.
     unconnected: "error", "zero" or "none", as in `gradient`.
-    sparse: bool; leave a `tf.IndexedSlices` as one.
+    sparse: bool; leave a `tf.IndexedSlices` as one, with the rows of equal
+      indices summed; or `AS_BUILT`.
 
   Returns:
     `tf.Tensor` of the shape of x; `tf.SparseTensor` with the indices of a
@@ -32,6 +36,9 @@ def shaped(graph, leaf, gradients, unconnected="zero", sparse=False):
   if all(gradient is None for gradient in gradients) and unconnected != "zero":
     return None
   if isinstance(leaf, tensors.Dense) and isinstance(gradients[0], tf.Tensor):
+    return gradients[0]
+  if isinstance(leaf, tensors.Dense) and sparse == AS_BUILT and isinstance(
+      gradients[0], tf.IndexedSlices):
     return gradients[0]
 
   def build():
