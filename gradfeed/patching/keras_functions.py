@@ -20,8 +20,13 @@ from gradfeed.patching import handover
 class CheckedFunction:
   """Stands for a `GraphExecutionFunction` of Keras, and has its attributes."""
 
-  def __init__(self, original):
+  def __init__(self, original, inputs):
+    """Takes what Keras made, and the inputs that the caller passed.
+
+    In those of `original`, variables are replaced by reads of them.
+    """
     self._original = original
+    self._inputs = inputs
     self._executable = None
 
   def __getattr__(self, name):
@@ -62,20 +67,23 @@ class CheckedFunction:
   def _made(self, graph):
     """The `executables.Executable` of the function."""
     outputs = self._original.outputs + [self._original.updates_op]
+    inputs = tf.nest.flatten(self._inputs)
+    if len(inputs) != len(self._original.inputs):
+      inputs = self._original.inputs
     return executables.Executable(
         graph,
-        [tensors.resolve(leaf, graph, "input")
-         for leaf in self._original.inputs],
+        [tensors.resolve(leaf, graph, "input") for leaf in inputs],
         [fetchables.resolve(output, graph, allow_operations=True)
          for output in outputs], may_assign=True)
 
 
-def checked(original):
+def checked(original, inputs):
   """What stands for a function of Keras: itself, or a `CheckedFunction`.
 
   Args:
     original: what `K.function` returned. With eager execution it is a function
       that runs no graph; and one of sparse or ragged tensors is left to Keras.
+    inputs: what was passed to `K.function`.
   """
   structure = getattr(original, "_outputs_structure", None)
   if not hasattr(original, "updates_op") or not all(
@@ -83,4 +91,4 @@ def checked(original):
           tf.nest.flatten(leaf, expand_composites=True)) == 1
       for leaf in tf.nest.flatten(structure)):
     return original
-  return CheckedFunction(original)
+  return CheckedFunction(original, inputs)

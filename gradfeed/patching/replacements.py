@@ -125,7 +125,7 @@ def keras_function(original):
     made = original(inputs, outputs, updates=updates, name=name, **kwargs)
     if _is_passed_by(sys._getframe(1)) or kwargs:
       return made
-    return keras_functions.checked(made)
+    return keras_functions.checked(made, inputs)
 
   return function
 
