@@ -19,6 +19,7 @@ from gradfeed.derivatives.gradients import gradients
 from gradfeed.derivatives.gradients import value_and_gradient
 from gradfeed.derivatives.gradients import vjp
 from gradfeed.derivatives.hessians import hessian
+from gradfeed.derivatives.hessians import hessians
 from gradfeed.derivatives.hessians import hvp
 from gradfeed.derivatives.jacobians import jacobian
 from gradfeed.derivatives.jacobians import jvp
@@ -64,6 +65,11 @@ from gradfeed.models.snapshots import snapshot
 from gradfeed.optimization.minimizing import minimize
 from gradfeed.optimization.objectives import scipy_objective
 from gradfeed.optimization.objectives import ScipyObjective
+from gradfeed.patching.installation import install
+from gradfeed.patching.installation import patched
+from gradfeed.patching.installation import uninstall
+from gradfeed.patching.sessions import InteractiveSession
+from gradfeed.patching.sessions import Session
 from gradfeed.streaming.streams import Report
 from gradfeed.streaming.streams import stream
 

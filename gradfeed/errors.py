@@ -77,7 +77,7 @@ class AssignmentError(GradfeedError, RuntimeError):
   """
 
 
-class CotangentError(GradfeedError, ValueError):
+class CotangentError(GradfeedError, ValueError, TypeError):
   """A value of `grad_ys` does not have the shape or dtype of its `y`.
 
   Each y needs one weight for each of its elements.

@@ -10,6 +10,21 @@ from gradfeed._tf.api import tf
 
 # pylint: disable=protected-access
 
+#: TensorFlow's own classes, whatever stands in their place in its modules.
+BaseSession = session_lib.BaseSession
+Session = session_lib.Session
+InteractiveSession = session_lib.InteractiveSession
+
+_RUN = BaseSession.run
+
+
+def session_run(session, fetches, feed_dict=None, options=None,
+                run_metadata=None):
+  """`session.run` as TensorFlow wrote it, also where it was replaced."""
+  if isinstance(session, BaseSession):
+    return _RUN(session, fetches, feed_dict, options, run_metadata)
+  return session.run(fetches, feed_dict, options, run_metadata)
+
 
 def raw_session(session):
   """The `tf.Session` that may be run in the place of `session`, or None.
@@ -18,12 +33,12 @@ def raw_session(session):
   failure: so this is called for each run. A session that is wrapped for
   debugging has to be run through its wrapper, as the user wants to see it.
   """
-  if isinstance(session, session_lib.BaseSession):
+  if isinstance(session, BaseSession):
     return session
   inner = getattr(session, "_tf_sess", None)
   if callable(inner):
     raw = inner()
-    if isinstance(raw, session_lib.BaseSession):
+    if isinstance(raw, BaseSession):
       return raw
   return None
 
@@ -116,7 +131,7 @@ def plain_session(graph):
   config = tf.ConfigProto(device_count={"GPU": 0})
   config.graph_options.optimizer_options.opt_level = -1
   config.graph_options.rewrite_options.disable_meta_optimizer = True
-  return tf.Session(graph=graph, config=config)
+  return Session(graph=graph, config=config)
 
 
 def has_kernel(node):

@@ -219,7 +219,7 @@ def vjp(y, x, v, stop_gradients=None, unconnected="error", sparse=False,
 def gradients(ys, xs, grad_ys=None, name="gradients",
               colocate_gradients_with_ops=False, gate_gradients=False,
               aggregation_method=None, stop_gradients=None,
-              unconnected_gradients=tf.UnconnectedGradients.NONE):
+              unconnected_gradients=tf.UnconnectedGradients.NONE, dense=True):
   """Takes the place of `tf.gradients`: the same arguments and results.
 
   What differs: the second call with the same arguments returns the tensors of
@@ -242,6 +242,8 @@ def gradients(ys, xs, grad_ys=None, name="gradients",
     aggregation_method: as in `tf.gradients`.
     stop_gradients: tensors to hold constant, or None.
     unconnected_gradients: `tf.UnconnectedGradients` or its value.
+    dense: bool; False leaves the gradient of a gather as `tf.gradients` gives
+      it, a `tf.IndexedSlices` in which an index may be there twice.
 
   Returns:
     A list with d sum(ys) / dx for each x: `tf.Tensor` of the shape and dtype
@@ -263,7 +265,7 @@ def gradients(ys, xs, grad_ys=None, name="gradients",
   unconnected = _unconnected_gradients(unconnected_gradients)
   _check_settings(name, aggregation_method, {
       "colocate_gradients_with_ops": colocate_gradients_with_ops,
-      "gate_gradients": gate_gradients})
+      "gate_gradients": gate_gradients, "dense": dense})
   settings = dict(
       name=name, colocate_gradients_with_ops=colocate_gradients_with_ops,
       gate_gradients=gate_gradients, aggregation_method=aggregation_method)
@@ -285,7 +287,8 @@ def gradients(ys, xs, grad_ys=None, name="gradients",
     found = [None] * len(request.components())
   found = [arguments.of_itself(x, every) if gradient is None else gradient
            for x, gradient in zip(request.components(), found)]
-  if lookup.is_called_by_tensorflow():  # Its optimizers take slices apart.
+  # TensorFlow's optimizers take slices apart.
+  if not dense or lookup.is_called_by_tensorflow():
     sparse = result_forms.AS_BUILT
   else:
     sparse = any(isinstance(weight, tf.IndexedSlices) for weight in weights)

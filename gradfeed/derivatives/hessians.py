@@ -101,6 +101,44 @@ def _gradients(request, built):
 
 
 @_tf.unconverted
+def hessians(ys, xs, name="hessians", colocate_gradients_with_ops=False,
+             gate_gradients=False, aggregation_method=None):
+  """Takes the place of `tf.hessians`: the same arguments and results.
+
+  What differs: the second call with the same arguments returns the tensors of
+  the first; the number of ops does not grow with the number of elements of x,
+  and no loop is built. For the blocks between two xs use `hessian`.
+
+  Args:
+    ys: floating tensor, variable, name, or list of them, which are summed.
+    xs: floating tensor, variable, name, or list of them.
+    name: accepted as in `tf.hessians`; the ops are named by `hessian`.
+    colocate_gradients_with_ops: accepted, as `name` is.
+    gate_gradients: accepted, as `name` is.
+    aggregation_method: accepted, as `name` is.
+
+  Returns:
+    A list with the Hessian of sum(ys) by each x: `tf.Tensor` of shape
+    x.shape + x.shape and the dtype of x.
+
+  Raises:
+    The same errors as `hessian`.
+
+  Example:
+    >>> import gradfeed as gf, tensorflow.compat.v1 as tf
+    >>> with tf.Graph().as_default(), tf.Session() as session:
+    ...   x = tf.placeholder(tf.float64, [2])
+    ...   h, = gf.hessians(x[0] ** 2 * x[1], x)
+    ...   print(session.run(h, {x: [3.0, 5.0]}))
+    [[10.  6.]
+     [ 6.  0.]]
+  """
+  del name, colocate_gradients_with_ops, gate_gradients, aggregation_method
+  xs = list(xs) if isinstance(xs, (list, tuple)) else [xs]
+  return [hessian(ys, x) for x in xs]
+
+
+@_tf.unconverted
 def hvp(y, x, v, stop_gradients=None, flat=False):
   """Builds H v: the second derivative of sum(y) by x, times v; H is not built.
 

@@ -11,7 +11,6 @@ from gradfeed.graph import cache
 from gradfeed.graph import captures
 from gradfeed.graph import tensors
 
-
 class BuiltVJP:
   """The tensors that one `vjps.VJP` added to the graph.
 

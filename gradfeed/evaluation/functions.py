@@ -2,6 +2,7 @@
 
 import weakref
 
+from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed import errors
 from gradfeed.evaluation import arguments as arguments_lib
@@ -259,7 +260,7 @@ class Function:
         reads.append(tensors.read_of(tensors.Dense(op.outputs[0])))
       except errors.ArgumentError:
         continue  # Nothing in the graph can tell its value.
-    return list(self._held_arrays) + session.run(reads)
+    return list(self._held_arrays) + _tf.session_run(session, reads)
 
   def ends(self):
     """Between which tensors this computes, with placeholders for what is cut.

@@ -227,12 +227,13 @@ def uninitialized(session, variables):
   predicates = _predicates(variables)
   testable = [(op, predicate) for op, predicate in predicates
               if predicate is not None]
-  values = session.run([predicate for _, predicate in testable])
+  values = _tf.session_run(
+      session, [predicate for _, predicate in testable])
   empty = {op.name for (op, _), value in zip(testable, values) if not value}
   for op, predicate in predicates:
     if predicate is None:
       try:
-        session.run(_reader(op))
+        _tf.session_run(session, _reader(op))
       except tf.errors.FailedPreconditionError:
         empty.add(op.name)
       except errors.ArgumentError:

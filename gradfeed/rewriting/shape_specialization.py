@@ -196,7 +196,7 @@ def _folded(ops, wanted, shaped):
       name: shaped.clones[name] for name in read & folded
       if shaped.shape(name).is_fully_defined() and
       shaped.shape(name).num_elements() <= _LARGEST_CONSTANT}
-  with tf.Session(graph=shaped.graph, config=tf.ConfigProto(
+  with _tf.Session(graph=shaped.graph, config=tf.ConfigProto(
       device_count={"GPU": 0})) as session:
     given = {
         clone: np.zeros(clone.shape.as_list(), _tf.numpy_dtype(clone.dtype))
@@ -205,7 +205,7 @@ def _folded(ops, wanted, shaped):
     given.update((shaped.clones[t.name], _shape_of(op, t, shaped))
                  for op in ops.values() if op.type in op_types.SHAPE_READING
                  for t in op.outputs if t.name in folded)
-    return session.run(fetched, given)
+    return _tf.session_run(session, fetched, given)
 
 
 def _shape_of(op, tensor, shaped):

@@ -22,7 +22,7 @@ FLOORS = [
     ("clones a part of a graph in another form", ["rewriting"]),
     ("tensors to tensors; tensors at values", ["derivatives", "evaluation"]),
     ("uses", ["models", "streaming", "explaining", "checking",
-              "optimization"]),
+              "optimization", "patching"]),
     ("the face", ["__init__"]),
     ("programs", ["commands"]),
     ("the process", ["__main__"]),
