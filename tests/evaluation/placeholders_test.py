@@ -130,19 +130,21 @@ class DefaultTest(graphs.GraphTest):
     np.testing.assert_allclose(
         gf.run(self.session, second, {x: 2.}), 3. * 16. ** 2)
 
-  @parameterized.parameters(True, False)
-  def test_s7_between_x_and_y_is_refused(self, own):
+  @parameterized.product(own=[True, False], fed_as_it_is=[True, False])
+  def test_s7_between_x_and_y_is_refused(self, own, fed_as_it_is):
     x = tf.placeholder(tf.float64, [], name="x")
     d = tf.placeholder_with_default(tf.tanh(x), [], name="d")
     y = d * d
     dx = gf.gradient(y, x) if own else tf.gradients(y, x)[0]
+    if fed_as_it_is:
+      self.graph.finalize()
     with self.assertRaisesRegex(gf.FeedError, "(?s)'d:0'.*points="):
       gf.run(self.session, dx, {x: .3, d: .5})
     with self.assertRaisesRegex(gf.FeedError, "(?s)'d:0'.*points="):
       gf.function([x, d], dx)
     np.testing.assert_allclose(
         gf.run(self.session, dx, {x: .3, d: .5}, points=[d]),
-        2. * .5 * (1. - np.tanh(.3) ** 2 if own else 1. - np.tanh(.3) ** 2))
+        2. * .5 * (1. - np.tanh(.3) ** 2))
 
   @parameterized.parameters(True, False)
   def test_not_between_though_in_the_path_of_another(self, own):
