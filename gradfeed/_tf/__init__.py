@@ -65,11 +65,14 @@ from gradfeed._tf.python_functions import taken_tape
 from gradfeed._tf.python_functions import token_of
 from gradfeed._tf.run_errors import ERROR_BASES
 from gradfeed._tf.sessions import BaseSession
+from gradfeed._tf.sessions import feed_conversion
+from gradfeed._tf.sessions import fetch_conversion
 from gradfeed._tf.sessions import has_kernel
 from gradfeed._tf.sessions import innermost_session
 from gradfeed._tf.sessions import InteractiveSession
 from gradfeed._tf.sessions import is_closed
 from gradfeed._tf.sessions import is_remote
+from gradfeed._tf.sessions import is_session_handle
 from gradfeed._tf.sessions import make_callable
 from gradfeed._tf.sessions import milliseconds
 from gradfeed._tf.sessions import plain_session
@@ -77,6 +80,7 @@ from gradfeed._tf.sessions import raw_session
 from gradfeed._tf.sessions import Session
 from gradfeed._tf.sessions import session_cache
 from gradfeed._tf.sessions import session_run
+from gradfeed._tf.sessions import session_handle_dtype
 from gradfeed._tf.tensors import constant_value
 from gradfeed._tf.tensors import dereference
 from gradfeed._tf.tensors import executing_eagerly

@@ -5,6 +5,7 @@ import weakref
 from tensorflow.core.protobuf import config_pb2
 from tensorflow.python.client import session as session_lib
 from tensorflow.python.framework import kernels
+from tensorflow.python.ops import session_ops
 
 from gradfeed._tf.api import tf
 
@@ -18,12 +19,11 @@ InteractiveSession = session_lib.InteractiveSession
 _RUN = BaseSession.run
 
 
-def session_run(session, fetches, feed_dict=None, options=None,
-                run_metadata=None):
+def session_run(session, *arguments, **options):
   """`session.run` as TensorFlow wrote it, also where it was replaced."""
   if isinstance(session, BaseSession):
-    return _RUN(session, fetches, feed_dict, options, run_metadata)
-  return session.run(fetches, feed_dict, options, run_metadata)
+    return _RUN(session, *arguments, **options)
+  return session.run(*arguments, **options)
 
 
 def raw_session(session):
@@ -145,3 +145,40 @@ def has_kernel(node):
           for constraint in kernel.constraint
           if node.attr[constraint.name].type)
       for kernel in registered)
+
+
+def fetch_conversion(value):
+  """How `Session.run` fetches an object of a type that was registered.
+
+  Returns:
+    The function that `tf.register_session_run_conversion_functions` was given
+    to fetch `value`, or None for what is fetched as it is.
+  """
+  return _conversion(value, 1)
+
+
+def feed_conversion(key):
+  """The function that was registered to feed at `key`, or None: see above."""
+  return _conversion(key, 2)
+
+
+def _conversion(value, index):
+  for conversion in session_lib._REGISTERED_EXPANSIONS:
+    if isinstance(value, conversion[0]):
+      return (None if conversion[0] in _OWN_EXPANSIONS
+              else conversion[index])
+  return None
+
+
+#: Those that gradfeed knows itself.
+_OWN_EXPANSIONS = (tf.SparseTensor, tf.IndexedSlices, object)
+
+
+def is_session_handle(value):
+  """Whether `value` is a tensor kept in a session: `tf.get_session_handle`."""
+  return isinstance(value, session_ops.TensorHandle)
+
+
+def session_handle_dtype(handle):
+  """The `tf.DType` of the tensor that a session handle stands for."""
+  return handle._dtype

@@ -83,6 +83,7 @@ class Executable:
     slots: list of `feeds.Slot`, one for each dense tensor that is fed, in the
       order of the leaves.
     needs: list of `tf.Tensor`, the placeholders that have no value yet.
+    unused: list of those of the leaves, placeholders all, that have no effect.
   """
 
   def __init__(self, graph, leaves, outputs, points=(), timeout=None,
@@ -108,6 +109,7 @@ class Executable:
     self.leaves = leaves
     self.slots = self._plan.slots
     self.needs = list(self._plan.needs)
+    self.unused = self._plan.unused
     self._all_active = len(self._plan.active) == len(self.slots)
     self._is_plain = False
     self._forget_session()
@@ -161,11 +163,12 @@ class Executable:
         "Feed them: feed_dict={{{}}}.".format(", ".join(
             "{!r}: ...".format(t.name) for t in self.needs)))
 
-  def fit(self, values):
+  def fit(self, values, fit=feeds.Slot.fit):
     """Checks one value for each leaf.
 
     Args:
       values: list, in the order of the leaves.
+      fit: method of `feeds.Slot` that checks one of its values.
 
     Returns:
       list of arrays, in the order of the slots.
@@ -178,7 +181,7 @@ class Executable:
     for leaf, value in zip(self.leaves, values):
       own = [next(slots) for _ in leaf.components()]
       try:
-        arrays.extend(map(feeds.Slot.fit, own, feeds.split(leaf, value)))
+        arrays.extend(map(fit, own, feeds.split(leaf, value)))
       except feeds.Unfit as unfit:
         problems.append(feeds.Problem(leaf, str(unfit)))
     if problems:
@@ -195,11 +198,53 @@ class Executable:
     Returns:
       list with the value of each output.
     """
+    return self._results(
+        session, arrays, lambda active: self._compiled(session, active))
+
+  def evaluate_by(self, session, arrays, options=None, run_metadata=None):
+    """As `evaluate`, by the `run` of `session` itself.
+
+    Args:
+      session, arrays: as in `evaluate`; arrays may be session handles.
+      options: `tf.RunOptions`, or None.
+      run_metadata: `tf.RunMetadata`, or None.
+    """
+    sessions.check_open(session, self._graph)
+    sessions.check_process(session)
+    self.prepare()
+    call_spec = self._plan.call_spec
+    if not call_spec.fetches and not call_spec.targets:
+      return self._results(session, arrays, lambda unused_active: _nothing)
+    sessions.check_initialized(
+        _tf.innermost_session(session), self._plan.variables,
+        adds_ops=not self._plan.keeps_graph)
+    call = sessions.Uncompiled(session, call_spec, options, run_metadata)
+    if self._plan.tapes:
+      call = self._holding_tapes(call)
+    return self._results(session, arrays, lambda unused_active: call)
+
+  def is_run_by(self, session):
+    """Whether a run has to be one of `session` itself: see `evaluate_by`.
+
+    A session handle is made by TensorFlow's own run. A session with hooks has
+    to see what changes a variable; an evaluation of derivatives is not a step.
+    """
+    return self._plan.makes_handles or (
+        _tf.raw_session(session) is not session and self._plan.is_step())
+
+  def _results(self, session, arrays, compiled):
+    """The outputs at checked values.
+
+    Args:
+      session, arrays: as in `evaluate`.
+      compiled: function from the arrays that TensorFlow is fed, to what to call
+        with them.
+    """
     active = (arrays if self._all_active else
               tuple(arrays[i] for i in self._plan.active))
     start = _clock()
     try:
-      results = self._compiled(session, active)(active)
+      results = compiled(active)(active)
     except (tf.errors.OpError, RuntimeError) as error:
       raise self.translate(error, session, arrays) or error
     trial = self._last.trial
@@ -261,16 +306,18 @@ class Executable:
     self.prepare()
     call_spec = self._plan.call_spec
     if not call_spec.fetches and not call_spec.targets:
-      return lambda arrays: []
+      return _nothing
     raw = _tf.raw_session(session)
     if raw is None:
       sessions.check_initialized(
-          _tf.innermost_session(session), self._plan.variables)
+          _tf.innermost_session(session), self._plan.variables,
+          adds_ops=not self._plan.keeps_graph)
       return sessions.Uncompiled(session, call_spec)
     session_cache = _tf.session_cache(raw)
     compiled = session_cache.get(self._plan.call_key)
     if compiled is None:
-      if not self._plan.is_repeatable:
+      # Else TensorFlow tells of a variable that has no value.
+      if not (self._plan.is_repeatable or self._plan.keeps_graph):
         sessions.check_initialized(raw, self._plan.variables)
       start = _clock()
       compiled = callables.Compiled(
@@ -352,15 +399,21 @@ class Executable:
     Args:
       error, session: as in `runtime_errors.translate`.
       arrays: sequence of the arrays of the run, in the order of the slots.
-
-    Raises:
-      UninitializedError: variables without a value are the reason.
     """
+    innermost = _tf.innermost_session(session)
     if isinstance(error, (tf.errors.FailedPreconditionError,
-                          tf.errors.NotFoundError)) and (
-                              _tf.raw_session(session) is not None) and (
-                                  not _tf.is_closed(session)):
-      sessions.check_initialized(
-          _tf.raw_session(session), self._plan.variables)
+                          tf.errors.NotFoundError)) and not (
+                              isinstance(error, errors.GradfeedError) or
+                              _tf.is_closed(innermost)):
+      try:
+        sessions.check_initialized(innermost, self._plan.variables,
+                                   adds_ops=not self._plan.keeps_graph)
+      except errors.UninitializedError as uninitialized:
+        return uninitialized
     return runtime_errors.translate(
         error, self._plan, session, self._graph, arrays)
+
+
+def _nothing(unused_arrays):
+  """Stands for a call that has nothing to run."""
+  return []

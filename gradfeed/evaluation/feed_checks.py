@@ -31,9 +31,13 @@ def check(computation, points, may_assign):
       between x and y.
     may_assign: bool, whether the run may change variables.
 
+  Returns:
+    list of the leaves, placeholders all, that have no effect.
+
   Raises:
-    FeedError: a feed lies between the x and the y of a derivative, or has no
-      effect; lists all of the first kind, else all of the second.
+    FeedError: a feed lies between the x and the y of a derivative, or one of
+      something else than a placeholder has no effect; lists all of the first
+      kind, else all of the second.
     AssignmentError: the run changes a variable and may not, or reads it for a
       derivative meanwhile.
   """
@@ -41,13 +45,14 @@ def check(computation, points, may_assign):
   _check_built_again(computation)
   _check_recomputed(computation, derivatives)
   _check_between(computation, derivatives, points)
-  _check_effect(computation, derivatives)
+  unused = _check_effect(computation, derivatives)
   if may_assign:
     _check_races(computation.ops, computation.wanted)
   else:  # No variable is changed, so that there are no races.
     _check_assignments(
         computation.ops, computation.wanted, computation.folded)
   _check_tapes(computation.ops)
+  return unused
 
 
 def _check_tapes(ops):
@@ -122,7 +127,7 @@ def _check_recomputed(computation, derivatives):
                     "{}, and is computed anew for each example".format(
                         ", ".join(map(repr, derivative.ys))))
       for derivative in derivatives
-      for name in sorted(computation.cut - set(derivative.xs))
+      for name in sorted(computation.given - set(derivative.xs))
       if name.split(":")[0] in derivative.recomputed]
   if problems:
     error = feeds.feed_error(problems)
@@ -158,7 +163,7 @@ def _between(computation, derivative, points):
                for names in (derivative.ys, derivative.stops)]
   allowed = set(derivative.stops) | set(points)
   for x, result in zip(derivative.xs, derivative.results):
-    suspects = sorted(computation.cut - allowed - {x})
+    suspects = sorted(computation.given - allowed - {x})
     if not suspects or result is None or not _is_run(computation, result):
       continue
     trace = gradient_flow.GradientTrace(ys, [graph.get_tensor_by_name(x)],
@@ -183,7 +188,7 @@ def _between_unknown(computation, points):
   """
   passed = {name: provenance.passed_back(name) for name in computation.ops
             if "_grad/" in name and not name.startswith(_tf.SCOPE)}
-  for name in sorted(computation.cut - set(points)) if passed else ():
+  for name in sorted(computation.given - set(points)) if passed else ():
     above = traversal.ancestors([computation.graph.get_tensor_by_name(name)])
     for user, origins in passed.items():
       if any(origin in above for origin in origins):
@@ -195,21 +200,33 @@ def _between_unknown(computation, points):
 
 
 def _check_effect(computation, derivatives):
-  """Refuses a feed that reaches no output and no x or y of a derivative."""
+  """Refuses a feed that reaches no output and no x or y of a derivative.
+
+  A placeholder has no other value than the one that is fed: that nothing reads
+  it makes no difference. A layer or a variable has, and the caller would take
+  what is evaluated for its value at the one that was fed.
+
+  Returns:
+    list of the leaves, placeholders all, that reach nothing.
+  """
   reached = set(computation.read)
   reached.update(item.name for item in computation.wanted)
   for derivative in derivatives:
     reached.update(derivative.xs)
   if not _without_effect(computation, reached):
-    return
+    return []
   ys = [computation.graph.get_tensor_by_name(y)
         for derivative in derivatives for y in derivative.ys]
-  reached |= effects.names_read(traversal.ancestors(ys, computation.cut))
+  reached |= effects.names_read(traversal.ancestors(ys, computation.given))
   reached.update(y.name for y in ys)
   idle = _without_effect(computation, reached)
-  if idle:
-    raise feeds.feed_error(feeds.Problem(
-        leaf, "nothing that is evaluated depends on it") for leaf in idle)
+  problems = [
+      feeds.Problem(leaf, "nothing that is evaluated depends on it")
+      for leaf in idle if any(component.name in computation.cut
+                              for component in leaf.components())]
+  if problems:
+    raise feeds.feed_error(problems)
+  return idle
 
 
 def _without_effect(computation, reached):

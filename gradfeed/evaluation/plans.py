@@ -17,6 +17,7 @@ from gradfeed.evaluation import fetchables
 from gradfeed.graph import cache
 from gradfeed.graph import control_flow
 from gradfeed.graph import effects
+from gradfeed.graph import op_types
 from gradfeed.graph import python_functions
 from gradfeed.graph import tensors
 from gradfeed.graph import traversal
@@ -24,13 +25,18 @@ from gradfeed.rewriting import cloning
 from gradfeed.rewriting import shape_specialization
 from gradfeed.rewriting import subgraphs
 
+#: Ops whose value is a handle of a tensor that is kept in the session.
+_HANDLES = ("GetSessionHandle", "GetSessionHandleV2")
+
 #: What a run computes, before anything is built for it.
 #:   graph: `tf.Graph`.
 #:   leaves: list of `tensors.Dense` and the like that get values.
 #:   slots: list of `feeds.Slot`, one for each dense tensor of the leaves.
 #:   fed: dict from the name of each tensor that gets a value, and of each of
 #:     its copies, to the index of its slot.
-#:   cut: set of those names in `fed` that are no placeholders.
+#:   given: set of those names in `fed` that are no placeholders: without the
+#:     feed they have a value of their own.
+#:   cut: set of those names in `given` that TensorFlow may not be fed at.
 #:   wanted: list of `tf.Tensor` and `tf.Operation` to run.
 #:   ops: dict from name to op, of all that runs.
 #:   all_ops: dict from name to op: `ops`, and what is in branches that are not
@@ -44,8 +50,8 @@ from gradfeed.rewriting import subgraphs
 #:     conditional to an op that runs only when that branch does.
 #:   read: set of the names of the tensors that `all_ops` read.
 Computation = collections.namedtuple("Computation", [
-    "graph", "leaves", "slots", "fed", "cut", "wanted", "ops", "all_ops",
-    "folded", "asked", "idle", "pivots", "read"
+    "graph", "leaves", "slots", "fed", "given", "cut", "wanted", "ops",
+    "all_ops", "folded", "asked", "idle", "pivots", "read"
 ])
 
 
@@ -56,8 +62,11 @@ class Plan:
     graph: `tf.Graph`.
     slots: list of `feeds.Slot`, one for each dense tensor that gets a value.
     active: list of the indices of the slots that TensorFlow is fed at.
+    unused: list of the leaves, placeholders all, that have no effect.
     needs: dict from each placeholder without a value to what uses it.
     variables: list of the ops of the variables that are read.
+    keeps_graph: whether no op is added: for a run of what is there already.
+    makes_handles: whether a wanted tensor is a session handle.
     waiting: list of the ops that wait for something outside of the run.
     is_repeatable: bool; whether a run that fails leaves nothing behind.
     tapes: list of the tokens of the functions of `tf.py_function` that are run.
@@ -91,7 +100,7 @@ class Plan:
     wanted = _from_one_forward_pass(graph, wanted)
     feed_checks.check_fetches(wanted)
     computation = _find_computation(graph, leaves, self.slots, wanted, held)
-    feed_checks.check(computation, points, may_assign)
+    self.unused = feed_checks.check(computation, points, may_assign)
     self.active = sorted({i for name, i in computation.fed.items()
                           if name in computation.read})
     self.needs = _placeholders_without_value(
@@ -104,12 +113,18 @@ class Plan:
                        for name, value in computation.asked.items()}
     self.waiting = effects.waiting_ops(computation.ops)
     self.is_repeatable = effects.is_repeatable(computation.ops)
+    self.keeps_graph = may_assign and not (
+        computation.cut & computation.read) and not _derivatives(graph, wanted)
+    self.makes_handles = any(
+        isinstance(item, tf.Tensor) and item.op.type in _HANDLES
+        for item in wanted)
     self.tapes = sorted(python_functions.Tapes(computation.ops).left)
     self.sources = self.call_spec = self.call_key = None
     self._computation = computation  # None once it is prepared.
+    self._wanted = wanted
     self._fetched = None
     self._timeout = timeout
-    self._specialized = self._may_specialize = None
+    self._specialized = self._may_specialize = self._is_step = None
 
   def prepare(self):
     """Adds the ops that are needed, once, and makes the `call_spec`.
@@ -133,7 +148,7 @@ class Plan:
     for slot in self.slots:
       slot.target = slot.component.tensor
     for i in self.active:
-      if not self.slots[i].component.is_placeholder:
+      if self.slots[i].component.name in computation.cut:
         self.slots[i].target = _stand_in(self.slots[i].component)
     call_spec = self._make_call_spec(
         [self.slots[i].target for i in self.active], self._fetched,
@@ -142,6 +157,14 @@ class Plan:
     self._computation = None  # Else the graph of all ops stays reachable.
     self.call_key = callables.key_of(self.graph, call_spec)
     self.call_spec = call_spec  # Last: other threads look at it.
+
+  def is_step(self):
+    """Whether something that is no derivative changes a variable."""
+    if self._is_step is None:
+      derivatives = _derivatives(self.graph, self._wanted)
+      self._is_step = bool(effects.assigning_ops(traversal.ancestors(
+          [item for item in self._wanted if item.name not in derivatives])))
+    return self._is_step
 
   def ends(self):
     """Between which tensors TensorFlow computes, once this is prepared.
@@ -171,7 +194,8 @@ class Plan:
     if as_earlier:
       fetched = [self.graph.get_tensor_by_name(
           cache.earlier_of(self.graph, tensor.name)) for tensor in fetched]
-    fetches = [_fetchable(tensor) for tensor in fetched]
+    fetches = [(tensor, False) if self.keeps_graph else _fetchable(tensor)
+               for tensor in fetched]
     return callables.CallSpec(
         [target.name for target in targets],
         [fetch.name for fetch, _ in fetches],
@@ -184,7 +208,7 @@ class Plan:
     """Whether a call for certain shapes alone might be faster; adds no op."""
     if self._may_specialize is None:
       self._may_specialize = not (
-          self.graph.finalized or self.call_spec.in_pool or
+          self.keeps_graph or self.graph.finalized or self.call_spec.in_pool or
           self.call_spec.targets) and shape_specialization.is_suitable(
               traversal.ancestors(self._fetched))
     return self._may_specialize
@@ -229,6 +253,12 @@ class Plan:
         [], traversal.ancestors(results))
 
 
+def _derivatives(graph, wanted):
+  """The names of those of `wanted` that are derivatives built by gradfeed."""
+  recorded = cache.cache_of(graph).derivatives
+  return {item.name for item in wanted if item.name in recorded}
+
+
 def _from_one_forward_pass(graph, wanted):
   """The wanted tensors, a y being taken from where its derivative has it.
 
@@ -264,27 +294,48 @@ def _find_computation(graph, leaves, slots, wanted, held):
   fed = {name: i for i, slot in enumerate(slots)
          for name in [slot.component.name] + cache.clones_of(
              graph, slot.component.name)}
-  cut = {name for name, i in fed.items()
-         if not slots[i].component.is_placeholder}
+  given = {name for name, i in fed.items()
+           if not slots[i].component.is_placeholder}
+  cut = {name for name in given
+         if not _is_fed_as_it_is(slots[fed[name]].component)}
   computed = [item for item in wanted if isinstance(item, tf.Operation) or
               item.name not in fed]
-  ops = traversal.ancestors(computed, cut)
+  ops = traversal.ancestors(computed, given)
   pivots = _pivots_of(graph, cut, ops)
   if pivots:
-    ops = traversal.ancestors(computed + list(pivots.values()), cut)
+    ops = traversal.ancestors(computed + list(pivots.values()), given)
   targets = computed + list(pivots.values())
   folded, asked, idle, all_ops = None, {}, {}, ops
   if held is not None:
     folded, asked = folding.fold(targets, ops, {
         name: held.get(slots[i].component.name) for name, i in fed.items()},
-                          cut)
+                          given)
   if folded is not None:
     if not graph.finalized:
       idle = {t.name: t for t in folded.idle_tensors(ops, fed)}
-    all_ops = traversal.ancestors(targets, cut.union(idle)) if idle else ops
+    all_ops = traversal.ancestors(targets, given.union(idle)) if idle else ops
     ops = folded.without_dead(all_ops)
-  return Computation(graph, leaves, slots, fed, cut, wanted, ops, all_ops,
-                     folded, asked, idle, pivots, effects.names_read(all_ops))
+  return Computation(graph, leaves, slots, fed, given, cut, wanted, ops,
+                     all_ops, folded, asked, idle, pivots,
+                     effects.names_read(all_ops))
+
+
+def _is_fed_as_it_is(component):
+  """Whether this is a placeholder with a default that needs no cut.
+
+  One in a branch runs, fed or not, only where the branch is taken; one that was
+  copied has to have its value in all places. TensorFlow computes the default of
+  one that is fed if an optimizer lets another op wait for it: where a default
+  takes from a queue, or needs a value itself, that must not be.
+  """
+  if (component.op.type != op_types.PLACEHOLDER_WITH_DEFAULT or
+      _tf.is_inside(component.op) or
+      cache.clones_of(component.graph, component.name)):
+    return False
+  return component.graph.finalized or all(
+      op.op_def is not None and not op.op_def.is_stateful and
+      op.type not in op_types.PLACEHOLDERS
+      for op in traversal.ancestors([component.op]).values())
 
 
 def _pivots_of(graph, cut, ops):

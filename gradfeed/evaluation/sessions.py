@@ -133,41 +133,62 @@ class Uncompiled:
   Called as a `callables.Compiled` is, with the list of fed arrays.
   """
 
-  def __init__(self, session, call_spec):
+  def __init__(self, session, call_spec, options=None, run_metadata=None):
+    """Takes what is run.
+
+    Args:
+      session: whatever stands for a session.
+      call_spec: `callables.CallSpec`.
+      options: `tf.RunOptions`, or None.
+      run_metadata: `tf.RunMetadata`, or None.
+    """
     self._session = session
     self._call_spec = call_spec
+    self._arguments = {}
+    if call_spec.timeout is not None:
+      limit = _tf.milliseconds(call_spec.timeout)
+      options = tf.RunOptions.FromString(
+          b"" if options is None else options.SerializeToString())
+      options.timeout_in_ms = limit
+    if options is not None:
+      self._arguments["options"] = options
+    if run_metadata is not None:
+      self._arguments["run_metadata"] = run_metadata
 
   def __call__(self, arrays):
     """Runs once; the results belong to the caller."""
     fetches = [list(self._call_spec.fetches), [
         self._session.graph.get_operation_by_name(name)
         for name in self._call_spec.targets]]
-    options = None
-    if self._call_spec.timeout is not None:
-      options = tf.RunOptions(
-          timeout_in_ms=_tf.milliseconds(self._call_spec.timeout))
-    results = self._session.run(
-        fetches, feed_dict=dict(zip(
+    results = _tf.session_run(
+        self._session, fetches, feed_dict=dict(zip(
             [self._session.graph.get_tensor_by_name(name)
              for name in self._call_spec.feeds],
-            [np.array(array) for array in arrays])), options=options)[0]
+            [array if _tf.is_session_handle(array) else np.array(array)
+             for array in arrays])), **self._arguments)
+    if isinstance(results, tf.errors.OpError):
+      raise results  # A session for debugging returns what was raised.
+    results = results[0]
     return [np.array(r) if isinstance(r, np.ndarray) else r for r in results]
 
 
-def check_initialized(session, variables):
+def check_initialized(session, variables, adds_ops=True):
   """Names every variable that has no value yet, before anything runs.
 
   Args:
     session: a raw `tf.Session`.
     variables: list of the variables' ops.
+    adds_ops: bool, whether ops that tell it may be added to the graph.
 
   Raises:
     UninitializedError: lists them. Nothing is ever initialised here.
   """
   initialized = _tf.session_cache(session).setdefault(_INITIALIZED, set())
   unchecked = [op for op in variables if op.name not in initialized]
+  if not unchecked:
+    return
   empty = set() if _can_be_read(session, unchecked) else uninitialized(
-      session, unchecked)
+      session, unchecked, adds_ops)
   if empty:
     raise errors.UninitializedError(
         "Not initialised in this session: {}.".format(
@@ -194,7 +215,7 @@ def _can_be_read(session, variables):
   if None in readers:
     return False
   try:
-    session.run(readers)
+    _tf.session_run(session, readers)
   except (tf.errors.FailedPreconditionError, tf.errors.NotFoundError):
     return False
   return True
@@ -211,20 +232,21 @@ def _reader_that_is_there(variable):
   return None
 
 
-def uninitialized(session, variables):
+def uninitialized(session, variables, adds_ops=True):
   """The variables that have no value in `session`.
 
-  A variable of a finalized graph that has no op which tells whether it is
-  initialised is read instead.
+  A variable that has no op which tells whether it is initialised, and may get
+  none, is read instead.
 
   Args:
     session: a raw `tf.Session`.
     variables: list of the variables' ops.
+    adds_ops: bool, whether such ops may be added, if the graph is not closed.
 
   Returns:
     set of the names of ops.
   """
-  predicates = _predicates(variables)
+  predicates = _predicates(variables, adds_ops)
   testable = [(op, predicate) for op, predicate in predicates
               if predicate is not None]
   values = _tf.session_run(
@@ -259,18 +281,19 @@ class _Initialized:
 _INITIALIZED = _Initialized()
 
 
-def _predicates(variables):
+def _predicates(variables, adds_ops):
   """Booleans that tell whether variables have values.
 
   Args:
     variables: list of the variables' ops, of one graph.
+    adds_ops: bool, whether what is not there may be added.
 
   Returns:
     list of (op, `tf.Tensor`, or None where there is none and none can be
     added).
   """
   found = [(op, _found_predicate(op)) for op in variables]
-  if all(predicate is not None for _, predicate in found) or (
+  if not adds_ops or all(predicate is not None for _, predicate in found) or (
       variables[0].graph.finalized):
     return found
   graph = variables[0].graph

@@ -73,6 +73,8 @@ class Dense:
 class Sparse:
   """A `tf.SparseTensor`: its values are differentiated by, all are fed.
 
+  A shape that is a constant is not fed: a value has to have that very shape.
+
   Attributes:
     indices, values, dense_shape: `Dense`, its three tensors.
     shape: `tf.TensorShape` of the dense form.
@@ -99,8 +101,14 @@ class Sparse:
     return self.values.graph
 
   def components(self):
-    """The list of the three `Dense` that are fed."""
+    """The list of the two or three `Dense` that are fed."""
+    if self.dense_shape.op.type == "Const":
+      return [self.indices, self.values]
     return [self.indices, self.values, self.dense_shape]
+
+  def parts(self):
+    """The list of its three `tf.Tensor`, as in a `tf.SparseTensorValue`."""
+    return [self.indices.tensor, self.values.tensor, self.dense_shape.tensor]
 
   def differentiable(self):
     """The list of the `Dense` that is differentiated by."""

@@ -92,12 +92,12 @@ def checked_run(session, fetches, feed_dict, options, run_metadata,
   def by_tensorflow():
     return original(session, fetches, feed_dict, options, run_metadata)
 
-  if options is not None or run_metadata is not None or (
-      not session.graph.version or not _is_feedable(session.graph, feed_dict)):
+  if not session.graph.version or not _is_feedable(session.graph, feed_dict):
     return by_tensorflow()
   return run_or_tensorflow(
-      lambda: session_run.run(session, fetches, feed_dict), by_tensorflow,
-      feed_dict or ())
+      lambda: session_run.run(
+          session, fetches, feed_dict, options, run_metadata),
+      by_tensorflow, feed_dict or ())
 
 
 def _is_feedable(graph, feed_dict):

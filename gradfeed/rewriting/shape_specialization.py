@@ -123,9 +123,16 @@ def _has_zeros(tensor):
       tensor.dtype.base_dtype != tf.string)
 
 
-def _is_given(op):
-  """Whether the value of `op` comes from outside: a feed or a variable."""
-  return op.type in _SOURCES or op.type in _READS
+def _is_given(op, shapes):
+  """Whether the value of `op` comes from outside: a feed or a variable.
+
+  Args:
+    op: `tf.Operation`.
+    shapes: dict with the names of the tensors that are fed; a placeholder with
+      a default may be among them.
+  """
+  return op.type in _SOURCES or op.type in _READS or any(
+      t.name in shapes for t in op.outputs)
 
 
 def _shaped(graph, ops, shapes):
@@ -141,7 +148,7 @@ def _shaped(graph, ops, shapes):
   """
   given, computed = [], []
   for op in ops.values():
-    if _is_given(op):
+    if _is_given(op, shapes):
       given.extend(t for t in op.outputs if t.dtype != tf.resource)
     else:
       computed.append(op)
@@ -310,7 +317,7 @@ class _SpecializedCopy:
       name = queue.pop()
       op = self._ops[name.split(":")[0]]
       if name not in self._constants and op.name not in copied and (
-          not _is_given(op)):
+          not _is_given(op, self._shapes)):
         copied.add(op.name)
         queue.extend(map(self._source, op.inputs))
     return copied
