@@ -1,0 +1,49 @@
+"""Compares what a project gives as it is with what it gives installed."""
+
+import numpy as np
+
+
+def differences(plain, installed):
+  """What is not the same, bit for bit.
+
+  Args:
+    plain: dict from str to array, of the project as it is.
+    installed: dict from str to array, of the same with gradfeed.
+
+  Returns:
+    list of str, a line for each result that differs; [] for none.
+  """
+  if sorted(plain) != sorted(installed):
+    return ["results {} and {}".format(sorted(plain), sorted(installed))]
+  lines = []
+  for name in sorted(plain):
+    a, b = np.asarray(plain[name]), np.asarray(installed[name])
+    if (a.dtype, a.shape) != (b.dtype, b.shape):
+      lines.append("{}: {} {} is now {} {}".format(
+          name, a.dtype, a.shape, b.dtype, b.shape))
+    elif a.tobytes() != b.tobytes():
+      lines.append("{}: {}".format(name, _how_far(a, b)))
+  return lines
+
+
+def _how_far(a, b):
+  if a.dtype.kind not in "fiu":
+    return "{} is now {}".format(a, b)
+  a, b = a.astype(np.float64), b.astype(np.float64)
+  return "{:.3g} apart, of {:.3g} at most".format(
+      np.max(np.abs(a - b)), np.max(np.abs(a)))
+
+
+def growth(plain, installed):
+  """Steps at which more ops were added than the project itself adds.
+
+  Args:
+    plain: list of int, ops of the graph after each step.
+    installed: list of int, the same with gradfeed.
+
+  Returns:
+    list of (step, ops added since the first step, the same with gradfeed).
+  """
+  rows = [(step, a - plain[0], b - installed[0])
+          for step, (a, b) in enumerate(zip(plain, installed))]
+  return [row for row in rows if row[2] > row[1]]
