@@ -5,6 +5,7 @@ Everything that is differentiated goes through `VJP.build`, which alone calls
 """
 
 import contextlib
+import functools
 
 from gradfeed import _tf
 from gradfeed._tf import tf
@@ -334,7 +335,8 @@ class VJP:
         self, [ops[name] for name in op_names], functional[0])
     copied = cloning.clone_subgraph(
         self.graph, op_names, ops, {}, "path",
-        renew={x.name for x in self.xs})
+        renew={x.name for x in self.xs}, rewrite=functools.partial(
+            cloning.without_assignments, self.graph))
     clones = cache.cache_of(self.graph).clones
     for name, clone in copied.items():
       if isinstance(clone, tf.Tensor):

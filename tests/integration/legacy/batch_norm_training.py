@@ -76,7 +76,7 @@ class LossHook(tf.train.SessionRunHook):
 
   def before_run(self, run_context):
     self.counts["before"] += 1
-    return tf.train.SessionRunArgs([self._global_step])
+    return tf.train.SessionRunArgs([self._loss])
 
   def after_run(self, run_context, run_values):
     self.counts["after"] += 1
@@ -135,7 +135,7 @@ def run(report):
     checkpoints = sorted(
         name for name in os.listdir(folder) if name.endswith(".index"))
   shutil.rmtree(folder)
-  return {"losses": np.array(losses), "hook_steps": np.array(hook.losses),
+  return {"losses": np.array(losses), "hook_losses": np.array(hook.losses),
           "hook_counts": np.array(sorted(hook.counts.items())),
           "last_step": hook.last_step, "checkpoints": np.array(checkpoints),
           "maps": np.concatenate(maps), "in_training": in_training,
