@@ -55,17 +55,18 @@ def legacy(mode, names, rounds, seed):
 
 def _run(name, mode, way):
   """Runs a project in a fresh process; its `launcher.Outcome`."""
-  with tempfile.TemporaryDirectory() as folder:
+  with tempfile.TemporaryDirectory() as folder, (
+      tempfile.TemporaryFile()) as log:
     path = os.path.join(folder, "outcome")
-    done = subprocess.run(
+    status = subprocess.Popen(
         [sys.executable, "-m", "tests.integration.legacy.launcher", name, mode,
-         way, path], cwd=_ROOT, stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE, universal_newlines=True, check=False,
-        env=dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3"))
-    if done.returncode:
-      last = done.stderr.strip().splitlines()
+         way, path], cwd=_ROOT, stdout=subprocess.DEVNULL, stderr=log,
+        env=dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3")).wait()
+    if status:
+      log.seek(0)
+      last = log.read().decode("utf-8", "replace").strip().splitlines()
       raise LegacyError("{}, {}: {}".format(
-          name, way, last[-1] if last else done.returncode))
+          name, way, last[-1] if last else "status {}".format(status)))
     return launcher.read(path)
 
 
@@ -76,7 +77,8 @@ def _row(name, plain, installed):
        for runs in (plain, installed)]
       for field in ("seconds", "cpu_seconds")]
   same = all(
-      not comparison.differences(plain[0].results, run.results)
+      not comparison.differences(plain[0].results, run.results,
+                                 launcher.ROUNDED.get(name, ()))
       for run in plain + installed)
   steady = all(not comparison.growth(plain[0].ops, run.ops)
                for run in installed)

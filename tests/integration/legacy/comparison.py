@@ -2,13 +2,17 @@
 
 import numpy as np
 
+#: What rounding may change, as a part of the largest element.
+_ROUNDING = 1e-6
 
-def differences(plain, installed):
+
+def differences(plain, installed, rounded=()):
   """What is not the same, bit for bit.
 
   Args:
     plain: dict from str to array, of the project as it is.
     installed: dict from str to array, of the same with gradfeed.
+    rounded: names of results that rounding may change.
 
   Returns:
     list of str, a line for each result that differs; [] for none.
@@ -21,7 +25,9 @@ def differences(plain, installed):
     if (a.dtype, a.shape) != (b.dtype, b.shape):
       lines.append("{}: {} {} is now {} {}".format(
           name, a.dtype, a.shape, b.dtype, b.shape))
-    elif a.tobytes() != b.tobytes():
+    elif a.tobytes() != b.tobytes() and not (
+        name in rounded and
+        np.max(np.abs(a - b)) <= _ROUNDING * np.max(np.abs(a))):
       lines.append("{}: {}".format(name, _how_far(a, b)))
   return lines
 
