@@ -88,6 +88,7 @@ def _row(name, plain, installed):
           "ratio": float(np.median(seconds[1] / seconds[0])),
           "best ratio": float(seconds[1].min() / seconds[0].min()),
           "cpu ratio": float(np.median(cpu[1] / cpu[0])),
-          "ops plain": plain[0].ops[-1], "ops installed": installed[0].ops[-1],
+          "ops plain": plain[0].ops[-1][1],
+          "ops installed": installed[0].ops[-1][1],
           "constant": "yes" if steady else "NO",
           "agrees": "yes" if same else "NO"}

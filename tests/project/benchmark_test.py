@@ -73,7 +73,8 @@ def off(path):
     return outcome
   results = dict(outcome.results, chain=outcome.results["chain"] * 1.001)
   return outcome._replace(
-      results=results, ops=[n + i for i, n in enumerate(outcome.ops)])
+      results=results, ops=[
+          (graph, n + i) for i, (graph, n) in enumerate(outcome.ops)])
 benchmark_legacy.launcher.read = off
 """
 

@@ -44,12 +44,19 @@ def growth(plain, installed):
   """Steps at which more ops were added than the project itself adds.
 
   Args:
-    plain: list of int, ops of the graph after each step.
-    installed: list of int, the same with gradfeed.
+    plain: list of (graph, its ops) after each step.
+    installed: the same with gradfeed.
 
   Returns:
-    list of (step, ops added since the first step, the same with gradfeed).
+    list of (step, ops added since the first step of that graph, the same with
+    gradfeed).
   """
-  rows = [(step, a - plain[0], b - installed[0])
-          for step, (a, b) in enumerate(zip(plain, installed))]
+  rows = [(step, a, b) for step, (a, b) in enumerate(
+      zip(_added(plain), _added(installed)))]
   return [row for row in rows if row[2] > row[1]]
+
+
+def _added(steps):
+  """What was added to the graph of each step since the first step with it."""
+  first = {}
+  return [count - first.setdefault(graph, count) for graph, count in steps]

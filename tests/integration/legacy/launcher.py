@@ -46,7 +46,8 @@ WAYS = ("plain", "installed")
 
 #: What a run of a project left.
 #:   results: dict from str to NumPy array, what the project returns.
-#:   ops: list of int, how many ops its graph had at each step.
+#:   ops: list of (graph, ops), the number of its graph and how many ops that
+#:     had, at each step.
 #:   replaced: bool, whether gradfeed stood in the place of tf.gradients and
 #:     Session.run while it ran.
 #:   seconds: float, from the first line of the project to its last.
@@ -81,15 +82,21 @@ def run(project, mode, way):
     import tensorflow.compat.v1 as tf  # pylint: disable=g-import-not-at-top
   set_mode(tf, mode)
   originals = tf.gradients, tf.Session.run
-  ops = []
+  ops, graphs = [], []
   start, cpu_start = time.perf_counter(), time.process_time()
   if way == "installed":
     install()
   replaced = tf.gradients is not originals[0] and (
       tf.Session.run is not originals[1])
+
+  def report(step, graph):
+    del step  # They are told in their order.
+    if graph not in graphs:
+      graphs.append(graph)
+    ops.append((graphs.index(graph), len(graph.get_operations())))
+
   module = importlib.import_module("tests.integration.legacy." + project)
-  results = module.run(
-      lambda step, graph: ops.append(len(graph.get_operations())))
+  results = module.run(report)
   return Outcome(results, ops, replaced, time.perf_counter() - start,
                  time.process_time() - cpu_start)
 

@@ -91,7 +91,12 @@ class ComparisonTest(parameterized.TestCase):
     self.assertEqual(comparison.differences(nan, {"a": nan["a"].copy()}), [])
 
   def test_growth(self):
-    self.assertEqual(comparison.growth([5, 5, 5], [9, 9, 9]), [])
-    self.assertEqual(comparison.growth([5, 7, 9], [9, 9, 10]), [])
-    self.assertEqual(
-        comparison.growth([5, 5, 5], [9, 9, 10]), [(2, 0, 1)])
+    def growth(plain, installed, graphs=(0, 0, 0)):
+      return comparison.growth(list(zip(graphs, plain)),
+                               list(zip(graphs, installed)))
+
+    self.assertEqual(growth([5, 5, 5], [9, 9, 9]), [])
+    self.assertEqual(growth([5, 7, 9], [9, 9, 10]), [])
+    self.assertEqual(growth([5, 5, 5], [9, 9, 10]), [(2, 0, 1)])
+    self.assertEqual(growth([5, 6, 6], [9, 12, 12], (0, 1, 1)), [])
+    self.assertEqual(growth([5, 6, 6], [9, 12, 13], (0, 1, 1)), [(2, 0, 1)])
