@@ -6,6 +6,7 @@
   python scripts/benchmark.py derivatives --only=hessian,parallel_for
   python scripts/benchmark.py streaming --points=1000000
   python scripts/benchmark.py first --only=mobilenet,lbfgs --models=FOLDER
+  python scripts/benchmark.py legacy --only=hmc,trpo --rounds=5
 
 `calls` and `derivatives` run each library in a process of its own and visit
 them in random order, round after round, so that a busy moment of the machine
@@ -351,11 +352,28 @@ def streaming():
                _MODE.value, _POINTS.value, min(_ROUNDS.value, 3)))]
 
 
+def legacy():
+  """Old projects as they are and with gradfeed installed; [(title, rows)]."""
+  import benchmark_legacy  # pylint: disable=g-import-not-at-top
+  names = benchmark_legacy.projects(_MODE.value)
+  unknown = [name for name in _ONLY.value if name not in names]
+  if unknown:
+    raise BenchmarkError("--only does not know {}; for `legacy` it takes {}."
+                         .format(", ".join(unknown), ", ".join(names)))
+  try:
+    return [("Projects with gf.install() as their only added line",
+             benchmark_legacy.legacy(
+                 _MODE.value, _ONLY.value or names, _ROUNDS.value,
+                 _SEED.value))]
+  except benchmark_legacy.LegacyError as error:
+    raise BenchmarkError(str(error))
+
+
 #: The benchmarks by name. Each gives titles with rows; a row whose "agrees" or
 #: "constant" says NO is a failure.
 BENCHMARKS = {"calls": calls, "growth": growth, "building": building,
               "derivatives": derivatives, "streaming": streaming,
-              "first": first}
+              "first": first, "legacy": legacy}
 
 
 def _print(title, rows):

@@ -5,6 +5,7 @@ Everything that is differentiated goes through `VJP.build`, which alone calls
 """
 
 import contextlib
+import functools
 
 from gradfeed import _tf
 from gradfeed._tf import tf
@@ -339,7 +340,8 @@ class VJP:
         self, [ops[name] for name in op_names], functional[0])
     copied = cloning.clone_subgraph(
         self.graph, op_names, ops, {}, "path",
-        renew={x.name for x in self.xs})
+        renew={x.name for x in self.xs}, rewrite=functools.partial(
+            cloning.without_assignments, self.graph))
     cache.record_clones(self.graph, {
         name: clone.name for name, clone in copied.items()
         if isinstance(clone, tf.Tensor)})
