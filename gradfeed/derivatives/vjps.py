@@ -127,7 +127,8 @@ class VJP:
 
   def _built_for_equal_ys(self):
     """What was built for earlier ys that are equal to these, or None."""
-    if self.home is not self.graph:
+    if self.home is not self.graph or any(
+        cotangent and cotangent.belongs_to_y for cotangent in self.cotangents):
       return None
     kind, _, *group = self.key()
     names, equal = structure.find(

@@ -249,7 +249,7 @@ class FirstCallsTest(graphs.GraphTest):
     expected = [self.session.run(draw) for _ in range(2)]
     with tf.Session(graph=self.graph) as session:
       with self.assertRaisesRegex(gf.UninitializedError, "'v:0'"):
-        gf.run(session, y * v, {self.x: np.ones([1, 3])})
+        gf.run(session, gf.gradient(y * v, v), {self.x: np.ones([1, 3])})
       self.assertEqual([session.run(draw) for _ in range(2)], expected)
 
 
