@@ -31,6 +31,7 @@ setuptools.setup(
         "gradfeed.checking",
         "gradfeed.commands", "gradfeed.derivatives",
         "gradfeed.derivatives.vectors", "gradfeed.evaluation",
+        "gradfeed.evaluation.inputs",
         "gradfeed.explaining", "gradfeed.graph", "gradfeed.models",
         "gradfeed.optimization", "gradfeed.patching", "gradfeed.rewriting",
         "gradfeed.streaming",

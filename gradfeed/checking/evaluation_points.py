@@ -8,10 +8,10 @@ again adds no op, whatever shapes the values have.
 import re
 
 from gradfeed import errors
-from gradfeed.evaluation import arguments
 from gradfeed.evaluation import executables
-from gradfeed.evaluation import feeds
 from gradfeed.evaluation import fetchables
+from gradfeed.evaluation.inputs import feed_dicts
+from gradfeed.evaluation.inputs import feeds
 from gradfeed.evaluation import sessions
 from gradfeed.graph import cache
 from gradfeed.graph import effects
@@ -51,7 +51,7 @@ class EvaluationPoint:
     self.session = session or sessions.default_session()
     sessions.check_open(self.session, graph)
     leaves = [tensors.resolve(leaf, graph, "x") for leaf in nest.flatten(x)]
-    fed = arguments.resolve_feeds(feed_dict, graph, leaves)
+    fed = feed_dicts.resolve_feeds(feed_dict, graph, leaves)
     self.fed = [fed[key] for key in sorted(fed)]
     self.xs, self.values = [], []
     self.has_sparse = any(isinstance(leaf, tensors.Sparse) for leaf in leaves)
@@ -148,10 +148,10 @@ class EvaluationPoint:
     return executables.Executable(
         self.graph, [leaves[i] for i in indices],
         [fetchables.resolve(t, self.graph) for t in targets],
-        held=arguments.held_values(self._held())), indices
+        held=feed_dicts.held_values(self._held())), indices
 
   def _held(self):
-    """The other feeds, as `arguments.resolve_feeds` gives them."""
+    """The other feeds, as `feed_dicts.resolve_feeds` gives them."""
     return dict(enumerate(self.fed))
 
   def folded(self, targets, ops):
@@ -164,7 +164,7 @@ class EvaluationPoint:
     Returns:
       `folding.Folding` or None.
     """
-    return arguments.folded(targets, ops, self.xs, self._held())
+    return feed_dicts.folded(targets, ops, self.xs, self._held())
 
   def ops_run(self, targets):
     """What runs to compute some tensors.

@@ -64,10 +64,7 @@ class Cotangent:
 
   Attributes:
     key: hashable that names the content, for the keys of the cache.
-    belongs_to_y: bool; whether a y with an equal value has another one.
   """
-
-  belongs_to_y = False
 
   def __init__(self, value, y, graph, role="grad_ys"):
     self._given = value
@@ -157,7 +154,6 @@ class Seed:
   """
 
   key = "seed"
-  belongs_to_y = True
 
   def __init__(self, y):
     self._y = y

@@ -1,7 +1,6 @@
 """One product of a cotangent with a Jacobian, checked and built once.
 
-Everything that is differentiated goes through `VJP.build`, which alone calls
-`tf.gradients` on the user's graph.
+`VJP.build` alone calls `tf.gradients` on the user's graph.
 """
 
 import contextlib
@@ -11,6 +10,7 @@ from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.analysis import blockers
 from gradfeed.analysis import gradient_flow
+from gradfeed.derivatives import cotangent_types
 from gradfeed.derivatives import preconditions
 from gradfeed.derivatives import result_forms
 from gradfeed import errors
@@ -45,10 +45,8 @@ class VJP:
 
   def __init__(self, graph, ys, xs, cotangents, stops, settings,
                incomplete=preconditions.REFUSED, home=None):
-    """Describes a product; adds no op.
-
-    The arguments are those of the attributes, save `ys` and `xs`, which are
-    lists of leaves, as `tensors.resolve` gives them.
+    """Adds no op. The arguments are those of the attributes, save `ys` and
+    `xs`, which are lists of leaves, as `tensors.resolve` gives them.
     """
     self.graph = graph
     self.home = home or graph
@@ -127,9 +125,10 @@ class VJP:
 
   def _built_for_equal_ys(self):
     """What was built for earlier ys that are equal to these, or None."""
-    if self.home is not self.graph or any(
-        cotangent and cotangent.belongs_to_y for cotangent in self.cotangents):
-      return None
+    if self.home is not self.graph or not all(
+        cotangent is None or isinstance(cotangent, cotangent_types.Cotangent)
+        for cotangent in self.cotangents):
+      return None  # Others belong to one y.
     kind, _, *group = self.key()
     names, equal = structure.find(
         self.graph, tuple(group), [y.tensor for y in self.ys],
@@ -340,9 +339,8 @@ class VJP:
     preconditions.check_copied(
         self, [ops[name] for name in op_names], functional[0])
     copied = cloning.clone_subgraph(
-        self.graph, op_names, ops, {}, "path",
-        renew={x.name for x in self.xs}, rewrite=functools.partial(
-            cloning.without_assignments, self.graph))
+        self.graph, op_names, ops, {}, "path", renew={x.name for x in self.xs},
+        rewrite=functools.partial(cloning.without_assignments, self.graph))
     cache.record_clones(self.graph, {
         name: clone.name for name, clone in copied.items()
         if isinstance(clone, tf.Tensor)})

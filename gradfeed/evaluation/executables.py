@@ -10,14 +10,15 @@ from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.branches import constant_values
 from gradfeed import errors
-from gradfeed.evaluation import arguments
 from gradfeed.evaluation import callables
 from gradfeed.evaluation.callables import no_reference
-from gradfeed.evaluation import feeds
 from gradfeed.evaluation import fetchables
+from gradfeed.evaluation.inputs import feed_dicts
+from gradfeed.evaluation.inputs import feeds
 from gradfeed.evaluation import plans
 from gradfeed.evaluation import runtime_errors
 from gradfeed.evaluation import sessions
+from gradfeed.evaluation import trials
 from gradfeed.graph import tensors
 from gradfeed import numeric_comparison
 
@@ -25,49 +26,11 @@ _clock = time.perf_counter
 
 #: Weak references to the session of the last call and to the
 #: `callables.Compiled` in it: for feeds of any shapes, and for those of one
-#: call alone (see `plans.Plan.specialized`), if there is one; and the `Trial`
+#: call alone (see `plans.Plan.specialized`), if there is one; and the `trials.Trial`
 #: of the latter. It is replaced as a whole, since other threads read it
 #: meanwhile.
 _LastSession = collections.namedtuple(
     "_LastSession", ["session", "for_any_shapes", "specialized", "trial"])
-
-
-class Trial:
-  """When a call for the shapes of one call alone is made and tried.
-
-  It costs as much as the first call, which compiles, and saves a small part of
-  each later one: so it is made where many calls follow.
-
-  Attributes:
-    is_over: bool; True once it was tried, or is known to be of no use.
-  """
-
-  #: Calls after which it is tried.
-  CALLS = 100
-
-  #: Seconds that calls have taken after which it is tried, if that is also ten
-  #: times what it may cost.
-  SECONDS = 1.0
-
-  def __init__(self, cost):
-    """Begins to count.
-
-    Args:
-      cost: seconds that it took to compile the call for any shapes.
-    """
-    self._calls = 0
-    self._seconds = max(self.SECONDS, 10 * cost)
-    self.is_over = False
-
-  def count(self, seconds):
-    """Counts a call that took `seconds`."""
-    self._calls += 1
-    self._seconds -= seconds
-
-  def is_due(self):
-    """Whether the next call is the one to try it at."""
-    return not self.is_over and (
-        self._calls >= self.CALLS or self._seconds <= 0)
 
 
 def _reference(compiled):
@@ -143,7 +106,7 @@ class Executable:
     """
     if not self._plan.decided_by:
       return True
-    held = arguments.held_values(fed)
+    held = feed_dicts.held_values(fed)
     return all(
         constant_values.same(value, constant_values.comparable(
             held.get(self.slots[i].component.name)))
@@ -323,7 +286,7 @@ class Executable:
       compiled = callables.Compiled(
           raw, call_spec,
           [(slot.dtype, slot.shapes) for slot in self._active_slots()])
-      compiled.trial = Trial(_clock() - start)
+      compiled.trial = trials.Trial(_clock() - start)
       session_cache[self._plan.call_key] = compiled
     return compiled
 

@@ -4,7 +4,7 @@ A feed must have an effect, and must not lie between the x and the y of a
 derivative that is run. The dtype and shape of a fed value are checked in
 `feeds`.
 
-The `computation` that the functions take is a `plans.Computation`: what a run
+The `computation` that the functions take is a `computations.Computation`: what a run
 computes, found out before anything is built.
 """
 
@@ -12,7 +12,7 @@ from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.analysis import gradient_flow
 from gradfeed import errors
-from gradfeed.evaluation import feeds
+from gradfeed.evaluation.inputs import feeds
 from gradfeed.graph import cache
 from gradfeed.graph import effects
 from gradfeed.graph import op_types
@@ -26,7 +26,7 @@ def check(computation, points, may_assign):
   """Checks the feeds and the side effects of a run.
 
   Args:
-    computation: `plans.Computation`.
+    computation: `computations.Computation`.
     points: names of tensors at which derivatives are taken though they lie
       between x and y.
     may_assign: bool, whether the run may change variables.
@@ -233,7 +233,7 @@ def _without_effect(computation, reached):
   """The leaves none of whose tensors, nor a copy of one, is in `reached`.
 
   Args:
-    computation: `plans.Computation`.
+    computation: `computations.Computation`.
     reached: set of names of tensors.
   """
   reached = reached | {computation.slots[i].component.name

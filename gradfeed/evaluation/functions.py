@@ -2,15 +2,16 @@
 
 import weakref
 
-from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed import errors
-from gradfeed.evaluation import arguments as arguments_lib
 from gradfeed.evaluation import callables
 from gradfeed.evaluation import chunks
 from gradfeed.evaluation import executables
-from gradfeed.evaluation import feeds
 from gradfeed.evaluation import fetchables
+from gradfeed.evaluation.inputs import arguments as arguments_lib
+from gradfeed.evaluation.inputs import call_forms
+from gradfeed.evaluation.inputs import feed_dicts
+from gradfeed.evaluation.inputs import feeds
 from gradfeed.evaluation import sessions
 from gradfeed.graph import cache
 from gradfeed.graph import effects
@@ -75,9 +76,8 @@ def function(inputs, outputs, session=None, feed_dict=None, points=(),
     ...   print(f(5.0))
     10.0
   """
-  return Function(
-      inputs, outputs, session, feed_dict, points, timeout, chunk,
-      on_unused_input)
+  return Function(inputs, outputs, session, feed_dict, points, timeout, chunk,
+                  on_unused_input)
 
 
 class Function:
@@ -91,13 +91,15 @@ class Function:
     outputs: list of `tf.Tensor`, flat; of what is put together from several
       tensors, the first.
     structure: the outputs as they were given.
+    held: dict of what is held for every call, as `feed_dicts.resolve_feeds`
+      gives it.
   """
 
   def __init__(self, inputs, outputs, session, feed_dict, points, timeout,
                chunk, on_unused_input="warn"):
     self.graph = (sessions.graph_of(session) if session is not None
                   else tensors.graph_of(inputs, outputs))
-    self._form = arguments_lib.CallForm(inputs, self.graph)
+    self._form = call_forms.CallForm(inputs, self.graph)
     self._inputs = self._form.leaves
     self.structure = outputs
     self._outputs = fetchables.resolve_all(outputs, self.graph)
@@ -113,9 +115,9 @@ class Function:
     self._points = arguments_lib.names(points, self.graph)
     self._executables = {}
     self._chunks = {}
-    self._held = arguments_lib.frozen(
-        arguments_lib.resolve_feeds(feed_dict, self.graph, self._inputs))
-    self._executable = self._executable_for(self._held)
+    self.held = feed_dicts.frozen(
+        feed_dicts.resolve_feeds(feed_dict, self.graph, self._inputs))
+    self._executable = self._executable_for(self.held)
     arguments_lib.report_unused(
         [leaf for leaf in self._inputs if leaf in self._executable.unused],
         on_unused_input)
@@ -161,7 +163,7 @@ class Function:
 
   def _fit_held(self):
     """The values that are held for every call, as a tuple of arrays to feed."""
-    values = [value for leaf, held in self._held.values()
+    values = [value for leaf, held in self.held.values()
               for value in feeds.split(leaf, held)]
     slots = self._executable.slots[self._input_count():]
     return tuple(map(feeds.Slot.fit, slots, values))
@@ -263,10 +265,6 @@ class Function:
     chunks.Chunks(1, slots, self._outputs)(
         arrays, lambda rows: executable.evaluate(session, rows))
 
-  def folded(self, ops):
-    """What held values and constants decide: a `folding.Folding` or None."""
-    return arguments_lib.folded(self.outputs, ops, self._inputs, self._held)
-
   def constants(self):
     """What all calls share, at this moment.
 
@@ -278,15 +276,8 @@ class Function:
     """
     ops = traversal.ancestors(self.outputs,
                               {leaf.name for leaf in self._inputs})
-    session = self._session_now()
-    variables, reads = effects.variables_read(ops, self.outputs), []
-    sessions.check_initialized(session, variables)
-    for op in variables:
-      try:
-        reads.append(tensors.read_of(tensors.Dense(op.outputs[0])))
-      except errors.ArgumentError:
-        continue  # Nothing in the graph can tell its value.
-    return list(self._held_arrays) + _tf.session_run(session, reads)
+    return list(self._held_arrays) + sessions.values_of(
+        self._session_now(), effects.variables_read(ops, self.outputs))
 
   def ends(self):
     """Between which tensors this computes, with placeholders for what is cut.
@@ -354,7 +345,10 @@ class Function:
     if self._chunk is None:
       results = executable.evaluate(session, arrays)
     else:
-      results = self._chunks_of(executable)(
+      if executable not in self._chunks:
+        self._chunks[executable] = chunks.Chunks(
+            self._chunk, executable.slots[:self._input_count()], self._outputs)
+      results = self._chunks[executable](
           arrays, lambda rows: executable.evaluate(session, rows))
     return self._packed(results)
 
@@ -368,21 +362,14 @@ class Function:
     Returns:
       (`executables.Executable`, list of its arrays).
     """
-    fed = dict(self._held)
-    fed.update(arguments_lib.resolve_feeds(feed_dict, self.graph, self._inputs))
-    fed = arguments_lib.ordered(fed)
-    arguments_lib.check_overlaps(fed)
+    fed = dict(self.held)
+    fed.update(feed_dicts.resolve_feeds(feed_dict, self.graph, self._inputs))
+    fed = feed_dicts.ordered(fed)
+    feed_dicts.check_overlaps(fed)
     executable = self._executable_for(fed)
     executable.require_all_fed()
     return executable, executable.fit(
         list(flat) + [value for _, value in fed.values()])
-
-  def _chunks_of(self, executable):
-    """The `chunks.Chunks` for `executable`; made once."""
-    if executable not in self._chunks:
-      self._chunks[executable] = chunks.Chunks(
-          self._chunk, executable.slots[:self._input_count()], self._outputs)
-    return self._chunks[executable]
 
   def _executable_for(self, fed):
     """The `executables.Executable` with these feeds; made once.
@@ -390,7 +377,7 @@ class Function:
     Values that decide which branches of conditionals are taken have one each.
 
     Args:
-      fed: ordered dict, as `arguments.resolve_feeds` gives it.
+      fed: ordered dict, as `feed_dicts.resolve_feeds` gives it.
     """
     made = self._executables.setdefault(tuple(fed), [])
     for executable in made:
@@ -401,10 +388,10 @@ class Function:
         executable = executables.Executable(
             self.graph, self._inputs + [leaf for leaf, _ in fed.values()],
             self._outputs, self._points, self._timeout,
-            held=arguments_lib.held_values(fed))
+            held=feed_dicts.held_values(fed))
       except errors.AssignmentError:
         # A value that does not fit decides nothing, and is the reason.
-        arguments_lib.held_values(fed, strict=True)
+        feed_dicts.held_values(fed, strict=True)
         raise
       made.append(executable)
       del made[1:-_MOST_DECISIONS]

@@ -3,10 +3,11 @@
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed import errors
-from gradfeed.evaluation import arguments
 from gradfeed.evaluation import executables
-from gradfeed.evaluation import feeds
 from gradfeed.evaluation import fetchables
+from gradfeed.evaluation.inputs import arguments
+from gradfeed.evaluation.inputs import feed_dicts
+from gradfeed.evaluation.inputs import feeds
 from gradfeed.evaluation import sessions
 from gradfeed.graph import cache
 from gradfeed.graph import nest
@@ -73,7 +74,7 @@ def run(session, fetches, feed_dict=None, options=None, run_metadata=None,
     parts, contract = converted
     return contract(run(
         session, parts, feed_dict, options, run_metadata, points, timeout))
-  pairs = arguments.taken_apart(feed_dict)
+  pairs = feed_dicts.taken_apart(feed_dict)
   key = ("run", _token(fetches, graph), timeout, _token(points, graph),
          tuple(_token(key, graph) for key, _ in pairs))
   executable = cache.cache_of(graph).built.get(key, cache.MISSING)
@@ -97,10 +98,10 @@ def _executable(key, fetches, pairs, graph, points, timeout):
   Args:
     key: its key there.
     fetches, points, timeout: as in `run`.
-    pairs: list of (key, value), as `arguments.taken_apart` gives it.
+    pairs: list of (key, value), as `feed_dicts.taken_apart` gives it.
     graph: `tf.Graph`.
   """
-  fed = arguments.resolve_pairs(pairs, graph)
+  fed = feed_dicts.resolve_pairs(pairs, graph)
   outputs = [fetchables.resolve(leaf, graph, allow_operations=True)
              for leaf in nest.flatten(fetches)]
   if not outputs and not graph.get_operations():

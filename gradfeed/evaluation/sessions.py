@@ -201,6 +201,26 @@ def check_initialized(session, variables, adds_ops=True):
   initialized.update(op.name for op in unchecked)
 
 
+def values_of(session, variables):
+  """The values of variables, where something in the graph can tell them.
+
+  Args:
+    session: whatever stands for a session.
+    variables: list of the variables' ops.
+
+  Returns:
+    list of arrays.
+  """
+  check_initialized(session, variables)
+  reads = []
+  for op in variables:
+    try:
+      reads.append(tensors.read_of(tensors.Dense(op.outputs[0])))
+    except errors.ArgumentError:
+      continue  # Nothing in the graph can tell its value.
+  return _tf.session_run(session, reads)
+
+
 def _can_be_read(session, variables):
   """Whether variables have values, found out without new ops where possible.
 

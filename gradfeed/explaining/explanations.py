@@ -10,7 +10,7 @@ from gradfeed.branches import folding
 from gradfeed.derivatives import arguments
 from gradfeed.derivatives import preconditions
 from gradfeed import errors
-from gradfeed.evaluation import arguments as feed_arguments
+from gradfeed.evaluation.inputs import feed_dicts
 from gradfeed.explaining import drawing
 from gradfeed.explaining import gradient_paths
 from gradfeed.explaining import pages
@@ -125,7 +125,7 @@ def explain(y, x=None, stop_gradients=None, feed_dict=None):
     partly differentiable False ['steps']
   """
   of_y = arguments.Request(y, y, stop_gradients)
-  fed = feed_arguments.held_values(feed_arguments.resolve_feeds(
+  fed = feed_dicts.held_values(feed_dicts.resolve_feeds(
       feed_dict, of_y.graph), strict=True)
   if x is None:
     x = _candidates(of_y, fed)

@@ -39,6 +39,9 @@ def install():
   still TensorFlow's: call `install` first. A second call changes nothing but
   what was put back by others meanwhile.
 
+  Raises:
+    Nothing.
+
   Example:
     >>> import gradfeed as gf, tensorflow.compat.v1 as tf
     >>> gf.install()
@@ -58,6 +61,17 @@ def uninstall():
 
   Inside a block of `patched` that is when the last block ends. Where other code
   has replaced one of them meanwhile, that stays.
+
+  Raises:
+    Nothing; without `install` before it, it does nothing.
+
+  Example:
+    >>> import gradfeed as gf, tensorflow.compat.v1 as tf
+    >>> tensorflows_own = tf.gradients
+    >>> gf.install()
+    >>> gf.uninstall()
+    >>> tf.gradients is tensorflows_own
+    True
   """
   with _Process.lock:
     _Process.is_installed = False
@@ -71,6 +85,9 @@ def patched():
   It is that of the process, not of the thread. Blocks may be nested, and
   overlap in several threads: the last one that ends puts TensorFlow's functions
   back.
+
+  Raises:
+    Nothing of its own.
 
   Example:
     >>> import gradfeed as gf, tensorflow.compat.v1 as tf

@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
+from gradfeed.evaluation import trials
 from tests.testing import graphs
 
 
@@ -121,10 +122,10 @@ class CallFormTest(graphs.GraphTest):
 
   def test_nested_and_cast_calls_take_the_short_way(self):
     f = gf.function([(self.a,), {"p": self.b}], self.y, self.session)
-    for _ in range(executables.Trial.CALLS + 30):
+    for _ in range(trials.Trial.CALLS + 30):
       f((np.ones(2),), {"p": np.array(1.)})
     flat = gf.function([self.a, self.b], self.y, self.session)
-    for _ in range(executables.Trial.CALLS + 30):
+    for _ in range(trials.Trial.CALLS + 30):
       flat(np.ones(2), np.array(1.))
     for function in (f, flat):
       function._executable.evaluate = None  # What the long way calls.

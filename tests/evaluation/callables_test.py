@@ -14,7 +14,7 @@ import tensorflow.compat.v1 as tf
 import gradfeed as gf
 from gradfeed import _tf
 from gradfeed.evaluation import callables
-from gradfeed.evaluation import executables
+from gradfeed.evaluation import trials
 from tests.testing import flows
 from tests.testing import processes
 
@@ -26,7 +26,7 @@ class _CallsTest(parameterized.TestCase):
 
   def setUp(self):
     super().setUp()
-    self.enter_context(mock.patch.object(executables.Trial, "CALLS", 1))
+    self.enter_context(mock.patch.object(trials.Trial, "CALLS", 1))
     self.enter_context(mock.patch.object(callables, "_WORTH", 0.0))
 
 

@@ -126,6 +126,7 @@ class ReplacedByHandTest(graphs.GraphTest, folders.FolderTest):
     with gf.patched():
       self.session.run(gf.gradient(self.y, self.x), {self.x: self.at})
       self.assertEmpty(calls)
-      self.session.run(self.y, {self.x: self.at}, options=tf.RunOptions())
+      with self.assertRaisesRegex((KeyError, ValueError), "none:0"):
+        self.session.run("none:0")  # What gradfeed does not know.
       self.assertLen(calls, 1)
     self.assertIs(session_lib.BaseSession.run, counting)
