@@ -29,7 +29,8 @@ setuptools.setup(
     packages=[
         "gradfeed", "gradfeed._tf", "gradfeed.analysis", "gradfeed.checking",
         "gradfeed.commands", "gradfeed.derivatives", "gradfeed.evaluation",
-        "gradfeed.explaining", "gradfeed.graph", "gradfeed.models",
+        "gradfeed.explaining", "gradfeed.graph", "gradfeed.migration",
+        "gradfeed.models",
         "gradfeed.rewriting", "gradfeed.streaming",
         "gradfeed.streaming.formats"],
     scripts=["scripts/gradfeed"],

@@ -12,11 +12,16 @@ from gradfeed._tf.api import tf
 
 def is_eager(value):
   """Whether `value` is an eager tensor or variable, or one of Keras 3."""
-  if type(value).__name__ == "KerasTensor":
+  if is_keras_tensor(value):
     return True
   if not isinstance(value, tf.Tensor) and not is_variable(value):
     return type(value).__module__.split(".")[0] == "keras"
   return isinstance(getattr(value, "handle", value), ops.EagerTensor)
+
+
+def is_keras_tensor(value):
+  """Whether `value` is a symbolic tensor of a model of Keras."""
+  return type(value).__name__ == "KerasTensor"
 
 
 def is_variable(value):

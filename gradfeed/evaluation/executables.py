@@ -25,6 +25,16 @@ from gradfeed import numeric_comparison
 _LastSession = collections.namedtuple(
     "_LastSession", ["session", "for_any_shapes", "specialized"])
 
+#: What a `Function` computes between. Of each dense tensor of the inputs, then
+#: of the held feeds: `targets`, the `tf.Tensor` that is fed, or None; `slots`.
+#: `results`: the `tf.Tensor` of each dense tensor of the outputs; `held`: the
+#: arrays that are held; `leaves`: those of the inputs; `structures`: the
+#: structure of each argument; `outputs`: list of `fetchables.Fetchable`;
+#: `session`: that of a call at this moment.
+Program = collections.namedtuple(
+    "Program", ["targets", "results", "slots", "held", "leaves", "structures",
+                "outputs", "session"])
+
 
 class Executable:
   """Outputs of one graph as a function of the values of some of its tensors.

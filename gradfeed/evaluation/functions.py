@@ -268,6 +268,24 @@ class Function:
     targets, results = self._executable.ends()
     return targets[:len(self._inputs)], results
 
+  def program(self):
+    """All that is computed, for whoever computes it in another way.
+
+    Returns:
+      `executables.Program`.
+    """
+    return executables.Program(
+        *self._executable.ends(), self._executable.slots, self._held_arrays,
+        self._inputs, self._structures, self._outputs, self._session_now())
+
+  def with_outputs(self, outputs):
+    """The function with other outputs, of the same inputs and held values."""
+    return Function(
+        self._structures, outputs, self._session,
+        {leaf if isinstance(leaf, tensors.Partitioned) else leaf.tensor: value
+         for leaf, value in self._held.values()}, self._points, self._timeout,
+        None)
+
   def arguments(self, values):
     """What to call this with, where values are not in the inputs' structure.
 

@@ -1,0 +1,244 @@
+"""`to_module`: a function of a legacy graph as a module of TF 2."""
+
+import numpy as np
+
+from gradfeed import _tf
+from gradfeed._tf import tf
+from gradfeed import errors
+from gradfeed.evaluation import functions
+from gradfeed.graph import nest
+from gradfeed.graph import tensors
+from gradfeed.migration import arguments
+from gradfeed.migration import computations
+from gradfeed.migration import differentiable_functions
+from gradfeed.migration import refusals
+from gradfeed.migration import tables
+from gradfeed.migration import weights
+
+
+def to_module(f, variables=None):
+  """Turns a function of a legacy graph into code of TF 2.
+  """
+  refusals.check_version()
+  if not isinstance(f, functions.Function):
+    raise errors.ArgumentError(
+        "f is a {}, not a gradfeed.Function.".format(type(f).__name__),
+        "A module is made of inputs, outputs, held values and the weights of a "
+        "session.", "Pass what gradfeed.function(inputs, outputs) returns.")
+  refusals.check_needs(f.needs)
+  return LegacyModule(f, variables)
+
+
+class LegacyModule(tf.Module):
+  """What `to_module` returns.
+  """
+
+  def __init__(self, f, variables):
+    super().__init__(name="legacy")
+    self._legacy = _Legacy(f)
+    session = weights.raw(self._legacy.session(), f.graph)
+    full = self._legacy.computation(None)
+    given = weights.Given(variables, full.variables)
+    trainable = weights.trainable_names(f.graph)
+    missing = [v for v in full.variables if v.op.name not in given.by_name]
+    values = weights.values(session, missing)
+    self.variables_by_name = {
+        v.op.name: given.by_name[v.op.name] if v.op.name in given.by_name else
+        _tf.new_variable(values[v.op.name], v.op.name in trainable, v.op.name)
+        for v in full.variables}
+    self._tables = tables.copies(session, full.tables)
+    self._held = self._legacy.held_tensors()
+    self._traced = {}
+
+  @property
+  def variables(self):
+    """tuple of all variables that the outputs are computed from."""
+    return tuple(self.variables_by_name.values())
+
+  @property
+  def trainable_variables(self):
+    """tuple of those that the legacy graph trained."""
+    return tuple(v for v in self.variables if weights.is_trainable(v))
+
+  def __call__(self, *inputs):
+    return self._call("outputs", inputs)
+
+  def value(self, *inputs):
+    return self._call("value", inputs)
+
+  def gradient(self, *inputs):
+    return self._call("gradient", inputs)
+
+  def value_and_gradient(self, *inputs):
+    return self._call("value_and_gradient", inputs)
+
+  def update_from(self, session):
+    """Takes the values of the variables in a session of the legacy graph."""
+    legacy = self._legacy.computation(None).variables
+    values = weights.values(weights.raw(session, self._legacy.graph), legacy)
+    with _tf.eagerly():
+      for name, variable in self.variables_by_name.items():
+        weights.tf_variable(variable).assign(values[name])
+
+  def update(self, session):
+    """Writes the values of the variables into a session of the legacy graph."""
+    legacy = self._legacy.computation(None).variables
+    weights.assign(weights.raw(session, self._legacy.graph), legacy,
+                   weights.to_arrays(self.variables_by_name[v.op.name]
+                                     for v in legacy))
+
+  def _call(self, kind, inputs):
+    values = self._legacy.arguments.tensors(inputs)
+    function = self._function(kind)
+    if arguments.are_eager(values):
+      with _tf.eagerly():
+        results = function(*values)
+    else:
+      results = function(*values)
+    return results
+
+  def _function(self, kind):
+    """The concrete function of one of the four kinds; traced once."""
+    if kind not in self._traced:
+      self._traced[kind] = _tf.traced(
+          getattr(self, "_build_" + kind), self._legacy.arguments.signature)
+    return self._traced[kind]
+
+  def _build(self, indices, inputs):
+    """The leaves of outputs of the legacy graph."""
+    return self._legacy.build(
+        indices, list(inputs) + self._held, {
+            name: weights.tf_variable(variable)
+            for name, variable in self.variables_by_name.items()},
+        {name: table.resource_handle for name, table in self._tables.items()})
+
+  def _build_outputs(self, *inputs):
+    leaves = self._build(self._legacy.output_indices, inputs)
+    return (leaves[0] if not nest.is_container(self._legacy.structure)
+            else nest.pack(self._legacy.structure, leaves))
+
+  def _build_value(self, *inputs):
+    return _one_or_list(self._build(self._legacy.value_indices, inputs))
+
+  def _build_gradient(self, *inputs):
+    if self._legacy.gradient_indices:
+      return _one_or_list(self._build(self._legacy.gradient_indices, inputs))
+    return self._by_tape(inputs)[1]
+
+  def _build_value_and_gradient(self, *inputs):
+    if not self._legacy.gradient_indices:
+      return self._by_tape(inputs)
+    first, second = self._legacy.value_indices, self._legacy.gradient_indices
+    leaves = self._build(first + second, inputs)
+    return (_one_or_list(leaves[:len(first)]),
+            _one_or_list(leaves[len(first):]))
+
+  def _by_tape(self, inputs):
+    """(value, its gradient by the inputs that are numbers)."""
+    numbers = [x for x in inputs if _tf.is_number(x.dtype)]
+    value_function = self._function("value")
+    with tf.GradientTape() as tape:
+      tape.watch(numbers)
+      value = value_function(*inputs)
+    ys = [y for y in nest.flatten(value) if _tf.is_number(y.dtype)]
+    gradients = tape.gradient(ys, numbers) if ys and numbers else []
+    self._legacy.check_connected(ys, numbers, gradients)
+    return value, _one_or_list(gradients)
+
+
+class _Legacy:
+  """What a module keeps of the legacy graph; tf.Module does not look into it.
+
+  Attributes:
+    graph: `tf.Graph`.
+    structure: the outputs of the function as they were given.
+    arguments: `arguments.Arguments`.
+    output_indices, value_indices, gradient_indices: lists of the indices of
+      leaves: the outputs, those that are the value, those that are a gradient.
+  """
+
+  def __init__(self, f):
+    self.graph = f.graph
+    self.structure = f.structure
+    leaves = nest.flatten(f.structure)
+    derivatives, ys = differentiable_functions.values_of(f)
+    count = len(leaves)
+    self.output_indices = list(range(count))
+    self.gradient_indices = derivatives
+    self.value_indices = [i for i in range(count) if i not in derivatives]
+    if not self.value_indices:
+      leaves = leaves + ys
+      self.value_indices = list(range(count, len(leaves)))
+    new = differentiable_functions.differentiable(f, leaves)
+    if len(new) > count or any(a is not b for a, b in zip(new, leaves)):
+      f = f.with_outputs(new)
+    self._program = f.program()
+    self._leaves = new
+    self._counts = [len(output.tensors()) for output in self._program.outputs]
+    self._computations = {}
+    self.arguments = arguments.Arguments(self._program)
+
+  def computation(self, indices):
+    """The `computations.Computation` of some leaves; None for all."""
+    key = None if indices is None else tuple(indices)
+    if key not in self._computations:
+      self._computations[key] = computations.Computation(
+          self.graph, self._program.targets, self._results(indices))
+    return self._computations[key]
+
+  def session(self):
+    """The session whose weights the function has at this moment."""
+    return self._program.session
+
+  def _results(self, indices):
+    """The dense tensors of the leaves with certain indices."""
+    starts = np.cumsum([0] + self._counts)
+    if indices is None:
+      indices = range(len(self._counts))
+    return [result for i in indices
+            for result in self._program.results[starts[i]:starts[i + 1]]]
+
+  def held_tensors(self):
+    """list of eager `tf.Tensor`, the values that are held."""
+    slots = self._program.slots[len(self._program.slots)
+                                - len(self._program.held):]
+    with tf.init_scope(), _tf.eagerly():
+      return [tf.constant(value, slot.component.dtype)
+              for slot, value in zip(slots, self._program.held)]
+
+  def build(self, indices, values, variables, handles):
+    """list with what each leaf is in the function that is being traced."""
+    results = iter(self.computation(indices).build(values, variables, handles))
+    return [_assembled(self._leaves[i],
+                       [next(results) for _ in range(self._counts[i])])
+            for i in indices]
+
+  def check_connected(self, ys, numbers, gradients):
+    """Refuses a gradient by an input that the value does not depend on."""
+    names = [slot.component for slot in self._program.slots
+             if _tf.is_number(slot.component.dtype)]
+    lost = [str(name) for name, gradient in zip(names, gradients)
+            if gradient is None]
+    if not ys or not numbers or lost:
+      raise errors.DisconnectedError(
+          "The module has no gradient by {}.".format(
+              ", ".join(lost) or "its inputs"),
+          "The value does not depend on it, or no gradient passes." if (
+              ys and numbers) else "Input or value is not floating point.",
+          "Take a tf.GradientTape over the module by what it depends on; "
+          "gradfeed.explain(y, x) tells what cuts the path.")
+
+
+def _one_or_list(leaves):
+  return leaves[0] if len(leaves) == 1 else list(leaves)
+
+
+def _assembled(leaf, parts):
+  """A leaf of outputs from the tensors that it is put together from."""
+  if isinstance(leaf, tf.IndexedSlices):
+    return tf.IndexedSlices(*parts)
+  if isinstance(leaf, tf.SparseTensor):
+    return tf.SparseTensor(*parts)
+  if _tf.is_partitioned(leaf) and len(parts) > 1:
+    return tf.concat(parts, tensors.resolve(leaf).axis)
+  return parts[0]
