@@ -15,6 +15,7 @@ from gradfeed._tf.api import SCOPE
 from gradfeed._tf.api import TensorProto
 from gradfeed._tf.api import tf
 from gradfeed._tf.api import VERSION
+from gradfeed._tf.corrected_gradients import corrected_name
 from gradfeed._tf.corrected_gradients import gradients
 from gradfeed._tf.functions import callees
 from gradfeed._tf.functions import captured
@@ -24,6 +25,7 @@ from gradfeed._tf.functions import eagerly
 from gradfeed._tf.functions import flat_nodes
 from gradfeed._tf.functions import function_definition
 from gradfeed._tf.functions import function_graph
+from gradfeed._tf.functions import is_around
 from gradfeed._tf.functions import is_function
 from gradfeed._tf.functions import library_graph
 from gradfeed._tf.functions import new_table

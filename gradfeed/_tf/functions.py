@@ -90,6 +90,13 @@ def is_function(graph):
   return isinstance(graph, func_graph.FuncGraph)
 
 
+def is_around(outer, graph):
+  """Whether `graph` is the body of a function that reads from `outer`."""
+  while graph is not None and graph is not outer:
+    graph = getattr(graph, "outer_graph", None)
+  return graph is not None
+
+
 def captures(graph):
   """The tensors that a function reads from outside, and what they are inside.
 

@@ -7,6 +7,8 @@ become functional, tensor arrays lists: all that is there can be differentiated
 to any order.
 """
 
+import copy
+
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.analysis import blockers
@@ -139,13 +141,15 @@ class Computation:
         renamed.update(inlined[1])
     function_calls.rename_inputs(nodes, renamed)
     _drop_outside_waits(nodes)
-    for node in nodes:
-      custom_gradient_ops.keep(node)
     functions = function_calls.renew_functions(self.graph, {}, nodes, ())
     known = {function.signature.name for function in functions}
     functions += [function for function in traversal.functions_called(
         self.graph, nodes) if function.signature.name not in known]
     lifted, functions = self._lift(nodes, functions)
+    functions = _separated(nodes, functions)
+    for holder in [nodes] + [function.node_def for function in functions]:
+      for node in holder:
+        _name_gradient(node)
     _tf.register_functions(functions)
     return subgraph._replace(
         nodes=nodes, functions=functions, renamed=renamed), lifted
@@ -212,6 +216,44 @@ class Computation:
       return self.graph.get_tensor_by_name(name).shape
     except (KeyError, ValueError):
       return tf.TensorShape(None)
+
+
+def _separated(nodes, functions):
+  """Makes each node call functions that no other node calls.
+
+  TensorFlow changes the functions of a loop that it differentiates.
+
+  Args:
+    nodes: list of NodeDef; changed.
+    functions: list of FunctionDef that they call.
+
+  Returns:
+    list of FunctionDef, those that are called now.
+  """
+  by_name = {function.signature.name: function for function in functions}
+  separate = []
+
+  def visit(node):
+    for callee in _tf.callees(node):
+      if callee.name in by_name:
+        function = copy.deepcopy(by_name[callee.name])
+        function.signature.name = "{}_{}".format(callee.name, len(separate))
+        callee.name = function.signature.name
+        separate.append(function)
+        for inner in function.node_def:
+          visit(inner)
+
+  for node in nodes:
+    visit(node)
+  return separate
+
+
+def _name_gradient(node):
+  """Makes a node name its own gradient where TensorFlow's is another one."""
+  custom_gradient_ops.keep(node)
+  name = _tf.corrected_name(node.op)
+  if name is not None and not _tf.has_own_gradient(node):
+    node.attr["_gradient_op_type"].s = name.encode()
 
 
 def _drop_outside_waits(nodes):

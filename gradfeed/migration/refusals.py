@@ -28,6 +28,9 @@ _KINDS = (
      "changes a table, or makes one of another kind",
      "Leave it out of what is computed, or make what is looked up an input: "
      "gf.function([x, {0}], ...)."),
+    (re.compile(r"^SymbolicGradient$"),
+     "is the gradient of a tf.Defun, which has no gradient of its own",
+     "Make the function of y alone: `gradient` of the module is dy/dx."),
     (re.compile(r"^(VarIsInitializedOp|IsVariableInitialized)$"),
      "asks whether the variable of a session has a value",
      "Leave it out of what is computed."),
