@@ -76,12 +76,14 @@ from gradfeed._tf.sessions import raw_session
 from gradfeed._tf.sessions import session_cache
 from gradfeed._tf.tensors import constant_value
 from gradfeed._tf.tensors import dereference
+from gradfeed._tf.tensors import eager_array
 from gradfeed._tf.tensors import executing_eagerly
 from gradfeed._tf.tensors import graph_element
 from gradfeed._tf.tensors import is_eager
 from gradfeed._tf.tensors import is_keras_tensor
 from gradfeed._tf.tensors import is_number
 from gradfeed._tf.tensors import is_partitioned
+from gradfeed._tf.tensors import is_recorded
 from gradfeed._tf.tensors import is_reference
 from gradfeed._tf.tensors import is_resource_variable
 from gradfeed._tf.tensors import is_trainable_dtype

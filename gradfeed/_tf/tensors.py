@@ -1,11 +1,16 @@
 """Kinds of tensors and variables; static values and dtypes of tensors."""
 
 import numpy as np
+from tensorflow.python.eager import context
 from tensorflow.python.framework import ops
 from tensorflow.python.ops import resource_variable_ops
 from tensorflow.python.ops import variables
 
+from gradfeed._tf import api
 from gradfeed._tf.api import tf
+
+if api.IS_TF2:
+  from tensorflow.python.eager import record  # pylint: disable=g-import-not-at-top
 
 # pylint: disable=protected-access
 
@@ -17,6 +22,23 @@ def is_eager(value):
   if not isinstance(value, tf.Tensor) and not is_variable(value):
     return type(value).__module__.split(".")[0] == "keras"
   return isinstance(getattr(value, "handle", value), ops.EagerTensor)
+
+
+def eager_array(value):
+  """The array in an eager tensor or variable: its memory, where NumPy can."""
+  if is_variable(value):
+    with context.eager_mode():
+      value = value.read_value()
+  return np.asarray(value)
+
+
+def is_recorded(value):
+  """Whether a `tf.GradientTape` watches an eager tensor or variable."""
+  if not api.IS_TF2 or not record.could_possibly_record():
+    return False
+  if is_variable(value):
+    return bool(value.trainable)
+  return record.should_record_backprop([value])
 
 
 def is_keras_tensor(value):
