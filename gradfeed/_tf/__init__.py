@@ -57,6 +57,7 @@ from gradfeed._tf.keras_models import keras
 from gradfeed._tf.keras_models import leave_uninitialized
 from gradfeed._tf.keras_models import load_weights
 from gradfeed._tf.keras_models import set_inference
+from gradfeed._tf.keras_models import weights_in_training
 from gradfeed._tf.parallel_for import map_rows_in_loop
 from gradfeed._tf.parallel_for import show_bodies
 from gradfeed._tf.parallel_for import vectorized

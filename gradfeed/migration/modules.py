@@ -18,6 +18,47 @@ from gradfeed.migration import weights
 
 def to_module(f, variables=None):
   """Turns a function of a legacy graph into code of TF 2.
+
+  The module computes what `f` does, with the weights that the session of `f`
+  has now, with the same cuts and held values. It can be called eagerly, in a
+  `tf.function` and in a layer of Keras, and a `tf.GradientTape` differentiates
+  it to any order, by its inputs and by its weights.
+
+  Its weights are variables of TF 2, which the session does not share: see
+  `update_from` and `update`. Lookup tables keep the content they have now.
+
+  Args:
+    f: `Function`.
+    variables: dict from names of variables of the graph ("dense/kernel"; each
+      part of a partitioned one by its own name) to variables of TF 2 or Keras 3
+      to use in their places; the others are made. They keep their own values:
+      call `update_from(session)` for those of the session. Keras 3 trains
+      variables of its own alone, so that a layer gives those of `add_weight`.
+
+  Returns:
+    `LegacyModule`, a `tf.Module`.
+
+  Raises:
+    UnsupportedGraphError: this is TensorFlow 1; or an op cannot be part of TF 2
+      code: `tf.py_func`, a queue, an iterator; names it.
+    MissingFeedError: `f` needs a value that is neither an input nor held.
+    UninitializedError: a variable or a table has no value in the session.
+    ArgumentError: `f` is no `Function`; or `variables` do not fit.
+    FinalizedGraphError: the graph is closed, and ops are needed.
+    SessionError: there is no session, or it is closed.
+
+  Example:
+    >>> import gradfeed as gf, tensorflow.compat.v1 as tf
+    >>> with tf.Graph().as_default(), tf.Session() as session:
+    ...   x = tf.placeholder(tf.float64, [], name="x")
+    ...   w = tf.get_variable("w", initializer=tf.constant(2.0, tf.float64))
+    ...   session.run(w.initializer)
+    ...   f = gf.function(x, w * x ** 3)
+    ...   if int(tf.__version__[0]) > 1:
+    ...     module = gf.to_module(f)
+    ...     assert module(2.0).numpy() == 16.0
+    ...     assert module.gradient(2.0).numpy() == 24.0
+    ...     assert list(module.variables_by_name) == ["w"]
   """
   refusals.check_version()
   if not isinstance(f, functions.Function):
@@ -30,7 +71,29 @@ def to_module(f, variables=None):
 
 
 class LegacyModule(tf.Module):
-  """What `to_module` returns.
+  """What `to_module` returns: a `tf.Module`.
+
+  A call takes one value for each input of the function, an array, eager tensor
+  or variable, or a tensor of the `tf.function` or Keras layer around; it
+  returns the outputs in their structure, as tensors. With values it runs at
+  once, also inside of a graph block and where eager execution is off.
+
+  `value` and `gradient` are y and dy/dx, whichever of them are the outputs:
+
+  - no output is a derivative that gradfeed built: the value is all outputs, the
+    gradient is d sum(value) / d input, one for each input that is floating;
+  - some are, as in gf.function(x, gf.value_and_gradient(y, x)): they are the
+    gradient, by whatever they were built for, and the others are the value;
+  - all are, as in gf.function(x, gf.gradient(y, x)): they are the gradient, and
+    the value is the y that they are derivatives of.
+
+  Attributes:
+    variables_by_name: dict from the name of each variable of the graph that is
+      read to the variable of TF 2 (or the one that was given).
+    variables: tuple of all of them.
+    trainable_variables: tuple of those that the legacy graph trained: those in
+      its collection TRAINABLE_VARIABLES; of given ones those that are trainable
+      themselves.
   """
 
   def __init__(self, f, variables):
@@ -49,10 +112,11 @@ class LegacyModule(tf.Module):
     self._tables = tables.copies(session, full.tables)
     self._held = self._legacy.held_tensors()
     self._traced = {}
+    weights.prepare_assignments(full.variables)
 
   @property
   def variables(self):
-    """tuple of all variables that the outputs are computed from."""
+    """tuple of the variables that the outputs are computed from."""
     return tuple(self.variables_by_name.values())
 
   @property
@@ -61,19 +125,39 @@ class LegacyModule(tf.Module):
     return tuple(v for v in self.variables if weights.is_trainable(v))
 
   def __call__(self, *inputs):
+    """The outputs of the function, in their structure.
+
+    Args:
+      *inputs: one for each input of the function, with its dtype and shape.
+
+    Raises:
+      FeedError: lists the values that do not fit.
+      GraphMismatchError: an input is a tensor of a legacy graph.
+    """
     return self._call("outputs", inputs)
 
   def value(self, *inputs):
+    """y: a tensor, or a list of them where there are several."""
     return self._call("value", inputs)
 
   def gradient(self, *inputs):
+    """dy/dx: a tensor, or a list of them where there are several.
+
+    Raises:
+      DisconnectedError: the value does not depend on a floating input.
+    """
     return self._call("gradient", inputs)
 
   def value_and_gradient(self, *inputs):
+    """(`value`, `gradient`), from one forward pass."""
     return self._call("value_and_gradient", inputs)
 
   def update_from(self, session):
-    """Takes the values of the variables in a session of the legacy graph."""
+    """Takes the values of the variables in a session of the legacy graph.
+
+    Args:
+      session: `tf.Session` of the graph, or a wrapper of one.
+    """
     legacy = self._legacy.computation(None).variables
     values = weights.values(weights.raw(session, self._legacy.graph), legacy)
     with _tf.eagerly():
@@ -81,7 +165,15 @@ class LegacyModule(tf.Module):
         weights.tf_variable(variable).assign(values[name])
 
   def update(self, session):
-    """Writes the values of the variables into a session of the legacy graph."""
+    """Writes the values of the variables into a session of the legacy graph.
+
+    Args:
+      session: `tf.Session` of the graph, or a wrapper of one.
+
+    Raises:
+      FinalizedGraphError: the graph is closed, and has no ops for it yet. A
+        module that was made before has added them.
+    """
     legacy = self._legacy.computation(None).variables
     weights.assign(weights.raw(session, self._legacy.graph), legacy,
                    weights.to_arrays(self.variables_by_name[v.op.name]
@@ -89,6 +181,9 @@ class LegacyModule(tf.Module):
 
   def _call(self, kind, inputs):
     values = self._legacy.arguments.tensors(inputs)
+    weights.check_keras({name: variable for name, variable
+                         in self.variables_by_name.items()
+                         if weights.is_trainable(variable)})
     function = self._function(kind)
     if arguments.are_eager(values):
       with _tf.eagerly():

@@ -162,10 +162,10 @@ def tf_variable(variable):
   Returns:
     `tf.Variable`; None if there is none.
   """
-  if _tf.is_variable(variable):
-    return variable
   inner = getattr(variable, "value", None)
-  return inner if _tf.is_variable(inner) else None
+  if not callable(inner) and _tf.is_variable(inner):
+    return inner
+  return variable if _tf.is_variable(variable) else None
 
 
 def _misfit(variable, expected):
@@ -183,6 +183,32 @@ def _misfit(variable, expected):
 def is_trainable(variable):
   """Whether a variable, of TF 2 or Keras 3, is trained."""
   return bool(getattr(variable, "trainable", False))
+
+
+def check_keras(variables):
+  """Refuses to be trained by Keras 3 with variables that it does not own.
+
+  Args:
+    variables: dict from name to variable, those that are trained.
+
+  Raises:
+    ArgumentError: names them.
+  """
+  known = _tf.weights_in_training()
+  if known is None:
+    return
+  lost = [name for name, variable in variables.items()
+          if not any(tf_variable(variable) is tf_variable(own)
+                     for own in known)]
+  if lost:
+    raise errors.ArgumentError(
+        "Keras 3 would not train {}.".format(", ".join(map(repr, lost))),
+        "It trains variables of its own alone (add_weight), and those of this "
+        "module are of TF 2.",
+        "Make them in the layer and give them: gf.to_module(f, variables={{{!r}"
+        ": self.add_weight(...)}}), then module.update_from(session); where they "
+        "are not to be trained, tf.Variable(..., trainable=False).".format(
+            lost[0]))
 
 
 def to_arrays(variables):
