@@ -1,7 +1,10 @@
 """Kinds of tensors and variables; static values and dtypes of tensors."""
 
+import importlib
+
 import numpy as np
 from tensorflow.python.eager import context
+from tensorflow.python.eager import tape
 from tensorflow.python.framework import ops
 from tensorflow.python.ops import resource_variable_ops
 from tensorflow.python.ops import variables
@@ -9,8 +12,9 @@ from tensorflow.python.ops import variables
 from gradfeed._tf import api
 from gradfeed._tf.api import tf
 
-if api.IS_TF2:
-  from tensorflow.python.eager import record  # pylint: disable=g-import-not-at-top
+#: What tells whether a tape records, which newer versions have elsewhere.
+_record = importlib.import_module("tensorflow.python.eager.{}".format(
+    "tape" if hasattr(tape, "could_possibly_record") else "record"))
 
 # pylint: disable=protected-access
 
@@ -34,11 +38,11 @@ def eager_array(value):
 
 def is_recorded(value):
   """Whether a `tf.GradientTape` watches an eager tensor or variable."""
-  if not api.IS_TF2 or not record.could_possibly_record():
+  if not api.IS_TF2 or not _record.could_possibly_record():
     return False
   if is_variable(value):
     return bool(value.trainable)
-  return record.should_record_backprop([value])
+  return _record.should_record_backprop([value])
 
 
 def is_keras_tensor(value):

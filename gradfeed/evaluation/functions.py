@@ -279,7 +279,11 @@ class Function:
         self._inputs, self._structures, self._outputs, self._session_now())
 
   def with_outputs(self, outputs):
-    """The function with other outputs, of the same inputs and held values."""
+    """The function with other outputs, of the same inputs and held values.
+
+    Args:
+      outputs: as in `function`.
+    """
     return Function(
         self._structures, outputs, self._session,
         {leaf if isinstance(leaf, tensors.Partitioned) else leaf.tensor: value

@@ -1,7 +1,5 @@
 """What a module is called with, as tensors of the right dtype and shape."""
 
-import numpy as np
-
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed import errors

@@ -130,6 +130,9 @@ class LegacyModule(tf.Module):
     Args:
       *inputs: one for each input of the function, with its dtype and shape.
 
+    Returns:
+      The structure of the outputs, with a `tf.Tensor` for each.
+
     Raises:
       FeedError: lists the values that do not fit.
       GraphMismatchError: an input is a tensor of a legacy graph.
@@ -137,11 +140,24 @@ class LegacyModule(tf.Module):
     return self._call("outputs", inputs)
 
   def value(self, *inputs):
-    """y: a tensor, or a list of them where there are several."""
+    """y, whether it is an output of the function or not.
+
+    Args:
+      *inputs: as in a call.
+
+    Returns:
+      `tf.Tensor`, or a list of them where there are several.
+    """
     return self._call("value", inputs)
 
   def gradient(self, *inputs):
-    """dy/dx: a tensor, or a list of them where there are several.
+    """dy/dx, whether it is an output of the function or not.
+
+    Args:
+      *inputs: as in a call.
+
+    Returns:
+      `tf.Tensor`, or a list of them where there are several.
 
     Raises:
       DisconnectedError: the value does not depend on a floating input.
@@ -149,7 +165,14 @@ class LegacyModule(tf.Module):
     return self._call("gradient", inputs)
 
   def value_and_gradient(self, *inputs):
-    """(`value`, `gradient`), from one forward pass."""
+    """`value` and `gradient`, from one forward pass.
+
+    Args:
+      *inputs: as in a call.
+
+    Returns:
+      tuple of both.
+    """
     return self._call("value_and_gradient", inputs)
 
   def update_from(self, session):

@@ -5,7 +5,6 @@ import re
 from gradfeed import _tf
 from gradfeed import errors
 from gradfeed.graph import effects
-from gradfeed.graph import op_types
 from gradfeed.graph import tensors
 
 #: Types of the ops of lookup tables.
