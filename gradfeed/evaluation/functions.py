@@ -224,8 +224,7 @@ class Function:
 
     Raises:
       CoupledRowsError: they differ; names the op that may be the reason.
-      ArgumentError: an input or an output has no rows.
-      The errors of a call.
+      ArgumentError: an input or an output has no rows; or as in a call.
     """
     executable, arrays, session = self._prepare_call(values, None)
     slots = executable.slots[:self._input_count()]
@@ -269,7 +268,7 @@ class Function:
     return targets[:len(self._inputs)], results
 
   def program(self):
-    """All that is computed, for whoever computes it in another way.
+    """All that is computed, as an `executables.Program`.
 
     Returns:
       `executables.Program`.
@@ -283,12 +282,14 @@ class Function:
 
     Args:
       outputs: as in `function`.
+
+    Returns:
+      `Function`.
     """
-    return Function(
-        self._structures, outputs, self._session,
-        {leaf if isinstance(leaf, tensors.Partitioned) else leaf.tensor: value
-         for leaf, value in self._held.values()}, self._points, self._timeout,
-        None)
+    fed = [slot.component.tensor.ref() for slot in self._executable.slots]
+    held = dict(zip(fed[self._input_count():], self._held_arrays))
+    return Function(self._structures, outputs, self._session, held,
+                    self._points, self._timeout, None)
 
   def arguments(self, values):
     """What to call this with, where values are not in the inputs' structure.
