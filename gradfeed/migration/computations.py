@@ -13,6 +13,8 @@ from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.analysis import blockers
 from gradfeed.analysis import gradient_flow
+from gradfeed.derivatives import preconditions
+from gradfeed.derivatives import vjps
 from gradfeed.graph import effects
 from gradfeed.graph import op_types
 from gradfeed.graph import tensors
@@ -64,19 +66,33 @@ class Computation:
     self.tables = [op for op in self._ops.values()
                    if refusals.TABLES.search(op.type)]
     refusals.check(graph, self._ops)
-    self._freed = self._held_means(targets)
+    self._freed = self._held_means()
 
-  def _held_means(self, targets):
+  def _differentiable(self):
+    """(results, what they may be differentiated by), lists of `tf.Tensor`."""
+    read = {t.name: t for op in self._ops.values() for t in op.inputs}
+    xs = [read[name] for name in self._places if name in read]
+    return ([t for t in self._results if _tf.is_number(t.dtype)],
+            [x for x in xs if _tf.is_number(x.dtype)] +
+            [v.tensor for v in self.variables if _tf.is_number(v.dtype)])
+
+  def _held_means(self):
     """The names of the StopGradient ops in `tf.nn.moments`.
 
     The first derivative is the same without them, the second is not.
     """
-    ys = [t for t in self._results if _tf.is_number(t.dtype)]
-    xs = [t for t in targets if t is not None] + [
-        variable.tensor for variable in self.variables]
-    if not ys or not xs:
-      return set()
-    return blockers.held_means(gradient_flow.GradientTrace(ys, xs))
+    ys, xs = self._differentiable()
+    return blockers.held_means(
+        gradient_flow.GradientTrace(ys, xs)) if ys and xs else set()
+
+  def check_complete(self):
+    """Warns of what a tape would leave out without a word, once a graph."""
+    ys, xs = self._differentiable()
+    if ys and xs:
+      preconditions.check_complete(vjps.VJP(
+          self.graph, list(map(tensors.Dense, ys)),
+          list(map(tensors.Dense, xs)), [None] * len(ys), [], {},
+          preconditions.WARNED_OF))
 
   def build(self, values, variables, handles):
     """Builds the ops in the function of TF 2 that is the default graph.

@@ -26,6 +26,8 @@ def to_module(f, variables=None):
 
   Its weights are variables of TF 2, which the session does not share: see
   `update_from` and `update`. Lookup tables keep the content they have now.
+  Where TensorFlow's gradient would leave out what an input or a trained weight
+  does (see `IncompleteGradientError`), there is a `GradfeedWarning`.
 
   Args:
     f: `Function`.
@@ -111,6 +113,7 @@ class LegacyModule(tf.Module):
         for v in full.variables}
     self._tables = tables.copies(session, full.tables)
     self._held = self._legacy.held_tensors()
+    full.check_complete()
     self._traced = {}
     weights.prepare_assignments(full.variables)
 

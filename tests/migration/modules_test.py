@@ -374,6 +374,15 @@ class ToModuleTest(graphs.GraphTest):
     with self.assertRaisesRegex(gf.DisconnectedError, "'x:0'"):
       module.gradient(_X)
 
+  def test_warns_of_what_a_tape_leaves_out(self):
+    last = tf.placeholder(tf.float64, [], name="last")
+    y = tf.raw_ops.LinSpace(start=tf.constant(0.0, tf.float64), stop=last,
+                            num=5)
+    f = gf.function(last, tf.reduce_sum(y) + last ** 2, self.session)
+    with self.assertWarnsRegex(gf.GradfeedWarning, "LinSpace") as caught:
+      gf.to_module(f)
+    self.assertEqual(caught.filename, __file__)
+
   def test_of_a_frozen_loop(self):
     y = tf.reduce_sum(_loop(False)(self.x), 1, name="y")
     self.start()
