@@ -6,6 +6,7 @@ from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed import errors
 from gradfeed.evaluation import functions
+from gradfeed.graph import cache
 from gradfeed.graph import nest
 from gradfeed.graph import tensors
 from gradfeed.migration import arguments
@@ -205,24 +206,31 @@ class LegacyModule(tf.Module):
                    weights.to_arrays(self.variables_by_name[v.op.name]
                                      for v in legacy))
 
+  def __reduce__(self):
+    """Refuses to be pickled."""
+    raise errors.ArgumentError(
+        "A gf.LegacyModule cannot be pickled, nor copied deeply.",
+        "What it computes is in a graph in the memory of this process.",
+        "Save it with tf.saved_model.save or tf.train.Checkpoint; for a second "
+        "one with weights of its own call gf.to_module(f) again.")
+
   def _call(self, kind, inputs):
+    """Calls one of the four concrete functions, in the way that fits."""
     values = self._legacy.arguments.tensors(inputs)
-    weights.check_keras({name: variable for name, variable
-                         in self.variables_by_name.items()
-                         if weights.is_trainable(variable)})
+    weights.check_keras(self.variables_by_name)
     function = self._function(kind)
-    if arguments.are_eager(values):
-      with _tf.eagerly():
-        results = function(*values)
-    else:
-      results = function(*values)
-    return results
+    if tf.executing_eagerly() or not arguments.are_eager(values):
+      return function(*values)
+    with _tf.eagerly():
+      return function(*values)
 
   def _function(self, kind):
     """The concrete function of one of the four kinds; traced once."""
     if kind not in self._traced:
-      self._traced[kind] = _tf.traced(
-          getattr(self, "_build_" + kind), self._legacy.arguments.signature)
+      with cache.cache_of(self._legacy.graph).lock:
+        if kind not in self._traced:
+          self._traced[kind] = _tf.traced(
+              getattr(self, "_build_" + kind), self._legacy.arguments.signature)
     return self._traced[kind]
 
   def _build(self, indices, inputs):

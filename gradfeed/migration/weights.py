@@ -189,7 +189,7 @@ def check_keras(variables):
   """Refuses to be trained by Keras 3 with variables that it does not own.
 
   Args:
-    variables: dict from name to variable, those that are trained.
+    variables: dict from name to variable.
 
   Raises:
     ArgumentError: names them.
@@ -198,8 +198,8 @@ def check_keras(variables):
   if known is None:
     return
   lost = [name for name, variable in variables.items()
-          if not any(tf_variable(variable) is tf_variable(own)
-                     for own in known)]
+          if is_trainable(variable) and not any(
+              tf_variable(variable) is tf_variable(own) for own in known)]
   if lost:
     raise errors.ArgumentError(
         "Keras 3 would not train {}.".format(", ".join(map(repr, lost))),

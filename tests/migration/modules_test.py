@@ -1,6 +1,7 @@
 """Tests of to_module: against the graph, its gradients, and differences."""
 
 import contextlib
+import copy
 import unittest
 
 from absl.testing import parameterized
@@ -350,6 +351,35 @@ class ToModuleTest(graphs.GraphTest):
       module(_X, _X)
     with _tf.eagerly(), self.assertRaisesRegex(gf.FeedError, "tf.cast"):
       module(tf.constant(_X, tf.float32))
+
+  def test_of_sparse_tensors_and_structures(self):
+    sparse = tf.sparse_placeholder(tf.float64, [2, 4], name="sparse")
+    product = tf.sparse_tensor_dense_matmul(sparse, self.x)
+    value = tf.SparseTensorValue(
+        np.array([[0, 1], [1, 3]]), np.array([2.0, 3.0]), np.array([2, 4]))
+    module = gf.to_module(gf.function(
+        [{"points": self.x, "sparse": sparse}], {"product": product},
+        self.session))
+    results = module({"points": _X, "sparse": value})
+    self.assert_close(results["product"], [2 * _X[1], 3 * _X[3]])
+
+  def test_is_not_copied(self):
+    module = gf.to_module(gf.function(self.x, self.x * 2.0, self.session))
+    with self.assertRaisesRegex(gf.ArgumentError, "saved_model"):
+      copy.deepcopy(module)
+
+  def test_goes_on_when_the_session_is_closed_and_the_graph_finalized(self):
+    y = _resource(self.x)
+    self.start()
+    f = gf.function(self.x, y, self.session)
+    expected, module = f(_X), gf.to_module(f)
+    self.graph.finalize()
+    module.update(self.session)
+    self.assert_close(gf.to_module(f)(_X), expected)
+    self.session.close()
+    self.assert_close(module(_X), expected)
+    with self.assertRaises(gf.SessionError):
+      gf.to_module(f)
 
   def test_refused_by_name(self):
     queue = tf.FIFOQueue(3, [tf.float64], [[3]], name="examples")
