@@ -81,6 +81,9 @@ class Slot:
 
 def _as_array(value, dtype):
   """`value` as an array of any dtype; refuses what is no value."""
+  if isinstance(value, np.ndarray) and not isinstance(
+      value, np.ma.MaskedArray):
+    return value
   if isinstance(value, tf.Tensor) or _tf.is_variable(value):
     return _of_tensor(value)
   if isinstance(value, tf.Operation):
