@@ -19,10 +19,15 @@ from gradfeed.derivatives.gradients import gradients
 from gradfeed.derivatives.gradients import value_and_gradient
 from gradfeed.derivatives.gradients import vjp
 from gradfeed.derivatives.hessians import hessian
+from gradfeed.derivatives.hessians import hessians
 from gradfeed.derivatives.hessians import hvp
 from gradfeed.derivatives.jacobians import jacobian
 from gradfeed.derivatives.jacobians import jvp
 from gradfeed.derivatives.per_example_gradients import per_example_gradient
+from gradfeed.derivatives.vectors.curvature_products import fisher_vector_product
+from gradfeed.derivatives.vectors.curvature_products import gauss_newton_vector_product
+from gradfeed.derivatives.vectors.flattening import flatten
+from gradfeed.derivatives.vectors.flattening import unflatten
 from gradfeed.errors import ArgumentError
 from gradfeed.errors import AssignmentError
 from gradfeed.errors import CotangentError
@@ -59,6 +64,14 @@ from gradfeed.models.loading import load
 from gradfeed.models.loading import Model
 from gradfeed.models.snapshots import Snapshot
 from gradfeed.models.snapshots import snapshot
+from gradfeed.optimization.minimizing import minimize
+from gradfeed.optimization.objectives import scipy_objective
+from gradfeed.optimization.objectives import ScipyObjective
+from gradfeed.patching.installation import install
+from gradfeed.patching.installation import patched
+from gradfeed.patching.installation import uninstall
+from gradfeed.patching.sessions import InteractiveSession
+from gradfeed.patching.sessions import Session
 from gradfeed.streaming.streams import Report
 from gradfeed.streaming.streams import stream
 

@@ -36,6 +36,9 @@ class GradfeedError(Exception):
     Exception.__init__(self, *parts)  # pylint: disable=non-parent-init-called
     self.what, self.why, self.fix = (
         parts if len(parts) == 3 else (str(parts[0]), "", ""))
+    # AutoGraph, which converts the code of a `tf.function`, makes a
+    # StagingError of others.
+    self.ag_pass_through = True
 
   def __str__(self):
     if not self.why and not self.fix:  # One text, which may have lines.
@@ -74,7 +77,7 @@ class AssignmentError(GradfeedError, RuntimeError):
   """
 
 
-class CotangentError(GradfeedError, ValueError):
+class CotangentError(GradfeedError, ValueError, TypeError):
   """A value of `grad_ys` does not have the shape or dtype of its `y`.
 
   Each y needs one weight for each of its elements.

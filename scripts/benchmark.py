@@ -5,6 +5,8 @@
   python scripts/benchmark.py calls --only=tiny,session_run --rounds=5
   python scripts/benchmark.py derivatives --only=hessian,parallel_for
   python scripts/benchmark.py streaming --points=1000000
+  python scripts/benchmark.py first --only=mobilenet,lbfgs --models=FOLDER
+  python scripts/benchmark.py legacy --only=hmc,trpo --rounds=5
 
 `calls` and `derivatives` run each library in a process of its own and visit
 them in random order, round after round, so that a busy moment of the machine
@@ -28,6 +30,7 @@ from absl import flags
 import numpy as np
 
 import benchmark_derivatives
+import benchmark_first_calls
 import benchmark_tasks
 import benchmark_workers
 
@@ -67,6 +70,8 @@ _SHRINK = flags.DEFINE_integer(
 _WHOLE = flags.DEFINE_bool(
     "whole", False, "Build the loop over all classes in `derivatives`, which "
     "takes minutes, and not over a part of them.")
+_MODELS = flags.DEFINE_string(
+    "models", None, "Folder of models for `first`; see benchmark_first_calls.")
 _JSON = flags.DEFINE_string("json", None, "File for all numbers.")
 
 #: Differences from Session.run, as a part of the gradient's largest element.
@@ -328,6 +333,14 @@ def building():
       _MODE.value, _LAYERS.value, min(_ROUNDS.value, 5)))]
 
 
+def first():
+  """Time from a network to its first numbers; [(title, rows)]."""
+  return [("First calls, each in a process of its own",
+           list(benchmark_first_calls.rows(
+               _ONLY.value, min(_ROUNDS.value, 5), _MODE.value,
+               _MODELS.value)))]
+
+
 def streaming():
   """Points from a file to a file; [(title, rows)]."""
   import benchmark_streams  # pylint: disable=g-import-not-at-top
@@ -339,10 +352,28 @@ def streaming():
                _MODE.value, _POINTS.value, min(_ROUNDS.value, 3)))]
 
 
+def legacy():
+  """Old projects as they are and with gradfeed installed; [(title, rows)]."""
+  import benchmark_legacy  # pylint: disable=g-import-not-at-top
+  names = benchmark_legacy.projects(_MODE.value)
+  unknown = [name for name in _ONLY.value if name not in names]
+  if unknown:
+    raise BenchmarkError("--only does not know {}; for `legacy` it takes {}."
+                         .format(", ".join(unknown), ", ".join(names)))
+  try:
+    return [("Projects with gf.install() as their only added line",
+             benchmark_legacy.legacy(
+                 _MODE.value, _ONLY.value or names, _ROUNDS.value,
+                 _SEED.value))]
+  except benchmark_legacy.LegacyError as error:
+    raise BenchmarkError(str(error))
+
+
 #: The benchmarks by name. Each gives titles with rows; a row whose "agrees" or
 #: "constant" says NO is a failure.
 BENCHMARKS = {"calls": calls, "growth": growth, "building": building,
-              "derivatives": derivatives, "streaming": streaming}
+              "derivatives": derivatives, "streaming": streaming,
+              "first": first, "legacy": legacy}
 
 
 def _print(title, rows):

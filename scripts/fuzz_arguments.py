@@ -49,6 +49,8 @@ class Subject:
       self.unset = tf.get_variable("unset", initializer=1.0)
       self.logits = tf.tanh(tf.matmul(self.x, self.weight), name="logits")
       self.loss = tf.reduce_sum(self.logits ** 2, name="loss")
+      self.kl = tf.reduce_sum(
+          (tf.stop_gradient(self.logits) - self.logits) ** 2)
       self.product = tf.matmul(self.free, self.weight, name="product")
       self.one_hot = tf.one_hot(self.labels, 2)
       self.sparse_sum = tf.sparse_reduce_sum(self.sparse)
@@ -84,7 +86,10 @@ class Subject:
     y, x, at = self.logits, self.x, self.at
     options = {"stop_gradients": None, "unconnected": "error"}
     more = dict(options, chunk=None)
-    seen = dict(options, grad_ys=None, sparse=False)
+    seen = dict(options, grad_ys=None, sparse=False, flat=False)
+    flat = {"stop_gradients": None, "flat": False}
+    held = {"session": self.session, "feed_dict": {
+        self.weight: np.ones([3, 2], "f")}, "x0": at, "unconnected": "error"}
     run = {"feed_dict": {x: at}, "points": (), "timeout": None}
     return {
         "gradient": (gf.gradient, [y, x], seen),
@@ -93,16 +98,26 @@ class Subject:
             "grad_ys": None, "name": "g", "stop_gradients": None,
             "colocate_gradients_with_ops": False, "gate_gradients": False,
             "aggregation_method": None, "unconnected_gradients": "none"}),
-        "vjp": (gf.vjp, [y, x, y], dict(options, sparse=False)),
-        "jvp": (gf.jvp, [y, x, x], options),
-        "jacobian": (gf.jacobian, [y, x], more),
+        "vjp": (gf.vjp, [y, x, y], dict(options, sparse=False, flat=False)),
+        "jvp": (gf.jvp, [y, x, x], dict(options, flat=False)),
+        "jacobian": (gf.jacobian, [y, x], dict(more, flat=False)),
         "batch_jacobian": (gf.batch_jacobian, [y, x],
                            dict(more, coupled=False)),
         "class_gradient": (gf.class_gradient, [y, x, self.labels],
                            dict(options, axis=-1)),
         "hessian": (gf.hessian, [self.loss, x], {
-            "stop_gradients": None, "chunk": None}),
-        "hvp": (gf.hvp, [self.loss, x, x], {"stop_gradients": None}),
+            "stop_gradients": None, "chunk": None, "flat": False}),
+        "hvp": (gf.hvp, [self.loss, x, x], flat),
+        "flatten": (gf.flatten, [{"y": y, "x": [x]}], {}),
+        "unflatten": (gf.unflatten, [np.zeros(6), self.weight], {}),
+        "gauss_newton_vector_product": (gf.gauss_newton_vector_product, [
+            self.loss, y, x, x], flat),
+        "fisher_vector_product": (gf.fisher_vector_product, [
+            self.kl, y, x, x], flat),
+        "scipy_objective": (gf.scipy_objective, [self.loss, x], held),
+        "minimize": (gf.minimize, [self.loss, x], dict(
+            held, method="CG", bounds=None, constraints=(), tol=0.1,
+            callback=None, options={"maxiter": 1}, progress=False)),
         "per_example_gradient": (gf.per_example_gradient, [y, self.weight],
                                  dict(more, coupled=False)),
         "function": (gf.function, [x, y], {

@@ -4,11 +4,18 @@ import contextlib
 import threading
 
 from tensorflow.python.framework import ops
+from tensorflow.python.ops import gradients_impl
 
 from gradfeed._tf import api
 from gradfeed._tf import max_pool_gradients
 from gradfeed._tf import scatter_gradients
 from gradfeed._tf.api import tf
+
+#: TensorFlow's own functions, whatever stands in their place in its modules.
+ORIGINAL_GRADIENTS = gradients_impl.gradients
+ORIGINAL_GRADIENTS_OF_V2 = gradients_impl.gradients_v2
+ORIGINAL_HESSIANS = gradients_impl.hessians
+ORIGINAL_HESSIANS_OF_V2 = gradients_impl.HessiansV2
 
 _CORRECTED = dict(max_pool_gradients.GRADIENTS, **scatter_gradients.GRADIENTS)
 
@@ -20,7 +27,7 @@ _users = []
 def gradients(*arguments, **options):
   """`tf.gradients` with the gradients of scatters and max-pools corrected."""
   with _registered():
-    return tf.gradients(*arguments, **options)
+    return ORIGINAL_GRADIENTS(*arguments, **options)
 
 
 @contextlib.contextmanager

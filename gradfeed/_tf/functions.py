@@ -5,6 +5,7 @@ import contextlib
 import tensorflow
 from tensorflow.python.eager import context
 from tensorflow.python.framework import func_graph
+from tensorflow.python.framework import function
 from tensorflow.python.framework import function_def_to_graph
 from tensorflow.python.ops import resource_variable_ops
 
@@ -97,15 +98,31 @@ def is_around(outer, graph):
   return graph is not None
 
 
+def outer_graph(graph):
+  """The graph that a function is built in; None for a graph of its own.
+
+  Args:
+    graph: `tf.Graph`; that of a `tf.function`, of the body of a loop or a
+      branch, or of a Defun, is a function's.
+  """
+  if isinstance(graph, function._FuncGraph):
+    return graph._outer_graph
+  return graph.outer_graph if is_function(graph) else None
+
+
 def captures(graph):
   """The tensors that a function reads from outside, and what they are inside.
 
   Args:
-    graph: FuncGraph.
+    graph: FuncGraph, or the graph of a Defun.
 
   Returns:
     list of (tensor outside, tensor inside).
   """
+  if isinstance(graph, function._FuncGraph):
+    if api.IS_TF2:
+      return list(graph.captures)
+    return list(graph._captured.items())
   return list(zip(graph.external_captures, graph.internal_captures))
 
 
@@ -133,6 +150,16 @@ def traced_graph(graph, name, definition):
       len(traced.outputs) == len(signature.output_arg)):
     return traced
   return None
+
+
+def unconverted(function_of_ours):
+  """Decorates a function that AutoGraph calls as it is.
+
+  AutoGraph rewrites what a `tf.function` calls, save what it has rewritten
+  itself, which is marked in this way.
+  """
+  function_of_ours.autograph_info__ = {}
+  return function_of_ours
 
 
 def set_handle_data(argument, dtype, shape):

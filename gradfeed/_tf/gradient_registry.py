@@ -11,6 +11,10 @@ from tensorflow.python.ops import while_v2 as _while_v2
 
 # pylint: disable=protected-access
 
+#: dict from the type of an op to whether it has state. Functions of `tf.Defun`
+#: have none as ops, and are told apart elsewhere.
+_stateful = {}
+
 
 def gradient_function(op):
   """The registered gradient function of `op`; None for tf.NotDifferentiable.
@@ -47,6 +51,24 @@ def has_own_gradient(node):
   """Whether a NodeDef names a gradient function, as of `tf.custom_gradient`.
   """
   return "_gradient_op_type" in node.attr
+
+
+def has_attribute(op, name):
+  """Whether the node of `op` has the attribute `name`."""
+  try:
+    op.get_attr(name)
+  except ValueError:
+    return False
+  return True
+
+
+def has_state(op):
+  """Whether the type of `op` has state, or is not known to have none."""
+  op_type = op.type
+  if op_type not in _stateful:
+    definition = op.op_def
+    _stateful[op_type] = definition is None or definition.is_stateful
+  return _stateful[op_type]
 
 
 def is_restored_gradient(name):

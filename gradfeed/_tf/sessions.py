@@ -5,10 +5,25 @@ import weakref
 from tensorflow.core.protobuf import config_pb2
 from tensorflow.python.client import session as session_lib
 from tensorflow.python.framework import kernels
+from tensorflow.python.ops import session_ops
 
 from gradfeed._tf.api import tf
 
 # pylint: disable=protected-access
+
+#: TensorFlow's own classes, whatever stands in their place in its modules.
+BaseSession = session_lib.BaseSession
+Session = session_lib.Session
+InteractiveSession = session_lib.InteractiveSession
+
+_RUN = BaseSession.run
+
+
+def session_run(session, *arguments, **options):
+  """`session.run` as TensorFlow wrote it, also where it was replaced."""
+  if isinstance(session, BaseSession):
+    return _RUN(session, *arguments, **options)
+  return session.run(*arguments, **options)
 
 
 def raw_session(session):
@@ -18,12 +33,12 @@ def raw_session(session):
   failure: so this is called for each run. A session that is wrapped for
   debugging has to be run through its wrapper, as the user wants to see it.
   """
-  if isinstance(session, session_lib.BaseSession):
+  if isinstance(session, BaseSession):
     return session
   inner = getattr(session, "_tf_sess", None)
   if callable(inner):
     raw = inner()
-    if isinstance(raw, session_lib.BaseSession):
+    if isinstance(raw, BaseSession):
       return raw
   return None
 
@@ -116,7 +131,7 @@ def plain_session(graph):
   config = tf.ConfigProto(device_count={"GPU": 0})
   config.graph_options.optimizer_options.opt_level = -1
   config.graph_options.rewrite_options.disable_meta_optimizer = True
-  return tf.Session(graph=graph, config=config)
+  return Session(graph=graph, config=config)
 
 
 def has_kernel(node):
@@ -130,3 +145,40 @@ def has_kernel(node):
           for constraint in kernel.constraint
           if node.attr[constraint.name].type)
       for kernel in registered)
+
+
+def fetch_conversion(value):
+  """How `Session.run` fetches an object of a type that was registered.
+
+  Returns:
+    The function that `tf.register_session_run_conversion_functions` was given
+    to fetch `value`, or None for what is fetched as it is.
+  """
+  return _conversion(value, 1)
+
+
+def feed_conversion(key):
+  """The function that was registered to feed at `key`, or None: see above."""
+  return _conversion(key, 2)
+
+
+def _conversion(value, index):
+  for conversion in session_lib._REGISTERED_EXPANSIONS:
+    if isinstance(value, conversion[0]):
+      return (None if conversion[0] in _OWN_EXPANSIONS
+              else conversion[index])
+  return None
+
+
+#: Those that gradfeed knows itself.
+_OWN_EXPANSIONS = (tf.SparseTensor, tf.IndexedSlices, object)
+
+
+def is_session_handle(value):
+  """Whether `value` is a tensor kept in a session: `tf.get_session_handle`."""
+  return isinstance(value, session_ops.TensorHandle)
+
+
+def session_handle_dtype(handle):
+  """The `tf.DType` of the tensor that a session handle stands for."""
+  return handle._dtype

@@ -18,6 +18,16 @@ _NOT_TRIED = frozenset([
     "Const", "Enter", "Exit", "Merge", "NextIteration", "Placeholder",
     "ReadVariableOp", "Switch", "LoopCond"]) | op_types.FUNCTIONAL
 
+#: Ops whose gradients are made of ops that have gradients, whatever their
+#: attributes, dtypes and shapes are: they need not be tried.
+TWICE_DIFFERENTIABLE = frozenset([
+    "Add", "AddN", "AddV2", "BatchMatMul", "BatchMatMulV2", "BiasAdd",
+    "ConcatV2", "Cos", "Exp", "ExpandDims", "Identity", "Log", "Log1p",
+    "MatMul", "Mean", "Mul", "Neg", "Pack", "Pow", "RealDiv", "Reciprocal",
+    "Relu", "Reshape", "Sigmoid", "Sin", "Slice", "Softmax", "Softplus",
+    "Split", "Sqrt", "Square", "SquaredDifference", "Squeeze", "StridedSlice",
+    "Sub", "Sum", "Tanh", "Transpose", "Unpack"])
+
 #: What to use in the place of an op without a second derivative.
 _REPLACEMENTS = {
     "CTCLoss": "tf.nn.ctc_loss_v2 with dense labels",
@@ -80,6 +90,9 @@ def ops_without_second_derivative(flow):
 def _gap(op, indices):
   """(why, fix) if `op` has no second derivative by its inputs `indices`."""
   indices = [i for i in indices if _tf.is_trainable_dtype(op.inputs[i].dtype)]
+  if op.type in TWICE_DIFFERENTIABLE and not _tf.has_attribute(
+      op, "_gradient_op_type"):
+    return None
   if op.type in _NOT_TRIED or not indices or any(
       t.dtype in (tf.resource, tf.variant) for t in op.inputs) or (
           _tf.function_definition(op.graph, op.type) is not None):

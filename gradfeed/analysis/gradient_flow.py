@@ -20,6 +20,10 @@ _REWRITING = frozenset(["AsString", "Bitcast", "SerializeTensor"])
 _OPAQUE = _REWRITING | frozenset(["PyFunc", "PyFuncStateless", "RandomShuffle"])
 
 
+#: dict from a dtype to whether gradients pass tensors of it.
+_trainable = {}
+
+
 class GradientFlow:
   """The ops and tensors that the gradient of `ys` passes, also in functions.
 
@@ -57,7 +61,10 @@ class GradientFlow:
     """The inputs of `op` that a gradient reaches from its outputs."""
     call = op_types.FUNCTION_CALLS.get(op.type)
     skipped = 0 if call is None else call.first_argument
-    bodies = [_body(self._root, name) for name in _callees(op, call)]
+    names = _callees(op, call)
+    if self.trace.folded is not None:
+      names = self.trace.folded.callees_among(op, names)
+    bodies = [_body(self._root, name) for name in names]
     if any(body is None for body in bodies):
       return differentiable_inputs(op)
     if op.name not in self._inputs:
@@ -156,16 +163,20 @@ class GradientTrace:
       gradient of a loop of control flow v1, which has no gradient itself.
     path: dict from name to op between x and y that a gradient passes.
     stopped: set of the names of the ops that are held constant.
+    folded: `branches.folding.Folding` or None, as it was passed.
   """
 
-  def __init__(self, ys, xs, stops=()):
+  def __init__(self, ys, xs, stops=(), folded=None):
     """Follows the gradient.
 
     Args:
       ys: list of `tf.Tensor`.
       xs: list of `tf.Tensor`.
       stops: list of `tf.Tensor` that are held constant.
+      folded: `branches.folding.Folding`, so that branches which are not taken
+        are left out; or None.
     """
+    self.folded = folded
     self.reached = collections.OrderedDict()
     self.blocked = collections.OrderedDict()
     self.tensors = set()
@@ -176,6 +187,8 @@ class GradientTrace:
     self._on_path = self._carrying = None
     # From x on, as TensorFlow does: what lies above x does not matter.
     self._dependent = traversal.dependents(xs)
+    if folded is not None:
+      self._dependent = folded.dependents_among(self._dependent, self._xs)
     self.missing = self._walk(ys)
     self.path = collections.OrderedDict(
         (name, op) for name, op in self.reached.items()
@@ -240,8 +253,9 @@ class GradientTrace:
         self.blocked[op.name] = op
         continue
       for tensor in differentiable_inputs(op):
-        self.tensors.add(tensor.name)
-        queue.append(tensor.op)
+        if self.folded is None or not self.folded.is_dead(tensor):
+          self.tensors.add(tensor.name)
+          queue.append(tensor.op)
     return missing
 
 
@@ -305,8 +319,15 @@ def _normalizes_by_batch(op):
 def differentiable_inputs(op):
   """The inputs of `op` that its gradient goes to."""
   without = {t.name for t in unpassed(op)}
-  return [tensor for tensor in op.inputs if tensor.name not in without and
-          _tf.is_trainable_dtype(tensor.dtype)]
+  return [tensor for tensor in op.inputs if not (
+      without and tensor.name in without) and _is_trainable(tensor.dtype)]
+
+
+def _is_trainable(dtype):
+  """`_tf.is_trainable_dtype`, asked for once for each dtype."""
+  if dtype not in _trainable:
+    _trainable[dtype] = _tf.is_trainable_dtype(dtype)
+  return _trainable[dtype]
 
 
 def _passes_gradient(op):

@@ -13,6 +13,8 @@ import collections
 from gradfeed.analysis import dependence_rules
 from gradfeed.analysis import row_demands
 from gradfeed.analysis import symbolic_shapes
+from gradfeed.graph import op_types
+from gradfeed.graph import traversal
 
 
 class RowDependence:
@@ -41,7 +43,7 @@ class RowDependence:
       decides. They add none of their inputs to the attributes above.
   """
 
-  def __init__(self, ys, ops, axis=0):
+  def __init__(self, ys, ops, axis=0, folded=None):
     """Walks back from `ys`.
 
     Args:
@@ -49,6 +51,8 @@ class RowDependence:
       ops: dict from name to `tf.Operation`, the ops to pass through. A demand
         for an output of another op is noted and goes no further.
       axis: int, not negative.
+      folded: `branches.folding.Folding`, so that what joins branches of which
+        one is taken hands its rows on; or None.
     """
     self.axes, self.blocks, self.whole, self.shapes = {}, {}, {}, {}
     self.readers, self.picked, self.unknown = {}, set(), []
@@ -63,6 +67,10 @@ class RowDependence:
       tensor, demand = self._queue.popleft()
       op = tensor.op
       if op.name not in ops:
+        continue
+      taken = None if folded is None else folded.taken(tensor)
+      if taken is not None:
+        self._demand(taken, demand, op)
         continue
       demands = dependence_rules.demands(op, tensor.value_index, demand,
                                          self._sizes)
@@ -104,7 +112,7 @@ class RowDependence:
         self.blocks[name] = axis, size.number if simple else None
 
 
-def coupling(ys, x, ops):
+def coupling(ys, x, ops, folded=None, only_certain=False):
   """Whether row b of each of `ys` depends on row b of `x` alone.
 
   Args:
@@ -112,23 +120,51 @@ def coupling(ys, x, ops):
     x: `tf.Tensor`, shape `[B, ...]`.
     ops: dict from name to `tf.Operation`, the ops on a differentiable path
       from `x` to `ys` and no others.
+    folded: as in `RowDependence`; `ops` may then have others.
+    only_certain: bool, whether rows that one branch of a conditional mixes, and
+      perhaps not the other, are "unknown" and not "coupled".
 
   Returns:
     ("independent", None); ("coupled", the op that mixes the rows); or
     ("unknown", the first op that no rule decides).
   """
-  rows = RowDependence(ys, ops)
+  if folded is not None:
+    names = folded.dependents_among(set(ops), {x.name})
+    ops = {name: op for name, op in ops.items() if name in names}
+  rows = RowDependence(ys, ops, folded=folded)
   on_path = {t.name for op in ops.values() for t in op.outputs} | {x.name}
   whole = [(name, op) for name, op in rows.whole.items() if name in on_path]
   mixing = [read for read in whole if read[0] not in rows.picked]
   if mixing:
-    return "coupled", min(mixing, key=lambda read: _mixing_order(x, *read))[1]
+    certain = mixing
+    if only_certain:
+      names = _certain_ops(ys, x, ops)
+      certain = [(name, op) for name, op in mixing if op.name in names and (
+          name == x.name or name.split(":")[0] in names)]
+    return "coupled" if certain else "unknown", min(
+        certain or mixing, key=lambda read: _mixing_order(x, *read))[1]
   if rows.axes.get(x.name):
     return "coupled", rows.readers[x.name]
   unsure = rows.unknown + [op for _, op in whole]
   if x.name in rows.blocks:
     unsure.append(rows.readers[x.name])
   return ("unknown", unsure[0]) if unsure else ("independent", None)
+
+
+def _certain_ops(ys, x, ops):
+  """The names of the ops on ways from `x` to `ys` that pass no conditional."""
+  plain = {name: op for name, op in ops.items()
+           if op.type not in op_types.FUNCTIONAL_BRANCHES and not (
+               op.type in op_types.MERGES and not any(
+                   t.op.type == "NextIteration" for t in op.inputs))}
+  after = traversal.descendants(plain, {x.name}, control=False)
+  before, queue = set(), [y.op for y in ys]
+  while queue:
+    op = queue.pop()
+    if op.name in plain and op.name not in before:
+      before.add(op.name)
+      queue.extend(t.op for t in op.inputs)
+  return after & before
 
 
 def _mixing_order(x, name, reader):

@@ -8,10 +8,10 @@ again adds no op, whatever shapes the values have.
 import re
 
 from gradfeed import errors
-from gradfeed.evaluation import arguments
 from gradfeed.evaluation import executables
-from gradfeed.evaluation import feeds
 from gradfeed.evaluation import fetchables
+from gradfeed.evaluation.inputs import feed_dicts
+from gradfeed.evaluation.inputs import feeds
 from gradfeed.evaluation import sessions
 from gradfeed.graph import cache
 from gradfeed.graph import effects
@@ -51,7 +51,7 @@ class EvaluationPoint:
     self.session = session or sessions.default_session()
     sessions.check_open(self.session, graph)
     leaves = [tensors.resolve(leaf, graph, "x") for leaf in nest.flatten(x)]
-    fed = arguments.resolve_feeds(feed_dict, graph, leaves)
+    fed = feed_dicts.resolve_feeds(feed_dict, graph, leaves)
     self.fed = [fed[key] for key in sorted(fed)]
     self.xs, self.values = [], []
     self.has_sparse = any(isinstance(leaf, tensors.Sparse) for leaf in leaves)
@@ -87,7 +87,7 @@ class EvaluationPoint:
     Raises:
       MissingFeedError: names what to feed.
     """
-    waiting = effects.waiting_ops(traversal.ancestors(targets, self.cut))
+    waiting = effects.waiting_ops(self.ops_run(targets)[0])
     if waiting:
       waiting = [op for op in waiting if _TAKING.search(op.type)] or waiting
       taken = [t for op in waiting for t in op.outputs]
@@ -118,12 +118,17 @@ class EvaluationPoint:
         leaf for leaf, _ in self.fed]
     key = ("samples", strict, tuple(t.name for t in targets),
            tuple((leaf.name, type(leaf).__name__) for leaf in leaves))
-    executable, indices = cache.cached(
-        self.graph, key, lambda: self._executable(leaves, targets, strict))
-    executable.require_all_fed()
     arrays = (list(self.values if values is None else values) +
               [array for _, array in extra_feeds] +
               ([value for _, value in self.fed] if fed is None else list(fed)))
+    made = cache.cached(self.graph, key, list)
+    for executable, indices in made:
+      if executable.serves(self._held()):
+        break
+    else:
+      executable, indices = self._executable(leaves, targets, strict)
+      made.append((executable, indices))
+    executable.require_all_fed()
     return executable.evaluate(
         self.session, executable.fit([arrays[i] for i in indices]))
 
@@ -142,4 +147,34 @@ class EvaluationPoint:
       indices = [i for i in indices if names[i] & read]
     return executables.Executable(
         self.graph, [leaves[i] for i in indices],
-        [fetchables.resolve(t, self.graph) for t in targets]), indices
+        [fetchables.resolve(t, self.graph) for t in targets],
+        held=feed_dicts.held_values(self._held())), indices
+
+  def _held(self):
+    """The other feeds, as `feed_dicts.resolve_feeds` gives them."""
+    return dict(enumerate(self.fed))
+
+  def folded(self, targets, ops):
+    """What the other feeds decide of a computation.
+
+    Args:
+      targets: list of `tf.Tensor`.
+      ops: dict from name to op, the `traversal.ancestors` of `targets`.
+
+    Returns:
+      `folding.Folding` or None.
+    """
+    return feed_dicts.folded(targets, ops, self.xs, self._held())
+
+  def ops_run(self, targets):
+    """What runs to compute some tensors.
+
+    Args:
+      targets: list of `tf.Tensor`.
+
+    Returns:
+      (dict from name to op; `folding.Folding` or None).
+    """
+    ops = traversal.ancestors(targets, self.cut)
+    folded = self.folded(targets, ops)
+    return (ops if folded is None else folded.ops), folded

@@ -33,7 +33,7 @@ class Float64Copy:
       a float64 kernel keeps its dtype.
   """
 
-  def __init__(self, graph, ys, xs, held_names):
+  def __init__(self, graph, ys, xs, held_names, live_names=None):
     """Copies the ops between `xs` and `ys` into a new graph.
 
     Args:
@@ -41,6 +41,9 @@ class Float64Copy:
       ys: list of `tf.Tensor`.
       xs: list of `tensors.Dense`.
       held_names: set of the names of more tensors that become inputs.
+      live_names: container of the names of the ops that count; other ops are in
+        branches that are not taken, or computed for these alone, so that any
+        value will do for their results. None for all.
 
     Raises:
       UnsupportedGraphError: an op has no such copy.
@@ -49,9 +52,12 @@ class Float64Copy:
                 for name in [x.name] + cache.clones_of(graph, x.name)}
     ops, copied_names = _ops_to_copy(ys, set(index_of), held_names)
     external = _tensors_not_copied(ops, copied_names, ys)
+    sources = {name: t for name, t in sorted(external.items())
+               if name not in index_of and (
+                   live_names is None or t.op.name in live_names or
+                   _tf.numpy_dtype(t.dtype) is None)}
     self.sources = [tensors.read_of(tensors.Dense(t))
-                    for name, t in sorted(external.items())
-                    if name not in index_of]
+                    for t in sources.values()]
     with tf.Graph().as_default() as graph_of_copy:
       self._xs = [_float64_placeholder(x) for x in xs]
       inputs = {name: self._xs[i] for name, i in index_of.items()
@@ -59,8 +65,10 @@ class Float64Copy:
       self._sources = []
       for name, tensor in sorted(external.items()):
         if name not in index_of:
-          inputs[name] = _float64_placeholder(tensors.Dense(tensor))
-          self._sources.append(inputs[name])
+          inputs[name] = _float64_placeholder(
+              tensors.Dense(tensor), is_fed=name in sources)
+          if name in sources:
+            self._sources.append(inputs[name])
       subgraph = cloning.subgraph_of(graph, copied_names, ops, inputs)
       wide_nodes = float64.Float64Nodes(graph, subgraph, ops)
       self.eps = wide_nodes.eps
@@ -156,8 +164,12 @@ def _gradients_or_none(ys, xs, weights):
     return None
 
 
-def _float64_placeholder(component):
-  return tf.placeholder(float64.wide(component.dtype), component.shape)
+def _float64_placeholder(component, is_fed=True):
+  dtype, shape = float64.wide(component.dtype), component.shape
+  if is_fed:
+    return tf.placeholder(dtype, shape)
+  sizes = [size or 0 for size in shape.as_list()] if shape.ndims else []
+  return tf.placeholder_with_default(tf.zeros(sizes, dtype), shape)
 
 
 def _ops_to_copy(ys, xs, held_names):

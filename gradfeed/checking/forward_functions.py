@@ -43,14 +43,17 @@ class ForwardFunction:
     """(`float64_copy.Float64Copy` or None, str why there is none or None)."""
     held_names = {t.name for t in self._held_tensors} | (
         self._point.cut - {component.name for component in self._point.xs})
+    ops, folded = self._point.ops_run(self._ys)
+    live_names = None if folded is None else frozenset(ops)
     key = ("double", tuple(y.name for y in self._ys),
            tuple(component.name for component in self._point.xs),
-           tuple(sorted(held_names)))
+           tuple(sorted(held_names)), live_names)
 
     def build():
       try:
         return float64_copy.Float64Copy(
-            self._point.graph, self._ys, self._point.xs, held_names), None
+            self._point.graph, self._ys, self._point.xs, held_names,
+            live_names), None
       except errors.GradfeedError as error:
         return None, error.why
 

@@ -45,8 +45,10 @@ class HeldConstants:
     self._ys = ys
     self._names = {component.name for component in point.xs}
     self.trace = gradient_flow.GradientTrace(
-        ys, [component.tensor for component in point.xs])
-    self._ops = ops = traversal.ancestors(ys, point.cut)
+        ys, [component.tensor for component in point.xs],
+        folded=point.folded(ys, traversal.ancestors(ys, point.cut)))
+    self._ops, folded = point.ops_run(ys)
+    ops = self._ops
     self._without_value = control_flow.ops_without_a_value(ops)
     self._dependent_names = traversal.descendants(
         {name: op for name, op in ops.items()
@@ -54,7 +56,7 @@ class HeldConstants:
         self._names, control=False)
     drawing_ops = list(
         collections.OrderedDict.fromkeys(
-            op for op, kind in effects.op_types_of_run(ops)
+            op for op, kind in effects.op_types_of_run(ops, folded)
             if op_types.RANDOM.search(kind)))
     self.randoms = [op for op in drawing_ops if self._can_hold(op) and
                     not self._is_differentiated(op)]
@@ -69,7 +71,7 @@ class HeldConstants:
     self.unheld_stops = [
         op for op in intended if op not in self.intended_stops] + [
         op for op, kind in effects.op_types_of_run(
-            {name: ops[name] for name in self._dependent_names})
+            {name: ops[name] for name in self._dependent_names}, folded)
         if kind == "StopGradient" and op.type != kind]
     self.eps = self._largest_eps(point)
 

@@ -16,6 +16,7 @@ import subprocess
 from absl import flags
 
 from gradfeed.commands import model_flags
+from gradfeed.commands import value_flags
 from gradfeed import errors
 from gradfeed.explaining.explanations import explain
 from gradfeed.graph import tensors
@@ -29,6 +30,10 @@ _Y = flags.DEFINE_list(
     "y", None, "The tensor that is differentiated, such as logits:0; or "
     "several, which are summed.", flag_values=FLAGS)
 _element = model_flags.define_class(FLAGS)
+_FEED = flags.DEFINE_multi_string(
+    "feed", [], "NAME=VALUE: a tensor and its value in the run, such as "
+    "is_training:0=False; what lies in a branch that is not taken then is left "
+    "out. May be repeated.", flag_values=FLAGS)
 _X = flags.DEFINE_list(
     "x", None, "The tensor that y is differentiated by, or several. Without, "
     "the floating placeholders that y depends on, or else the variables.",
@@ -52,7 +57,9 @@ def main():
   with _load() as model, model.graph.as_default():
     page = explain([_element(tensors.resolve(
         name, model.graph, "--y").tensor) for name in _Y.value],
-                   _X.value or None)
+                   _X.value or None,
+                   feed_dict=value_flags.parse_feeds(
+                       _FEED.value, model.graph) or None)
   print(page if _FORMAT.value == "text" else page.to_json())
   if _DOT.value:
     _write(_DOT.value, page.to_dot().encode())

@@ -12,6 +12,7 @@ from gradfeed.graph import nest
 from gradfeed.graph import tensors
 
 
+@_tf.unconverted
 def class_gradient(y, x, index, axis=-1, stop_gradients=None,
                    unconnected="error"):
   """Builds the gradient of one class of each example, the index being fed.

@@ -8,6 +8,7 @@ from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.graph import assertions
 from gradfeed.graph import cache
+from gradfeed.graph import captures
 from gradfeed.graph import tensors
 
 #: What a cotangent of x, the direction that x moves in, is called in errors.
@@ -69,9 +70,14 @@ class Cotangent:
     self._given = value
     self._y = y
     self._role = role
-    if isinstance(value, (tf.Tensor, str)) or _tf.is_variable(value):
-      self._given = tensors.read_of(tensors.resolve(value, graph, role))
-      self.key = self._given.name
+    self._slices = None
+    if isinstance(value, tf.IndexedSlices):
+      dtype, shape = self._take_slices(value, graph)
+    elif (isinstance(value, (tf.Tensor, str)) or _tf.is_variable(value)) and (
+        not _is_eager_in_function(value, graph)):
+      self._given = tensors.read_of(
+          tensors.resolve(value, graph, role, around=True))
+      self.key = _name_in(graph, self._given)
       dtype, shape = self._given.dtype.base_dtype, self._given.shape
     else:
       self._given = as_array(value, y, role)
@@ -84,12 +90,36 @@ class Cotangent:
     if dtype != y.dtype or not shape.is_compatible_with(y.shape):
       raise unfit(role, dtype, shape, y)
 
+  def _take_slices(self, slices, graph):
+    """Takes a `tf.IndexedSlices`.
+
+    Returns:
+      (`tf.DType`, `tf.TensorShape`) of the dense form.
+    """
+    parts = [None if part is None else tensors.resolve(
+        part, graph, self._role, around=True).tensor
+             for part in (slices.values, slices.indices, slices.dense_shape)]
+    self._slices = tf.IndexedSlices(*parts)
+    self.key = ("slices",) + tuple(
+        part is not None and _name_in(graph, part) for part in parts)
+    rows = self._y.shape[:1] if self._y.shape.ndims else [None]
+    values = self._slices.values
+    return values.dtype.base_dtype, (
+        values.shape if values.shape.ndims is None else
+        tf.TensorShape(rows).concatenate(values.shape[1:]))
+
   def of(self, unused_copy):
     """The cotangent of a copy of y: the same value."""
     return self
 
   def tensor(self):
-    """Builds the cotangent, with an assertion of its shape where needed."""
+    """Builds the cotangent, with an assertion of its shape where needed.
+
+    Returns:
+      `tf.Tensor`, or the `tf.IndexedSlices` that was given.
+    """
+    if self._slices is not None:
+      return self._slices
     given = tf.convert_to_tensor(self._given, dtype=self._y.dtype)
     if self._is_shape_known:
       return given
@@ -101,6 +131,18 @@ class Cotangent:
       shape = tf.assert_equal(tf.shape(given), tf.shape(y), message=message)
     with tf.control_dependencies([shape]):
       return tf.identity(given)
+
+
+def _is_eager_in_function(value, graph):
+  """Whether `value` is eager and taken as a constant by a function."""
+  return _tf.is_eager(value) and isinstance(value, tf.Tensor) and (
+      _tf.outer_graph(graph) is not None)
+
+
+def _name_in(graph, tensor):
+  """A name of `tensor` that no other tensor of `graph` or around it has."""
+  level = captures.enclosing(graph).index(tensor.graph)
+  return (level, tensor.name) if level else tensor.name
 
 
 class Seed:

@@ -6,10 +6,16 @@ say what goes in and in which form it comes out.
 
 import re
 
+import numpy as np
+
+from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.derivatives import arguments
 from gradfeed.derivatives import preconditions
+from gradfeed.derivatives import result_forms
+from gradfeed.derivatives.vectors import flat_forms
 from gradfeed import errors
+from gradfeed.graph import lookup
 from gradfeed.graph import nest
 from gradfeed.graph import tensors
 
@@ -19,14 +25,16 @@ _AGGREGATION_METHODS = (
     tf.AggregationMethod.EXPERIMENTAL_ACCUMULATE_N)
 
 
+@_tf.unconverted
 def gradient(y, x, grad_ys=None, stop_gradients=None, unconnected="error",
-             sparse=False):
+             sparse=False, flat=False):
   """Builds d sum(y) / dx; the same op on every later call.
 
   Adds ops to the graph under `gradfeed/` on the first call and none
-  afterwards, so it is safe in a loop. No op that is there is changed: with a
-  `While`, `If`, `Case` or call of a function between x and y, that part is
-  copied first, so that a session that has run goes on working.
+  afterwards, so it is safe in a loop, also where the same y is built anew. No
+  op that is there is changed: with a `While`, `If`, `Case` or call of a
+  function between x and y, that part is copied first, so that a session that
+  has run goes on working.
 
   All elements of y are summed: with a mean over a batch in y, the gradient by
   one row is divided by the number of rows. The gradient of a gradient is that
@@ -44,12 +52,14 @@ def gradient(y, x, grad_ys=None, stop_gradients=None, unconnected="error",
       x that y does not depend on.
     sparse: bool; leave the gradient of a gather as a `tf.IndexedSlices`, with
       the rows of equal indices summed, instead of a dense tensor.
+    flat: bool; give one vector for all of `x`, in the order of `flatten`. All
+      have to have one dtype.
 
   Returns:
     The structure of `x`, with a `tf.Tensor` of the shape and dtype of each x,
-    in units of `y` per unit of `x`. A `tf.SparseTensor` gives one with the
-    same indices. Complex derivatives are conjugated as in `tf.gradients`:
-    2 conj(z) for z^2.
+    or, with `flat`, one of shape [n]; in units of `y` per unit of `x`. A
+    `tf.SparseTensor` gives one with the same indices. Complex derivatives are
+    conjugated as in `tf.gradients`: 2 conj(z) for z^2.
 
   Raises:
     DisconnectedError: no differentiable path leads from an x to y; says what
@@ -72,11 +82,12 @@ def gradient(y, x, grad_ys=None, stop_gradients=None, unconnected="error",
     12.0
   """
   return value_and_gradient(
-      y, x, grad_ys, stop_gradients, unconnected, sparse)[1]
+      y, x, grad_ys, stop_gradients, unconnected, sparse, flat)[1]
 
 
+@_tf.unconverted
 def value_and_gradient(y, x, grad_ys=None, stop_gradients=None,
-                       unconnected="error", sparse=False):
+                       unconnected="error", sparse=False, flat=False):
   """Builds (y, d sum(y) / dx) that one forward pass computes together.
 
   Where a part of the graph had to be copied for the gradient (`While`, `If`,
@@ -90,6 +101,7 @@ def value_and_gradient(y, x, grad_ys=None, stop_gradients=None,
     stop_gradients: as in `gradient`.
     unconnected: as in `gradient`.
     sparse: as in `gradient`.
+    flat: as in `gradient`; it does not concern y.
 
   Returns:
     (y, dy/dx): tensors in the structures of `y` and of `x`.
@@ -108,12 +120,27 @@ def value_and_gradient(y, x, grad_ys=None, stop_gradients=None,
   """
   arguments.check_unconnected(unconnected)
   arguments.check_flag("sparse", sparse)
-  request = arguments.Request(y, x, stop_gradients)
+  request = arguments.Request(
+      y, x, stop_gradients, nested=True, weights=grad_ys)
+  flat_forms.check(flat, request, unconnected, sparse)
   built = request.product(
       arguments.cotangents(grad_ys, y, request.ys,
                            request.graph)).build(strict=unconnected == "error")
-  return nest.pack(y, built.ys), nest.pack(
-      x, request.shaped(built.gradients, unconnected, sparse))
+  return nest.pack(y, built.ys), _packed(
+      request, built, unconnected, sparse, flat)
+
+
+def _packed(request, built, unconnected, sparse, flat):
+  """The gradients of a `result_forms.BuiltVJP` in the structure of x, or as a vector.
+
+  Args:
+    request: `arguments.Request`.
+    built: `result_forms.BuiltVJP`.
+    unconnected, sparse, flat: as in `gradient`.
+  """
+  gradients_by_x = request.shaped(built.gradients, unconnected, sparse)
+  return (flat_forms.vector(request, gradients_by_x) if flat else
+          nest.pack(request.x, gradients_by_x))
 
 
 def value_and_gradient_as_built(ys, xs, grad_ys=None, unconnected="error"):
@@ -135,7 +162,9 @@ def value_and_gradient_as_built(ys, xs, grad_ys=None, unconnected="error"):
   return list(built.ys), request.shaped(built.gradients, unconnected)
 
 
-def vjp(y, x, v, stop_gradients=None, unconnected="error", sparse=False):
+@_tf.unconverted
+def vjp(y, x, v, stop_gradients=None, unconnected="error", sparse=False,
+        flat=False):
   """Builds v^T J, the product of a cotangent with the Jacobian of y by x.
 
   `gradient` with weights: sum(v * y) is differentiated, v held constant.
@@ -149,10 +178,13 @@ def vjp(y, x, v, stop_gradients=None, unconnected="error", sparse=False):
     stop_gradients: as in `gradient`.
     unconnected: as in `gradient`.
     sparse: as in `gradient`.
+    flat: bool; give one vector for all of `x`, as in `gradient`. `v` belongs to
+      `y`, and stays as it is.
 
   Returns:
     The structure of `x`, with a `tf.Tensor` of the shape and dtype of each x,
-    in units of `v` times `y` per unit of `x`.
+    or, with `flat`, one of shape [n]; in units of `v` times `y` per unit of
+    `x`.
 
   Raises:
     The same errors as `gradient`.
@@ -168,7 +200,8 @@ def vjp(y, x, v, stop_gradients=None, unconnected="error", sparse=False):
   """
   arguments.check_unconnected(unconnected)
   arguments.check_flag("sparse", sparse)
-  request = arguments.Request(y, x, stop_gradients)
+  request = arguments.Request(y, x, stop_gradients, nested=True, weights=v)
+  flat_forms.check(flat, request, unconnected, sparse)
   cotangents = arguments.cotangents(v, y, request.ys, request.graph,
                                     "cotangent v")
   if None in cotangents:
@@ -179,34 +212,43 @@ def vjp(y, x, v, stop_gradients=None, unconnected="error", sparse=False):
         "Pass a tensor or an array of the shape of y; or use `gradient`, which "
         "takes ones.")
   built = request.product(cotangents).build(strict=unconnected == "error")
-  return nest.pack(x, request.shaped(built.gradients, unconnected, sparse))
+  return _packed(request, built, unconnected, sparse, flat)
 
 
+@_tf.unconverted
 def gradients(ys, xs, grad_ys=None, name="gradients",
               colocate_gradients_with_ops=False, gate_gradients=False,
               aggregation_method=None, stop_gradients=None,
-              unconnected_gradients=tf.UnconnectedGradients.NONE):
+              unconnected_gradients=tf.UnconnectedGradients.NONE, dense=True):
   """Takes the place of `tf.gradients`: the same arguments and results.
 
   What differs: the second call with the same arguments returns the tensors of
   the first; a session that has run goes on working when `While`, `If` or
   calls of functions are differentiated; gradients of gathers are dense
-  tensors, in which no row is counted twice.
+  tensors, in which no row is counted twice. They are `tf.IndexedSlices` where
+  one is among `grad_ys`, and where an optimizer of TensorFlow asks for them,
+  which changes the rows of slices alone.
 
   Args:
-    ys: tensor, variable, name, or list of them.
-    xs: tensor, variable, name, or list of them.
-    grad_ys: list of tensors, arrays or None, one for each y; None for ones.
+    ys: tensor, variable, name, or list of them. Integers, booleans and numbers
+      that are no tensors are constant.
+    xs: tensor, variable, name, or list of them. In the body of a function, a
+      loop or a branch also what it reads from the graphs around it.
+    grad_ys: list of tensors, arrays, `tf.IndexedSlices` or None, one for each
+      y; None for ones, which a complex y does not take.
     name: str, the name scope, inside `gradfeed/`.
     colocate_gradients_with_ops: as in `tf.gradients`.
     gate_gradients: as in `tf.gradients`.
     aggregation_method: as in `tf.gradients`.
     stop_gradients: tensors to hold constant, or None.
     unconnected_gradients: `tf.UnconnectedGradients` or its value.
+    dense: bool; False leaves the gradient of a gather as `tf.gradients` gives
+      it, a `tf.IndexedSlices` in which an index may be there twice.
 
   Returns:
     A list with d sum(ys) / dx for each x: `tf.Tensor` of the shape and dtype
-    of x, or None where `ys` does not depend on it.
+    of x, or None where `ys` does not depend on it. A `tf.RaggedTensor` gives
+    one with the same rows.
 
   Raises:
     The same errors as `gradient`, save `DisconnectedError`, and
@@ -223,15 +265,68 @@ def gradients(ys, xs, grad_ys=None, name="gradients",
   unconnected = _unconnected_gradients(unconnected_gradients)
   _check_settings(name, aggregation_method, {
       "colocate_gradients_with_ops": colocate_gradients_with_ops,
-      "gate_gradients": gate_gradients})
-  request = arguments.Request(ys, xs, stop_gradients, ("ys", "xs"))
+      "gate_gradients": gate_gradients, "dense": dense})
   settings = dict(
       name=name, colocate_gradients_with_ops=colocate_gradients_with_ops,
       gate_gradients=gate_gradients, aggregation_method=aggregation_method)
-  built = request.product(
-      arguments.cotangents(grad_ys, ys, request.ys, request.graph),
-      settings, preconditions.WARNED_OF).build(strict=False)
-  return request.shaped(built.gradients, unconnected)
+  sources = nest.flatten(xs)
+  if not sources:
+    return []
+  targets, weights = _targets(ys, grad_ys)
+  request = arguments.Request(
+      targets or sources, list(map(result_forms.flat_values, sources)),
+      stop_gradients, ("ys", "xs"), nested=True, weights=weights)
+  every = list(zip(request.ys, weights))
+  weights = request.without_constants(weights) if targets else []
+  if weights:
+    _check_weights(request.ys, weights)
+    found = request.product(
+        arguments.cotangents_of_leaves(weights, request.ys, request.graph),
+        settings, preconditions.WARNED_OF).build(strict=False).gradients
+  else:
+    found = [None] * len(request.components())
+  found = [arguments.of_itself(x, every) if gradient is None else gradient
+           for x, gradient in zip(request.components(), found)]
+  # TensorFlow's optimizers take slices apart.
+  if not dense or lookup.is_called_by_tensorflow():
+    sparse = result_forms.AS_BUILT
+  else:
+    sparse = any(isinstance(weight, tf.IndexedSlices) for weight in weights)
+  return list(map(result_forms.ragged, sources,
+                  request.shaped(found, unconnected, sparse)))
+
+
+def _targets(ys, grad_ys):
+  """What `gradients` differentiates, and its cotangents, as lists.
+
+  Numbers that are no tensors are left out: they are constant.
+
+  Args:
+    ys: as in `gradients`.
+    grad_ys: as in `gradients`.
+
+  Returns:
+    (list of tensors, variables and names; list with what was passed as the
+    cotangent of each, or None).
+  """
+  leaves = nest.flatten(ys)
+  pairs = [(result_forms.numbers(y), result_forms.flat_values(weight))
+           for y, weight in zip(
+               leaves, arguments.weights(grad_ys, ys, len(leaves)))
+           if not isinstance(y, (np.ndarray, np.generic, int, float, complex))]
+  return [y for y, _ in pairs], [weight for _, weight in pairs]
+
+
+def _check_weights(ys, weights):
+  """Refuses a complex y without a cotangent, as `tf.gradients` does."""
+  for y, weight in zip(ys, weights):
+    if weight is None and y.dtype.is_complex:
+      raise errors.ArgumentError(
+          "Gradients of complex tensors such as {} must set grad_ys (y.dtype = "
+          "{}).".format(tensors.describe(y), y.dtype.name),
+          "TensorFlow takes ones for real tensors alone.",
+          "Pass grad_ys, such as [tf.ones_like(y)]; or use `gradient`, which "
+          "takes ones.")
 
 
 def _check_settings(name, aggregation_method, flags):

@@ -1,18 +1,21 @@
 """Second derivatives: the Hessian, and its products with directions of x."""
 
+from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.derivatives import arguments
 from gradfeed.derivatives import jacobians
 from gradfeed.derivatives import preconditions
 from gradfeed.derivatives import pullbacks
 from gradfeed.derivatives import result_forms
+from gradfeed.derivatives.vectors import flat_forms
 from gradfeed.derivatives import vjps
 from gradfeed import errors
 from gradfeed.graph import nest
 from gradfeed.graph import tensors
 
 
-def hessian(y, x, stop_gradients=None, chunk=None):
+@_tf.unconverted
+def hessian(y, x, stop_gradients=None, chunk=None, flat=False):
   """Builds the second derivative of sum(y) by x, with all cross blocks; once.
 
   The Jacobian of the gradient: `gradient(gradient(y, x), x)` is only its row
@@ -25,12 +28,14 @@ def hessian(y, x, stop_gradients=None, chunk=None):
     stop_gradients: tensors to hold constant, or None.
     chunk: int, how many rows are computed at a time, or None for all. Memory
       grows with it.
+    flat: bool; give one matrix for all of `x`, whose rows and columns are in
+      the order of `flatten`. All have to have one dtype.
 
   Returns:
     The structure of `x` (for the rows) of structures of `x` (for the columns),
     with a `tf.Tensor` of shape a.shape + b.shape and the dtype of b for each
     pair a, b, in units of `y` per unit of a and of b. Zero where the gradient
-    by a does not depend on b.
+    by a does not depend on b. With `flat`, one of shape [n, n].
 
   Raises:
     The same errors as `gradient`.
@@ -58,11 +63,14 @@ def hessian(y, x, stop_gradients=None, chunk=None):
           "and imaginary part, not in itself: no complex matrix holds it.",
           "Use `hvp`, or make x from two real tensors with tf.complex and "
           "differentiate by these.")
+  flat_forms.check(flat, request)
   first = request.product([None] * len(request.ys))
   built = first.on_functional_copy(strict=True, order=2).build(strict=False)
-  return nest.pack(x, [
-      nest.pack(x, _row(request, first, built, gradient, chunk))
-      for gradient in _gradients(request, built)])
+  gradients = _gradients(request, built)
+  blocks = [_row(request, first, built, gradient, chunk)
+            for gradient in gradients]
+  return (flat_forms.matrix(request, blocks, gradients) if flat else
+          nest.pack(x, [nest.pack(x, row) for row in blocks]))
 
 
 def _row(request, first, built, gradient, chunk):
@@ -71,7 +79,7 @@ def _row(request, first, built, gradient, chunk):
   Args:
     request: `arguments.Request`.
     first: `vjps.VJP` of the gradients.
-    built: `vjps.BuiltVJP` of it.
+    built: `result_forms.BuiltVJP` of it.
     gradient: `tf.Tensor`, the dense gradient by one leaf of x.
     chunk: as in `hessian`.
 
@@ -92,7 +100,46 @@ def _gradients(request, built):
           for result in request.shaped(built.gradients)]
 
 
-def hvp(y, x, v, stop_gradients=None):
+@_tf.unconverted
+def hessians(ys, xs, name="hessians", colocate_gradients_with_ops=False,
+             gate_gradients=False, aggregation_method=None):
+  """Takes the place of `tf.hessians`: the same arguments and results.
+
+  What differs: the second call with the same arguments returns the tensors of
+  the first; the number of ops does not grow with the number of elements of x,
+  and no loop is built. For the blocks between two xs use `hessian`.
+
+  Args:
+    ys: floating tensor, variable, name, or list of them, which are summed.
+    xs: floating tensor, variable, name, or list of them.
+    name: accepted as in `tf.hessians`; the ops are named by `hessian`.
+    colocate_gradients_with_ops: accepted, as `name` is.
+    gate_gradients: accepted, as `name` is.
+    aggregation_method: accepted, as `name` is.
+
+  Returns:
+    A list with the Hessian of sum(ys) by each x: `tf.Tensor` of shape
+    x.shape + x.shape and the dtype of x.
+
+  Raises:
+    The same errors as `hessian`.
+
+  Example:
+    >>> import gradfeed as gf, tensorflow.compat.v1 as tf
+    >>> with tf.Graph().as_default(), tf.Session() as session:
+    ...   x = tf.placeholder(tf.float64, [2])
+    ...   h, = gf.hessians(x[0] ** 2 * x[1], x)
+    ...   print(session.run(h, {x: [3.0, 5.0]}))
+    [[10.  6.]
+     [ 6.  0.]]
+  """
+  del name, colocate_gradients_with_ops, gate_gradients, aggregation_method
+  xs = list(xs) if isinstance(xs, (list, tuple)) else [xs]
+  return [hessian(ys, x) for x in xs]
+
+
+@_tf.unconverted
+def hvp(y, x, v, stop_gradients=None, flat=False):
   """Builds H v: the second derivative of sum(y) by x, times v; H is not built.
 
   The gradient of the product of v with the gradient, which costs two to three
@@ -105,10 +152,13 @@ def hvp(y, x, v, stop_gradients=None):
       of exactly the shape and dtype of each x. An array is part of the graph:
       for many directions pass a placeholder and feed it.
     stop_gradients: tensors to hold constant, or None.
+    flat: bool; `v` and the result are one vector of shape [n] for all of `x`,
+      in the order of `flatten`. All have to have one dtype.
 
   Returns:
     The structure of `x`, with a `tf.Tensor` of the shape and dtype of each x,
-    in units of `y` times `v` per squared unit of `x`.
+    or, with `flat`, one of shape [n]; in units of `y` times `v` per squared
+    unit of `x`.
 
   Raises:
     The same errors as `hessian`.
@@ -124,7 +174,9 @@ def hvp(y, x, v, stop_gradients=None):
     [10.  6.]
   """
   request = arguments.Request(y, x, stop_gradients)
-  tangents = arguments.tangents(v, x, request.xs, request.graph)
+  flat_forms.check(flat, request)
+  tangents = (flat_forms.tangents(v, request) if flat else
+              arguments.tangents(v, x, request.xs, request.graph))
   first = request.product([None] * len(request.ys))
   built = first.on_functional_copy(strict=True, order=2).build(strict=False)
   gradients = [result_forms.dense_or_none(request.graph, *pair)
@@ -135,4 +187,6 @@ def hvp(y, x, v, stop_gradients=None):
   second_built = second.build(strict=False)
   preconditions.check_hidden(second, second_built)
   first.remember(second_built.passes_of(built), second_built.gradients)
-  return nest.pack(x, request.shaped(second_built.gradients))
+  products = request.shaped(second_built.gradients)
+  return (flat_forms.vector(request, products) if flat else
+          nest.pack(x, products))

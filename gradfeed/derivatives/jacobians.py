@@ -5,6 +5,7 @@ from gradfeed._tf import tf
 from gradfeed.derivatives import arguments
 from gradfeed.derivatives import pullbacks
 from gradfeed.derivatives import result_forms
+from gradfeed.derivatives.vectors import flat_forms
 from gradfeed.derivatives import vjps
 from gradfeed import errors
 from gradfeed.graph import cache
@@ -12,7 +13,9 @@ from gradfeed.graph import nest
 from gradfeed.graph import tensors
 
 
-def jacobian(y, x, stop_gradients=None, unconnected="error", chunk=None):
+@_tf.unconverted
+def jacobian(y, x, stop_gradients=None, unconnected="error", chunk=None,
+             flat=False):
   """Builds dy/dx, all elements of y by all elements of x; once.
 
   Row i is the product of the i-th unit cotangent with the Jacobian: what
@@ -28,12 +31,15 @@ def jacobian(y, x, stop_gradients=None, unconnected="error", chunk=None):
     unconnected: "error", "zero" or "none", as in `gradient`.
     chunk: int, how many rows are computed at a time, or None for all. Memory
       grows with it: each row takes what one gradient takes.
+    flat: bool; give one tensor for all of `x`, whose last axis is that of
+      `flatten(x)`. All have to have one dtype.
 
   Returns:
     The structure of `y`, with the structure of `x` in the place of each y: a
     `tf.Tensor` of shape y.shape + x.shape and the dtype of x, in units of `y`
-    per unit of `x`. By a `tf.SparseTensor`: y.shape + [number of values]. Rows
-    of a complex Jacobian are conjugated as in `tf.gradients`.
+    per unit of `x`. With `flat`, one of shape y.shape + [n] for each y. By a
+    `tf.SparseTensor`: y.shape + [number of values]. Rows of a complex Jacobian
+    are conjugated as in `tf.gradients`.
 
   Raises:
     The same errors as `gradient`.
@@ -53,12 +59,15 @@ def jacobian(y, x, stop_gradients=None, unconnected="error", chunk=None):
   arguments.check_chunk(chunk)
   request = arguments.Request(y, x, stop_gradients)
   refuse_real_parts(request)
+  flat_forms.check(flat, request, unconnected)
   by_y = [pullbacks.Pullback(
       request.graph, [leaf], request.xs, request.stops, unconnected == "error")
           for leaf in request.ys]
-  return nest.pack(y, [nest.pack(x, rows(
-      request, pullback, unconnected, chunk, pullback.remember))
-                       for pullback in by_y])
+  by_x = [rows(request, pullback, unconnected, chunk, pullback.remember)
+          for pullback in by_y]
+  return nest.pack(y, [
+      flat_forms.rows(request, pullback.ys[0], own) if flat else
+      nest.pack(x, own) for pullback, own in zip(by_y, by_x)])
 
 
 def refuse_real_parts(request):
@@ -104,7 +113,8 @@ def rows(request, pullback, unconnected, chunk, remember):
           for leaf, own in request.by_leaf(jacobians)]
 
 
-def jvp(y, x, v, stop_gradients=None, unconnected="error"):
+@_tf.unconverted
+def jvp(y, x, v, stop_gradients=None, unconnected="error", flat=False):
   """Builds J v: how y changes when x moves along v.
 
   The derivative of a product of cotangents with the Jacobian by those
@@ -121,6 +131,8 @@ def jvp(y, x, v, stop_gradients=None, unconnected="error"):
     stop_gradients: tensors to hold constant, or None.
     unconnected: "error", "zero" or "none": what stands for a y that depends on
       no x, and whether an x is refused that no y depends on.
+    flat: bool; `v` is one vector of shape [n] for all of `x`, in the order of
+      `flatten`. All have to have one dtype. The result has the form of `y`.
 
   Returns:
     The structure of `y`, with a `tf.Tensor` of the shape and dtype of each y,
@@ -142,7 +154,9 @@ def jvp(y, x, v, stop_gradients=None, unconnected="error"):
   """
   arguments.check_unconnected(unconnected)
   request = arguments.Request(y, x, stop_gradients)
-  tangents = arguments.tangents(v, x, request.xs, request.graph)
+  flat_forms.check(flat, request)
+  tangents = (flat_forms.tangents(v, request) if flat else
+              arguments.tangents(v, x, request.xs, request.graph))
   pullback = pullbacks.Pullback(request.graph, request.ys, request.xs,
                                 request.stops, unconnected == "error",
                                 is_stacked=False)

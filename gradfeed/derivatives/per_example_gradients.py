@@ -17,6 +17,7 @@ from gradfeed.graph import traversal
 from gradfeed.rewriting import vectorization
 
 
+@_tf.unconverted
 def per_example_gradient(y, x, coupled=False, stop_gradients=None,
                          unconnected="error", chunk=None):
   """Builds d sum(y[b]) / dx for each example b of a batch; once.

@@ -41,17 +41,20 @@ _ERRORS = {
 
 
 def check(vjp, trace, strict):
-  """Refuses what has no gradient, or one that would be wrong.
+  """Refuses what has no gradient, or one that would be wrong or incomplete.
 
   Args:
-    product: `vjps.VJP`.
+    vjp: `vjps.VJP`.
     trace: its `gradient_flow.GradientTrace`.
     strict: bool; whether an x that no y depends on is refused.
 
   Raises:
-    DisconnectedError, MissingGradientError, UnsupportedGraphError.
+    DisconnectedError, MissingGradientError, UnsupportedGraphError,
+    IncompleteGradientError.
   """
-  _raise(list(find_problems(vjp, flow_of(vjp, trace), strict)))
+  flow = flow_of(vjp, trace)
+  _raise(list(find_problems(vjp, flow, strict)))
+  check_complete(vjp, flow)
 
 
 def flow_of(vjp, trace):
@@ -144,20 +147,21 @@ def find_incomplete(vjp, flow):
             ".".format(", ".join(repr(t.name) for t in ends)))
 
 
-def check_complete(vjp):
+def check_complete(vjp, flow=None):
   """Refuses a derivative that would leave out a part, or warns of it.
 
   Args:
     vjp: `vjps.VJP`; its `incomplete` says what to do.
+    flow: its `gradient_flow.GradientFlow`, if that is known.
 
   Raises:
     IncompleteGradientError.
   """
-  graph_cache = cache.cache_of(vjp.graph)
+  graph_cache = cache.cache_of(vjp.home)
   key = ("complete", vjp.incomplete) + vjp.key()
   if vjp.incomplete == ALLOWED or key in graph_cache.built:
     return
-  flow = flow_of(vjp, vjp.trace())
+  flow = flow or flow_of(vjp, vjp.trace())
   # A result of None, or of zeros that were asked for, leaves out no part.
   problems = list(find_incomplete(vjp, flow)) if any(
       x.name in flow.tensors for x in vjp.xs) else []
@@ -329,7 +333,7 @@ def check_hidden(vjp, built):
 
   Args:
     vjp: `vjps.VJP`.
-    built: its `vjps.BuiltVJP`.
+    built: its `result_forms.BuiltVJP`.
 
   Raises:
     The errors of `check`.

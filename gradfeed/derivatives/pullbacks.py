@@ -62,13 +62,16 @@ class Pullback:
     self._original, self._vjp, self._built = original, vjp, built
 
   def coupling(self, x):
-    """Whether rows of the ys depend on other rows of `x`.
+    """Whether rows of the ys depend on other rows of `x`, in any run.
+
+    Which branch of a conditional is taken is known in a run.
 
     Returns:
       As `row_dependence.coupling`.
     """
     return row_dependence.coupling([y.tensor for y in self._original.ys],
-                                   x.tensor, self._original.path(x))
+                                   x.tensor, self._original.path(x),
+                                   only_certain=True)
 
   def refuse_hidden(self):
     """Refuses results that are None only because an op hides the dependence.
@@ -90,7 +93,7 @@ class Pullback:
     """The copies of the ys of `built` that this, a derivative of it, reads.
 
     Args:
-      built: `vjps.BuiltVJP`.
+      built: `result_forms.BuiltVJP`.
     """
     return self._built.passes_of(built)
 

@@ -8,7 +8,54 @@ together, with zeros in the place of None.
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.graph import cache
+from gradfeed.graph import captures
 from gradfeed.graph import tensors
+
+class BuiltVJP:
+  """The tensors that one `vjps.VJP` added to the graph.
+
+  Attributes:
+    ys: list of `tf.Tensor`, the ys or the copies that were differentiated.
+    gradients: list with a `tf.Tensor`, `tf.IndexedSlices` or None for each x.
+    copied: dict from the names of tensors that were copied to their copies.
+  """
+
+  def __init__(self, ys, gradients_by_x, copied):
+    self.ys = ys
+    self.gradients = gradients_by_x
+    self.copied = copied
+
+  def passes_of(self, first):
+    """The copies of the ys of `first` that this, a derivative of it, reads.
+
+    Args:
+      first: `BuiltVJP` whose gradients were differentiated to make this one.
+
+    Returns:
+      list of `tf.Tensor`.
+    """
+    return [self.copied.get(y.name, y) for y in first.ys]
+
+
+#: Leaves slices as TensorFlow builds them; see `shaped`.
+AS_BUILT = "as built"
+
+
+def flat_values(value):
+  """The tensor of numbers in a ragged tensor; any other value as it is."""
+  return value.flat_values if isinstance(value, tf.RaggedTensor) else value
+
+
+def numbers(y):
+  """The tensor that is differentiated of a ragged tensor or of slices."""
+  return y.values if isinstance(y, tf.IndexedSlices) else flat_values(y)
+
+
+def ragged(x, gradient):
+  """The gradient by `flat_values(x)` in the form of x."""
+  if not isinstance(x, tf.RaggedTensor) or gradient is None:
+    return gradient
+  return x.with_flat_values(gradient)
 
 
 def shaped(graph, leaf, gradients, unconnected="zero", sparse=False):
@@ -20,7 +67,8 @@ def shaped(graph, leaf, gradients, unconnected="zero", sparse=False):
     gradients: list with a `tf.Tensor`, `tf.IndexedSlices` or None for each
       component of x.
     unconnected: "error", "zero" or "none", as in `gradient`.
-    sparse: bool; leave a `tf.IndexedSlices` as one.
+    sparse: bool; leave a `tf.IndexedSlices` as one, with the rows of equal
+      indices summed; `AS_BUILT` for one in which they are not.
 
   Returns:
     `tf.Tensor` of the shape of x; `tf.SparseTensor` with the indices of a
@@ -28,10 +76,13 @@ def shaped(graph, leaf, gradients, unconnected="zero", sparse=False):
     `unconnected` is not "zero".
   """
   key = ("shaped", leaf.name, type(leaf).__name__, unconnected, sparse,
-         tuple(map(name_of, gradients)))
+         tuple(map(name_of, gradients)),
+         captures.enclosing(graph).index(leaf.graph))
   if all(gradient is None for gradient in gradients) and unconnected != "zero":
     return None
-  if isinstance(leaf, tensors.Dense) and isinstance(gradients[0], tf.Tensor):
+  if isinstance(leaf, tensors.Dense) and isinstance(
+      gradients[0],
+      (tf.Tensor, tf.IndexedSlices) if sparse == AS_BUILT else tf.Tensor):
     return gradients[0]
 
   def build():

@@ -1,52 +1,29 @@
 """One product of a cotangent with a Jacobian, checked and built once.
 
-Everything that is differentiated goes through `VJP.build`, which alone calls
-`tf.gradients` on the user's graph.
+`VJP.build` alone calls `tf.gradients` on the user's graph.
 """
 
 import contextlib
+import functools
 
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.analysis import blockers
 from gradfeed.analysis import gradient_flow
+from gradfeed.derivatives import cotangent_types
 from gradfeed.derivatives import preconditions
 from gradfeed.derivatives import result_forms
 from gradfeed import errors
 from gradfeed.graph import cache
+from gradfeed.graph import captures
 from gradfeed.graph import control_flow
 from gradfeed.graph import op_types
+from gradfeed.graph import structure
 from gradfeed.graph import tensors
 from gradfeed.graph import traversal
 from gradfeed.rewriting import cloning
 from gradfeed.rewriting import differentiable_copy
 from gradfeed.rewriting import subgraphs
-
-
-class BuiltVJP:
-  """The tensors that one `VJP` added to the graph.
-
-  Attributes:
-    ys: list of `tf.Tensor`, the ys or the copies that were differentiated.
-    gradients: list with a `tf.Tensor`, `tf.IndexedSlices` or None for each x.
-    copied: dict from the names of tensors that were copied to their copies.
-  """
-
-  def __init__(self, ys, gradients_by_x, copied):
-    self.ys = ys
-    self.gradients = gradients_by_x
-    self.copied = copied
-
-  def passes_of(self, first):
-    """The copies of the ys of `first` that this, a derivative of it, reads.
-
-    Args:
-      first: `BuiltVJP` whose gradients were differentiated to make this one.
-
-    Returns:
-      list of `tf.Tensor`.
-    """
-    return [self.copied.get(y.name, y) for y in first.ys]
 
 
 class VJP:
@@ -63,16 +40,16 @@ class VJP:
     settings: dict of further arguments of `tf.gradients`.
     incomplete: what is done where a part would be left out; see
       `preconditions.check_complete`.
+    home: `tf.Graph` to build in: `graph`, or a function inside of it.
   """
 
   def __init__(self, graph, ys, xs, cotangents, stops, settings,
-               incomplete=preconditions.REFUSED):
-    """Describes a product; adds no op.
-
-    The arguments are those of the attributes, save `ys` and `xs`, which are
-    lists of leaves, as `tensors.resolve` gives them.
+               incomplete=preconditions.REFUSED, home=None):
+    """Adds no op. The arguments are those of the attributes, save `ys` and
+    `xs`, which are lists of leaves, as `tensors.resolve` gives them.
     """
     self.graph = graph
+    self.home = home or graph
     self.ys = [component for leaf in ys for component in leaf.differentiable()]
     self.xs = [component for leaf in xs for component in leaf.differentiable()]
     self.leaves = xs
@@ -84,14 +61,17 @@ class VJP:
     self.stops = stops
     self.settings = settings
     self.incomplete = incomplete
+    self._key = (
+        "gradients",
+        tuple(y.name for y in self.ys), tuple(x.name for x in self.xs),
+        tuple(c and c.key for c in cotangents),
+        tuple(sorted(stop.name for stop in stops)),
+        tuple(sorted(settings.items())),
+        captures.enclosing(self.home).index(graph))
 
   def key(self):
     """The hashable under which the cache keeps what is built."""
-    return ("gradients",
-            tuple(y.name for y in self.ys), tuple(x.name for x in self.xs),
-            tuple(c and c.key for c in self.cotangents),
-            tuple(sorted(stop.name for stop in self.stops)),
-            tuple(sorted(self.settings.items())))
+    return self._key
 
   def build(self, strict):
     """Builds it the first time.
@@ -100,9 +80,9 @@ class VJP:
       strict: bool; whether an x that no y depends on is refused.
 
     Returns:
-      `BuiltVJP`.
+      `result_forms.BuiltVJP`.
     """
-    graph_cache = cache.cache_of(self.graph)
+    graph_cache = cache.cache_of(self.home)
     built = graph_cache.built.get(self.key(), cache.MISSING)
     if built is cache.MISSING:
       with graph_cache.lock:
@@ -120,10 +100,13 @@ class VJP:
     """What is cached for this product; built if there is nothing yet.
 
     Returns:
-      `BuiltVJP`, or the `cache.Refusal` of another thread.
+      `result_forms.BuiltVJP`, or the `cache.Refusal` of another thread.
     """
-    built_by_key = cache.cache_of(self.graph).built
+    built_by_key = cache.cache_of(self.home).built
     if self.key() not in built_by_key:
+      built = self._built_for_equal_ys()
+      if built is not None:
+        return built_by_key.setdefault(self.key(), built)
       trace = self.trace()
       replacement = self._on_differentiable_gradients(trace)
       if replacement is None and control_flow.has_loops_without_context(trace):
@@ -139,6 +122,24 @@ class VJP:
         built_by_key[self.key()] = cache.Refusal.of(error)
         raise
     return built_by_key[self.key()]
+
+  def _built_for_equal_ys(self):
+    """What was built for earlier ys that are equal to these, or None."""
+    if self.home is not self.graph or not all(
+        cotangent is None or isinstance(cotangent, cotangent_types.Cotangent)
+        for cotangent in self.cotangents):
+      return None  # Others belong to one y.
+    kind, _, *group = self.key()
+    names, equal = structure.find(
+        self.graph, tuple(group), [y.tensor for y in self.ys],
+        {component.name for component in self.xs + self.stops})
+    built = cache.cache_of(self.graph).built.get((kind, names, *group))
+    if not isinstance(built, result_forms.BuiltVJP) or built.copied:
+      return None  # A copy of y has random numbers of its own.
+    cache.record_equal(self.graph, equal,
+                       map(result_forms.name_of, built.gradients))
+    return result_forms.BuiltVJP(
+        list(map(tensors.read_of, self.ys)), built.gradients, {})
 
   def on_functional_copy(self, strict, order=1, free_means=False):
     """This product on a copy of its path that has no control flow of v1.
@@ -157,9 +158,9 @@ class VJP:
       `VJP`; this one where there is nothing to copy.
     """
     if order > 1:
-      cache.cached(self.graph, ("has a second",) + self.key(),
+      cache.cached(self.home, ("has a second",) + self.key(),
                    lambda: preconditions.check_second(self, self.trace()))
-    graph_cache = cache.cache_of(self.graph)
+    graph_cache = cache.cache_of(self.home)
     free_means = free_means or order > 1
     key = ("functional copy", strict, free_means) + self.key()
     with graph_cache.lock:
@@ -235,20 +236,24 @@ class VJP:
     return VJP(self.graph, [component(y) for y in self.ys],
                [component(x) for x in self.xs], cotangents,
                [component(stop) for stop in self.stops], self.settings,
-               self.incomplete)
+               self.incomplete, self.home)
 
   def path(self, x):
     """The ops between one x and the ys that a gradient passes, by name."""
     return self._trace([x]).path
 
-  def trace(self):
-    """The `gradient_flow.GradientTrace` of this product, unchecked."""
-    return self._trace(self.xs)
+  def trace(self, folded=None):
+    """The `gradient_flow.GradientTrace` of this product, unchecked.
 
-  def _trace(self, xs):
+    Args:
+      folded: as in `gradient_flow.GradientTrace`.
+    """
+    return self._trace(self.xs, folded)
+
+  def _trace(self, xs, folded=None):
     return gradient_flow.GradientTrace(*[
         [component.tensor for component in components]
-        for components in (self.ys, xs, self.stops)])
+        for components in (self.ys, xs, self.stops)], folded=folded)
 
   def purpose(self, kind="The gradient"):
     """`kind` of the ys by the xs, in words, for errors."""
@@ -263,13 +268,12 @@ class VJP:
 
   def _check(self, trace, strict):
     """Refuses what has no right gradient; see `preconditions.check`."""
-    cache.check_not_finalized(self.graph, self.purpose())
+    cache.check_not_finalized(self.home, self.purpose())
     preconditions.check(self, trace, strict)
-    preconditions.check_complete(self)
 
   def _build(self, trace):
-    """Builds the `BuiltVJP`, while no session runs the graph."""
-    with _tf.without_runs(self.graph):
+    """Builds the `result_forms.BuiltVJP`, while no session runs the graph."""
+    with _tf.without_runs(self.home):
       copied = self._copied_path(trace)
       ys = [copied.get(tensors.read_of(y).name, tensors.read_of(y))
             for y in self.ys]
@@ -277,13 +281,15 @@ class VJP:
       stops = [copied.get(stop.name, stop.tensor) for stop in self.stops]
       connected = [i for i, x in enumerate(self.xs) if x.name in trace.tensors]
       results = [None] * len(xs)
-      with _tf.building(self.graph, self.ys[0].op), _arrays_of(trace):
+      source = self.ys[0] if self.home is self.graph else self.cotangents[0]
+      with _tf.building(self.home, getattr(source, "op", None)), _arrays_of(
+          trace):
         if connected:
           built = self._differentiate(ys, [xs[i] for i in connected], stops)
           for i, result in zip(connected, built):
             results[i] = self._owned(result, self.xs[i])
       self.remember(ys, results, self)
-      return BuiltVJP(ys, results, copied)
+      return result_forms.BuiltVJP(ys, results, copied)
 
   def _differentiate(self, ys, xs, stops):
     """Calls `tf.gradients`, with one kind of error for all that it raises."""
@@ -313,7 +319,7 @@ class VJP:
     """Copies the functional ops on the path, and the path from there to y.
 
     `tf.gradients` changes a functional op that it differentiates, which breaks
-    sessions that have run it; so a copy is differentiated.
+    sessions that have run it. None runs the body of a function that is built.
 
     Args:
       trace: the `gradient_flow.GradientTrace` of this product.
@@ -323,7 +329,7 @@ class VJP:
     """
     functional = [op for op in trace.path.values()
                   if op.type in op_types.FUNCTIONAL]
-    if not functional:
+    if not functional or _tf.outer_graph(self.graph):
       return {}
     ops = traversal.ancestors([y.tensor for y in self.ys])
     carrying = {name: op for name, op in ops.items() if name in trace.path}
@@ -333,22 +339,22 @@ class VJP:
     preconditions.check_copied(
         self, [ops[name] for name in op_names], functional[0])
     copied = cloning.clone_subgraph(
-        self.graph, op_names, ops, {}, "path",
-        renew={x.name for x in self.xs})
-    clones = cache.cache_of(self.graph).clones
-    for name, clone in copied.items():
-      if isinstance(clone, tf.Tensor):
-        clones[name].append(clone.name)
+        self.graph, op_names, ops, {}, "path", renew={x.name for x in self.xs},
+        rewrite=functools.partial(cloning.without_assignments, self.graph))
+    cache.record_clones(self.graph, {
+        name: clone.name for name, clone in copied.items()
+        if isinstance(clone, tf.Tensor)})
     return copied
 
   def _owned(self, result, x):
     """`result` as an op of gradfeed's own, with the static shape of `x`."""
-    if result is None or isinstance(result, tf.IndexedSlices):
+    if not isinstance(result, tf.Tensor):
       return result
     if not result.name.startswith(_tf.SCOPE) or (
-        result.name in cache.cache_of(self.graph).derivatives):
+        result.name in cache.cache_of(self.home).derivatives):
       result = tf.identity(result)
-    result.set_shape(x.shape)
+    if x.dtype != tf.resource:
+      result.set_shape(x.shape)
     return result
 
   def remember(self, built, results, vjp=None, recomputed=()):
@@ -360,11 +366,12 @@ class VJP:
       vjp: `VJP` whose gradients they are, unchanged, or None.
       recomputed: names of the ops whose copies are part of `results`.
     """
-    cache.record_derivative(
-        self.graph, [y.name for y in self.ys], [x.name for x in self.xs],
-        [stop.name for stop in self.stops], [y.name for y in built],
-        [result_forms.name_of(result) for result in results], vjp,
-        recomputed)
+    if self.home is self.graph:
+      cache.record_derivative(
+          self.graph, [y.name for y in self.ys], [x.name for x in self.xs],
+          [stop.name for stop in self.stops], [y.name for y in built],
+          [result_forms.name_of(result) for result in results], vjp,
+          recomputed)
 
   def remember_jvp(self, built, results):
     """Records that `results`, one for each y, are derivatives by all xs.
@@ -387,6 +394,6 @@ class VJP:
 
 def _arrays_of(trace):
   """A context manager in which `TensorArray` ops on the path have gradients."""
-  return (_tf.arrays_of_v1() if any(
-      op.type.startswith(op_types.TENSOR_ARRAY) for op in trace.path.values())
-          else contextlib.ExitStack())
+  has_arrays = any(op.type.startswith(op_types.TENSOR_ARRAY)
+                   for op in trace.path.values())
+  return _tf.arrays_of_v1() if has_arrays else contextlib.ExitStack()

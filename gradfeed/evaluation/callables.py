@@ -16,8 +16,10 @@ A `Compiled` finds out from its own calls what it may leave out:
    frame.
 
 Apart from that it chooses the thread in which the ops run, as `thread_choice`
-says. While threads are compared the fast path returns None, so that a call
-takes the longer path, which measures.
+says. To compare threads it has to compile once more, and does so when slow
+calls have taken several times as long as the first compilation. While threads
+are compared the fast path returns None, so that a call takes the longer path,
+which measures.
 
 A `Compiled` is held by its session alone (`_tf.session_cache`) and is released
 with it. All else holds weak references to it and to its `fast_path`.
@@ -31,6 +33,7 @@ import numpy as np
 
 from gradfeed import _tf
 from gradfeed.evaluation import thread_choice
+from gradfeed.graph import cache
 
 _clock = time.perf_counter
 
@@ -38,6 +41,11 @@ _ARRAY = np.ndarray
 
 #: More ops than this in a chain might overflow the stack of a thread.
 _DEEPEST = 5000
+
+
+#: Slow calls have to take this many times as long as it took to compile before
+#: it is worth it to compile once more.
+_WORTH = 4
 
 
 class CallSpec:
@@ -67,6 +75,25 @@ class CallSpec:
                     thread_choice.FLUSHING is None)
     self.copy_feeds = copy_feeds
     self.timeout = timeout
+
+
+class CallKey:
+  """Stands for all equal `CallSpec`s of a graph, as long as one is in use.
+
+  What is compiled for them is kept in a session under this key, which it does
+  not refer to: so it is released with the last that holds the key.
+  """
+
+
+def key_of(graph, call_spec):
+  """The `CallKey` of a `CallSpec`."""
+  known = cache.cached(graph, "call keys", weakref.WeakValueDictionary)
+  content = repr(sorted(vars(call_spec).items()))
+  with cache.cache_of(graph).lock:
+    key = known.get(content)
+    if key is None:
+      key = known[content] = CallKey()
+  return key
 
 
 class _ResultCopies:
@@ -129,6 +156,8 @@ class Compiled:
       results. It does a call in one frame: Python that runs between two calls
       of a large network runs from cold caches. It returns None for a call that
       has to take the longer path, through `Compiled` itself.
+    trial: whatever the owner keeps with it.
+    specialized: None, or a `Compiled` for feeds of certain shapes alone.
   """
 
   def __init__(self, session, call_spec, accepted, for_any_shapes=None):
@@ -154,8 +183,11 @@ class Compiled:
         session, call_spec.feeds, call_spec.fetches, call_spec.targets,
         on_caller, call_spec.timeout)
     self._calls = {}  # From whether it runs in the caller's thread.
+    start = _clock()
     self._first_choice = self._call_in(not self._is_pool_only)
-    self.fast_path = None
+    # Seconds of slow calls until threads are compared.
+    self._wait = _WORTH * (_clock() - start)
+    self.fast_path = self.trial = self.specialized = None
 
   def accepts(self, arrays):
     """Whether arrays of the right dtypes have shapes that it is made for."""
@@ -175,12 +207,15 @@ class Compiled:
       arrays = [np.array(array) for array in arrays]
     if self._is_pool_only:
       results = self._first_choice(arrays)
-    elif self._slowness.is_slow:
+    elif self._slowness.is_slow and self._wait <= 0:
       results = self._timed(arrays)
     else:
       start = _clock()
       results = thread_choice.run_on_caller(self._first_choice, arrays)
-      self._slowness.count(_clock() - start > thread_choice.SLOW)
+      seconds = _clock() - start
+      self._slowness.count(seconds > thread_choice.SLOW)
+      if self._slowness.is_slow:
+        self._wait -= seconds
     if self._result_copies.none_needed:
       return results
     results = self._result_copies.owned(results)

@@ -1,39 +1,41 @@
 """Runs a plan in a session: checks the values, compiles, runs, assembles."""
 
 import collections
+import time
 import weakref
 
 import numpy as np
 
 from gradfeed import _tf
 from gradfeed._tf import tf
+from gradfeed.branches import constant_values
 from gradfeed import errors
 from gradfeed.evaluation import callables
 from gradfeed.evaluation.callables import no_reference
-from gradfeed.evaluation import feeds
 from gradfeed.evaluation import fetchables
+from gradfeed.evaluation.inputs import feed_dicts
+from gradfeed.evaluation.inputs import feeds
 from gradfeed.evaluation import plans
 from gradfeed.evaluation import runtime_errors
 from gradfeed.evaluation import sessions
+from gradfeed.evaluation import trials
 from gradfeed.graph import tensors
 from gradfeed import numeric_comparison
 
-#: Weak references to the session of the last call and to the
-#: `callables.Compiled` in it: for feeds of any shapes, and for those of the
-#: first call alone (see `plans.Plan.specialized`), if there is one. It is
-#: replaced as a whole, since other threads read it meanwhile.
-_LastSession = collections.namedtuple(
-    "_LastSession", ["session", "for_any_shapes", "specialized"])
+_clock = time.perf_counter
 
-#: What a `Function` computes between. Of each dense tensor of the inputs, then
-#: of the held feeds: `targets`, the `tf.Tensor` that is fed, or None; `slots`.
-#: `results`: the `tf.Tensor` of each dense tensor of the outputs; `held`: the
-#: arrays that are held; `leaves`: those of the inputs; `structures`: the
-#: structure of each argument; `outputs`: list of `fetchables.Fetchable`;
-#: `session`: that of a call at this moment.
-Program = collections.namedtuple(
-    "Program", ["targets", "results", "slots", "held", "leaves", "structures",
-                "outputs", "session"])
+#: Weak references to the session of the last call and to the
+#: `callables.Compiled` in it: for feeds of any shapes, and for those of one
+#: call alone (see `plans.Plan.specialized`), if there is one; and the `trials.Trial`
+#: of the latter. It is replaced as a whole, since other threads read it
+#: meanwhile.
+_LastSession = collections.namedtuple(
+    "_LastSession", ["session", "for_any_shapes", "specialized", "trial"])
+
+
+def _reference(compiled):
+  """A weak reference to a `callables.Compiled`, or to nothing."""
+  return no_reference if compiled is None else weakref.ref(compiled)
 
 
 class Executable:
@@ -44,10 +46,11 @@ class Executable:
     slots: list of `feeds.Slot`, one for each dense tensor that is fed, in the
       order of the leaves.
     needs: list of `tf.Tensor`, the placeholders that have no value yet.
+    unused: list of those of the leaves, placeholders all, that have no effect.
   """
 
   def __init__(self, graph, leaves, outputs, points=(), timeout=None,
-               may_assign=False):
+               may_assign=False, held=None):
     """Finds out what has to be run and copied, and checks it; adds no op.
 
     Args:
@@ -58,15 +61,18 @@ class Executable:
         between x and y.
       timeout: seconds for one run, or None.
       may_assign: whether the run may change variables.
+      held: dict from the names of dense tensors of the leaves to the values
+        that they have in every run, or None if all branches count.
     """
     self._plan = plans.Plan(
         graph, leaves, [t for output in outputs for t in output.tensors()],
-        points, timeout, may_assign)
+        points, timeout, may_assign, held)
     self._graph = graph
     self._outputs = outputs
     self.leaves = leaves
     self.slots = self._plan.slots
     self.needs = list(self._plan.needs)
+    self.unused = self._plan.unused
     self._all_active = len(self._plan.active) == len(self.slots)
     self._is_plain = False
     self._forget_session()
@@ -74,7 +80,7 @@ class Executable:
 
   def _forget_session(self):
     """Forgets the last session, so that the next one is looked at."""
-    self._last = _LastSession(no_reference, no_reference, no_reference)
+    self._last = _LastSession(no_reference, no_reference, no_reference, None)
 
   def prepare(self):
     """Adds the ops that the first run would add."""
@@ -91,6 +97,21 @@ class Executable:
     """
     return self._plan.ends()
 
+  def serves(self, fed):
+    """Whether the plan that was made is that for certain values, too.
+
+    Args:
+      fed: dict with values (leaf, value), of the leaves that have the same
+        value in every run.
+    """
+    if not self._plan.decided_by:
+      return True
+    held = feed_dicts.held_values(fed)
+    return all(
+        constant_values.same(value, constant_values.comparable(
+            held.get(self.slots[i].component.name)))
+        for i, value in self._plan.decided_by.items())
+
   def require_all_fed(self):
     """Raises MissingFeedError if a placeholder has no value."""
     if not self.needs:
@@ -105,11 +126,12 @@ class Executable:
         "Feed them: feed_dict={{{}}}.".format(", ".join(
             "{!r}: ...".format(t.name) for t in self.needs)))
 
-  def fit(self, values):
+  def fit(self, values, fit=feeds.Slot.fit):
     """Checks one value for each leaf.
 
     Args:
       values: list, in the order of the leaves.
+      fit: method of `feeds.Slot` that checks one of its values.
 
     Returns:
       list of arrays, in the order of the slots.
@@ -122,7 +144,7 @@ class Executable:
     for leaf, value in zip(self.leaves, values):
       own = [next(slots) for _ in leaf.components()]
       try:
-        arrays.extend(map(feeds.Slot.fit, own, feeds.split(leaf, value)))
+        arrays.extend(map(fit, own, feeds.split(leaf, value)))
       except feeds.Unfit as unfit:
         problems.append(feeds.Problem(leaf, str(unfit)))
     if problems:
@@ -139,12 +161,58 @@ class Executable:
     Returns:
       list with the value of each output.
     """
+    return self._results(
+        session, arrays, lambda active: self._compiled(session, active))
+
+  def evaluate_by(self, session, arrays, options=None, run_metadata=None):
+    """As `evaluate`, by the `run` of `session` itself.
+
+    Args:
+      session, arrays: as in `evaluate`; arrays may be session handles.
+      options: `tf.RunOptions`, or None.
+      run_metadata: `tf.RunMetadata`, or None.
+    """
+    sessions.check_open(session, self._graph)
+    sessions.check_process(session)
+    self.prepare()
+    call_spec = self._plan.call_spec
+    if not call_spec.fetches and not call_spec.targets:
+      return self._results(session, arrays, lambda unused_active: _nothing)
+    sessions.check_initialized(
+        _tf.innermost_session(session), self._plan.variables,
+        adds_ops=not self._plan.keeps_graph)
+    call = sessions.Uncompiled(session, call_spec, options, run_metadata)
+    if self._plan.tapes:
+      call = self._holding_tapes(call)
+    return self._results(session, arrays, lambda unused_active: call)
+
+  def is_run_by(self, session):
+    """Whether a run has to be one of `session` itself: see `evaluate_by`.
+
+    A session handle is made by TensorFlow's own run. A session with hooks has
+    to see what changes a variable; an evaluation of derivatives is not a step.
+    """
+    return self._plan.makes_handles or (
+        _tf.raw_session(session) is not session and self._plan.is_step())
+
+  def _results(self, session, arrays, compiled):
+    """The outputs at checked values.
+
+    Args:
+      session, arrays: as in `evaluate`.
+      compiled: function from the arrays that TensorFlow is fed, to what to call
+        with them.
+    """
     active = (arrays if self._all_active else
               tuple(arrays[i] for i in self._plan.active))
+    start = _clock()
     try:
-      results = self._compiled(session, active)(active)
+      results = compiled(active)(active)
     except (tf.errors.OpError, RuntimeError) as error:
       raise self.translate(error, session, arrays) or error
+    trial = self._last.trial
+    if trial is not None and not trial.is_over:
+      trial.count(_clock() - start)
     if self._is_plain:
       return results
     values = iter([source.value(results, arrays)
@@ -158,6 +226,8 @@ class Executable:
     for_any_shapes = last.for_any_shapes()
     if for_any_shapes is None or last.session() is not session:
       return self._compile(session, active)
+    if last.trial.is_due():
+      last = self._try_specialized(last, for_any_shapes, active)
     specialized = last.specialized()
     return (specialized if specialized is not None and
             specialized.accepts(active) else for_any_shapes)
@@ -172,7 +242,8 @@ class Executable:
       A weak reference to a `callables.Compiled.fast_path`, or `no_reference`.
     """
     last = self._last
-    if last.session() is session and self._is_plain and self._all_active:
+    if last.session() is session and self._is_plain and self._all_active and (
+        last.trial.is_over):
       # That of the specialized one hands other shapes to the other itself.
       for compiled in (last.specialized(), last.for_any_shapes()):
         if compiled is not None and compiled.fast_path is not None:
@@ -186,32 +257,37 @@ class Executable:
     if self._plan.tapes:
       return self._holding_tapes(self._compile_unlocked(session))
     compiled = self._compile_unlocked(session)
-    raw = _tf.raw_session(session)
-    if raw is not session or not isinstance(compiled, callables.Compiled):
-      return compiled
-    specialized = self._compile_specialized(raw, compiled, active)
-    self._last = _LastSession(
-        weakref.ref(session), weakref.ref(compiled), specialized)
-    return specialized() or compiled
+    if _tf.raw_session(session) is session and (
+        isinstance(compiled, callables.Compiled)):
+      self._last = _LastSession(
+          weakref.ref(session), weakref.ref(compiled),
+          _reference(compiled.specialized), compiled.trial)
+    return compiled
 
   def _compile_unlocked(self, session):
     """Compiles for `session`, for feeds of any shapes; what to call."""
     self.prepare()
     call_spec = self._plan.call_spec
     if not call_spec.fetches and not call_spec.targets:
-      return lambda arrays: []
+      return _nothing
     raw = _tf.raw_session(session)
     if raw is None:
       sessions.check_initialized(
-          _tf.innermost_session(session), self._plan.variables)
+          _tf.innermost_session(session), self._plan.variables,
+          adds_ops=not self._plan.keeps_graph)
       return sessions.Uncompiled(session, call_spec)
     session_cache = _tf.session_cache(raw)
-    compiled = session_cache.get(self)
+    compiled = session_cache.get(self._plan.call_key)
     if compiled is None:
-      sessions.check_initialized(raw, self._plan.variables)
-      compiled = session_cache[self] = callables.Compiled(
+      # Else TensorFlow tells of a variable that has no value.
+      if not (self._plan.is_repeatable or self._plan.keeps_graph):
+        sessions.check_initialized(raw, self._plan.variables)
+      start = _clock()
+      compiled = callables.Compiled(
           raw, call_spec,
           [(slot.dtype, slot.shapes) for slot in self._active_slots()])
+      compiled.trial = trials.Trial(_clock() - start)
+      session_cache[self._plan.call_key] = compiled
     return compiled
 
   def _holding_tapes(self, call):
@@ -226,8 +302,22 @@ class Executable:
 
     return locked
 
+  def _try_specialized(self, last, for_any_shapes, active):
+    """The `_LastSession` with a call for the shapes of this call, if it serves.
+
+    Args:
+      last: `_LastSession`.
+      for_any_shapes: its `callables.Compiled` for feeds of any shapes.
+      active: sequence of the arrays of this call.
+    """
+    last.trial.is_over = True  # First: other threads need not try it too.
+    specialized = self._compile_specialized(
+        last.session(), for_any_shapes, active)
+    self._last = last = last._replace(specialized=specialized)
+    return last
+
   def _compile_specialized(self, session, for_any_shapes, active):
-    """Compiles for the shapes of the first call, if the results are the same.
+    """Compiles for the shapes of one call, if the results are the same.
 
     Both are run on the values of that call, the one for any shapes first: if
     it fails, nothing is built. If the results differ, something depends on more
@@ -249,20 +339,18 @@ class Executable:
         shapes_and_spec[0] != tuple(map(np.shape, active))):
       return no_reference
     shapes, call_spec = shapes_and_spec
-    session_cache = _tf.session_cache(session)
-    if self._plan not in session_cache:
-      compiled = callables.Compiled(session, call_spec, [
-          (slot.dtype, frozenset([shape]))
-          for slot, shape in zip(self._active_slots(), shapes)], for_any_shapes)
-      try:
-        is_same = all(numeric_comparison.has_same_bits(*pair) for pair in zip(
-            expected, compiled(active)))
-      except tf.errors.OpError:
-        return no_reference
-      if not is_same:
-        return no_reference
-      session_cache[self._plan] = compiled
-    return weakref.ref(session_cache[self._plan])
+    compiled = callables.Compiled(session, call_spec, [
+        (slot.dtype, frozenset([shape]))
+        for slot, shape in zip(self._active_slots(), shapes)], for_any_shapes)
+    try:
+      is_same = all(numeric_comparison.has_same_bits(*pair) for pair in zip(
+          expected, compiled(active)))
+    except tf.errors.OpError:
+      return no_reference
+    if not is_same:
+      return no_reference
+    for_any_shapes.specialized = compiled
+    return weakref.ref(compiled)
 
   def _active_slots(self):
     """The slots that TensorFlow is fed at."""
@@ -275,5 +363,20 @@ class Executable:
       error, session: as in `runtime_errors.translate`.
       arrays: sequence of the arrays of the run, in the order of the slots.
     """
+    innermost = _tf.innermost_session(session)
+    if isinstance(error, (tf.errors.FailedPreconditionError,
+                          tf.errors.NotFoundError)) and not (
+                              isinstance(error, errors.GradfeedError) or
+                              _tf.is_closed(innermost)):
+      try:
+        sessions.check_initialized(innermost, self._plan.variables,
+                                   adds_ops=not self._plan.keeps_graph)
+      except errors.UninitializedError as uninitialized:
+        return uninitialized
     return runtime_errors.translate(
         error, self._plan, session, self._graph, arrays)
+
+
+def _nothing(unused_arrays):
+  """Stands for a call that has nothing to run."""
+  return []

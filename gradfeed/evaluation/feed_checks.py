@@ -4,7 +4,7 @@ A feed must have an effect, and must not lie between the x and the y of a
 derivative that is run. The dtype and shape of a fed value are checked in
 `feeds`.
 
-The `computation` that the functions take is a `plans.Computation`: what a run
+The `computation` that the functions take is a `computations.Computation`: what a run
 computes, found out before anything is built.
 """
 
@@ -12,7 +12,7 @@ from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.analysis import gradient_flow
 from gradfeed import errors
-from gradfeed.evaluation import feeds
+from gradfeed.evaluation.inputs import feeds
 from gradfeed.graph import cache
 from gradfeed.graph import effects
 from gradfeed.graph import op_types
@@ -26,25 +26,33 @@ def check(computation, points, may_assign):
   """Checks the feeds and the side effects of a run.
 
   Args:
-    computation: `plans.Computation`.
+    computation: `computations.Computation`.
     points: names of tensors at which derivatives are taken though they lie
       between x and y.
     may_assign: bool, whether the run may change variables.
 
+  Returns:
+    list of the leaves, placeholders all, that have no effect.
+
   Raises:
-    FeedError: a feed lies between the x and the y of a derivative, or has no
-      effect; lists all of the first kind, else all of the second.
+    FeedError: a feed lies between the x and the y of a derivative, or one of
+      something else than a placeholder has no effect; lists all of the first
+      kind, else all of the second.
     AssignmentError: the run changes a variable and may not, or reads it for a
       derivative meanwhile.
   """
   derivatives = _derivatives_run(computation)
+  _check_built_again(computation)
   _check_recomputed(computation, derivatives)
   _check_between(computation, derivatives, points)
-  _check_effect(computation, derivatives)
-  if not may_assign:
-    _check_assignments(computation.ops, computation.wanted)
-  _check_races(computation.ops, computation.wanted)
+  unused = _check_effect(computation, derivatives)
+  if may_assign:
+    _check_races(computation.ops, computation.wanted)
+  else:  # No variable is changed, so that there are no races.
+    _check_assignments(
+        computation.ops, computation.wanted, computation.folded)
   _check_tapes(computation.ops)
+  return unused
 
 
 def _check_tapes(ops):
@@ -73,6 +81,27 @@ def _check_tapes(ops):
             "once (`gradient(y, [x1, x2])`).")
 
 
+def _check_built_again(computation):
+  """Refuses a cut that a derivative would ignore, which was built for another.
+
+  A y that is equal to an earlier one has the derivative of that one, which is
+  computed from the tensors of the earlier one.
+  """
+  equal = cache.cache_of(computation.graph).equal
+  for name in sorted(computation.cut) if equal else ():
+    earlier, results = equal.get(name, (None, ()))
+    run = [result for result in sorted(results) if _is_run(computation, result)]
+    if run and earlier not in computation.fed:
+      error = feeds.feed_error([feeds.Problem(
+          _leaf_of(computation, name) or name,
+          "the derivative '{}' was built for a y that was computed in the same "
+          "way from '{}', and does not read it".format(run[0], earlier))])
+      error.fix = ("Build y once; or feed '{}' too, from which the derivative "
+                   "is computed; or make it a tf.placeholder_with_default, "
+                   "which is another one each time.".format(earlier))
+      raise error
+
+
 def _derivatives_run(computation):
   """The derivatives that gradfeed built and that are run.
 
@@ -98,7 +127,7 @@ def _check_recomputed(computation, derivatives):
                     "{}, and is computed anew for each example".format(
                         ", ".join(map(repr, derivative.ys))))
       for derivative in derivatives
-      for name in sorted(computation.cut - set(derivative.xs))
+      for name in sorted(computation.given - set(derivative.xs))
       if name.split(":")[0] in derivative.recomputed]
   if problems:
     error = feeds.feed_error(problems)
@@ -134,7 +163,7 @@ def _between(computation, derivative, points):
                for names in (derivative.ys, derivative.stops)]
   allowed = set(derivative.stops) | set(points)
   for x, result in zip(derivative.xs, derivative.results):
-    suspects = sorted(computation.cut - allowed - {x})
+    suspects = sorted(computation.given - allowed - {x})
     if not suspects or result is None or not _is_run(computation, result):
       continue
     trace = gradient_flow.GradientTrace(ys, [graph.get_tensor_by_name(x)],
@@ -159,7 +188,7 @@ def _between_unknown(computation, points):
   """
   passed = {name: provenance.passed_back(name) for name in computation.ops
             if "_grad/" in name and not name.startswith(_tf.SCOPE)}
-  for name in sorted(computation.cut - set(points)) if passed else ():
+  for name in sorted(computation.given - set(points)) if passed else ():
     above = traversal.ancestors([computation.graph.get_tensor_by_name(name)])
     for user, origins in passed.items():
       if any(origin in above for origin in origins):
@@ -171,28 +200,40 @@ def _between_unknown(computation, points):
 
 
 def _check_effect(computation, derivatives):
-  """Refuses a feed that reaches no output and no x or y of a derivative."""
+  """Refuses a feed that reaches no output and no x or y of a derivative.
+
+  A placeholder has no other value than the one that is fed: that nothing reads
+  it makes no difference. A layer or a variable has, and the caller would take
+  what is evaluated for its value at the one that was fed.
+
+  Returns:
+    list of the leaves, placeholders all, that reach nothing.
+  """
   reached = set(computation.read)
   reached.update(item.name for item in computation.wanted)
   for derivative in derivatives:
     reached.update(derivative.xs)
   if not _without_effect(computation, reached):
-    return
+    return []
   ys = [computation.graph.get_tensor_by_name(y)
         for derivative in derivatives for y in derivative.ys]
-  reached |= effects.names_read(traversal.ancestors(ys, computation.cut))
+  reached |= effects.names_read(traversal.ancestors(ys, computation.given))
   reached.update(y.name for y in ys)
   idle = _without_effect(computation, reached)
-  if idle:
-    raise feeds.feed_error(feeds.Problem(
-        leaf, "nothing that is evaluated depends on it") for leaf in idle)
+  problems = [
+      feeds.Problem(leaf, "nothing that is evaluated depends on it")
+      for leaf in idle if any(component.name in computation.cut
+                              for component in leaf.components())]
+  if problems:
+    raise feeds.feed_error(problems)
+  return idle
 
 
 def _without_effect(computation, reached):
   """The leaves none of whose tensors, nor a copy of one, is in `reached`.
 
   Args:
-    computation: `plans.Computation`.
+    computation: `computations.Computation`.
     reached: set of names of tensors.
   """
   reached = reached | {computation.slots[i].component.name
@@ -228,9 +269,9 @@ def check_fetches(wanted):
           "TensorArray.")
 
 
-def _check_assignments(ops, wanted):
+def _check_assignments(ops, wanted, folded):
   """Refuses a run that changes a variable."""
-  changing = effects.assigning_ops(ops)
+  changing = effects.assigning_ops(ops, folded)
   if changing:
     raise errors.AssignmentError(
         "Evaluating {} would run {}.".format(
@@ -240,7 +281,8 @@ def _check_assignments(ops, wanted):
         "after is read is left to chance.",
         "Take outputs that do not depend on it (moving averages: build the "
         "network with is_training=False, or with updates in "
-        "tf.GraphKeys.UPDATE_OPS), or run it with gradfeed.run.")
+        "tf.GraphKeys.UPDATE_OPS), hold the value that decides whether it runs "
+        "(feed_dict={is_training: False}), or run it with gradfeed.run.")
 
 
 def _check_races(ops, wanted):
@@ -248,30 +290,49 @@ def _check_races(ops, wanted):
   recorded = cache.cache_of(wanted[0].graph).derivatives if wanted else {}
   derivatives = [t for t in wanted
                  if isinstance(t, tf.Tensor) and t.name in recorded]
-  changing = effects.assigning_ops(ops) if derivatives else []
-  for op in changing:
-    before = traversal.ancestors([op])
-    changed = {t.name for t in op.inputs
-               if t.op.type in op_types.VARIABLES}
-    for derivative in derivatives:
-      for reader in traversal.ancestors([derivative]).values():
-        if reader.name not in before and _reads(reader, changed):
-          raise errors.AssignmentError(
-              "{} is fetched together with {}.".format(
-                  tensors.describe(derivative), tensors.describe(op)),
-              "'{}' reads {} while the same run changes it: the derivative "
-              "would be at the old weights, the new ones, or some of "
-              "each.".format(reader.name, ", ".join(sorted(changed))),
-              "Evaluate the derivative in a run of its own.")
+  changed = {op.name: {t.name for t in op.inputs
+                       if t.op.type in op_types.VARIABLES}
+             for op in effects.assigning_ops(ops)} if derivatives else {}
+  variables = set().union(*changed.values())
+  if not variables:
+    return
+  names = traversal.above(ops, [t.op.name for t in derivatives])
+  readers = {name: read for name, read in (
+      (name, _variables_read(ops[name], variables)) for name in names) if read}
+  before = traversal.marks_above(ops, readers)
+  for name, own in changed.items():
+    racing = [reader for reader, read in readers.items()
+              if read & own and not before.has(name, reader)]
+    if racing:
+      raise _race(derivatives, ops, name, racing[0], own)
 
 
-def _reads(op, variables):
-  """Whether `op` reads one of the tensors named `variables`, or its Identity.
+def _race(derivatives, ops, name, reader, changed):
+  """The error for a run that changes variables while a derivative reads them.
+
+  Args:
+    derivatives: list of the `tf.Tensor` that are fetched.
+    ops: dict from name to op, of all that runs.
+    name: str, the op that changes them.
+    reader: str, the op that reads them.
+    changed: set of the names of the variables' tensors.
   """
+  derivative = next(t for t in derivatives
+                    if reader in traversal.above(ops, [t.op.name]))
+  return errors.AssignmentError(
+      "{} is fetched together with {}.".format(
+          tensors.describe(derivative), tensors.describe(ops[name])),
+      "'{}' reads {} while the same run changes it: the derivative would be at "
+      "the old weights, the new ones, or some of each.".format(
+          reader, ", ".join(sorted(changed))),
+      "Evaluate the derivative in a run of its own.")
+
+
+def _variables_read(op, variables):
+  """Those of the tensors named `variables` that `op` reads, or an Identity of.
+  """
+  read = {tensor.name for tensor in op.inputs}
   for tensor in op.inputs:
-    if tensor.name in variables:
-      return True
-    if tensor.op.type == "Identity" and any(
-        t.name in variables for t in tensor.op.inputs):
-      return True
-  return False
+    if tensor.op.type == "Identity":
+      read.update(t.name for t in tensor.op.inputs)
+  return read & variables

@@ -7,6 +7,7 @@ import numpy as np
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed import errors
+from gradfeed.graph import nest
 from gradfeed.graph import tensors as tensors_lib
 
 
@@ -50,6 +51,8 @@ def resolve(output, graph, allow_operations=False):
     `Fetchable`.
   """
   output = _tf.dereference(output)
+  if isinstance(output, bytes):
+    output = output.decode("utf-8", "replace")
   if output is None:
     raise errors.DisconnectedError(
         "None cannot be evaluated.",
@@ -67,18 +70,51 @@ def resolve(output, graph, allow_operations=False):
       components.append(output.dense_shape)
     return Fetchable(components, lambda values: _tf.IndexedSlicesValue(
         values[0], values[1], values[2] if len(values) > 2 else None))
+  conversion = _tf.fetch_conversion(output)
+  if conversion is not None:
+    return _converted(conversion, output, graph, allow_operations)
   leaf = tensors_lib.resolve(output, graph, "output")
   if _tf.is_variable(output) and not _tf.is_partitioned(output):
     element = _tf.graph_element(output)
     if element is not None:
       leaf = tensors_lib.Dense(element)
   if isinstance(leaf, tensors_lib.Sparse):
-    return Fetchable([component.tensor for component in leaf.components()],
-                     lambda values: tf.SparseTensorValue(*values))
+    return Fetchable(
+        leaf.parts(), lambda values: tf.SparseTensorValue(*values))
   if isinstance(leaf, tensors_lib.Partitioned):
     return Fetchable(list(map(tensors_lib.read_of, leaf.components())),
                      lambda values: np.concatenate(values, leaf.axis))
   return Fetchable([tensors_lib.read_of(leaf)])
+
+
+def resolve_all(outputs, graph):
+  """The `Fetchable` of each leaf of `outputs`, at least one."""
+  leaves = nest.flatten(outputs)
+  if not leaves:
+    raise errors.ArgumentError(
+        "There are no outputs.", "There is nothing to evaluate.",
+        "Pass at least one tensor.")
+  return [resolve(leaf, graph) for leaf in leaves]
+
+
+def _converted(conversion, output, graph, allow_operations):
+  """The `Fetchable` of an object of a type that was registered.
+
+  Args:
+    conversion: function that was registered for it, from the object to (list of
+      tensors, function from the list of their values to that of the object).
+    output, graph, allow_operations: as in `resolve`.
+  """
+  parts, contract = conversion(output)
+  resolved = [resolve(part, graph, allow_operations) for part in parts]
+
+  def assemble(values):
+    values = iter(values)
+    return contract([part.assemble([next(values) for _ in part.tensors()])
+                     for part in resolved])
+
+  return Fetchable(
+      [tensor for part in resolved for tensor in part.tensors()], assemble)
 
 
 def _operation_named(name, graph):
@@ -185,4 +221,6 @@ def _copied(value):
   """A copy; a scalar becomes a NumPy scalar, as it is in any result."""
   if isinstance(value, (bytes, str)):
     return value  # As an array it would lose the zeros at its end.
+  if _tf.is_session_handle(value):
+    return value.eval()
   return np.array(value)[()]

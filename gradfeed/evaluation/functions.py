@@ -4,12 +4,14 @@ import weakref
 
 from gradfeed._tf import tf
 from gradfeed import errors
-from gradfeed.evaluation import arguments as arguments_lib
 from gradfeed.evaluation import callables
 from gradfeed.evaluation import chunks
 from gradfeed.evaluation import executables
-from gradfeed.evaluation import feeds
 from gradfeed.evaluation import fetchables
+from gradfeed.evaluation.inputs import arguments as arguments_lib
+from gradfeed.evaluation.inputs import call_forms
+from gradfeed.evaluation.inputs import feed_dicts
+from gradfeed.evaluation.inputs import feeds
 from gradfeed.evaluation import sessions
 from gradfeed.graph import cache
 from gradfeed.graph import effects
@@ -17,9 +19,12 @@ from gradfeed.graph import nest
 from gradfeed.graph import tensors
 from gradfeed.graph import traversal
 
+#: How many `executables.Executable`s are kept for other values of one feed.
+_MOST_DECISIONS = 32
+
 
 def function(inputs, outputs, session=None, feed_dict=None, points=(),
-             timeout=None, chunk=None):
+             timeout=None, chunk=None, on_unused_input="warn"):
   """Makes a callable: `outputs` of the graph at given values of `inputs`.
 
   Anything may be an input. A placeholder is fed; everything else (a variable,
@@ -30,7 +35,7 @@ def function(inputs, outputs, session=None, feed_dict=None, points=(),
 
   Args:
     inputs: tensor, variable, `tf.SparseTensor` or name, or a list or tuple of
-      them (one argument each), possibly nested.
+      them (one argument each), possibly nested; or a dict of them.
     outputs: tensor, variable, `tf.SparseTensor`, `tf.IndexedSlices` or name,
       or nested lists, tuples and dicts of them.
     session: `tf.Session`, `tf.InteractiveSession`, `MonitoredSession` (no hook
@@ -46,13 +51,16 @@ def function(inputs, outputs, session=None, feed_dict=None, points=(),
       of any size are divided along it; every output has to have a row for each
       row. At the first batch that is divided, two rows are evaluated together
       and apart, and refused where that is not the same.
+    on_unused_input: "warn", "raise" or "ignore": what to do about a placeholder
+      among the inputs on which no output depends.
 
   Returns:
     `Function`.
 
   Raises:
-    FeedError: an input has no effect on the outputs, appears twice, lies
-      between x and y of a derivative, or a held value does not fit.
+    FeedError: an input that is no placeholder has no effect on the outputs, or
+      any with `on_unused_input="raise"`; one appears twice, or lies between x
+      and y of a derivative; or a held value does not fit.
     AssignmentError: the outputs cannot be computed without changing a
       variable.
     FinalizedGraphError: something has to be cut and the graph is closed.
@@ -68,8 +76,8 @@ def function(inputs, outputs, session=None, feed_dict=None, points=(),
     ...   print(f(5.0))
     10.0
   """
-  return Function(
-      inputs, outputs, session, feed_dict, points, timeout, chunk)
+  return Function(inputs, outputs, session, feed_dict, points, timeout, chunk,
+                  on_unused_input)
 
 
 class Function:
@@ -83,17 +91,18 @@ class Function:
     outputs: list of `tf.Tensor`, flat; of what is put together from several
       tensors, the first.
     structure: the outputs as they were given.
+    held: dict of what is held for every call, as `feed_dicts.resolve_feeds`
+      gives it.
   """
 
   def __init__(self, inputs, outputs, session, feed_dict, points, timeout,
-               chunk):
+               chunk, on_unused_input="warn"):
     self.graph = (sessions.graph_of(session) if session is not None
                   else tensors.graph_of(inputs, outputs))
-    self._structures = _as_list(inputs)
-    self._inputs = [tensors.resolve(leaf, self.graph, "input")
-                    for leaf in nest.flatten(self._structures)]
+    self._form = call_forms.CallForm(inputs, self.graph)
+    self._inputs = self._form.leaves
     self.structure = outputs
-    self._outputs = _resolve_outputs(outputs, self.graph)
+    self._outputs = fetchables.resolve_all(outputs, self.graph)
     self._is_single = not nest.is_container(outputs)
     self.inputs = list(self._inputs)
     self.outputs = [output.tensors()[0] for output in self._outputs]
@@ -101,13 +110,17 @@ class Function:
     if session is not None:
       sessions.check_process(session)
     arguments_lib.check_timeout(timeout)
+    arguments_lib.check_on_unused_input(on_unused_input)
     self._timeout = timeout
     self._points = arguments_lib.names(points, self.graph)
     self._executables = {}
     self._chunks = {}
-    self._held = arguments_lib.frozen(
-        arguments_lib.resolve_feeds(feed_dict, self.graph, self._inputs))
-    self._executable = self._executable_for(self._held)
+    self.held = feed_dicts.frozen(
+        feed_dicts.resolve_feeds(feed_dict, self.graph, self._inputs))
+    self._executable = self._executable_for(self.held)
+    arguments_lib.report_unused(
+        [leaf for leaf in self._inputs if leaf in self._executable.unused],
+        on_unused_input)
     self._chunk = chunk
     if chunk is not None:
       chunks.check(chunk, self._input_slots(), self._outputs)
@@ -115,11 +128,10 @@ class Function:
     self.needs = list(self._executable.needs)
     self._held_arrays = self._fit_held()
     self._slots = self._executable.slots[:len(self._inputs)]
-    self._takes_flat_values = (
-        not self.needs and chunk is None and
-        len(self._structures) == len(self._inputs) and
-        all(isinstance(leaf, tensors.Dense) for leaf in self._inputs) and
-        not any(map(nest.is_container, self._structures)))
+    self._is_dense = not self.needs and chunk is None and all(
+        isinstance(leaf, tensors.Dense) for leaf in self._inputs)
+    self._takes_flat_values = self._is_dense and not any(
+        map(nest.is_container, self._form.structures))
     # Weak references to the fast path of a session, and to that session.
     self._fast_path = callables.no_reference, callables.no_reference
     self._is_forked = False
@@ -128,6 +140,7 @@ class Function:
   def _refuse_from_now_on(self):
     """Called in a child that a fork made: calls are refused from now on."""
     self._is_forked, self._takes_flat_values = True, False
+    self._is_dense = False
     self._fast_path = callables.no_reference, callables.no_reference
 
   def _session_now(self):
@@ -150,7 +163,7 @@ class Function:
 
   def _fit_held(self):
     """The values that are held for every call, as a tuple of arrays to feed."""
-    values = [value for leaf, held in self._held.values()
+    values = [value for leaf, held in self.held.values()
               for value in feeds.split(leaf, held)]
     slots = self._executable.slots[self._input_count():]
     return tuple(map(feeds.Slot.fit, slots, values))
@@ -163,12 +176,15 @@ class Function:
     """The number of dense tensors of all inputs."""
     return sum(len(leaf.components()) for leaf in self._inputs)
 
-  def __call__(self, *values, feed_dict=None):
+  def __call__(self, *values, feed_dict=None, **named):
     """Evaluates the outputs.
 
     Args:
       *values: one for each input: array of the input's shape, and of its dtype
         or of one that can be cast without loss (float64 to float32 will do).
+        All in one list (or by name in one dict) will do for several inputs.
+      **named: the values of inputs that are passed by name: that of the
+        tensor, without scopes, or the key in a dict of inputs.
       feed_dict: dict from tensors or names to values for this call, over those
         that are held.
 
@@ -184,7 +200,7 @@ class Function:
       TimeLimitError: after `timeout` seconds.
       CoupledRowsError: a batch cannot be divided into chunks.
     """
-    if self._takes_flat_values and (
+    if self._takes_flat_values and not named and (
         feed_dict is None or type(feed_dict) is dict and not feed_dict):
       fast_path_reference, session_reference = self._fast_path
       fast_path = fast_path_reference()
@@ -202,17 +218,32 @@ class Function:
               self.structure, results)
       if len(values) == len(self._slots):
         return self._call_flat(values)
-    return self._call(values, feed_dict)
+    return self._call(values, named, feed_dict)
 
   def _call_flat(self, values):
-    """A call with one value for each input, and no other feeds."""
-    try:
-      values = tuple(map(feeds.Slot.fit, self._slots, values))
-    except feeds.Unfit:
-      return self._call(values, None)
+    """A call with one value for each dense input, and no other feeds."""
     session = self._session_now()
-    results = self._executable.evaluate(session, values + self._held_arrays)
-    self._fast_path = self._executable.fast_path(session), weakref.ref(session)
+    try:
+      arrays = tuple(map(feeds.Slot.fit, self._slots, values))
+    except feeds.Unfit:
+      return self._evaluate(session, values, None)
+    arrays += self._held_arrays
+    fast_path_reference, session_reference = self._fast_path
+    fast_path = fast_path_reference()
+    results = None
+    if fast_path is not None and session_reference() is session:
+      try:
+        results = fast_path(arrays)
+      except (tf.errors.OpError, RuntimeError) as error:
+        raise self._executable.translate(error, session, arrays) or error
+    if results is None:
+      results = self._executable.evaluate(session, arrays)
+      self._fast_path = (self._executable.fast_path(session),
+                         weakref.ref(session))
+    return self._packed(results)
+
+  def _packed(self, results):
+    """The values of the outputs in their structure."""
     return results[0] if self._is_single else nest.pack(
         self.structure, results)
 
@@ -226,7 +257,8 @@ class Function:
       CoupledRowsError: they differ; names the op that may be the reason.
       ArgumentError: an input or an output has no rows; or as in a call.
     """
-    executable, arrays, session = self._prepare_call(values, None)
+    executable, arrays = self._prepare_call(self._form.bind(values), None)
+    session = self._session_now()
     slots = executable.slots[:self._input_count()]
     chunks.check(1, slots, self._outputs)
     chunks.Chunks(1, slots, self._outputs)(
@@ -243,15 +275,8 @@ class Function:
     """
     ops = traversal.ancestors(self.outputs,
                               {leaf.name for leaf in self._inputs})
-    session = self._session_now()
-    variables, reads = effects.variables_read(ops, self.outputs), []
-    sessions.check_initialized(session, variables)
-    for op in variables:
-      try:
-        reads.append(tensors.read_of(tensors.Dense(op.outputs[0])))
-      except errors.ArgumentError:
-        continue  # Nothing in the graph can tell its value.
-    return list(self._held_arrays) + session.run(reads)
+    return list(self._held_arrays) + sessions.values_of(
+        self._session_now(), effects.variables_read(ops, self.outputs))
 
   def ends(self):
     """Between which tensors this computes, with placeholders for what is cut.
@@ -267,30 +292,6 @@ class Function:
     targets, results = self._executable.ends()
     return targets[:len(self._inputs)], results
 
-  def program(self):
-    """All that is computed, as an `executables.Program`.
-
-    Returns:
-      `executables.Program`.
-    """
-    return executables.Program(
-        *self._executable.ends(), self._executable.slots, self._held_arrays,
-        self._inputs, self._structures, self._outputs, self._session_now())
-
-  def with_outputs(self, outputs):
-    """The function with other outputs, of the same inputs and held values.
-
-    Args:
-      outputs: as in `function`.
-
-    Returns:
-      `Function`.
-    """
-    fed = [slot.component.tensor.ref() for slot in self._executable.slots]
-    held = dict(zip(fed[self._input_count():], self._held_arrays))
-    return Function(self._structures, outputs, self._session, held,
-                    self._points, self._timeout, None)
-
   def arguments(self, values):
     """What to call this with, where values are not in the inputs' structure.
 
@@ -301,7 +302,7 @@ class Function:
       list with the value of each argument of a call.
     """
     arguments_lib.check_list("values", values, len(self._inputs))
-    return nest.pack(self._structures, values)
+    return nest.pack(self._form.structures, values)
 
   def between(self, inputs, outputs):
     """The function with other tensors of the graph in the places of its own.
@@ -319,82 +320,78 @@ class Function:
     targets, _ = self._executable.ends()
     held = zip(targets[self._input_count():], self._held_arrays)
     return Function(
-        nest.pack(self._structures, inputs),
+        nest.pack(self._form.structures, inputs),
         nest.pack(self.structure, outputs), self._session,
         {target: value for target, value in held if target is not None}, (),
-        self._timeout, None)
+        self._timeout, None, "ignore")
 
-  def _call(self, values, feed_dict):
-    """Any call: nested inputs, other feeds, values that are refused."""
-    executable, arrays, session = self._prepare_call(values, feed_dict)
+  def _call(self, values, named, feed_dict):
+    """Any call: nested inputs, names, other feeds, values that are refused."""
+    session = self._session_now()
+    flat = self._form.bind(values, named)
+    if self._is_dense and not feed_dict:
+      arguments_lib.check_mapping(feed_dict)
+      return self._call_flat(flat)
+    return self._evaluate(session, flat, feed_dict)
+
+  def _evaluate(self, session, flat, feed_dict):
+    """A call with the value of each leaf of the inputs, and other feeds."""
+    try:
+      executable, arrays = self._prepare_call(flat, feed_dict)
+    except errors.FeedError as error:
+      error.fix += self._form.hint(flat)
+      raise
     if self._chunk is None:
       results = executable.evaluate(session, arrays)
     else:
-      results = self._chunks_of(executable)(
+      if executable not in self._chunks:
+        self._chunks[executable] = chunks.Chunks(
+            self._chunk, executable.slots[:self._input_count()], self._outputs)
+      results = self._chunks[executable](
           arrays, lambda rows: executable.evaluate(session, rows))
-    return results[0] if self._is_single else nest.pack(
-        self.structure, results)
+    return self._packed(results)
 
-  def _prepare_call(self, values, feed_dict):
+  def _prepare_call(self, flat, feed_dict):
     """Checks the values of one call.
 
+    Args:
+      flat: list with the value of each leaf of the inputs.
+      feed_dict: as in a call.
+
     Returns:
-      (`executables.Executable`, list of its arrays, session).
+      (`executables.Executable`, list of its arrays).
     """
-    session = self._session_now()
-    if len(values) != len(self._structures):
-      raise errors.FeedError(
-          "{} values for {} inputs.".format(
-              len(values), len(self._structures)),
-          "The inputs are {}.".format(tensors.describe_all(self._inputs)),
-          "Pass one value for each, in this order.")
-    values = [leaf for structure, value in zip(self._structures, values)
-              for leaf in nest.flatten_as(structure, value)]
-    fed = dict(self._held)
-    fed.update(arguments_lib.resolve_feeds(feed_dict, self.graph, self._inputs))
-    fed = arguments_lib.ordered(fed)
-    arguments_lib.check_overlaps(fed)
+    fed = dict(self.held)
+    fed.update(feed_dicts.resolve_feeds(feed_dict, self.graph, self._inputs))
+    fed = feed_dicts.ordered(fed)
+    feed_dicts.check_overlaps(fed)
     executable = self._executable_for(fed)
     executable.require_all_fed()
-    arrays = executable.fit(values + [value for _, value in fed.values()])
-    return executable, arrays, session
-
-  def _chunks_of(self, executable):
-    """The `chunks.Chunks` for `executable`; made once."""
-    if executable not in self._chunks:
-      self._chunks[executable] = chunks.Chunks(
-          self._chunk, executable.slots[:self._input_count()], self._outputs)
-    return self._chunks[executable]
+    return executable, executable.fit(
+        list(flat) + [value for _, value in fed.values()])
 
   def _executable_for(self, fed):
     """The `executables.Executable` with these feeds; made once.
 
+    Values that decide which branches of conditionals are taken have one each.
+
     Args:
-      fed: ordered dict, as `arguments.resolve_feeds` gives it.
+      fed: ordered dict, as `feed_dicts.resolve_feeds` gives it.
     """
-    key = tuple(fed)
-    executable = self._executables.get(key)
-    if executable is None:
-      with cache.cache_of(self.graph).lock:
-        executable = self._executables[key] = executables.Executable(
+    made = self._executables.setdefault(tuple(fed), [])
+    for executable in made:
+      if executable.serves(fed):
+        return executable
+    with cache.cache_of(self.graph).lock:
+      try:
+        executable = executables.Executable(
             self.graph, self._inputs + [leaf for leaf, _ in fed.values()],
-            self._outputs, self._points, self._timeout)
+            self._outputs, self._points, self._timeout,
+            held=feed_dicts.held_values(fed))
+      except errors.AssignmentError:
+        # A value that does not fit decides nothing, and is the reason.
+        feed_dicts.held_values(fed, strict=True)
+        raise
+      made.append(executable)
+      del made[1:-_MOST_DECISIONS]
     return executable
-
-
-def _as_list(inputs):
-  """The inputs as a list with the structure of each argument of a call."""
-  if isinstance(inputs, (list, tuple)) and not isinstance(
-      inputs, tf.SparseTensorValue):
-    return list(inputs)
-  return [inputs]
-
-
-def _resolve_outputs(outputs, graph):
-  """The `fetchables.Fetchable` of each leaf of `outputs`, at least one."""
-  leaves = nest.flatten(outputs)
-  if not leaves:
-    raise errors.ArgumentError(
-        "There are no outputs.", "There is nothing to evaluate.",
-        "Pass at least one tensor.")
-  return [fetchables.resolve(leaf, graph) for leaf in leaves]

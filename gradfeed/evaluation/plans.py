@@ -5,16 +5,14 @@ depend on it are copied with a placeholder in its place, because TensorFlow may
 ignore a value that is fed to an op that could compute its own.
 """
 
-import collections
-
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.evaluation import callables
+from gradfeed.evaluation import computations
 from gradfeed.evaluation import feed_checks
-from gradfeed.evaluation import feeds
 from gradfeed.evaluation import fetchables
+from gradfeed.evaluation.inputs import feeds
 from gradfeed.graph import cache
-from gradfeed.graph import control_flow
 from gradfeed.graph import effects
 from gradfeed.graph import python_functions
 from gradfeed.graph import tensors
@@ -23,21 +21,8 @@ from gradfeed.rewriting import cloning
 from gradfeed.rewriting import shape_specialization
 from gradfeed.rewriting import subgraphs
 
-#: What a run computes, before anything is built for it.
-#:   graph: `tf.Graph`.
-#:   leaves: list of `tensors.Dense` and the like that get values.
-#:   slots: list of `feeds.Slot`, one for each dense tensor of the leaves.
-#:   fed: dict from the name of each tensor that gets a value, and of each of
-#:     its copies, to the index of its slot.
-#:   cut: set of those names in `fed` that are no placeholders.
-#:   wanted: list of `tf.Tensor` and `tf.Operation` to run.
-#:   ops: dict from name to op, of all that runs.
-#:   pivots: dict from the name of a cut tensor that is in a branch of a
-#:     conditional to an op that runs only when that branch does.
-#:   read: set of the names of the tensors that `ops` read.
-Computation = collections.namedtuple("Computation", [
-    "graph", "leaves", "slots", "fed", "cut", "wanted", "ops", "pivots", "read"
-])
+#: Ops whose value is a handle of a tensor that is kept in the session.
+_HANDLES = ("GetSessionHandle", "GetSessionHandleV2")
 
 
 class Plan:
@@ -47,16 +32,24 @@ class Plan:
     graph: `tf.Graph`.
     slots: list of `feeds.Slot`, one for each dense tensor that gets a value.
     active: list of the indices of the slots that TensorFlow is fed at.
+    unused: list of the leaves, placeholders all, that have no effect.
     needs: dict from each placeholder without a value to what uses it.
     variables: list of the ops of the variables that are read.
+    keeps_graph: whether no op is added: for a run of what is there already.
+    makes_handles: whether a wanted tensor is a session handle.
     waiting: list of the ops that wait for something outside of the run.
+    is_repeatable: bool; whether a run that fails leaves nothing behind.
     tapes: list of the tokens of the functions of `tf.py_function` that are run.
     sources: list with the source of each wanted tensor or op, as
       `fetchables.find_sources` gives it; None until `prepare` is called.
     call_spec: `callables.CallSpec`, or None until `prepare` is called.
+    call_key: `callables.CallKey` of it, likewise.
+    decided_by: dict from the index of each slot whose value may decide which
+      branches are taken to that value, or to None.
   """
 
-  def __init__(self, graph, leaves, wanted, points, timeout, may_assign):
+  def __init__(self, graph, leaves, wanted, points, timeout, may_assign,
+               held=None):
     """Finds out what is run, and checks it; adds no op.
 
     Args:
@@ -67,26 +60,41 @@ class Plan:
         between x and y.
       timeout: seconds for one run, or None.
       may_assign: whether the run may change variables.
+      held: dict from the name of a dense tensor of `leaves` to the value that
+        it has in every run of this plan; what this decides, and what constants
+        decide, is not run. None if all branches count.
     """
     self.graph = graph
     self.slots = [feeds.Slot(component) for leaf in leaves
                   for component in leaf.components()]
-    wanted = _from_one_forward_pass(graph, wanted)
+    wanted = computations.from_one_forward_pass(graph, wanted)
     feed_checks.check_fetches(wanted)
-    computation = _find_computation(graph, leaves, self.slots, wanted)
-    feed_checks.check(computation, points, may_assign)
+    computation = computations.find_computation(graph, leaves, self.slots, wanted, held)
+    self.unused = feed_checks.check(computation, points, may_assign)
     self.active = sorted({i for name, i in computation.fed.items()
                           if name in computation.read})
-    self.needs = _placeholders_without_value(
+    self.needs = computations.placeholders_without_value(
         computation.ops, [self.slots[i] for i in self.active])
-    self.variables = effects.variables_read(computation.ops, wanted)
+    folded = computation.folded
+    self.variables = (
+        effects.variables_read(computation.ops, wanted) if folded is None
+        else folded.variables_read(computation.ops, wanted))
+    self.decided_by = {computation.fed[name]: value
+                       for name, value in computation.asked.items()}
     self.waiting = effects.waiting_ops(computation.ops)
+    self.is_repeatable = effects.is_repeatable(computation.ops)
+    self.keeps_graph = may_assign and not (
+        computation.cut & computation.read) and not _derivatives(graph, wanted)
+    self.makes_handles = any(
+        isinstance(item, tf.Tensor) and item.op.type in _HANDLES
+        for item in wanted)
     self.tapes = sorted(python_functions.Tapes(computation.ops).left)
-    self.sources = self.call_spec = None
+    self.sources = self.call_spec = self.call_key = None
     self._computation = computation  # None once it is prepared.
+    self._wanted = wanted
     self._fetched = None
     self._timeout = timeout
-    self._specialized = self._may_specialize = None
+    self._specialized = self._may_specialize = self._is_step = None
 
   def prepare(self):
     """Adds the ops that are needed, once, and makes the `call_spec`.
@@ -110,14 +118,23 @@ class Plan:
     for slot in self.slots:
       slot.target = slot.component.tensor
     for i in self.active:
-      if not self.slots[i].component.is_placeholder:
+      if self.slots[i].component.name in computation.cut:
         self.slots[i].target = _stand_in(self.slots[i].component)
     call_spec = self._make_call_spec(
         [self.slots[i].target for i in self.active], self._fetched,
         [item.name for item in wanted if isinstance(item, tf.Operation)],
-        computation.ops)
+        computation.ops, not computation.cut)
     self._computation = None  # Else the graph of all ops stays reachable.
+    self.call_key = callables.key_of(self.graph, call_spec)
     self.call_spec = call_spec  # Last: other threads look at it.
+
+  def is_step(self):
+    """Whether something that is no derivative changes a variable."""
+    if self._is_step is None:
+      derivatives = _derivatives(self.graph, self._wanted)
+      self._is_step = bool(effects.assigning_ops(traversal.ancestors(
+          [item for item in self._wanted if item.name not in derivatives])))
+    return self._is_step
 
   def ends(self):
     """Between which tensors TensorFlow computes, once this is prepared.
@@ -132,7 +149,8 @@ class Plan:
             [source.tensor(self._fetched, self.slots)
              for source in self.sources])
 
-  def _make_call_spec(self, targets, fetched, operations, ops):
+  def _make_call_spec(self, targets, fetched, operations, ops,
+                      as_earlier=False):
     """The `callables.CallSpec` of one run.
 
     Args:
@@ -140,8 +158,14 @@ class Plan:
       fetched: list of `tf.Tensor` to fetch.
       operations: list of the names of ops to run for their effect.
       ops: dict from name to op, of all that runs.
+      as_earlier: bool; whether to fetch earlier tensors that are equal, so that
+        what is compiled for them serves again.
     """
-    fetches = [_fetchable(tensor) for tensor in fetched]
+    if as_earlier:
+      fetched = [self.graph.get_tensor_by_name(
+          cache.earlier_of(self.graph, tensor.name)) for tensor in fetched]
+    fetches = [(tensor, False) if self.keeps_graph else _fetchable(tensor)
+               for tensor in fetched]
     return callables.CallSpec(
         [target.name for target in targets],
         [fetch.name for fetch, _ in fetches],
@@ -154,7 +178,7 @@ class Plan:
     """Whether a call for certain shapes alone might be faster; adds no op."""
     if self._may_specialize is None:
       self._may_specialize = not (
-          self.graph.finalized or self.call_spec.in_pool or
+          self.keeps_graph or self.graph.finalized or self.call_spec.in_pool or
           self.call_spec.targets) and shape_specialization.is_suitable(
               traversal.ancestors(self._fetched))
     return self._may_specialize
@@ -199,82 +223,23 @@ class Plan:
         [], traversal.ancestors(results))
 
 
-def _from_one_forward_pass(graph, wanted):
-  """The wanted tensors, a y being taken from where its derivative has it.
-
-  A derivative may have been built on a copy of its y. The value and the
-  derivative are then read from the same copy: they come from one forward pass,
-  and from the same random numbers.
-
-  Args:
-    graph: `tf.Graph`.
-    wanted: list of `tf.Tensor` and `tf.Operation`.
-  """
+def _derivatives(graph, wanted):
+  """The names of those of `wanted` that are derivatives built by gradfeed."""
   recorded = cache.cache_of(graph).derivatives
-  copies = {}
-  for item in wanted:
-    if item.name in recorded:
-      derivative = recorded[item.name]
-      copies.update(zip(derivative.ys, derivative.built))
-  return [graph.get_tensor_by_name(copies[item.name])
-          if item.name in copies else item for item in wanted]
-
-
-def _find_computation(graph, leaves, slots, wanted):
-  """What is run to compute `wanted` from values at `leaves`.
-
-  Returns:
-    `Computation`.
-  """
-  # A copy that was made to differentiate has the value of its original.
-  fed = {name: i for i, slot in enumerate(slots)
-         for name in [slot.component.name] + cache.clones_of(
-             graph, slot.component.name)}
-  cut = {name for name, i in fed.items()
-         if not slots[i].component.is_placeholder}
-  computed = [item for item in wanted if isinstance(item, tf.Operation) or
-              item.name not in fed]
-  ops = traversal.ancestors(computed, cut)
-  pivots = _pivots_of(graph, cut, ops)
-  if pivots:
-    ops = traversal.ancestors(computed + list(pivots.values()), cut)
-  return Computation(graph, leaves, slots, fed, cut, wanted, ops, pivots,
-                     effects.names_read(ops))
-
-
-def _pivots_of(graph, cut, ops):
-  """For each cut tensor in a branch the op that runs only when the branch does.
-
-  Returns:
-    dict from the name of the tensor to the op.
-  """
-  # Every path from inside of a branch or a loop to its outside has a join.
-  has_joins = control_flow.has_joins(ops)
-  pivots = {name: control_flow.pivot_of(
-      graph.get_tensor_by_name(name), has_joins) for name in cut}
-  return {name: op for name, op in pivots.items() if op is not None}
-
-
-def _placeholders_without_value(ops, slots):
-  """The placeholders among `ops` that none of `slots` feeds.
-
-  Returns:
-    dict from `tf.Tensor` to a str, what uses it.
-  """
-  fed = {slot.component.name for slot in slots}
-  return {t: effects.user_of(t, ops) for t in effects.placeholders(ops)
-          if t.name not in fed}
+  return {item.name for item in wanted if item.name in recorded}
 
 
 def _with_cuts(computation):
   """Copies what depends on cut tensors, with placeholders in their places.
 
+  In the place of an idle tensor stands a constant.
+
   Returns:
     list of what to run in the place of `computation.wanted`.
   """
   graph, wanted = computation.graph, computation.wanted
-  cut = computation.cut & computation.read
-  if not cut:
+  cut, idle = computation.cut & computation.read, computation.idle
+  if not cut and not idle:
     return wanted
   components = {name: computation.slots[computation.fed[name]].component
                 for name in cut}
@@ -282,14 +247,16 @@ def _with_cuts(computation):
   def build():
     cache.check_not_finalized(graph, "Another value at {}".format(
         tensors.describe_all(components[name] for name in sorted(cut))))
-    op_names = subgraphs.dependent_ops(computation.ops, cut)
+    replaced = {name: _stand_in(components[name]) for name in sorted(cut)}
+    replaced.update((name, _idle_value(idle[name])) for name in sorted(idle))
+    op_names = subgraphs.dependent_ops(computation.all_ops, set(replaced))
     return cloning.clone_subgraph(
-        graph, op_names, computation.ops,
-        {name: _stand_in(components[name]) for name in sorted(cut)}, "cut",
+        graph, op_names, computation.all_ops, replaced, "cut",
         {name: op for name, op in computation.pivots.items() if name in cut})
 
   clones = cache.cached(
-      graph, ("cut", tuple(sorted(cut)), tuple(t.name for t in wanted)), build)
+      graph, ("cut", tuple(sorted(cut)), tuple(sorted(idle)),
+              tuple(t.name for t in wanted)), build)
   return [item if item.name in computation.fed else
           clones.get(item.name, item) for item in wanted]
 
@@ -305,6 +272,18 @@ def _stand_in(component):
                             name="at/" + component.op.name.lstrip("_"))
 
   return cache.cached(component.graph, ("at", component.name), build)
+
+
+def _idle_value(tensor):
+  """A tensor of the dtype and static shape of `tensor`, of no certain value."""
+
+  def build():
+    dtype, shape = tensor.dtype.base_dtype, tensor.shape
+    sizes = [size or 0 for size in shape.as_list()] if shape.ndims else []
+    with _tf.building(tensor.graph):
+      return tf.placeholder_with_default(tf.zeros(sizes, dtype), shape, "idle")
+
+  return cache.cached(tensor.graph, ("idle", tensor.name), build)
 
 
 def _fetchable(tensor):

@@ -1,31 +1,48 @@
 """A drop-in for `Session.run` in which every feed counts or is refused."""
 
-from collections import abc
-
 from gradfeed import _tf
 from gradfeed._tf import tf
-from gradfeed.evaluation import arguments
+from gradfeed import errors
 from gradfeed.evaluation import executables
 from gradfeed.evaluation import fetchables
+from gradfeed.evaluation.inputs import arguments
+from gradfeed.evaluation.inputs import feed_dicts
+from gradfeed.evaluation.inputs import feeds
 from gradfeed.evaluation import sessions
 from gradfeed.graph import cache
 from gradfeed.graph import nest
 
 
-def run(session, fetches, feed_dict=None, points=(), timeout=None):
+def run(session, fetches, feed_dict=None, options=None, run_metadata=None,
+        points=(), timeout=None):
   """Takes the place of `session.run`: any feed takes effect or is refused.
 
   What differs: a value fed to anything but a placeholder is never ignored; a
-  feed that nothing reads, a lossy cast and a wrong shape are errors before
-  anything runs; so are placeholders without a value and variables that are
-  not initialised, all at once; a None among the fetches is explained; the
-  same fetches and feeds are compiled once and run in a fraction of the time.
+  feed of a layer or a variable that has no effect, a lossy cast and a wrong
+  shape are errors before anything runs; so are placeholders without a value,
+  all at once; a None among the fetches is explained; variables that are not
+  initialised are all named; the same fetches and feeds are compiled once and
+  run in a fraction of the time.
+
+  What a graph has already is run without adding an op to it, so that a graph
+  may be finalized; another value at a layer or a variable needs a copy of what
+  depends on it.
+
+  In a `MonitoredSession` what changes a variable, such as a train op, is run
+  by that session, and its hooks are called; for all else no hook is.
 
   Args:
     session: a session, as in `function`; None for the default one.
-    fetches: tensor, op, variable, `tf.SparseTensor`, `tf.IndexedSlices` or
-      name, or nested lists, tuples and dicts of them.
-    feed_dict: dict from tensors, variables or names to values. Not changed.
+    fetches: tensor, op, variable, `tf.SparseTensor`, `tf.IndexedSlices`, name,
+      or object of a type that `tf.register_session_run_conversion_functions`
+      knows, or nested lists, tuples, dicts and objects of `attrs` of them.
+    feed_dict: dict from tensors, variables, names, `tf.SparseTensor`,
+      `tf.IndexedSlices`, objects of registered types, or (nested) tuples of
+      them, such as the state of an LSTM, to values, or to what a
+      `tf.get_session_handle` gave. Not changed.
+    options: `tf.RunOptions`, or None. With it, or with `run_metadata`, the run
+      is one of TensorFlow's own, once the feeds are checked.
+    run_metadata: `tf.RunMetadata` that is filled in, or None.
     points: tensors of `feed_dict` between the x and the y of a derivative, as
       in `function`.
     timeout: float, seconds that the run may take, or None.
@@ -36,6 +53,7 @@ def run(session, fetches, feed_dict=None, points=(), timeout=None):
   Raises:
     FeedError, MissingFeedError, UninitializedError, SessionError,
     TimeLimitError: as in `function`.
+    ArgumentError: `options` or `run_metadata` is something else.
     DisconnectedError: a fetch is None.
     AssignmentError: a derivative and an op that changes a variable it reads
       are fetched together.
@@ -49,21 +67,91 @@ def run(session, fetches, feed_dict=None, points=(), timeout=None):
   """
   session = session if session is not None else sessions.default_session()
   graph = sessions.graph_of(session)
-  arguments.check_mapping(feed_dict)
   arguments.check_timeout(timeout)
+  _check_options(options, run_metadata)
+  converted = _converted(fetches)
+  if converted is not None:
+    parts, contract = converted
+    return contract(run(
+        session, parts, feed_dict, options, run_metadata, points, timeout))
+  pairs = feed_dicts.taken_apart(feed_dict)
   key = ("run", _token(fetches, graph), timeout, _token(points, graph),
-         tuple(_token(key, graph) for key in feed_dict or ()))
+         tuple(_token(key, graph) for key, _ in pairs))
   executable = cache.cache_of(graph).built.get(key, cache.MISSING)
   if executable is cache.MISSING:
-    fed = arguments.resolve_feeds(feed_dict, graph)
-    outputs = [fetchables.resolve(leaf, graph, allow_operations=True)
-               for leaf in nest.flatten(fetches)]
-    executable = cache.cached(graph, key, lambda: executables.Executable(
-        graph, [leaf for leaf, _ in fed.values()], outputs,
-        arguments.names(points, graph), timeout, may_assign=True))
+    executable = _executable(key, fetches, pairs, graph, points, timeout)
   executable.require_all_fed()
-  arrays = executable.fit(list((feed_dict or {}).values()))
-  return nest.pack(fetches, executable.evaluate(session, arrays))
+  values = [value for _, value in pairs]
+  if options is not None or run_metadata is not None or (
+      executable.is_run_by(session) or
+      any(map(_tf.is_session_handle, values))):
+    arrays = executable.fit(values, feeds.Slot.fit_or_handle)
+    results = executable.evaluate_by(session, arrays, options, run_metadata)
+  else:
+    results = executable.evaluate(session, executable.fit(values))
+  return nest.pack(fetches, results)
+
+
+def _executable(key, fetches, pairs, graph, points, timeout):
+  """The `executables.Executable` of a run; kept on the graph.
+
+  Args:
+    key: its key there.
+    fetches, points, timeout: as in `run`.
+    pairs: list of (key, value), as `feed_dicts.taken_apart` gives it.
+    graph: `tf.Graph`.
+  """
+  fed = feed_dicts.resolve_pairs(pairs, graph)
+  outputs = [fetchables.resolve(leaf, graph, allow_operations=True)
+             for leaf in nest.flatten(fetches)]
+  if not outputs and not graph.get_operations():
+    raise errors.SessionError(
+        "The graph of the session is empty.", "There is nothing to run in it.",
+        "Build the graph first, or make the session with graph=....")
+  return cache.cached(graph, key, lambda: executables.Executable(
+      graph, [leaf for leaf, _ in fed.values()], outputs,
+      arguments.names(points, graph), timeout, may_assign=True))
+
+
+def _converted(fetches):
+  """Fetches with the tensors of each object of a registered type in its place.
+
+  Returns:
+    (list of what to fetch, function from the values to the result of the run),
+    or None where there is no such object.
+  """
+  if isinstance(fetches, (tf.Tensor, tf.Operation, str)):
+    return None
+  leaves = nest.flatten(fetches)
+  conversions = [
+      None if isinstance(leaf, (tf.Tensor, tf.Operation, str)) else
+      _tf.fetch_conversion(leaf) for leaf in leaves]
+  if not any(conversions):
+    return None
+  parts, contracts = [], []
+  for leaf, conversion in zip(leaves, conversions):
+    own, contract = (leaf, None) if conversion is None else conversion(leaf)
+    parts.append(own)
+    contracts.append(contract)
+
+  def contract_all(results):
+    return nest.pack(fetches, [
+        result if contract is None else contract(result)
+        for contract, result in zip(contracts, results)])
+
+  return parts, contract_all
+
+
+def _check_options(options, run_metadata):
+  """Refuses what is no `tf.RunOptions`, or no `tf.RunMetadata`."""
+  for name, value, expected in (
+      ("options", options, tf.RunOptions),
+      ("run_metadata", run_metadata, tf.RunMetadata)):
+    if value is not None and not isinstance(value, expected):
+      raise errors.ArgumentError(
+          "{} is a {}.".format(name, type(value).__name__),
+          "It is a tf.{} in Session.run, and here.".format(expected.__name__),
+          "Pass one, or None; name other arguments: points=..., timeout=....")
 
 
 def _token(structure, graph):
@@ -73,17 +161,17 @@ def _token(structure, graph):
     structure: what may be fetched or fed, or nested containers of it.
     graph: `tf.Graph`.
   """
+  if isinstance(structure, (tf.Tensor, tf.Operation)) and (
+      getattr(structure, "graph", None) is graph):  # Eager ones have none.
+    return structure.name
   if nest.is_container(structure):
-    keys = list(structure) if isinstance(
-        structure, abc.Mapping) else range(len(structure))
     return (type(structure).__name__,) + tuple(
-        (key, _token(structure[key], graph)) for key in keys)
+        (key, _token(child, graph)) for key, child in nest.children(structure))
+  if isinstance(structure, (str, bytes)):
+    return structure
   leaf = _tf.dereference(structure)
-  if isinstance(leaf, (tf.Tensor, tf.Operation)) and (
-      not _tf.is_eager(leaf)) and leaf.graph is graph:
-    return leaf.name
-  if isinstance(leaf, str):
-    return leaf
+  if leaf is not structure:
+    return _token(leaf, graph)
   # Anything else is identified by its type and names, and checked when it is
   # resolved.
   components = [getattr(leaf, attribute, None) for attribute in (

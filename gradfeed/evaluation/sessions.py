@@ -133,40 +133,62 @@ class Uncompiled:
   Called as a `callables.Compiled` is, with the list of fed arrays.
   """
 
-  def __init__(self, session, call_spec):
+  def __init__(self, session, call_spec, options=None, run_metadata=None):
+    """Takes what is run.
+
+    Args:
+      session: whatever stands for a session.
+      call_spec: `callables.CallSpec`.
+      options: `tf.RunOptions`, or None.
+      run_metadata: `tf.RunMetadata`, or None.
+    """
     self._session = session
     self._call_spec = call_spec
+    self._arguments = {}
+    if call_spec.timeout is not None:
+      limit = _tf.milliseconds(call_spec.timeout)
+      options = tf.RunOptions.FromString(
+          b"" if options is None else options.SerializeToString())
+      options.timeout_in_ms = limit
+    if options is not None:
+      self._arguments["options"] = options
+    if run_metadata is not None:
+      self._arguments["run_metadata"] = run_metadata
 
   def __call__(self, arrays):
     """Runs once; the results belong to the caller."""
     fetches = [list(self._call_spec.fetches), [
         self._session.graph.get_operation_by_name(name)
         for name in self._call_spec.targets]]
-    options = None
-    if self._call_spec.timeout is not None:
-      options = tf.RunOptions(
-          timeout_in_ms=_tf.milliseconds(self._call_spec.timeout))
-    results = self._session.run(
-        fetches, feed_dict=dict(zip(
+    results = _tf.session_run(
+        self._session, fetches, feed_dict=dict(zip(
             [self._session.graph.get_tensor_by_name(name)
              for name in self._call_spec.feeds],
-            [np.array(array) for array in arrays])), options=options)[0]
+            [array if _tf.is_session_handle(array) else np.array(array)
+             for array in arrays])), **self._arguments)
+    if isinstance(results, tf.errors.OpError):
+      raise results  # A session for debugging returns what was raised.
+    results = results[0]
     return [np.array(r) if isinstance(r, np.ndarray) else r for r in results]
 
 
-def check_initialized(session, variables):
+def check_initialized(session, variables, adds_ops=True):
   """Names every variable that has no value yet, before anything runs.
 
   Args:
     session: a raw `tf.Session`.
     variables: list of the variables' ops.
+    adds_ops: bool, whether ops that tell it may be added to the graph.
 
   Raises:
     UninitializedError: lists them. Nothing is ever initialised here.
   """
   initialized = _tf.session_cache(session).setdefault(_INITIALIZED, set())
   unchecked = [op for op in variables if op.name not in initialized]
-  empty = uninitialized(session, unchecked)
+  if not unchecked:
+    return
+  empty = set() if _can_be_read(session, unchecked) else uninitialized(
+      session, unchecked, adds_ops)
   if empty:
     raise errors.UninitializedError(
         "Not initialised in this session: {}.".format(
@@ -179,28 +201,81 @@ def check_initialized(session, variables):
   initialized.update(op.name for op in unchecked)
 
 
-def uninitialized(session, variables):
-  """The variables that have no value in `session`.
+def values_of(session, variables):
+  """The values of variables, where something in the graph can tell them.
 
-  A variable of a finalized graph that has no op which tells whether it is
-  initialised is read instead.
+  Args:
+    session: whatever stands for a session.
+    variables: list of the variables' ops.
+
+  Returns:
+    list of arrays.
+  """
+  check_initialized(session, variables)
+  reads = []
+  for op in variables:
+    try:
+      reads.append(tensors.read_of(tensors.Dense(op.outputs[0])))
+    except errors.ArgumentError:
+      continue  # Nothing in the graph can tell its value.
+  return _tf.session_run(session, reads)
+
+
+def _can_be_read(session, variables):
+  """Whether variables have values, found out without new ops where possible.
 
   Args:
     session: a raw `tf.Session`.
     variables: list of the variables' ops.
 
   Returns:
+    bool; False where there are no ops to find out with.
+  """
+  readers = [_reader_that_is_there(op) for op in variables]
+  if None in readers:
+    return False
+  try:
+    _tf.session_run(session, readers)
+  except (tf.errors.FailedPreconditionError, tf.errors.NotFoundError):
+    return False
+  return True
+
+
+def _reader_that_is_there(variable):
+  """An op of the graph that fails if `variable`, an op, has no value; or None.
+  """
+  reading = "ReadVariableOp" if variable.type == "VarHandleOp" else "Identity"
+  for consumer in traversal.consumers(variable.outputs[0]):
+    if consumer.type == reading and not (
+        _tf.is_inside(consumer) or consumer.control_inputs):
+      return consumer
+  return None
+
+
+def uninitialized(session, variables, adds_ops=True):
+  """The variables that have no value in `session`.
+
+  A variable that has no op which tells whether it is initialised, and may get
+  none, is read instead.
+
+  Args:
+    session: a raw `tf.Session`.
+    variables: list of the variables' ops.
+    adds_ops: bool, whether such ops may be added, if the graph is not closed.
+
+  Returns:
     set of the names of ops.
   """
-  predicates = [(op, _is_initialized(op)) for op in variables]
+  predicates = _predicates(variables, adds_ops)
   testable = [(op, predicate) for op, predicate in predicates
               if predicate is not None]
-  values = session.run([predicate for _, predicate in testable])
+  values = _tf.session_run(
+      session, [predicate for _, predicate in testable])
   empty = {op.name for (op, _), value in zip(testable, values) if not value}
   for op, predicate in predicates:
     if predicate is None:
       try:
-        session.run(_reader(op))
+        _tf.session_run(session, _reader(op))
       except tf.errors.FailedPreconditionError:
         empty.add(op.name)
       except errors.ArgumentError:
@@ -226,23 +301,37 @@ class _Initialized:
 _INITIALIZED = _Initialized()
 
 
-def _is_initialized(op):
-  """A boolean tensor, whether a variable has a value; None if there is none.
+def _predicates(variables, adds_ops):
+  """Booleans that tell whether variables have values.
 
   Args:
-    op: the variable's op.
+    variables: list of the variables' ops, of one graph.
+    adds_ops: bool, whether what is not there may be added.
+
+  Returns:
+    list of (op, `tf.Tensor`, or None where there is none and none can be
+    added).
   """
-  handle = op.outputs[0]
-  for consumer in traversal.consumers(handle):
+  found = [(op, _found_predicate(op)) for op in variables]
+  if not adds_ops or all(predicate is not None for _, predicate in found) or (
+      variables[0].graph.finalized):
+    return found
+  graph = variables[0].graph
+  with cache.cache_of(graph).lock, _tf.building(graph):
+    return [(op, _built_predicate(op) if predicate is None else predicate)
+            for op, predicate in found]
+
+
+def _found_predicate(op):
+  """The tensor in the graph that tells whether a variable has a value."""
+  for consumer in traversal.consumers(op.outputs[0]):
     if consumer.type in ("VarIsInitializedOp", "IsVariableInitialized"):
       return consumer.outputs[0]
-  if op.graph.finalized:
-    return None
+  return None
 
-  def build():
-    with _tf.building(op.graph):
-      if op.type == "VarHandleOp":
-        return tf.raw_ops.VarIsInitializedOp(resource=handle)
-      return tf.raw_ops.IsVariableInitialized(ref=handle)
 
-  return cache.cached(op.graph, ("is_initialized", op.name), build)
+def _built_predicate(op):
+  """Builds what `_found_predicate` did not find."""
+  if op.type == "VarHandleOp":
+    return tf.raw_ops.VarIsInitializedOp(resource=op.outputs[0])
+  return tf.raw_ops.IsVariableInitialized(ref=op.outputs[0])

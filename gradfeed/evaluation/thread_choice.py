@@ -7,9 +7,10 @@ flushed in the caller's thread too.
 The choice for one compiled call:
 
 1. At first it is the caller's thread, which is faster for all small graphs.
-2. After several slow calls in a row (`Slowness`) both are timed, on calls that
-   are made anyway, and the faster is kept: one choice for each tuple of shapes
-   of the fed arrays (`ThreadTimings`).
+2. After several slow calls in a row (`Slowness`), once it is worth it to
+   compile a call in the pool, both are timed, on calls that are made anyway,
+   and the faster is kept: one choice for each tuple of shapes of the fed arrays
+   (`ThreadTimings`).
 3. After many quick calls in a row it is the caller's thread again, as in 1.
 """
 

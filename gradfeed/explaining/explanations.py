@@ -6,9 +6,11 @@ from gradfeed import _tf
 from gradfeed.analysis import blockers
 from gradfeed.analysis import disconnection
 from gradfeed.analysis import gradient_flow
+from gradfeed.branches import folding
 from gradfeed.derivatives import arguments
 from gradfeed.derivatives import preconditions
 from gradfeed import errors
+from gradfeed.evaluation.inputs import feed_dicts
 from gradfeed.explaining import drawing
 from gradfeed.explaining import gradient_paths
 from gradfeed.explaining import pages
@@ -82,7 +84,7 @@ class Explanation(findings.FindingsReport):
                 way=self._paths.to_dict())
 
 
-def explain(y, x=None, stop_gradients=None):
+def explain(y, x=None, stop_gradients=None, feed_dict=None):
   """Tells what d sum(y) / dx will be, or why there is none, and adds no op.
 
   Looks at the graph alone: nothing is run. Found are ops that let no gradient
@@ -98,6 +100,10 @@ def explain(y, x=None, stop_gradients=None):
     x: as in `gradient`; or None for the floating placeholders that y depends
       on differentiably, or, if there are none, the variables.
     stop_gradients: as in `gradient`.
+    feed_dict: dict from tensors or names to the values that they will have in
+      the run; what lies in a branch that is not taken then is left out, and a
+      placeholder with a default that is not among them has its default. None
+      where that is not known.
 
   Returns:
     `Explanation`: printed, a page to read; `.is_bad`, `.findings`,
@@ -107,6 +113,7 @@ def explain(y, x=None, stop_gradients=None):
   Raises:
     GraphMismatchError, EagerModeError, TensorNotFoundError, ArgumentError:
       what was passed is not a tensor of one graph.
+    FeedError: a key of `feed_dict` or its value does not fit.
 
   Example:
     >>> import gradfeed as gf, tensorflow.compat.v1 as tf
@@ -117,25 +124,28 @@ def explain(y, x=None, stop_gradients=None):
     >>> print(report.verdict, report.is_bad, report.findings[0].names)
     partly differentiable False ['steps']
   """
+  of_y = arguments.Request(y, y, stop_gradients)
+  fed = feed_dicts.held_values(feed_dicts.resolve_feeds(
+      feed_dict, of_y.graph), strict=True)
   if x is None:
-    x = _candidates(arguments.Request(y, y, stop_gradients))
+    x = _candidates(of_y, fed)
   request = arguments.Request(y, x, stop_gradients)
   product = request.product([None] * len(request.ys))
   with cache.cache_of(request.graph).lock:
-    return _explanation(product)
+    return _explanation(product, fed, feed_dict is not None)
 
 
-def _candidates(request):
+def _candidates(request, given):
   """The tensors to differentiate y by where the caller names none.
 
   They are placeholders and what iterators and queues give, or else variables,
   on a differentiable path to y; where there are none, all of these that y
-  depends on.
+  depends on. What is in `given` gets its value otherwise.
   """
   ys = [component for y in request.ys for component in y.differentiable()]
-  ops = traversal.ancestors([y.tensor for y in ys])
+  ops = traversal.ancestors([y.tensor for y in ys], set(given))
   fed = [t for t in effects.placeholders(ops) if _tf.is_number(t.dtype) and
-         run_requirements.likely_value(t) is None]
+         t.name not in given and run_requirements.likely_value(t) is None]
   fed += [t for given in run_requirements.given_by_sources(
       ops, [y.tensor for y in ys]).values() for t in given
           if _tf.is_number(t.dtype)]
@@ -155,11 +165,19 @@ def _candidates(request):
       "Pass the tensor that is meant as x.")
 
 
-def _explanation(product):
-  """The `Explanation` of a product of a cotangent and a Jacobian."""
-  trace = product.trace()
-  flow = preconditions.flow_of(product, trace)
+def _explanation(product, fed, is_complete):
+  """The `Explanation` of a product of a cotangent and a Jacobian.
+
+  Args:
+    product: `derivatives.vjps.VJP`.
+    fed: dict from the names of tensors to the values that they have in the run.
+    is_complete: bool, whether no other tensor is fed but the xs.
+  """
+  flow = preconditions.flow_of(product, product.trace())
   problems = list(preconditions.find_problems(product, flow))
+  run = _Run(product, fed, is_complete)
+  if run.folded is not None:  # The graph itself decides what can be built.
+    flow = preconditions.flow_of(product, product.trace(run.folded))
   blocking = [blocker.finding() for op, inner in flow.traces
               for blocker in blockers.find_blockers(inner, op)]
   if any(problem.kind == "disconnected" for problem in problems):
@@ -167,14 +185,43 @@ def _explanation(product):
     blocking = [finding for finding in blocking
                 if finding.names[0] not in reported]
   paths = gradient_paths.GradientPaths(flow, product.ys, product.xs)
-  partial = _assignments_between(product)
+  partial = run.in_functions(_assignments_between(product))
   all_findings = problems + blocking + list(
-      _more_findings(product, flow, paths, partial))
+      _more_findings(product, flow, paths, partial, run))
   verdict = NONE if problems else PARTLY if partial or any(
       finding.severity == findings.WARNING for finding in blocking) else GOOD
   return Explanation(
       verdict, _summary(product, verdict, all_findings), all_findings,
       product.ys, product.xs, paths)
+
+
+class _Run:
+  """What a run computes.
+
+  Attributes:
+    fed: set of the names of the tensors that get a value.
+    ops: dict from name to op.
+    folded: `branches.folding.Folding` or None.
+  """
+
+  def __init__(self, product, fed, is_complete):
+    """Finds the ops; the arguments are those of `_explanation`."""
+    ys = [y.tensor for y in product.ys]
+    self.fed = {x.name for x in product.xs if not x.is_variable}.union(fed)
+    cut = self.fed - {
+        t.name for t in effects.placeholders(traversal.ancestors(ys))}
+    self.ops = traversal.ancestors(ys, cut)
+    self.folded, _ = folding.fold(
+        ys, self.ops, dict(dict.fromkeys(self.fed), **fed), cut, is_complete)
+    if self.folded is not None:
+      self.ops = self.folded.ops
+
+  def in_functions(self, names):
+    """Those of the ops called `names` that assign when this runs."""
+    if self.folded is None:
+      return names
+    return names & {op.name for op in effects.assigning_ops(
+        self.ops, self.folded)}
 
 
 def _assignments_between(product):
@@ -205,19 +252,19 @@ def _read_by(ys):
   return names
 
 
-def _more_findings(product, flow, paths, partial):
+def _more_findings(product, flow, paths, partial, run):
   """Yields the findings that do not decide whether there is a derivative."""
   trace, ys = flow.trace, [y.tensor for y in product.ys]
-  cut = {x.name for x in product.xs if not x.is_variable}
-  ops = traversal.ancestors(ys, cut)
+  ops, cut = run.ops, run.fed
   yield from preconditions.wrong_at_values(flow)
   yield from pitfalls.find_pitfalls(flow, product.ys, product.xs)
   for y in product.ys:
     yield from reductions.describe_reduction(y, product.xs, trace)
-  yield from run_requirements.find_unsteady_ops(ops, ys, cut, partial)
+  yield from run_requirements.find_unsteady_ops(
+      ops, ys, cut, partial, run.folded)
   yield from _path_finding(paths)
   yield from run_requirements.find_needed_feeds(ops, cut)
-  yield from run_requirements.find_variables(ops, ys)
+  yield from run_requirements.find_variables(ops, ys, run.folded)
   yield from _choice_finding(flow)
   yield from _merge_by_type(
       preconditions.second_derivative_problems(product, flow))

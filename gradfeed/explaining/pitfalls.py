@@ -166,8 +166,10 @@ def _find_coupled_rows(y, x, trace):
   for batch in batches:
     if not batch_axes.is_batch(batch, x, trace):
       continue
-    path_ops = gradient_flow.GradientTrace([batch], [x.tensor]).path
-    verdict, op = row_dependence.coupling([batch], x.tensor, path_ops)
+    path_ops = gradient_flow.GradientTrace(
+        [batch], [x.tensor], folded=trace.folded).path
+    verdict, op = row_dependence.coupling(
+        [batch], x.tensor, path_ops, trace.folded)
     if verdict == "coupled":
       error = errors.coupled_rows(*map(tensors.describe, (batch, x, op)))
       yield findings.Finding(

@@ -108,17 +108,19 @@ def _default_number(op):
       value.dtype.kind in "biuf") else None
 
 
-def find_variables(ops, targets):
+def find_variables(ops, targets, folded=None):
   """Finds the variables that `targets` read, as one finding.
 
   Args:
     ops: dict from name to op, as `traversal.ancestors` gives it.
     targets: list of `tf.Tensor`.
+    folded: `branches.folding.Folding`, so that branches which are not taken do
+      not count; or None.
 
   Yields:
     `findings.Finding`, a note of kind "variables".
   """
-  read = effects.variables_read(ops, targets)
+  read = effects.variables_read(ops, targets, folded)
   kinds = {op.name: "resource" if op.type == "VarHandleOp" else "ref"
            for op in read}
   if read:
@@ -149,7 +151,8 @@ def given_by_sources(ops, targets, fed=frozenset()):
           for op in effects.waiting_ops(ops) if not op.type.endswith(_SOURCES)}
 
 
-def find_unsteady_ops(ops, targets, fed=frozenset(), partial=frozenset()):
+def find_unsteady_ops(ops, targets, fed=frozenset(), partial=frozenset(),
+                      folded=None):
   """Finds ops that make two runs differ, or that change a variable.
 
   Args:
@@ -157,12 +160,13 @@ def find_unsteady_ops(ops, targets, fed=frozenset(), partial=frozenset()):
     targets: list of `tf.Tensor` that are evaluated.
     fed: container of the names of tensors that are fed.
     partial: container of the names of assignments by which x reaches y.
+    folded: as in `find_variables`.
 
   Yields:
     `findings.Finding` of kind "random", "waiting" and "assigning".
   """
-  for name, op in _distinct(op for op, kind in effects.op_types_of_run(ops)
-                            if op_types.RANDOM.search(kind)):
+  for name, op in _distinct(op for op, kind in
+                            effects.op_types_of_run(ops, folded) if op_types.RANDOM.search(kind)):
     yield _random_finding(name, op, ops)
   for name, given in given_by_sources(ops, targets, fed).items():
     yield _finding_for_op(
@@ -171,7 +175,7 @@ def find_unsteady_ops(ops, targets, fed=frozenset(), partial=frozenset()):
         "none left it waits, or ends.", "Feed {}.".format(", ".join(
             map(tensors.describe, given or ops[name].outputs[:3]))),
         feeds=[t.name for t in given])
-  for op in effects.assigning_ops(ops):
+  for op in effects.assigning_ops(ops, folded):
     yield _finding_for_op(
         "assigning", op, "{} '{}' changes a variable when y is evaluated.",
         "What it writes depends on x, and no gradient passes from there to "

@@ -21,6 +21,10 @@ COUPLED_ROWS = "gradfeed: rows of {} depend on other rows of {} through {} ;"
 #: Asserted where the index of a class is fed: the names of the index and of y.
 INDEX_OF_CLASS = "gradfeed: index {} is no class of {} ;"
 
+#: Asserted where a vector is cut into tensors of shapes that are known only in
+#: a run: the name of the vector, and the number of tensors.
+LENGTH_OF_VECTOR = "gradfeed: vector {} must have the size of {} tensors ;"
+
 #: The error for a cotangent of another shape, by what the caller calls it.
 SHAPE_ERRORS = {
     "grad_ys": errors.CotangentError,
@@ -81,9 +85,19 @@ def _index_error(graph, *names):
       "for each.", "Feed indices of classes that y has.")
 
 
+def _length_error(graph, name, count):
+  """The error for `LENGTH_OF_VECTOR`."""
+  return errors.FeedError(
+      "{} has, at this call, another length than the {} tensors that it is cut "
+      "into.".format(tensors.describe(graph.get_tensor_by_name(name)), count),
+      "It holds their elements, one after the other.",
+      "Feed as many numbers as they have elements at this call.")
+
+
 #: (regular expression, function from the graph and its groups to the error).
 _TRANSLATIONS = [
     (SHAPE_OF_COTANGENT.format(_ROLE, _NAME, _NAME), _shape_error),
     (COUPLED_ROWS.replace("{}", _NAME), _rows_error),
     (INDEX_OF_CLASS.replace("{}", _NAME), _index_error),
+    (LENGTH_OF_VECTOR.replace("{}", _NAME), _length_error),
 ]

@@ -73,6 +73,10 @@ class GraphCache:
     clones: dict from the name of a tensor to a list of the names of its copies,
       which have the same value and were made to be differentiated.
     functions: set of the names of the functions that gradfeed added.
+    equal: dict from the name of a tensor to (the name of an earlier one that
+      has the same value, tuple of the names of derivatives): these were built
+      for tensors that are computed from the earlier one, and given for such as
+      are computed from the later one.
   """
 
   def __init__(self):
@@ -81,6 +85,7 @@ class GraphCache:
     self.derivatives = {}
     self.clones = collections.defaultdict(list)
     self.functions = set()
+    self.equal = {}
 
 
 def cache_of(graph):
@@ -153,6 +158,40 @@ def record_derivative(graph,
                           tuple(results), vjp, frozenset(recomputed))
   cache_of(graph).derivatives.update(
       (name, derivative) for name in results if name is not None)
+
+
+def record_clones(graph, copied):
+  """Records copies that have the values of their originals.
+
+  Args:
+    graph: `tf.Graph`.
+    copied: dict from the names of tensors to those of their copies.
+  """
+  clones = cache_of(graph).clones
+  for name, clone in copied.items():
+    clones[name].append(clone)
+
+
+def record_equal(graph, equal, results):
+  """Records that derivatives were given for tensors that are equal to others.
+
+  Args:
+    graph: `tf.Graph`.
+    equal: dict from the names of tensors to those that they are equal to.
+    results: iterable of the names of the derivatives, None among them.
+  """
+  names = frozenset(name for name in results if name is not None)
+  known = cache_of(graph).equal
+  for name, earlier in equal.items():
+    known[name] = earlier, names | known.get(name, (None, frozenset()))[1]
+
+
+def earlier_of(graph, name):
+  """The name of an earlier tensor that the one called `name` is equal to.
+
+  It is `name` itself where none is known.
+  """
+  return cache_of(graph).equal.get(name, (name, ()))[0]
 
 
 def check_not_finalized(graph, purpose):

@@ -17,12 +17,23 @@ def _calls_functions(op):
       op.graph, op.type) is not None
 
 
-def op_types_of_run(ops):
-  """Yields (op, type) for each op in `ops`, and each inside its functions."""
+def op_types_of_run(ops, folded=None):
+  """Yields (op, type) for each op in `ops`, and each inside its functions.
+
+  Args:
+    ops: dict from name to op.
+    folded: `branches.folding.Folding`, so that what is in a branch of a
+      function that is not taken does not count; or None.
+  """
+  calling = {}  # From the type of an op; what has it is asked for once.
   for op in ops.values():
-    yield op, op.type
-    if _calls_functions(op):
-      for node in traversal.function_nodes(op.graph, op):
+    op_type = op.type
+    yield op, op_type
+    if op_type not in calling:
+      calling[op_type] = _calls_functions(op)
+    if calling[op_type]:
+      for node in (traversal.function_nodes(op.graph, op) if folded is None else
+                   folded.nodes_called(op)):
         yield op, node.op
 
 
@@ -47,11 +58,17 @@ def user_of(tensor, ops):
   return "the outputs"
 
 
-def assigning_ops(ops):
-  """The list of the ops of `ops` that change a variable."""
-  assigning = collections.OrderedDict()
-  for op, op_type in op_types_of_run(ops):
-    if op_types.ASSIGNING.search(op_type):
+def assigning_ops(ops, folded=None):
+  """The list of the ops of `ops` that change a variable.
+
+  Args:
+    ops, folded: as in `op_types_of_run`.
+  """
+  assigning, matches = collections.OrderedDict(), {}
+  for op, op_type in op_types_of_run(ops, folded):
+    if op_type not in matches:
+      matches[op_type] = bool(op_types.ASSIGNING.search(op_type))
+    if matches[op_type]:
       assigning[op.name] = op
   return list(assigning.values())
 
@@ -66,7 +83,19 @@ def keeps_feeds(ops):
   return any(
       op_types.ASSIGNING.search(op_type) or
       op_types.FEED_KEEPING.search(op_type)
-      for _, op_type in op_types_of_run(ops))
+      for op_type in {op_type for _, op_type in op_types_of_run(ops)})
+
+
+def is_repeatable(ops):
+  """Whether a run of `ops` changes nothing that a later run would notice.
+
+  No state, no queue, no generator of random numbers, and nothing in Python.
+  """
+  types = {op_type for _, op_type in op_types_of_run(ops)}
+  return not types & op_types.PYTHON_CALLS and not any(
+      pattern.search(op_type) for op_type in types for pattern in (
+          op_types.ASSIGNING, op_types.RANDOM, op_types.WAITING,
+          op_types.FEED_KEEPING))
 
 
 def waiting_ops(ops):
@@ -79,7 +108,7 @@ def variables(operations):
   return [op for op in operations if op.type in op_types.VARIABLES]
 
 
-def variables_read(ops, targets):
+def variables_read(ops, targets, folded=None):
   """The variables that need a value before `ops` can run.
 
   Not among them are those that the run itself assigns, or asks whether they
@@ -88,13 +117,14 @@ def variables_read(ops, targets):
   Args:
     ops: dict from name to op.
     targets: list of the `tf.Tensor` and `tf.Operation` that are fetched.
+    folded: `folding.Folding` or None, as in `op_types_of_run`.
 
   Returns:
     list of `tf.Operation`.
   """
   reader_types = collections.defaultdict(set)
   for op in ops.values():
-    for tensor in op.inputs:
+    for tensor in op.inputs if folded is None else folded.reads(op):
       reader_types[tensor.op.name].add(op.type)
   fetched = {t.op.name for t in targets if isinstance(t, tf.Tensor)}
   return [op for op in variables(ops.values())

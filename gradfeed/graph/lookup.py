@@ -82,6 +82,21 @@ def stacklevel_of_caller():
   return count
 
 
+def is_called_by_tensorflow():
+  """Whether TensorFlow itself, such as an optimizer, calls gradfeed.
+
+  AutoGraph, which calls what the user wrote, does not count.
+  """
+  frame = sys._getframe(1)  # pylint: disable=protected-access
+  while frame is not None:
+    module = frame.f_globals.get("__name__", "")
+    if module.split(".")[0] != "gradfeed":
+      return module.split(".")[0] in ("tensorflow", "tensorflow_core") and (
+          ".autograph." not in module)
+    frame = frame.f_back
+  return False
+
+
 def _has_op(graph, name, op_type):
   try:
     return graph.get_operation_by_name(name).type == op_type

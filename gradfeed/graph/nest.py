@@ -1,5 +1,10 @@
-"""Nested lists, tuples and dicts of tensors: their leaves and structure."""
+"""Nested lists, tuples and dicts of tensors: their leaves and structure.
 
+An object of a class of the package `attrs` is a container too, as in
+`Session.run`: its attributes are its elements.
+"""
+
+import collections
 from collections import abc
 
 import numpy as np
@@ -9,13 +14,27 @@ from gradfeed import errors
 
 
 def is_container(value):
-  """Whether `value` is a list, tuple or mapping that may hold tensors."""
-  return isinstance(value, (list, tuple, abc.Mapping)) and not (
-      isinstance(value, tf.SparseTensorValue))
+  """Whether `value` is a list, tuple or mapping that may hold tensors.
+
+  The value of a sparse tensor, a tuple of arrays, is none; one of tensors is.
+  """
+  if isinstance(value, (tf.Tensor, np.ndarray)):
+    return False
+  if isinstance(value, tf.SparseTensorValue):
+    return isinstance(value.values, tf.Tensor)
+  return isinstance(value, (list, tuple, abc.Mapping)) or _is_attrs(value)
 
 
-def _children(structure):
-  """List of (key or index, value), in the order of `flatten`."""
+def _is_attrs(value):
+  """Whether the class of `value` was made by the package `attrs`."""
+  return getattr(type(value), "__attrs_attrs__", None) is not None
+
+
+def children(structure):
+  """List of (key, index or attribute, value), in the order of `flatten`."""
+  if _is_attrs(structure):
+    return [(attribute.name, getattr(structure, attribute.name))
+            for attribute in type(structure).__attrs_attrs__]
   if isinstance(structure, abc.Mapping):
     return [(key, structure[key]) for key in _ordered_keys(structure)]
   return list(enumerate(structure))
@@ -32,7 +51,7 @@ def flatten(structure):
   """The leaves of nested lists, tuples and mappings (by sorted key)."""
   if not is_container(structure):
     return [structure]
-  return [leaf for _, child in _children(structure) for leaf in flatten(child)]
+  return [leaf for _, child in children(structure) for leaf in flatten(child)]
 
 
 def names_of(structure):
@@ -41,7 +60,7 @@ def names_of(structure):
     return ["result"]
   fields = getattr(structure, "_fields", None)
   names = []
-  for key, child in _children(structure):
+  for key, child in children(structure):
     name = str(fields[key] if fields else key)
     names += [name + "/" + below for below in names_of(child)] if (
         is_container(child)) else [name]
@@ -56,7 +75,10 @@ def flatten_as(structure, value, label="value"):
   """
   if not is_container(structure):
     return [value]
-  keys = [key for key, _ in _children(structure)]
+  if _is_attrs(structure):
+    value = _attributes(value)
+    structure = dict(children(structure))
+  keys = [key for key, _ in children(structure)]
   if isinstance(structure, abc.Mapping):
     fits = (isinstance(value, abc.Mapping) and
             set(value) == set(keys))
@@ -70,8 +92,13 @@ def flatten_as(structure, value, label="value"):
             type(structure).__name__, len(keys),
             ", ".join(map(str, keys)), label, type(value).__name__),
         "Pass the values in the same lists, tuples and dicts as the tensors.")
-  return [leaf for key, child in _children(structure)
+  return [leaf for key, child in children(structure)
           for leaf in flatten_as(child, value[key], label)]
+
+
+def _attributes(value):
+  """An object of a class of `attrs` as a dict; anything else as it is."""
+  return dict(children(value)) if _is_attrs(value) else value
 
 
 def pack(structure, leaves):
@@ -83,13 +110,15 @@ def _pack(structure, leaves):
   if not is_container(structure):
     return next(leaves)
   if isinstance(structure, abc.Mapping):
-    packed = {key: _pack(child, leaves) for key, child in _children(structure)}
+    packed = {key: _pack(child, leaves) for key, child in children(structure)}
     ordered = [(key, packed[key]) for key in structure]
+    if isinstance(structure, collections.defaultdict):
+      return type(structure)(structure.default_factory, ordered)
     try:
       return type(structure)(ordered)
     except TypeError:
       return dict(ordered)
-  packed = [_pack(child, leaves) for _, child in _children(structure)]
-  if hasattr(structure, "_fields"):
+  packed = [_pack(child, leaves) for _, child in children(structure)]
+  if hasattr(structure, "_fields") or _is_attrs(structure):
     return type(structure)(*packed)
   return tuple(packed) if isinstance(structure, tuple) else packed

@@ -95,6 +95,7 @@ PYTHON_CALLS = frozenset(["EagerPyFunc", "PyFunc", "PyFuncStateless"])
 
 #: Ops without inputs that are fed, and those that are variables.
 PLACEHOLDERS = ("Placeholder", "PlaceholderV2")
+PLACEHOLDER_WITH_DEFAULT = "PlaceholderWithDefault"
 VARIABLES = ("VarHandleOp", "VariableV2", "Variable")
 
 #: Ops whose result is the shape of what they read, or a part of it.

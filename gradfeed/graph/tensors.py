@@ -5,6 +5,7 @@ import numpy as np
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed import errors
+from gradfeed.graph import captures
 from gradfeed.graph import lookup
 from gradfeed.graph import nest
 from gradfeed.graph import op_types
@@ -19,15 +20,16 @@ class Dense:
       tensor, if it is a ref variable.
     dtype: `tf.DType` of the value, never a reference.
     shape: `tf.TensorShape` of the value.
-    is_handle: whether `tensor` is the handle of a resource variable.
+    is_handle: whether `tensor` is the handle of a resource variable, also as
+      a function captures it.
   """
 
   __slots__ = ("tensor", "dtype", "shape", "is_handle")
 
   def __init__(self, tensor, dtype=None, shape=None):
     self.tensor = tensor
-    self.is_handle = (
-        tensor.dtype == tf.resource and tensor.op.type == "VarHandleOp")
+    self.is_handle = tensor.dtype == tf.resource and (
+        dtype is not None or tensor.op.type == "VarHandleOp")
     if self.is_handle:
       self.dtype = tf.as_dtype(dtype or tensor.op.get_attr("dtype")).base_dtype
       self.shape = tf.TensorShape(
@@ -71,6 +73,8 @@ class Dense:
 class Sparse:
   """A `tf.SparseTensor`: its values are differentiated by, all are fed.
 
+  A shape that is a constant is not fed: a value has to have that very shape.
+
   Attributes:
     indices, values, dense_shape: `Dense`, its three tensors.
     shape: `tf.TensorShape` of the dense form.
@@ -97,8 +101,14 @@ class Sparse:
     return self.values.graph
 
   def components(self):
-    """The list of the three `Dense` that are fed."""
+    """The list of the two or three `Dense` that are fed."""
+    if self.dense_shape.op.type == "Const":
+      return [self.indices, self.values]
     return [self.indices, self.values, self.dense_shape]
+
+  def parts(self):
+    """The list of its three `tf.Tensor`, as in a `tf.SparseTensorValue`."""
+    return [self.indices.tensor, self.values.tensor, self.dense_shape.tensor]
 
   def differentiable(self):
     """The list of the `Dense` that is differentiated by."""
@@ -191,7 +201,7 @@ def dense_of_variable(variable):
   return Dense(variable.op.outputs[0])
 
 
-def resolve(value, graph=None, role="x"):
+def resolve(value, graph=None, role="x", around=False):
   """Turns what a caller passes for a tensor into one of the classes above.
 
   Args:
@@ -199,12 +209,17 @@ def resolve(value, graph=None, role="x"):
     graph: `tf.Graph` that names are looked up in and that tensors have to be
       of; None for the default graph and no demand.
     role: str, what `value` is called in an error.
+    around: bool; whether it may also be of a graph around `graph`, if that is
+      the body of a function, and an eager tensor that the function captures.
 
   Returns:
     `Dense`, `Sparse` or `Partitioned`.
   """
   value = _tf.dereference(value)
   if _tf.is_eager(value):
+    captured = _captured_eager(value, graph) if around else None
+    if captured is not None:
+      return captured
     raise errors.EagerModeError(
         "{} is an eager tensor or variable, or one of Keras 3, not a tensor "
         "of a graph.".format(role),
@@ -214,15 +229,41 @@ def resolve(value, graph=None, role="x"):
   if isinstance(value, str):
     if graph is None:
       graph = default_graph()
-    value = lookup.lookup(value, graph)
+    value = lookup.lookup(
+        value, _graph_with(value, graph) if around else graph)
   resolved = _wrap(value, role)
-  if graph is not None and resolved.graph is not graph:
+  if graph is not None and resolved.graph is not graph and not (
+      around and resolved.graph in captures.enclosing(graph)):
     raise errors.GraphMismatchError(
         "{} {} is not in the same graph as the rest.".format(
             role, describe(resolved)),
         "Two graphs share no ops, even where the names are the same.",
         "Build or import everything under one `with graph.as_default():`.")
   return resolved
+
+
+def _graph_with(name, graph):
+  """The innermost of a graph and those around it that has a tensor `name`."""
+  full = name if ":" in name else name + ":0"
+  for around in captures.enclosing(graph):
+    try:
+      around.get_tensor_by_name(full)
+      return around
+    except (KeyError, ValueError, TypeError):
+      pass
+  return graph
+
+
+def _captured_eager(value, graph):
+  """The `Dense` of an eager tensor or variable in a function, or None."""
+  if not isinstance(value, tf.Tensor) and not _tf.is_variable(value):
+    return None
+  inside = captures.inside_of_eager(getattr(value, "handle", value), graph)
+  if inside is None:
+    return None
+  if _tf.is_resource_variable(value):
+    return Dense(inside, value.dtype, value.shape)
+  return Dense(inside)
 
 
 def _wrap(value, role):
@@ -261,18 +302,30 @@ def _shorten(value):
 
 
 def graph_of(*structures):
-  """The graph of the first tensor in `structures`, else the default one."""
+  """The graph of the tensors in `structures`, else the default one.
+
+  Of several it is the innermost, where one is the body of a function and the
+  others are around it, and else that of the first tensor.
+  """
+  graphs = []
   for structure in structures:
     for leaf in nest.flatten(structure):
-      leaf = _tf.dereference(leaf)
-      if leaf is not None and not isinstance(leaf, str) and (
-          not _tf.is_eager(leaf)):
-        graph = getattr(leaf, "graph", None)
-        if isinstance(graph, tf.Graph):
-          return graph
-        if _tf.is_partitioned(leaf):
-          return next(iter(leaf)).graph
-  return default_graph()
+      graph = _graph_of(_tf.dereference(leaf))
+      if graph is not None and graph not in graphs:
+        graphs.append(graph)
+  if not graphs:
+    return default_graph()
+  return captures.innermost(graphs) if len(graphs) > 1 else graphs[0]
+
+
+def _graph_of(leaf):
+  """The graph of a tensor or variable; None for a name or another value."""
+  if leaf is None or isinstance(leaf, str) or _tf.is_eager(leaf):
+    return None
+  graph = getattr(leaf, "graph", None)
+  if isinstance(graph, tf.Graph):
+    return graph
+  return next(iter(leaf)).graph if _tf.is_partitioned(leaf) else None
 
 
 def read_of(component):

@@ -8,13 +8,15 @@ from gradfeed.graph import cache
 from gradfeed.graph import op_types
 
 
-def ancestors(targets, cut=frozenset()):
+def ancestors(targets, cut=frozenset(), reads=None):
   """Every op that has to run before `targets` have their values.
 
   Args:
     targets: list of `tf.Tensor` and `tf.Operation`.
     cut: container of tensor names whose values come from elsewhere, so that
       what makes them does not run.
+    reads: function from an op to those of its inputs that count, or None for
+      all of them.
 
   Returns:
     dict from name to `tf.Operation`, inputs before the ops that use them
@@ -35,7 +37,8 @@ def ancestors(targets, cut=frozenset()):
       if op.name in visited:
         continue
       visited.add(op.name)
-      pending = [t.op for t in op.inputs if t.name not in cut]
+      inputs = op.inputs if reads is None else reads(op)
+      pending = [t.op for t in inputs if not cut or t.name not in cut]
       pending.extend(op.control_inputs)
       pending.reverse()
     while pending:
@@ -78,6 +81,70 @@ def descendants(ops, sources, control=True, start=()):
       reached.add(name)
       dependent.extend(users[name])
   return reached
+
+
+def above(ops, names):
+  """The names of those of `ops` that have to run before some of them.
+
+  Args:
+    ops: dict from name to op, as `ancestors` gives it.
+    names: iterable of names of ops, those that are no part of `ops` left out.
+
+  Returns:
+    set of names, those of `names` among them.
+  """
+  reached, queue = set(), [name for name in names if name in ops]
+  while queue:
+    name = queue.pop()
+    if name not in reached:
+      reached.add(name)
+      queue.extend(op.name for op in predecessors(ops[name]) if op.name in ops)
+  return reached
+
+
+class Marks:
+  """Which of some marked ops have to run before each op; see `marks_above`."""
+
+  def __init__(self, bits, masks):
+    self._bits = bits
+    self._masks = masks
+
+  def has(self, name, marked):
+    """Whether the op called `marked` is `name` or runs before it."""
+    return bool(self._masks[name] & self._bits[marked])
+
+
+def marks_above(ops, marked):
+  """Finds out which of the ops named `marked` run before each of `ops`.
+
+  One pass over the graph (two, and a part more for each nested loop, with
+  control flow v1) answers for all pairs: each op has a bit for each mark.
+
+  Args:
+    ops: dict from name to op, as `ancestors` gives it.
+    marked: iterable of names of ops among them.
+
+  Returns:
+    `Marks`.
+  """
+  bits = {name: 1 << i for i, name in enumerate(marked)}
+  masks = dict.fromkeys(ops, 0)
+  before = {name: [op.name for op in predecessors(op) if op.name in ops]
+            for name, op in ops.items()}
+  positions = {name: i for i, name in enumerate(ops)}
+  # What goes around a loop is read before it is known.
+  read_early = {other for name, names in before.items() for other in names
+                if positions[other] >= positions[name]}
+  is_changed = True
+  while is_changed:
+    is_changed = False
+    for name, names in before.items():
+      mask = masks[name] | bits.get(name, 0)
+      for other in names:
+        mask |= masks[other]
+      has_grown, masks[name] = mask != masks[name], mask
+      is_changed = is_changed or has_grown and name in read_early
+  return Marks(bits, masks)
 
 
 def function_nodes(graph, op):

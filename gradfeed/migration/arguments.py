@@ -3,7 +3,7 @@
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed import errors
-from gradfeed.evaluation import feeds
+from gradfeed.evaluation.inputs import feeds
 from gradfeed.graph import nest
 from gradfeed.graph import tensors
 
@@ -16,7 +16,7 @@ class Arguments:
   """
 
   def __init__(self, program):
-    """Takes the `executables.Program`."""
+    """Takes the `differentiable_functions.Program`."""
     self._structures = program.structures
     self._leaves = program.leaves
     count = sum(len(leaf.components()) for leaf in self._leaves)

@@ -6,12 +6,44 @@ constant. Such gradients, where gradfeed built them, are built again in a form
 without.
 """
 
+import collections
+
 from gradfeed._tf import tf
+from gradfeed.evaluation import functions
 from gradfeed.graph import cache
 from gradfeed.graph import nest
 from gradfeed.graph import traversal
 from gradfeed.rewriting import cloning
 from gradfeed.rewriting import subgraphs
+
+# pylint: disable=protected-access
+
+#: What a `Function` computes between. Of each dense tensor of the inputs, then
+#: of the held feeds: `targets`, the `tf.Tensor` that is fed, or None; `slots`.
+#: `results`: the `tf.Tensor` of each dense tensor of the outputs; `held`: the
+#: arrays that are held; `leaves`: those of the inputs; `structures`: the
+#: structure of each argument; `outputs`: list of `fetchables.Fetchable`;
+#: `session`: that of a call at this moment.
+Program = collections.namedtuple(
+    "Program", ["targets", "results", "slots", "held", "leaves", "structures",
+                "outputs", "session"])
+
+
+def program(f):
+  """All that a `Function` computes, as a `Program`."""
+  executable = f._executable
+  return Program(
+      *executable.ends(), executable.slots, f._held_arrays, f._inputs,
+      f._form.structures, f._outputs, f._session_now())
+
+
+def with_outputs(f, outputs):
+  """A `Function` with other outputs, of the same inputs and held values."""
+  fed = [slot.component.tensor.ref() for slot in f._executable.slots]
+  held = dict(zip(fed[f._input_count():], f._held_arrays))
+  return functions.Function(
+      f._form.structures, outputs, f._session, held, f._points, f._timeout,
+      None, "ignore")
 
 
 def derivative_of(graph, tensor):

@@ -300,8 +300,8 @@ class _Legacy:
       self.value_indices = list(range(count, len(leaves)))
     new = differentiable_functions.differentiable(f, leaves)
     if len(new) > count or any(a is not b for a, b in zip(new, leaves)):
-      f = f.with_outputs(new)
-    self._program = f.program()
+      f = differentiable_functions.with_outputs(f, new)
+    self._program = differentiable_functions.program(f)
     self._leaves = new
     self._counts = [len(output.tensors()) for output in self._program.outputs]
     self._computations = {}

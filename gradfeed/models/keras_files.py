@@ -218,8 +218,8 @@ def _check_shapes(weights, session):
   Raises:
     ValueError: a weight has another shape.
   """
-  shapes = session.run([tf.raw_ops.VariableShape(input=weight.handle)
-                        for weight in weights])
+  shapes = _tf.session_run(session, [
+      tf.raw_ops.VariableShape(input=weight.handle) for weight in weights])
   for weight, shape in zip(weights, shapes):
     if weight.shape.as_list() != shape.tolist():
       raise ValueError("'{}' has the shape {} in the file and {} in the "

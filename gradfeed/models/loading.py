@@ -112,7 +112,7 @@ def _load(path, tags, custom_gradients, values):
   with failures.translated(path):
     kind, location = files.kind_of(path)
     graph = tf.Graph()
-    session = tf.Session(graph=graph)
+    session = _tf.Session(graph=graph)
     try:
       with graph.as_default():
         contents = readers.READERS[kind](

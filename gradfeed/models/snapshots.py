@@ -54,7 +54,7 @@ def snapshot(session):
   sessions.check_process(session)
   raw = _tf.innermost_session(session)
   graph = _clone_graph(source)
-  clone = tf.Session(graph=graph)
+  clone = _tf.Session(graph=graph)
   try:
     _copy_values(raw, source, clone)
   except Exception:
@@ -152,7 +152,7 @@ def _copy_values(session, source, clone):
     except errors.ArgumentError:
       if not source.finalized:  # Else no op can be added that reads it.
         reads[op.name] = _new_read(op)
-  values = session.run(reads)
+  values = _tf.session_run(session, reads)
   with clone.graph.as_default():
     for name, value in values.items():
       _assign(clone, name, value)
@@ -192,5 +192,6 @@ def _assign(session, name, value):
   else:
     assign = tf.raw_ops.Assign(ref=target, value=fed, validate_shape=False)
   # A copy: an assignment may keep the memory of an array that is fed.
-  session.run(assign if isinstance(assign, tf.Operation) else assign.op,
-              {fed: np.array(value)})
+  _tf.session_run(
+      session, assign if isinstance(assign, tf.Operation) else assign.op,
+      {fed: np.array(value)})

@@ -149,6 +149,88 @@ def import_subgraph(graph, subgraph, external, label):
       graph, subgraph.nodes, external, label, subgraph.functions)
 
 
+def without_assignments(graph, subgraph):
+  """Leaves the assignments in copied branches to the ops that were copied.
+
+  A run of both would assign twice. A branch whose assignments are left out
+  waits for the original; it has the same values, as nothing else in it may
+  read what is assigned. Other branches stay as they are.
+
+  Args:
+    graph: `tf.Graph` that the nodes are of.
+    subgraph: `Subgraph`; its functions are changed.
+
+  Returns:
+    `Subgraph`.
+  """
+  functions = {f.signature.name: f for f in subgraph.functions}
+  waits = list(subgraph.waits)
+  for node in subgraph.nodes:
+    if node.op in op_types.FUNCTIONAL_BRANCHES:
+      branches = [functions[callee.name] for callee in _tf.callees(node)
+                  if callee.name in functions]
+      kept = [_nodes_without_assignments(branch) for branch in branches]
+      if None not in kept and any(
+          len(nodes) < len(branch.node_def)
+          for nodes, branch in zip(kept, branches)):
+        for nodes, branch in zip(kept, branches):
+          _keep_nodes(branch, nodes)
+        # To wait for the op alone does not make its assignments run.
+        waits.extend((node.name, tf.identity(output).op) for output in
+                     graph.get_operation_by_name(node.name).outputs)
+  return subgraph._replace(waits=waits)
+
+
+def _nodes_without_assignments(function):
+  """The names of the nodes of a FunctionDef that it needs beside assignments.
+
+  Returns:
+    set of str, all if nothing is assigned; None if something else in it needs
+    an assignment or reads what is assigned.
+  """
+  nodes = {node.name: node for node in function.node_def}
+  assigning = {name for name, node in nodes.items()
+               if op_types.ASSIGNING.search(node.op)}
+  if not assigning:
+    return set(nodes)
+  assigned = {nodes[name].input[0] for name in assigning}
+  read = {name.lstrip("^").split(":")[0] for node in nodes.values()
+          for name in node.input}
+  queue = [name.split(":")[0] for name in function.ret.values()]
+  queue += list(function.control_ret.values()) + sorted(set(nodes) - read)
+  needed = set()
+  while queue:
+    name = queue.pop()
+    if name in nodes and name not in needed | assigning:
+      needed.add(name)
+      if any(given in assigned or given.split(":")[0] in assigning
+             for given in nodes[name].input):
+        return None
+      queue.extend(given.lstrip("^").split(":")[0]
+                   for given in nodes[name].input)
+  return needed
+
+
+def _keep_nodes(function, names):
+  """Takes all nodes from a FunctionDef but those of some names, in place."""
+  kept = [node for node in function.node_def if node.name in names]
+  gone = {"^" + node.name for node in function.node_def} - {
+      "^" + name for name in names}
+  for node in kept:
+    given = [name for name in node.input if name not in gone]
+    del node.input[:]
+    node.input.extend(given)
+  del function.node_def[:]
+  function.node_def.extend(kept)
+  for output, name in list(function.control_ret.items()):
+    if name not in names:
+      del function.control_ret[output]
+  outputs = [name for name in function.signature.control_output
+             if name in function.control_ret]
+  del function.signature.control_output[:]
+  function.signature.control_output.extend(outputs)
+
+
 def _copies(ops, op_names, subgraph, new):
   """dict from the name of each op of `op_names`, and each output, to the copy.
   """

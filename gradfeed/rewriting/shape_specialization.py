@@ -123,9 +123,16 @@ def _has_zeros(tensor):
       tensor.dtype.base_dtype != tf.string)
 
 
-def _is_given(op):
-  """Whether the value of `op` comes from outside: a feed or a variable."""
-  return op.type in _SOURCES or op.type in _READS
+def _is_given(op, shapes):
+  """Whether the value of `op` comes from outside: a feed or a variable.
+
+  Args:
+    op: `tf.Operation`.
+    shapes: dict with the names of the tensors that are fed; a placeholder with
+      a default may be among them.
+  """
+  return op.type in _SOURCES or op.type in _READS or any(
+      t.name in shapes for t in op.outputs)
 
 
 def _shaped(graph, ops, shapes):
@@ -141,7 +148,7 @@ def _shaped(graph, ops, shapes):
   """
   given, computed = [], []
   for op in ops.values():
-    if _is_given(op):
+    if _is_given(op, shapes):
       given.extend(t for t in op.outputs if t.dtype != tf.resource)
     else:
       computed.append(op)
@@ -196,7 +203,7 @@ def _folded(ops, wanted, shaped):
       name: shaped.clones[name] for name in read & folded
       if shaped.shape(name).is_fully_defined() and
       shaped.shape(name).num_elements() <= _LARGEST_CONSTANT}
-  with tf.Session(graph=shaped.graph, config=tf.ConfigProto(
+  with _tf.Session(graph=shaped.graph, config=tf.ConfigProto(
       device_count={"GPU": 0})) as session:
     given = {
         clone: np.zeros(clone.shape.as_list(), _tf.numpy_dtype(clone.dtype))
@@ -205,7 +212,7 @@ def _folded(ops, wanted, shaped):
     given.update((shaped.clones[t.name], _shape_of(op, t, shaped))
                  for op in ops.values() if op.type in op_types.SHAPE_READING
                  for t in op.outputs if t.name in folded)
-    return session.run(fetched, given)
+    return _tf.session_run(session, fetched, given)
 
 
 def _shape_of(op, tensor, shaped):
@@ -310,7 +317,7 @@ class _SpecializedCopy:
       name = queue.pop()
       op = self._ops[name.split(":")[0]]
       if name not in self._constants and op.name not in copied and (
-          not _is_given(op)):
+          not _is_given(op, self._shapes)):
         copied.add(op.name)
         queue.extend(map(self._source, op.inputs))
     return copied

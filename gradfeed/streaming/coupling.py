@@ -3,12 +3,13 @@
 import numpy as np
 
 from gradfeed._tf import tf
-from gradfeed import numeric_comparison
 from gradfeed.analysis import row_dependence
 from gradfeed import errors
+from gradfeed.evaluation.inputs import feed_dicts
 from gradfeed.graph import nest
 from gradfeed.graph import tensors
 from gradfeed.graph import traversal
+from gradfeed import numeric_comparison
 
 
 class RowProof:
@@ -116,10 +117,13 @@ class RowProof:
     """An op that may mix rows, as a `tf.Operation`; None if there is none."""
     ops = traversal.ancestors(
         self._f.outputs, {leaf.name for leaf in self._f.inputs})
+    folded = feed_dicts.folded(
+        self._f.outputs, ops, self._f.inputs, self._f.held)
     for leaf in self._f.inputs:
       if not isinstance(leaf, tensors.Dense):
         return next(iter(ops.values()))
-      verdict, op = row_dependence.coupling(self._f.outputs, leaf.tensor, ops)
+      verdict, op = row_dependence.coupling(
+          self._f.outputs, leaf.tensor, ops, folded)
       if verdict != "independent":
         return op
     return None

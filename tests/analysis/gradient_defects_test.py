@@ -1,5 +1,7 @@
 """Ops without a second derivative, and derivatives that are known wrong."""
 
+from unittest import mock
+
 from absl.testing import parameterized
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -12,6 +14,33 @@ from tests.testing import graphs
 from tests.testing import numeric
 
 _AT = np.array([[0.5, 1.5], [0.7, 0.2]])
+
+
+#: Calls of ops that are not tried one by one: each has some of these types.
+_TWICE = (
+    lambda x, z: x + z - x * z / (z + 3.0), lambda x, z: -tf.matmul(x, z),
+    lambda x, z: tf.matmul(x, z, transpose_a=True),
+    lambda x, z: tf.matmul(x, z, transpose_a=True, transpose_b=True),
+    lambda x, z: tf.add_n([x, z, x]), lambda x, z: tf.nn.bias_add(x, z[0]),
+    lambda x, z: tf.nn.bias_add(
+        tf.reshape(x, [1, 2, 1, 2]), z[0][:2], data_format="NHWC"),
+    lambda x, z: tf.concat([x, z], 1), lambda x, z: tf.stack([x, z], 1),
+    lambda x, z: tf.unstack(x * z, axis=1)[0],
+    lambda x, z: tf.split(x * z, 2, 1)[1],
+    lambda x, z: tf.cos(x) * tf.sin(z), lambda x, z: tf.exp(x) * tf.log(z),
+    lambda x, z: tf.log1p(x) * tf.sqrt(z), lambda x, z: tf.expand_dims(x, 1),
+    lambda x, z: tf.squeeze(tf.reshape(tf.identity(x), [1, 2, 2, 1])),
+    lambda x, z: tf.reciprocal(x), lambda x, z: tf.nn.relu(x) * z,
+    lambda x, z: tf.reduce_sum(x * z, 1), lambda x, z: tf.sigmoid(x * z),
+    lambda x, z: tf.nn.softplus(x), lambda x, z: tf.square(x) * tf.tanh(z),
+    lambda x, z: tf.math.squared_difference(x, z),
+    lambda x, z: tf.raw_ops.BatchMatMul(x=x, y=z, adj_x=True),
+    lambda x, z: tf.raw_ops.BatchMatMulV2(
+        x=tf.reshape(x, [2, 1, 2]), y=z, adj_y=True),
+    lambda x, z: tf.reduce_mean(x * z, 0), lambda x, z: x ** z,
+    lambda x, z: tf.slice(x, [0, 1], [2, 1]) * z[::-1, 1:],
+    lambda x, z: tf.nn.softmax(x * z),
+    lambda x, z: tf.transpose(x), lambda x, z: tf.raw_ops.Add(x=x, y=z))
 
 
 class WithoutSecondTest(graphs.GraphTest):
@@ -36,6 +65,41 @@ class WithoutSecondTest(graphs.GraphTest):
   def test_has_one(self, function):
     x = tf.placeholder(tf.float64, [2, 2])
     self.assertIsNone(self._without(function(x), x))
+
+  def test_what_is_not_tried_has_one(self):
+    """Each of these types is tried here, and their numbers are right."""
+    listed = gradient_defects.TWICE_DIFFERENTIABLE
+    seen = set()
+    for call in _TWICE:
+      x = tf.placeholder(tf.float64, [2, 2])
+      z = tf.constant([[0.4, 1.1], [0.9, 0.3]], tf.float64) + 0.0 * x
+      y = call(x, z)
+      trace = gradient_flow.GradientTrace([y], [x])
+      types = {op.type for op in trace.path.values()}
+      seen |= types & listed
+      with mock.patch.object(
+          gradient_defects, "TWICE_DIFFERENTIABLE", frozenset()):
+        self.assertIsNone(self._without(y, x), types)
+      y = tf.reduce_sum(y ** 2 + y)
+      v = np.array([[0.3, -0.7], [0.2, 0.9]])
+      dx, along = gf.gradient(y, x), gf.hvp(y, x, v)
+      above, below = [self.session.run(dx, {x: _AT + step * v})
+                      for step in (1e-6, -1e-6)]
+      np.testing.assert_allclose(self.session.run(along, {x: _AT}),
+                                 (above - below) / 2e-6, rtol=1e-6, atol=1e-7)
+    self.assertEqual(seen, listed)
+
+  def test_own_gradient_is_tried(self):
+    x = tf.placeholder(tf.float64, [])
+
+    @tf.RegisterGradient("OfNoSecond" + type(self).__name__)
+    def _gradient(op, dy):
+      return dy * tf.raw_ops.SoftsignGrad(gradients=dy, features=op.inputs[0])
+
+    with self.graph.gradient_override_map(
+        {"Tanh": "OfNoSecond" + type(self).__name__}):
+      y = tf.tanh(x)
+    self.assertIn("SoftsignGrad", self._without(y, x)[1])
 
   def test_by_the_input_that_counts(self):
     a = tf.placeholder(tf.float64, [])

@@ -568,7 +568,7 @@ class NothingTouchedTest(CheckTest):
     with self.assertRaisesRegex(gf.MissingFeedError, "'k:0'"):
       gf.check(x * k, x, _ROWS)
     with self.assertRaisesRegex(gf.FeedError, "nothing that is evaluated"):
-      gf.check(x * x, x, _ROWS, feed_dict={k: 1.0})
+      gf.check(x * x, x, _ROWS, feed_dict={x * k: 1.0})
     with self.assertRaisesRegex(gf.FeedError, r"shape \[3, 4\]"):
       gf.check(x * x, x, _ROWS.T)
     with self.assertRaises(gf.DisconnectedError):

@@ -2,10 +2,12 @@
 
 import collections
 import inspect
+from unittest import mock
 
 from absl.testing import parameterized
 import numpy as np
 import tensorflow.compat.v1 as tf
+from tensorflow.python.training import optimizer as optimizers
 
 import gradfeed as gf
 from tests.testing import flows
@@ -717,6 +719,121 @@ class GradientsTest(graphs.GraphTest):
     y = tf.cast(x, tf.int32)
     self.assertEqual(gf.gradients(y, [x]), [None])
     self.assertEqual(tf.gradients(y, [x]), [None])
+
+  def test_nothing_to_differentiate_by_or_of(self):
+    x = tf.placeholder(tf.float64, [2])
+    self.assertEqual(gf.gradients(x, []), [])
+    self.assertEqual(gf.gradients(x, ()), [])
+    self._same([], [x], {})
+    self._same([], [x], {x: [1.0, 2.0]}, unconnected_gradients="none")
+
+  @parameterized.parameters(1, 2)
+  def test_integers_and_numbers_among_the_ys(self, version):
+    x = tf.placeholder(tf.float64, [])
+    with flows.control_flow(version):
+      i, out = tf.while_loop(lambda i, a: i < 3, lambda i, a: (i + 1, a * x),
+                             [0, x])
+    self._same([i, out], [x], {x: 2.0})
+    self._same([tf.cast(x, tf.int32), x * x], x, {x: 2.0},
+               grad_ys=[None, tf.constant(3.0, tf.float64)])
+    self._same([3.0, x * x], x, {x: 2.0})
+
+  def test_an_integer_by_itself(self):
+    i = tf.constant([3, 4])
+    self._same([i, i], [i], {})
+    self._same(tf.cast(i, tf.float64), [i], {})
+
+  def test_slices_as_grad_ys_give_slices(self):
+    x = tf.placeholder(tf.float64, [3])
+    slices = tf.IndexedSlices(
+        tf.constant([2.0, 5.0, 1.0], tf.float64), tf.constant([1, 2, 1]),
+        tf.constant([3]))
+    dx, = gf.gradients(tf.identity(x), x, grad_ys=slices)
+    self.assertIsInstance(dx, tf.IndexedSlices)
+    got = self.session.run(dx, {x: np.zeros(3)})
+    self.assertEqual(dict(zip(got.indices, got.values)), {1: 3.0, 2: 5.0})
+    dx, = gf.gradients([x * x], [x], grad_ys=[slices])
+    got = self.session.run(dx, {x: [1.0, 2.0, 3.0]})
+    np.testing.assert_allclose(got, [0.0, 12.0, 30.0])
+
+  def test_slices_that_do_not_fit_are_refused(self):
+    x = tf.placeholder(tf.float64, [3, 2])
+    slices = tf.IndexedSlices(
+        tf.constant([[2.0]], tf.float64), tf.constant([1]))
+    with self.assertRaisesRegex(gf.CotangentError, r"\[3, 1\]"):
+      gf.gradients(x, x, grad_ys=slices)
+
+  def test_complex_ys_need_grad_ys(self):
+    x = tf.placeholder(tf.complex128, [])
+    with self.assertRaisesRegex(
+        TypeError, r"Gradients of complex tensors .* must set grad_ys \(y.dtype"
+        " = complex128"):
+      gf.gradients(x * x, x)
+    with self.assertRaisesRegex(TypeError, "must set grad_ys"):
+      tf.gradients(x * x, x)
+    self._same(x * x, x, {x: 1 + 2j},
+               grad_ys=tf.constant(1.0 + 1j, tf.complex128))
+
+  def test_empty_stop_gradients(self):
+    x = tf.placeholder(tf.float64, [2])
+    self._same(x * x, x, {x: [1.0, 2.0]}, stop_gradients=[])
+
+  def test_ragged_tensors(self):
+    values = tf.placeholder(tf.float64, [3])
+    x = tf.RaggedTensor.from_row_splits(values, [0, 2, 3])
+    y = tf.ragged.map_flat_values(lambda v: v ** 3, x)
+    dx, = gf.gradients(y, [x])
+    self.assertIsInstance(dx, tf.RaggedTensor)
+    flat, splits = self.session.run(
+        [dx.flat_values, dx.row_splits], {values: [1.0, 2.0, 3.0]})
+    np.testing.assert_allclose(flat, [3.0, 12.0, 27.0])
+    np.testing.assert_array_equal(splits, [0, 2, 3])
+
+  @parameterized.parameters(1, 2)
+  def test_what_is_stopped_inside_a_loop(self, version):
+    x = tf.placeholder(tf.float64, [])
+    for body in (lambda a: tf.stop_gradient(a) * x,
+                 lambda a: tf.stop_gradient(a * x),
+                 lambda a: tf.stop_gradient(a * x) + x):
+      with flows.control_flow(version):
+        out = tf.while_loop(
+            lambda i, a: i < 3, lambda i, a, body=body: (i + 1, body(a)),
+            [0, x])[1]
+      self._same(out, [x], {x: 2.0})
+      self._same(out * x, [x, out], {x: 2.0}, stop_gradients=[out])
+
+  def test_a_replaced_tf_gradients_does_not_call_itself(self):
+    x = tf.placeholder(tf.float64, [])
+    original = tf.gradients
+    self.addCleanup(setattr, tf, "gradients", original)
+    tf.gradients = gf.gradients
+    dx, = tf.gradients(x ** 3, x)
+    self.assertEqual(self.session.run(dx, {x: 2.0}), 12.0)
+
+  @parameterized.named_parameters(*graphs.KINDS)
+  def test_optimizers_that_call_it_change_the_same_rows(self, use_resource):
+    # Momentum changes the rows of slices alone.
+    results = []
+    for replacement in (optimizers.gradients.gradients, gf.gradients):
+      with self.subTest(replacement.__module__):
+        with tf.Graph().as_default(), tf.Session() as session:
+          table = graphs.variable(
+              "table", np.arange(8.0).reshape(4, 2), use_resource)
+          other = graphs.variable("other", [1.0], use_resource)
+          rows = tf.placeholder(tf.int32, [None])
+          y = tf.reduce_sum(tf.gather(table, rows) ** 2)
+          optimizer = tf.train.MomentumOptimizer(0.1, 0.9)
+          with mock.patch.object(
+              optimizers.gradients, "gradients", replacement):
+            pairs = optimizer.compute_gradients(y, [table, other])
+          self.assertIsInstance(pairs[0][0], tf.IndexedSlices)
+          self.assertIsNone(pairs[1][0])
+          step = optimizer.apply_gradients(pairs)
+          session.run(tf.global_variables_initializer())
+          for fed in ([0, 2, 2], [1], [2, 3]):
+            session.run(step, {rows: fed})
+          results.append(session.run(table))
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-12)
 
   def test_ops_of_a_named_call_stand_under_the_scope(self):
     x = tf.placeholder(tf.float64, [])

@@ -42,6 +42,37 @@ class RosenbrockTest(graphs.GraphTest):
       np.testing.assert_allclose(moved, expected, rtol=1e-9, atol=1e-9)
 
 
+class HessiansTest(graphs.GraphTest):
+
+  def test_is_what_tensorflow_gives(self):
+    matrix = np.random.RandomState(0).normal(size=[3, 3])
+    a, b = tf.placeholder(tf.float64, [3]), tf.placeholder(tf.float64, [2, 2])
+    ys = [tf.reduce_sum(a * tf.linalg.matvec(matrix, a)) * tf.reduce_sum(b),
+          tf.reduce_sum(b ** 3)]
+    at = {a: [1.0, 2.0, 3.0], b: [[1.0, 2.0], [3.0, 4.0]]}
+    got = gf.hessians(ys, [a, b])
+    self.assertIsInstance(got, list)
+    got = self.session.run(got, at)
+    np.testing.assert_allclose(got[0], (matrix + matrix.T) * 10, rtol=1e-9)
+    np.testing.assert_allclose(got[1].reshape(4, 4),
+                               np.diag([6.0, 12.0, 18.0, 24.0]))
+    for mine, original in zip(got, self.session.run(
+        tf.hessians(ys, [a, b]), at)):
+      np.testing.assert_allclose(mine, original, rtol=1e-9)
+
+  def test_takes_one_x_and_all_arguments_and_builds_once(self):
+    x = tf.placeholder(tf.float32, [2])
+    h, = gf.hessians(x ** 3, x, "name", True, True,
+                     tf.AggregationMethod.ADD_N)
+    np.testing.assert_allclose(self.session.run(h, {x: [1.0, 2.0]}),
+                               [[6.0, 0.0], [0.0, 12.0]])
+    y = x ** 4
+    gf.hessians(y, x)
+    count = self.count()
+    gf.hessians(y, [x])
+    self.assertEqual(self.count(), count)
+
+
 class HessianTest(graphs.GraphTest):
 
   def test_of_a_quadratic_form(self):

@@ -14,10 +14,20 @@ import tensorflow.compat.v1 as tf
 import gradfeed as gf
 from gradfeed import _tf
 from gradfeed.evaluation import callables
+from gradfeed.evaluation import trials
 from tests.testing import flows
 from tests.testing import processes
 
 _SMALL, _MIDDLE, _LARGE = 4, 8192, 300000  # 32 bytes, 64 kB, 2.4 MB.
+
+
+class _CallsTest(parameterized.TestCase):
+  """Copies for fixed shapes, and other threads, are tried at once."""
+
+  def setUp(self):
+    super().setUp()
+    self.enter_context(mock.patch.object(trials.Trial, "CALLS", 1))
+    self.enter_context(mock.patch.object(callables, "_WORTH", 0.0))
 
 
 def _aligned(size):
@@ -69,7 +79,7 @@ _KINDS = ("constant", "variable", "variable_read", "identity_of_feed",
           "gradient_is_ones", "gradient_is_variable", "branch", "computed")
 
 
-class P1Test(parameterized.TestCase):
+class P1Test(_CallsTest):
   """Whoever calls may write into the results."""
 
   @parameterized.named_parameters(
@@ -293,7 +303,7 @@ print("end", flush=True)
 """
 
 
-class P2Test(parameterized.TestCase):
+class P2Test(_CallsTest):
   """A loop of many turns does not overflow the stack of the thread."""
 
   def test_p2_gradients_of_20000_turns(self):
@@ -321,7 +331,7 @@ def _denormals_work():
   return bool(np.all(tiny * np.float32(.01) > 0.))
 
 
-class P3Test(parameterized.TestCase):
+class P3Test(_CallsTest):
   """Denormals are what `Session.run` makes of them, whichever way is taken."""
 
   @parameterized.parameters("function", "run", "pool", "loop", "large",
@@ -407,7 +417,7 @@ class P3Test(parameterized.TestCase):
         self.assertTrue(_denormals_work())
 
 
-class P4Test(parameterized.TestCase):
+class P4Test(_CallsTest):
   """Of the two ways to run, the one that proves faster is kept."""
 
   @parameterized.named_parameters(
@@ -475,7 +485,7 @@ class P4Test(parameterized.TestCase):
       self.assertEqual(set(taken), {True})
 
 
-class P5Test(parameterized.TestCase):
+class P5Test(_CallsTest):
   """Nothing of the caller's is kept after a call."""
 
   @parameterized.product(use_resource=(False, True),
@@ -555,7 +565,7 @@ class P5Test(parameterized.TestCase):
       self.assertEqual(f(2.), 2. * total)
 
 
-class P6Test(parameterized.TestCase):
+class P6Test(_CallsTest):
   """A compiled call checks and casts as `Session.run` does, or better."""
 
   def test_p6_casts_and_shapes(self):

@@ -1,12 +1,17 @@
 """Tests of evaluations: what they need, refuse, and wait for."""
 
 import threading
+from unittest import mock
 
 from absl.testing import parameterized
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
+from gradfeed import _tf
+from gradfeed.evaluation import callables
+from gradfeed.evaluation import thread_choice
+from gradfeed.evaluation import trials
 from tests.testing import graphs
 
 
@@ -139,16 +144,16 @@ class E10Test(parameterized.TestCase):
   def test_e10_feed_without_effect(self):
     with tf.Graph().as_default(), tf.Session() as session:
       x = tf.placeholder(tf.float64, [], name="x")
-      idle = tf.placeholder(tf.float64, [], name="idle")
+      v = tf.get_variable("v", initializer=np.float64(1.))
       copy = tf.identity(x, name="copy")
       y = x * x
-      for feeds in ({x: 1., idle: 2.}, {x: 1., copy: 2.}):
+      for idle in (copy, v):
         with self.assertRaisesRegex(
-            gf.FeedError, r"'(idle|copy):0'.*depends on it"):
-          gf.run(session, y, feeds)
+            gf.FeedError, r"'(v|copy):0'.*depends on it"):
+          gf.run(session, y, {x: 1., idle: 2.})
         with self.assertRaisesRegex(
-            gf.FeedError, r"'(idle|copy):0'.*depends on it"):
-          gf.function(list(feeds), y)
+            gf.FeedError, r"'(v|copy):0'.*depends on it"):
+          gf.function([x, idle], y, on_unused_input="ignore")
 
   def test_e10_gradient_that_does_not_depend_on_x_takes_x(self):
     with tf.Graph().as_default(), tf.Session() as session:
@@ -158,6 +163,94 @@ class E10Test(parameterized.TestCase):
           gf.run(session, dx, {x: [1., 2.]}), [3., 3.])
       np.testing.assert_array_equal(
           gf.function(x, dx, session=session)([1., 2.]), [3., 3.])
+
+
+def _fixed(graph):
+  """The ops of `graph` that are copies for fixed shapes."""
+  return [op for op in graph.get_operations()
+          if op.name.startswith("gradfeed/fixed")]
+
+
+class FirstCallsTest(graphs.GraphTest):
+  """What is made at the first calls, and what only where many follow."""
+
+  def setUp(self):
+    super().setUp()
+    self.x = tf.placeholder(tf.float32, [None, 3], name="x")
+    self.w = tf.get_variable("w", initializer=np.ones([3, 2], np.float32))
+    self.session.run(self.w.initializer)
+    y = tf.reduce_mean(tf.matmul(self.x, self.w), 1)
+    self.f = gf.function(self.x, gf.gradient(y, self.x), self.session)
+    self.compiled = 0
+
+  def _count_compilations(self):
+    make_callable = _tf.make_callable
+
+    def counted(*arguments):
+      self.compiled += 1
+      return make_callable(*arguments)
+
+    self.enter_context(mock.patch.object(_tf, "make_callable", counted))
+
+  def test_forty_calls_compile_once_and_add_no_op_after_the_first(self):
+    self._count_compilations()
+    with mock.patch.object(thread_choice, "SLOW", 0.0), mock.patch.object(
+        self.session, "run", None):
+      self.f(np.ones([1, 3]))
+      ops = self.count()
+      for _ in range(40):
+        np.testing.assert_array_equal(self.f(np.ones([1, 3])), [[1.0] * 3])
+    self.assertEqual(self.compiled, 1)
+    self.assertEqual(self.count(), ops)
+
+  def test_many_calls_try_fixed_shapes_once(self):
+    self._count_compilations()
+    for rows in [1] * 150 + [2] * 150:
+      np.testing.assert_array_equal(self.f(np.ones([rows, 3])),
+                                    np.ones([rows, 3]))
+    self.assertNotEmpty(_fixed(self.graph))
+    self.assertLen({op.name.split("/")[1] for op in _fixed(self.graph)}, 1)
+    self.assertEqual(self.compiled, 2)
+
+  def test_seconds_in_calls_try_fixed_shapes(self):
+    with mock.patch.object(trials.Trial, "SECONDS", 0.0):
+      for _ in range(3):
+        self.f(np.ones([1, 3]))
+      self.assertEmpty(_fixed(self.graph))  # They were less than it costs.
+      # pylint: disable-next=protected-access
+      self.f._executable._last.trial.count(1e3)
+      self.f(np.ones([1, 3]))
+    self.assertNotEmpty(_fixed(self.graph))
+
+  def test_two_sessions_in_turn(self):
+    f = gf.function(self.x, self.f.outputs)
+    with mock.patch.object(trials.Trial, "CALLS", 5), (
+        tf.Session(graph=self.graph)) as other:
+      other.run(self.w.assign(np.full([3, 2], 2.0)))
+      for _ in range(10):
+        with self.session.as_default():
+          np.testing.assert_array_equal(f(np.ones([1, 3])), [[[1.0] * 3]])
+        with other.as_default():
+          np.testing.assert_array_equal(f(np.ones([1, 3])), [[[2.0] * 3]])
+
+  @parameterized.parameters(False, True)
+  def test_threads_are_compared_once_it_is_worth_it(self, is_worth_it):
+    self._count_compilations()
+    with mock.patch.object(thread_choice, "SLOW", 0.0), mock.patch.object(
+        callables, "_WORTH", 0.0 if is_worth_it else 1e6):
+      for _ in range(40):
+        self.f(np.ones([1, 3]))
+    self.assertEqual(self.compiled, 2 if is_worth_it else 1)
+
+  def test_what_changes_a_generator_is_checked_before_it_runs(self):
+    v = tf.get_variable("v", initializer=np.float32(2.0))
+    draw = tf.random.uniform([], seed=3)
+    y = draw * tf.reduce_sum(self.x)
+    expected = [self.session.run(draw) for _ in range(2)]
+    with tf.Session(graph=self.graph) as session:
+      with self.assertRaisesRegex(gf.UninitializedError, "'v:0'"):
+        gf.run(session, gf.gradient(y * v * v, v), {self.x: np.ones([1, 3])})
+      self.assertEqual([session.run(draw) for _ in range(2)], expected)
 
 
 class ValueThatNoOpTakesTest(graphs.GraphTest):
@@ -191,10 +284,11 @@ class ValueThatNoOpTakesTest(graphs.GraphTest):
         np.testing.assert_array_equal(self.f(good), np.full([3, 5], 2.0))
 
   def test_call_after_a_refused_one_is_specialized(self):
-    self.assert_refused(lambda: self.f(np.ones([3, 2])))
-    self.f(np.ones([3, 5]))
-    self.assertNotEmpty([op for op in self.graph.get_operations()
-                         if op.name.startswith("gradfeed/fixed")])
+    with mock.patch.object(trials.Trial, "CALLS", 1):
+      self.assert_refused(lambda: self.f(np.ones([3, 2])))
+      self.f(np.ones([3, 5]))
+      self.f(np.ones([3, 5]))
+    self.assertNotEmpty(_fixed(self.graph))
 
   def test_index_out_of_range(self):
     rows = tf.placeholder(tf.float64, [4], name="rows")

@@ -563,7 +563,7 @@ class C1Test(parameterized.TestCase):
       y = h * h
       ops = len(graph.get_operations())
       with self.assertRaises(gf.FeedError):
-        gf.function([x, h], y)
+        gf.function([x, h], y, on_unused_input="raise")
       with self.assertRaises(gf.FeedError):
         gf.function(h, y, feed_dict={"nope:0": 1.})
       with self.assertRaises(gf.FeedError):

@@ -9,10 +9,20 @@ from gradfeed.checking import held_constants
 from gradfeed.graph import effects
 from gradfeed.graph import op_types
 from gradfeed.graph import tensors
+from gradfeed.graph import traversal
 from gradfeed.rewriting import vectorization
 from tests.testing import graphs
 
-_Place = collections.namedtuple("_Place", ["xs", "cut"])
+
+
+class _Place(collections.namedtuple("_Place", ["xs", "cut"])):
+  """Stands for an `evaluation_points.EvaluationPoint` where nothing is fed."""
+
+  def folded(self, unused_targets, unused_ops):
+    return None
+
+  def ops_run(self, targets):
+    return traversal.ancestors(targets, self.cut), None
 
 
 class TablesTest(graphs.GraphTest):

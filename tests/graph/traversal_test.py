@@ -1,5 +1,7 @@
 """Walks along the edges of a graph."""
 
+from unittest import mock
+
 from absl.testing import parameterized
 import tensorflow.compat.v1 as tf
 
@@ -72,3 +74,46 @@ class DescendantsTest(graphs.GraphTest):
     self.assertEqual(traversal.descendants(ops, {"x:0"}, control=False),
                      {"h", "z"})
     self.assertEmpty(traversal.descendants(ops, {"nothing:0"}))
+
+
+class MarksAboveTest(graphs.GraphTest):
+  """Which of some ops run before each op, for all pairs at once."""
+
+  def _assert_as_ancestors(self, ops):
+    marked = list(ops)[::3]
+    marks = traversal.marks_above(ops, marked)
+    for name, op in ops.items():
+      before = traversal.ancestors([op])
+      self.assertEqual([mark for mark in marked if marks.has(name, mark)],
+                       [mark for mark in marked if mark in before])
+      self.assertCountEqual(traversal.above(ops, [name]), before)
+
+  @parameterized.named_parameters(*_FLOWS)
+  def test_all_pairs(self, flow):
+    with flows.control_flow(flow):
+      x = tf.placeholder(tf.float64, [], name="x")
+      _, h = tf.while_loop(
+          lambda i, h: i < 3,
+          lambda i, h: (i + 1, tf.cond(h > 1., lambda: h * x, lambda: h + 1.)),
+          [0, x])
+      with tf.control_dependencies([tf.square(x)]):
+        y = tf.while_loop(
+            lambda h: h < 9.,
+            lambda h: tf.while_loop(lambda k: k < 2., lambda k: k * h, [h]),
+            [h])
+    self._assert_as_ancestors(traversal.ancestors([y]))
+
+  def test_one_pass_over_each_edge(self):
+    calls = []
+    for layers in (10, 40):
+      graph = tf.Graph()
+      with graph.as_default():
+        h = tf.placeholder(tf.float64, [])
+        for _ in range(layers):
+          h = tf.square(h) + h
+      ops = traversal.ancestors([h])
+      with mock.patch.object(traversal, "predecessors",
+                             wraps=traversal.predecessors) as counted:
+        traversal.marks_above(ops, list(ops))
+      calls.append(counted.call_count / len(ops))
+    self.assertEqual(calls, [1.0, 1.0])

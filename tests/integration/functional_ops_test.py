@@ -431,6 +431,77 @@ class RandomTest(_SessionTest):
     np.testing.assert_array_equal(got, 6. * drawn)
 
 
+class AssignmentsTest(_SessionTest):
+  """A moving average that the branch of training updates in place."""
+
+  def _build(self):
+    x = tf.placeholder(tf.float64, [3])
+    training = tf.placeholder(tf.bool, [])
+    average = tf.get_variable("average", initializer=np.float64(5.0),
+                              trainable=False, use_resource=True)
+    mean = tf.reduce_mean(x)
+
+    def update():
+      step = tf.assign_sub(average, 0.5 * (average - mean))
+      with tf.control_dependencies([step]):
+        return tf.identity(mean)
+
+    center = tf.cond(training, update, lambda: tf.identity(average))
+    self.session.run(average.initializer)
+    return x, training, average, tf.square(x - center) * x
+
+  def _expected(self, at, center, slope):
+    """d sum((x - c)^2 x) / dx, where dc / dx is `slope`."""
+    d = at - center
+    return d * d + 2. * d * at - slope * np.sum(2. * d * at)
+
+  @parameterized.named_parameters(
+      ("gradient", gf.gradient),
+      ("gradients", lambda y, x: gf.gradients(y, x)[0]),
+      ("second_order", lambda y, x: gf.gradient(
+          tf.reduce_sum(gf.gradient(y, x)), x)))
+  def test_each_run_updates_once(self, differentiate):
+    x, training, average, y = self._build()
+    at = np.array([1.0, 2.0, 6.0])
+    feeds = {x: at, training: True}
+    self.session.run(y, {x: at, training: False})
+    dx = differentiate(y, x)
+    for fetches, after in ((dx, 4.0), ([dx, y], 3.5), (y, 3.25), (dx, 3.125)):
+      self.session.run(fetches, feeds)
+      self.assertEqual(self.session.run(average), after)
+    self.session.run([dx, y], {x: at, training: False})
+    self.assertEqual(self.session.run(average), 3.125)
+
+  def test_numbers_of_both_branches(self):
+    x, training, _, y = self._build()
+    at = np.array([1.0, 2.0, 6.0])
+    dx = gf.gradient(y, x)
+    np.testing.assert_allclose(
+        self.session.run(dx, {x: at, training: False}),
+        self._expected(at, 5.0, 0.0))
+    np.testing.assert_allclose(
+        self.session.run(dx, {x: at, training: True}),
+        self._expected(at, 3.0, 1.0 / 3))
+    np.testing.assert_allclose(
+        self.session.run(dx, {x: at, training: False}),
+        self._expected(at, 4.0, 0.0))
+
+  def test_what_reads_the_assigned_value_keeps_its_assignment(self):
+    x = tf.placeholder(tf.float64, [3])
+    count = tf.get_variable("count", initializer=np.float64(0.0),
+                            trainable=False, use_resource=True)
+
+    def counted():
+      with tf.control_dependencies([tf.assign_add(count, 1.0)]):
+        return x * x * count.read_value()
+
+    dx = gf.gradient(tf.cond(x[0] > 0., counted, lambda: x), x)
+    self.session.run(count.initializer)
+    at = np.array([1.0, 2.0, 6.0])
+    np.testing.assert_allclose(self.session.run(dx, {x: at}), 2. * at)
+    np.testing.assert_allclose(self.session.run(dx, {x: at}), 4. * at)
+
+
 class BothControlFlowsTest(_SessionTest):
   """A functional op beside the while loops and conds of control flow v1."""
 

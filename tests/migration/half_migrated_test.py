@@ -12,6 +12,8 @@ import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
 from gradfeed import _tf
+from gradfeed.evaluation.inputs import feeds
+from gradfeed.graph import tensors
 from tests import conftest
 from tests.testing import graphs
 
@@ -44,7 +46,7 @@ class EagerValuesTest(graphs.GraphTest):
     np.testing.assert_allclose(g(self.tensor, weights), _X[:, 0] ** 3)
 
   def test_an_eager_tensor_is_not_copied(self):
-    slot = self.f.program().slots[0]
+    slot = feeds.Slot(tensors.Dense(self.x))
     array = slot.fit(self.tensor)
     with _tf.eagerly():
       self.assertTrue(np.shares_memory(array, np.asarray(self.tensor)))

@@ -64,6 +64,20 @@ benchmark_graphs.gf.gradient = (
     lambda y, x: benchmark_graphs.tf.gradients(y, x)[0])
 """
 
+_A_THOUSANDTH_OFF_AND_MORE_OPS = """
+import benchmark_legacy
+read = benchmark_legacy.launcher.read
+def off(path):
+  outcome = read(path)
+  if not outcome.replaced:
+    return outcome
+  results = dict(outcome.results, chain=outcome.results["chain"] * 1.001)
+  return outcome._replace(
+      results=results, ops=[
+          (graph, n + i) for i, (graph, n) in enumerate(outcome.ops)])
+benchmark_legacy.launcher.read = off
+"""
+
 
 def _benchmark(*arguments):
   """Runs the script with workers of its own, as a user does."""
@@ -226,6 +240,15 @@ class GrowthTest(parameterized.TestCase):
     self.assertIn("FAILED", run.stderr)
 
 
+class FirstTest(parameterized.TestCase):
+
+  def test_a_row_for_each_way_all_in_agreement(self):
+    run = _benchmark("first", "--only=classifier", "--rounds=1", _MODE)
+    self.assertEqual(run.returncode, 0, run.stderr)
+    for way in ("session_run", "function", "run"):
+      self.assertRegex(run.stdout, r"classifier +%s .*yes\b" % way)
+
+
 class StreamingTest(parameterized.TestCase):
 
   def test_each_way_has_a_rate(self):
@@ -237,11 +260,27 @@ class StreamingTest(parameterized.TestCase):
       self.assertRegex(run.stdout, network + r"( +\d+){4}\n")
 
 
+class LegacyTest(parameterized.TestCase):
+
+  def test_both_ways_agree(self):
+    run = _forked("legacy", "--only=hmc", "--rounds=1", _MODE)
+    self.assertEqual(run.returncode, 0, run.stderr)
+    self.assertRegex(run.stdout, r"\n *hmc +60 .* yes +yes")
+
+  def test_a_thousandth_off_and_ops_at_each_step_are_failures(self):
+    run = _changed(_A_THOUSANDTH_OFF_AND_MORE_OPS, ["legacy"], "--only=hmc",
+                   "--rounds=1", _MODE)
+    self.assertEqual(run.returncode, 1, run.stderr)
+    self.assertRegex(run.stdout, r"\n *hmc +60 .* NO +NO")
+    self.assertIn("FAILED", run.stderr)
+
+
 class RefusalTest(parameterized.TestCase):
 
   @parameterized.named_parameters(
       ("unknown_benchmark", ["callz"], "callz.*calls, growth, building"),
       ("unknown_library", ["--only=numpy"], "numpy; it takes gradfeed,"),
+      ("unknown_project", ["legacy", "--only=tiny"], "tiny; .*hmc, influence"),
       ("unknown_task", ["derivatives", "--only=tiny"], "tiny; .*hessian, hvp"),
       ("no_number", ["--batches=many"], "numbers of rows, not many"),
   )

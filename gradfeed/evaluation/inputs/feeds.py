@@ -66,6 +66,16 @@ class Slot:
     self._check_shape(array.shape)
     return array
 
+  def fit_or_handle(self, value):
+    """As `fit`; also takes what `tf.get_session_handle` gave, as it is."""
+    if not _tf.is_session_handle(value):
+      return self.fit(value)
+    dtype = _tf.session_handle_dtype(value).base_dtype
+    if dtype != self.component.dtype:
+      raise Unfit("a handle of {} is not one of {}".format(
+          dtype.name, self.component.dtype.name))
+    return value
+
   def _check_shape(self, shape):
     """Refuses a shape that does not fit; adds one that does to `shapes`."""
     if shape in self.shapes:
@@ -81,9 +91,11 @@ class Slot:
 
 def _as_array(value, dtype):
   """`value` as an array of any dtype; refuses what is no value."""
-  if isinstance(value, np.ndarray) and not isinstance(
-      value, np.ma.MaskedArray):
-    return value
+  if type(value) is np.ndarray or type(value) is float:
+    return np.asarray(value)
+  if _tf.is_session_handle(value):
+    raise Unfit("a session handle can be fed in gradfeed.run alone; take its "
+                "value, handle.eval()")
   if isinstance(value, tf.Tensor) or _tf.is_variable(value):
     return _of_tensor(value)
   if isinstance(value, tf.Operation):
@@ -147,6 +159,8 @@ def _cast(array, dtype):
   with np.errstate(all="ignore"):
     try:
       cast = real.astype(dtype)
+      if real.dtype.kind == dtype.kind == "f" and np.isfinite(cast).all():
+        return cast
       if real.dtype.kind in "fcV" and dtype.kind in "fcV":
         bad = np.isfinite(real) & ~np.isfinite(cast)
       else:
@@ -209,11 +223,9 @@ def split(leaf, value):
   if isinstance(leaf, tensors.Sparse):
     if isinstance(value, tf.SparseTensor):
       raise Unfit("a SparseTensor is not a value; pass a SparseTensorValue")
-    if not isinstance(value, tuple) or len(value) != 3:
-      raise Unfit("a sparse tensor takes a SparseTensorValue, or the tuple "
-                  "(indices, values, dense_shape)")
+    value = _with_shape(leaf, value)
     _check_sparse(leaf, *map(np.asarray, value))
-    return list(value)
+    return value[:len(leaf.components())]
   if isinstance(leaf, tensors.Partitioned):
     array = _as_array(value, _tf.numpy_dtype(leaf.dtype) or np.dtype("f4"))
     if not leaf.shape.is_compatible_with(array.shape):
@@ -221,6 +233,20 @@ def split(leaf, value):
           tensors.format_shape(array.shape), tensors.format_shape(leaf.shape)))
     return leaf.split(array)
   return [value]
+
+
+def _with_shape(leaf, value):
+  """The list [indices, values, dense_shape] of a value for a sparse tensor.
+
+  The shape may be left out where the tensor has a static one.
+  """
+  if isinstance(value, tuple) and len(value) == 2 and (
+      leaf.shape.is_fully_defined()):
+    return list(value) + [np.array(leaf.shape.as_list(), np.int64)]
+  if not isinstance(value, tuple) or len(value) != 3:
+    raise Unfit("a sparse tensor takes a SparseTensorValue, or the tuple "
+                "(indices, values, dense_shape)")
+  return list(value)
 
 
 def feed_error(problems):

@@ -1,0 +1,1 @@
+"""Finds which branches of conditionals are taken where values are known."""

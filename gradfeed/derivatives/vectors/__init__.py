@@ -1,0 +1,1 @@
+"""Derivatives as flat vectors, and products of vectors with curvatures."""

@@ -1,0 +1,141 @@
+"""What a run computes from values of some tensors: found out, nothing built."""
+
+import collections
+
+from gradfeed import _tf
+from gradfeed._tf import tf
+from gradfeed.branches import folding
+from gradfeed.graph import cache
+from gradfeed.graph import control_flow
+from gradfeed.graph import effects
+from gradfeed.graph import op_types
+from gradfeed.graph import traversal
+
+#: What a run computes, before anything is built for it.
+#:   graph: `tf.Graph`.
+#:   leaves: list of `tensors.Dense` and the like that get values.
+#:   slots: list of `feeds.Slot`, one for each dense tensor of the leaves.
+#:   fed: dict from the name of each tensor that gets a value, and of each of
+#:     its copies, to the index of its slot.
+#:   given: set of those names in `fed` that are no placeholders: without the
+#:     feed they have a value of their own.
+#:   cut: set of those names in `given` that TensorFlow may not be fed at.
+#:   wanted: list of `tf.Tensor` and `tf.Operation` to run.
+#:   ops: dict from name to op, of all that runs.
+#:   all_ops: dict from name to op: `ops`, and what is in branches that are not
+#:     taken.
+#:   folded: `branches.folding.Folding`, or None where no branch is decided.
+#:   asked: dict from the name of each tensor in `fed` that may decide to the
+#:     value that it has in every run, or to None.
+#:   idle: dict from the name of each tensor that only such branches read, and
+#:     that cannot be computed, to the `tf.Tensor`.
+#:   pivots: dict from the name of a cut tensor that is in a branch of a
+#:     conditional to an op that runs only when that branch does.
+#:   read: set of the names of the tensors that `all_ops` read.
+Computation = collections.namedtuple("Computation", [
+    "graph", "leaves", "slots", "fed", "given", "cut", "wanted", "ops",
+    "all_ops", "folded", "asked", "idle", "pivots", "read"
+])
+
+
+def from_one_forward_pass(graph, wanted):
+  """The wanted tensors, a y being taken from where its derivative has it.
+
+  A derivative may have been built on a copy of its y. The value and the
+  derivative are then read from the same copy: they come from one forward pass,
+  and from the same random numbers.
+
+  Args:
+    graph: `tf.Graph`.
+    wanted: list of `tf.Tensor` and `tf.Operation`.
+  """
+  recorded = cache.cache_of(graph).derivatives
+  copies = {}
+  for item in wanted:
+    if item.name in recorded:
+      derivative = recorded[item.name]
+      copies.update(zip(derivative.ys, derivative.built))
+  return [graph.get_tensor_by_name(copies[item.name])
+          if item.name in copies else item for item in wanted]
+
+
+def find_computation(graph, leaves, slots, wanted, held):
+  """What is run to compute `wanted` from values at `leaves`.
+
+  Args:
+    graph, leaves, wanted, held: as in `plans.Plan`.
+    slots: list of `feeds.Slot`, one for each dense tensor of the leaves.
+
+  Returns:
+    `Computation`.
+  """
+  # A copy that was made to differentiate has the value of its original.
+  fed = {name: i for i, slot in enumerate(slots)
+         for name in [slot.component.name] + cache.clones_of(
+             graph, slot.component.name)}
+  given = {name for name, i in fed.items()
+           if not slots[i].component.is_placeholder}
+  cut = {name for name in given
+         if not _is_fed_as_it_is(slots[fed[name]].component)}
+  computed = [item for item in wanted if isinstance(item, tf.Operation) or
+              item.name not in fed]
+  ops = traversal.ancestors(computed, given)
+  pivots = _pivots_of(graph, cut, ops)
+  if pivots:
+    ops = traversal.ancestors(computed + list(pivots.values()), given)
+  targets = computed + list(pivots.values())
+  folded, asked, idle, all_ops = None, {}, {}, ops
+  if held is not None:
+    folded, asked = folding.fold(targets, ops, {
+        name: held.get(slots[i].component.name) for name, i in fed.items()},
+                          given)
+  if folded is not None:
+    if not graph.finalized:
+      idle = {t.name: t for t in folded.idle_tensors(ops, fed)}
+    all_ops = traversal.ancestors(targets, given.union(idle)) if idle else ops
+    ops = folded.without_dead(all_ops)
+  return Computation(graph, leaves, slots, fed, given, cut, wanted, ops,
+                     all_ops, folded, asked, idle, pivots,
+                     effects.names_read(all_ops))
+
+
+def _is_fed_as_it_is(component):
+  """Whether this is a placeholder with a default that needs no cut.
+
+  One in a branch runs, fed or not, only where the branch is taken; one that was
+  copied has to have its value in all places. TensorFlow computes the default of
+  one that is fed if an optimizer lets another op wait for it: where a default
+  takes from a queue, or needs a value itself, that must not be.
+  """
+  if (component.op.type != op_types.PLACEHOLDER_WITH_DEFAULT or
+      _tf.is_inside(component.op) or
+      cache.clones_of(component.graph, component.name)):
+    return False
+  return component.graph.finalized or all(
+      op.op_def is not None and not op.op_def.is_stateful and
+      op.type not in op_types.PLACEHOLDERS
+      for op in traversal.ancestors([component.op]).values())
+
+
+def _pivots_of(graph, cut, ops):
+  """For each cut tensor in a branch the op that runs only when the branch does.
+
+  Returns:
+    dict from the name of the tensor to the op.
+  """
+  # Every path from inside of a branch or a loop to its outside has a join.
+  has_joins = control_flow.has_joins(ops)
+  pivots = {name: control_flow.pivot_of(
+      graph.get_tensor_by_name(name), has_joins) for name in cut}
+  return {name: op for name, op in pivots.items() if op is not None}
+
+
+def placeholders_without_value(ops, slots):
+  """The placeholders among `ops` that none of `slots` feeds.
+
+  Returns:
+    dict from `tf.Tensor` to a str, what uses it.
+  """
+  fed = {slot.component.name for slot in slots}
+  return {t: effects.user_of(t, ops) for t in effects.placeholders(ops)
+          if t.name not in fed}

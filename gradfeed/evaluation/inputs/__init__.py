@@ -1,0 +1,1 @@
+"""What is passed to `function` and `run`: values, feeds and forms of calls."""

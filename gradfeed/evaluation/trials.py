@@ -1,0 +1,39 @@
+"""When it is worth it to compile a call for the shapes of its feeds."""
+
+
+class Trial:
+  """When a call for the shapes of one call alone is made and tried.
+
+  It costs as much as the first call, which compiles, and saves a small part of
+  each later one: so it is made where many calls follow.
+
+  Attributes:
+    is_over: bool; True once it was tried, or is known to be of no use.
+  """
+
+  #: Calls after which it is tried.
+  CALLS = 100
+
+  #: Seconds that calls have taken after which it is tried, if that is also ten
+  #: times what it may cost.
+  SECONDS = 1.0
+
+  def __init__(self, cost):
+    """Begins to count.
+
+    Args:
+      cost: seconds that it took to compile the call for any shapes.
+    """
+    self._calls = 0
+    self._seconds = max(self.SECONDS, 10 * cost)
+    self.is_over = False
+
+  def count(self, seconds):
+    """Counts a call that took `seconds`."""
+    self._calls += 1
+    self._seconds -= seconds
+
+  def is_due(self):
+    """Whether the next call is the one to try it at."""
+    return not self.is_over and (
+        self._calls >= self.CALLS or self._seconds <= 0)

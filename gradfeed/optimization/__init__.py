@@ -1,0 +1,1 @@
+"""Minimizes tensors of a graph by the methods of SciPy."""

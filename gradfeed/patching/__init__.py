@@ -1,0 +1,1 @@
+"""Replaces the functions by which TensorFlow differentiates and evaluates."""
