@@ -58,6 +58,8 @@ from gradfeed.evaluation.session_run import run
 from gradfeed.explaining.explanations import explain
 from gradfeed.explaining.explanations import Explanation
 from gradfeed.findings import Finding
+from gradfeed.migration.modules import LegacyModule
+from gradfeed.migration.modules import to_module
 from gradfeed.models.loading import load
 from gradfeed.models.loading import Model
 from gradfeed.models.snapshots import Snapshot

@@ -6,8 +6,10 @@ import threading
 from tensorflow.python.framework import ops
 from tensorflow.python.ops import gradients_impl
 
+from gradfeed._tf import api
 from gradfeed._tf import max_pool_gradients
 from gradfeed._tf import scatter_gradients
+from gradfeed._tf.api import tf
 
 #: TensorFlow's own functions, whatever stands in their place in its modules.
 ORIGINAL_GRADIENTS = gradients_impl.gradients
@@ -58,3 +60,45 @@ def _registered():
 def _bound(gradient, original):
   """A gradient function that hands TensorFlow's own to `gradient`."""
   return lambda op, *dys: gradient(original, op, *dys)
+
+
+#: Types of ops whose gradients are ops with a corrected gradient.
+_POOLS = {"MaxPool": "MaxPoolGrad", "MaxPoolV2": "MaxPoolGradV2",
+          "MaxPool3D": "MaxPool3DGrad"}
+
+
+def corrected_name(op_type):
+  """The name of the corrected gradient of a type of ops, now registered.
+
+  An op that names it has that gradient wherever it is differentiated, and to
+  any order.
+
+  Returns:
+    str; None for a type whose gradient is right.
+  """
+  if op_type not in _CORRECTED and op_type not in _POOLS:
+    return None
+  name = "{}corrected/{}".format(api.SCOPE, op_type)
+  with _lock:
+    try:
+      ops._gradient_registry.lookup(name)
+    except LookupError:
+      tf.RegisterGradient(name)(_by_name(op_type))
+  return name
+
+
+def _by_name(op_type):
+  """The gradient function that `corrected_name` registers."""
+
+  def gradient(op, *dys):
+    # pylint: disable-next=protected-access
+    original = (_originals.get(op_type) or
+                ops._gradient_registry._registry[op_type])["type"]
+    if op_type in _CORRECTED:
+      return _CORRECTED[op_type](original, op, *dys)
+    made = _POOLS[op_type]
+    with tf.get_default_graph().gradient_override_map(
+        {made: corrected_name(made)}):
+      return original(op, *dys)
+
+  return gradient

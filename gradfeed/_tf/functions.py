@@ -2,9 +2,12 @@
 
 import contextlib
 
+import tensorflow
+from tensorflow.python.eager import context
 from tensorflow.python.framework import func_graph
 from tensorflow.python.framework import function
 from tensorflow.python.framework import function_def_to_graph
+from tensorflow.python.ops import resource_variable_ops
 
 from gradfeed._tf import api
 from gradfeed._tf.api import tf
@@ -86,6 +89,13 @@ def scratch_graph():
 def is_function(graph):
   """Whether `graph` is the body of a function."""
   return isinstance(graph, func_graph.FuncGraph)
+
+
+def is_around(outer, graph):
+  """Whether `graph` is the body of a function that reads from `outer`."""
+  while graph is not None and graph is not outer:
+    graph = getattr(graph, "outer_graph", None)
+  return graph is not None
 
 
 def outer_graph(graph):
@@ -195,3 +205,83 @@ def captured(tensor):
   with tensor.graph.as_default():
     number = tf.cast(tensor, tf.int32)
   return tf.cast(graph.capture(number), tf.bool)
+
+
+def eagerly():
+  """A context in which ops run at once, whatever the process is set to."""
+  return context.eager_mode()
+
+
+def traced(function, signature):
+  """A concrete function of TF 2.
+
+  Args:
+    function: Python function of tensors, which builds ops.
+    signature: list of `tf.TensorSpec`, one for each argument.
+
+  Returns:
+    What may be called with tensors, eagerly and in other functions.
+  """
+  # Not in tf.init_scope: no tape would record there.
+  with tf.Graph().as_default(), eagerly():
+    return tensorflow.function(
+        function, input_signature=signature,
+        autograph=False).get_concrete_function()
+
+
+def register_functions(definitions):
+  """Makes functions known to all that TF 2 runs in this process.
+
+  Args:
+    definitions: iterable of FunctionDef, whose names nothing else has.
+  """
+  with tf.init_scope(), eagerly():
+    for definition in definitions:
+      context.context().add_function_def(definition)
+
+
+def new_variable(value, trainable, name):
+  """A variable of TF 2, outside of all graphs."""
+  with tf.init_scope(), eagerly():
+    return tensorflow.Variable(value, trainable=trainable, name=name)
+
+
+def library_graph(nodes, definitions):
+  """A new graph with some nodes and functions, which nothing runs.
+
+  Args:
+    nodes: list of NodeDef without inputs.
+    definitions: iterable of FunctionDef.
+  """
+  graph_def = tf.GraphDef(node=nodes)
+  graph_def.library.function.extend(definitions)
+  graph = tf.Graph()
+  with graph.as_default():
+    tf.import_graph_def(graph_def, name="")
+  return graph
+
+
+def new_table(keys, values):
+  """A lookup table of TF 2 with a content that does not change.
+
+  Args:
+    keys: eager `tf.Tensor`, a vector.
+    values: eager `tf.Tensor`, one row for each key.
+  """
+  default = tf.zeros(values.shape[1:], values.dtype)
+  if values.shape.rank > 1:
+    table = tensorflow.lookup.experimental.MutableHashTable(
+        keys.dtype, values.dtype, default)
+    table.insert(keys, values)
+    return table
+  return tensorflow.lookup.StaticHashTable(
+      tensorflow.lookup.KeyValueTensorInitializer(keys, values), default)
+
+
+def captured_handle(variable):
+  """The handle of a variable of TF 2 in the function that is being traced.
+
+  Its gradient by the variable is recorded.
+  """
+  resource_variable_ops.variable_accessed(variable)
+  return tf.get_default_graph().capture(variable.handle)

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import sys
 
 from gradfeed import errors
 from gradfeed._tf import api
@@ -75,3 +76,19 @@ def load_weights(keras_package, model, group):
                        "saving.hdf5_format").load_weights_from_hdf5_group
   takes_layers = "layers" in inspect.signature(load).parameters
   load(group, model.layers if takes_layers else model)
+
+
+def weights_in_training():
+  """The weights that Keras 3 trains in the layer that it is just calling.
+
+  Returns:
+    list of variables; None where no layer of Keras 3 is called in training, or
+    one that is not trained.
+  """
+  keras_3 = sys.modules.get("keras.src.backend.common.global_state")
+  context = keras_3 and keras_3.get_global_attribute("current_call_ctx")
+  layer = getattr(context, "entry_layer", None)
+  if layer is None or not layer.trainable or not getattr(
+      context, "training", False):
+    return None
+  return list(layer.trainable_variables)

@@ -1,22 +1,53 @@
 """Kinds of tensors and variables; static values and dtypes of tensors."""
 
+import importlib
+
 import numpy as np
+from tensorflow.python.eager import context
+from tensorflow.python.eager import tape
 from tensorflow.python.framework import ops
 from tensorflow.python.ops import resource_variable_ops
 from tensorflow.python.ops import variables
 
+from gradfeed._tf import api
 from gradfeed._tf.api import tf
+
+#: What tells whether a tape records, which newer versions have elsewhere.
+_record = importlib.import_module("tensorflow.python.eager.{}".format(
+    "tape" if hasattr(tape, "could_possibly_record") else "record"))
 
 # pylint: disable=protected-access
 
 
 def is_eager(value):
   """Whether `value` is an eager tensor or variable, or one of Keras 3."""
-  if type(value).__name__ == "KerasTensor":
+  if is_keras_tensor(value):
     return True
   if not isinstance(value, tf.Tensor) and not is_variable(value):
     return type(value).__module__.split(".")[0] == "keras"
   return isinstance(getattr(value, "handle", value), ops.EagerTensor)
+
+
+def eager_array(value):
+  """The array in an eager tensor or variable: its memory, where NumPy can."""
+  if is_variable(value):
+    with context.eager_mode():
+      value = value.read_value()
+  return np.asarray(value)
+
+
+def is_recorded(value):
+  """Whether a `tf.GradientTape` watches an eager tensor or variable."""
+  if not api.IS_TF2 or not _record.could_possibly_record():
+    return False
+  if is_variable(value):
+    return bool(value.trainable)
+  return _record.should_record_backprop([value])
+
+
+def is_keras_tensor(value):
+  """Whether `value` is a symbolic tensor of a model of Keras."""
+  return type(value).__name__ == "KerasTensor"
 
 
 def is_variable(value):

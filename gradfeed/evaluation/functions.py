@@ -255,8 +255,7 @@ class Function:
 
     Raises:
       CoupledRowsError: they differ; names the op that may be the reason.
-      ArgumentError: an input or an output has no rows.
-      The errors of a call.
+      ArgumentError: an input or an output has no rows; or as in a call.
     """
     executable, arrays = self._prepare_call(self._form.bind(values), None)
     session = self._session_now()

@@ -361,7 +361,7 @@ def _counterpart(name, op, tensor):
     UnsupportedGraphError: the copy has no such tensor.
   """
   written_in = tensor.graph
-  if written_in is op.graph or _tf.is_function(op.graph) and not (
+  if written_in is op.graph or _tf.is_around(written_in, op.graph) and not (
       _tf.is_function(written_in) or _tf.is_inside(tensor.op)):
     return tensor
   original = _original(name, op, written_in)

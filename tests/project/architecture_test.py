@@ -21,7 +21,7 @@ FLOORS = [
     ("finds out about a derivative, builds nothing", ["analysis"]),
     ("clones a part of a graph in another form", ["rewriting"]),
     ("tensors to tensors; tensors at values", ["derivatives", "evaluation"]),
-    ("uses", ["models", "streaming", "explaining", "checking",
+    ("uses", ["models", "streaming", "explaining", "checking", "migration",
               "optimization", "patching"]),
     ("the face", ["__init__"]),
     ("programs", ["commands"]),

@@ -1,18 +1,24 @@
 """Checks the dtype and shape of fed values, and casts them without loss."""
 
 import collections
+import warnings
 
 import numpy as np
 
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed import errors
+from gradfeed.graph import lookup
 from gradfeed.graph import tensors
 
 _SHAPES_REMEMBERED = 1024
 
 #: A leaf (or its name) that cannot be fed, and the reason, a clause in words.
 Problem = collections.namedtuple("Problem", ["leaf", "reason"])
+
+
+_TO_MODULE = ("gradfeed.to_module(f) gives code to be called in a tf.function "
+              "or a layer of Keras")
 
 
 class Unfit(Exception):
@@ -90,10 +96,12 @@ def _as_array(value, dtype):
   if _tf.is_session_handle(value):
     raise Unfit("a session handle can be fed in gradfeed.run alone; take its "
                 "value, handle.eval()")
-  if isinstance(value, (tf.Tensor, tf.Operation)) or _tf.is_variable(value):
-    raise Unfit(
-        "a {} is not a value; evaluate it first, or connect it in the "
-        "graph".format(type(value).__name__))
+  if isinstance(value, tf.Tensor) or _tf.is_variable(value):
+    return _of_tensor(value)
+  if isinstance(value, tf.Operation):
+    raise Unfit("an op is not a value")
+  if _tf.is_keras_tensor(value):
+    raise Unfit("a symbolic tensor of Keras is not a value; " + _TO_MODULE)
   if value is None:
     raise Unfit("None is not a value")
   if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
@@ -112,6 +120,26 @@ def _as_array(value, dtype):
     raise Unfit("it is not an array of numbers (a {} with rows of different "
                 "lengths, or with objects in it)".format(type(value).__name__))
   return array
+
+
+def _of_tensor(value):
+  """The array in an eager tensor or variable; refuses one of a graph.
+
+  Where a `tf.GradientTape` watches it, there is a warning: what a session runs
+  is not recorded.
+  """
+  if not _tf.is_eager(value):
+    raise Unfit("a {} is not a value; {}".format(
+        type(value).__name__,
+        _TO_MODULE if _tf.is_function(value.graph) else
+        "evaluate it first, or connect it in the graph"))
+  if _tf.is_recorded(value):
+    warnings.warn(errors.GradfeedWarning(
+        "A tf.GradientTape watches a value that is given to a function of a "
+        "legacy graph. No gradient is recorded there: the tape will give None. "
+        "gradfeed.to_module(f) gives code that a tape can differentiate."),
+                  stacklevel=lookup.stacklevel_of_caller())
+  return _tf.eager_array(value)
 
 
 def _cast(array, dtype):

@@ -1,0 +1,1 @@
+"""Pieces of a legacy graph as code of TF 2."""
