@@ -107,6 +107,7 @@ class Subject:
                            dict(options, axis=-1)),
         "hessian": (gf.hessian, [self.loss, x], {
             "stop_gradients": None, "chunk": None, "flat": False}),
+        "hessians": (gf.hessians, [self.loss, [x]], {}),
         "hvp": (gf.hvp, [self.loss, x, x], flat),
         "flatten": (gf.flatten, [{"y": y, "x": [x]}], {}),
         "unflatten": (gf.unflatten, [np.zeros(6), self.weight], {}),
