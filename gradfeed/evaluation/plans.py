@@ -239,6 +239,8 @@ def _with_cuts(computation):
   """
   graph, wanted = computation.graph, computation.wanted
   cut, idle = computation.cut & computation.read, computation.idle
+  # What makes a default that is fed has no copy.
+  kept = (computation.given - computation.cut) & computation.read
   if not cut and not idle:
     return wanted
   components = {name: computation.slots[computation.fed[name]].component
@@ -255,8 +257,8 @@ def _with_cuts(computation):
         {name: op for name, op in computation.pivots.items() if name in cut})
 
   clones = cache.cached(
-      graph, ("cut", tuple(sorted(cut)), tuple(sorted(idle)),
-              tuple(t.name for t in wanted)), build)
+      graph, ("cut", tuple(sorted(cut)), tuple(sorted(kept)),
+              tuple(sorted(idle)), tuple(t.name for t in wanted)), build)
   return [item if item.name in computation.fed else
           clones.get(item.name, item) for item in wanted]
 
