@@ -174,14 +174,28 @@ class GraphsTest(FlowsTest):
       second = tf.gradients(first, self.x)[0]
       own = gf.gradient(gf.gradient(y, self.x), self.x)
     for tensor, expected in (
-        (first, 3 * _X ** 2), (second, 6 * _X), (own, 6 * _X),
-        (gf.hvp(y, self.x, self.x), 6 * _X ** 2),
-        (gf.hessian(y, self.x), np.diag(6 * _X))):
+        (first, 3 * _X ** 2), (second, 6 * _X), (own, 6 * _X)):
       np.testing.assert_allclose(
           self.at(tensor, {self.flag: False}), expected)
     with self.assertRaises(gf.AssignmentError):
       self.at([y, own], {self.flag: True})
     self.assertEqual(self.session.run(self.v), 3.0)
+
+  @parameterized.named_parameters(*_FLOWS)
+  def test_hessian_and_its_products(self, version):
+    with flows.control_flow(version):
+      y = tf.cond(self.flag, self.update, self.cube)
+      if version == 1 and not _tf.IS_TF2:
+        # Functions of TF 1 have no copy of a branch of v1 with an update.
+        for build in (gf.hessian, lambda y, x: gf.hvp(y, x, x)):
+          with self.assertRaises(gf.UnsupportedGraphError):
+            build(y, self.x)
+        return
+      hessian, product = gf.hessian(y, self.x), gf.hvp(y, self.x, self.x)
+    np.testing.assert_allclose(
+        self.at(hessian, {self.flag: False}), np.diag(6 * _X))
+    np.testing.assert_allclose(
+        self.at(product, {self.flag: False}), 6 * _X ** 2)
 
   @parameterized.named_parameters(*_FLOWS)
   def test_predicates_in_loops(self, version):
