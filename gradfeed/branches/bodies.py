@@ -6,6 +6,7 @@ from gradfeed import _tf
 from gradfeed.branches import constant_values
 from gradfeed.branches import scopes
 from gradfeed.graph import op_types
+from gradfeed.graph import traversal
 
 
 #: Ops that count as stateful and have no effect: they read a variable.
@@ -27,6 +28,7 @@ class Body(scopes.Scope):
   node_def = staticmethod(lambda node: node)
   inputs = staticmethod(lambda node: [t for t in node.input if t[0] != "^"])
   is_first = staticmethod(lambda tensor: tensor.split(":")[1] == "output")
+  may_be_scalar = staticmethod(lambda unused_tensor: True)
   outputs_of_switch = staticmethod(lambda node: [
       node.name + ":output_false:0", node.name + ":output_true:0"])
 
@@ -154,6 +156,11 @@ class Library:
             self, definition, values or [None] * count, depth + 1)
       found.append(self._bodies[key])
     return found
+
+  def all_nodes_called(self, node_def):
+    """Yields the NodeDefs of all functions that a node may call."""
+    for definition in traversal.functions_called(self._graph, [node_def]):
+      yield from definition.node_def
 
   def invariants(self, name):
     """The indices of what the body of a loop hands on as it is."""

@@ -59,13 +59,13 @@ def evaluate(op_type, values, attribute):
     return _small(_constant(attribute))
   if op_type in _PASSING:
     return values[0]
-  if op_type in _DECISIVE:
+  if op_type in _DECISIVE and any(value is None for value in values):
     decisive = _DECISIVE[op_type]
     if any(value is not None and not np.ndim(value) and
            bool(value) == decisive for value in values):
       return np.array(decisive)
   if op_type in ("Select", "SelectV2"):
-    return _selected(values)
+    return _selected(op_type, values)
   if not values or any(value is None for value in values):
     return None
   try:
@@ -91,12 +91,20 @@ def _small(value):
   return value if value is not None and value.size <= MOST_ELEMENTS else None
 
 
-def _selected(values):
+def _selected(op_type, values):
   """The value of Select, whose condition may be all that is known."""
   condition, then, otherwise = values
   if condition is None or np.ndim(condition):
     return None
-  return then if condition else otherwise
+  chosen, other = (then, otherwise) if condition else (otherwise, then)
+  if chosen is None or op_type == "Select":
+    return chosen  # Both have one shape.
+  if other is None:
+    return None if chosen.ndim else chosen
+  try:
+    return np.broadcast_arrays(chosen, other)[0]
+  except ValueError:
+    return None
 
 
 def _computed(op_type, values, attribute):
@@ -118,7 +126,7 @@ def _computed(op_type, values, attribute):
         first, axis=tuple(np.ravel(values[1])), keepdims=keep_dims),
                       first.dtype)
   if op_type == "Cast":
-    return _cast(first, _tf.numpy_dtype(tf.as_dtype(attribute("DstT").type)))
+    return None if attribute("Truncate").b else _cast(first, _tf.numpy_dtype(tf.as_dtype(attribute("DstT").type)))
   if op_type == "Reshape":
     return np.reshape(first, values[1])
   if op_type == "Squeeze":
@@ -132,8 +140,14 @@ def _cast(value, dtype):
   if dtype is None or not all(
       kind in "biuf" for kind in (value.dtype.kind, dtype.kind)):
     return None
-  if value.dtype.kind == "f" and not np.all(np.isfinite(value)):
-    return None
+  if value.dtype.kind == "f" and dtype.kind != "b":
+    if not np.all(np.isfinite(value)):
+      return None
+    # What a number becomes that is out of range depends on the machine.
+    if dtype.kind in "iu" and value.size and not (
+        np.iinfo(dtype).min <= value.min() and
+        value.max() < float(np.iinfo(dtype).max)):
+      return None
   return value.astype(dtype)
 
 

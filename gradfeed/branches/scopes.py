@@ -13,11 +13,8 @@ from gradfeed import _tf
 from gradfeed.branches import constant_values
 from gradfeed.graph import op_types
 
-#: How far above a predicate its value is looked for.
-_MOST_STEPS = 200
-
 #: How deep calls of functions in functions are followed.
-_DEEPEST = 30
+_DEEPEST = 16
 
 _NEXT = ("NextIteration", "RefNextIteration")
 
@@ -27,7 +24,8 @@ class Scope:
 
   Subclasses say what a node and a tensor is: `key` and `name` identify them,
   `maker` is the node of a tensor, `inputs` and `controls` what a node reads and
-  waits for, `node_def` its NodeDef.
+  waits for, `node_def` its NodeDef. `may_be_scalar` says whether a tensor may
+  have no axis.
 
   Attributes:
     dead: set of the names of the nodes that do not run, and of the keys of the
@@ -50,22 +48,46 @@ class Scope:
     self._depth = depth
     self.dead = set()
 
-  def value(self, tensor, steps=0):
+  def value(self, tensor):
     """The array that a tensor has at each run; None if it is not certain."""
     key = self.key(tensor)
-    if key not in self._values and steps < _MOST_STEPS:
-      self._values[key] = None  # For what a loop reads of itself.
-      self._values[key] = self._computed(tensor, steps + 1)
-    return self._values.get(key)
+    if key not in self._values:
+      self._find_value(tensor)
+    return self._values[key]
 
-  def _computed(self, tensor, steps):
-    """The value of a tensor that is not known yet, or None."""
+  def _find_value(self, tensor):
+    """Finds the value of a tensor, after the values that it is made from."""
+    pending = [(tensor, False)]
+    while pending:  # No recursion: a chain may be long.
+      tensor, is_ready = pending.pop()
+      key = self.key(tensor)
+      if is_ready:
+        self._values[key] = self._computed(tensor)
+      elif key not in self._values:
+        self._values[key] = None  # For what a loop reads of itself.
+        pending.append((tensor, True))
+        pending.extend((source, False) for source in self._sources(tensor))
+
+  def _sources(self, tensor):
+    """The tensors whose values may make that of `tensor`, as a list."""
+    node = self.maker(tensor)
+    if node is None:
+      return []
+    kind = self.kind(node)
+    if kind in op_types.MERGES:
+      return self._joined(node) if self.is_first(tensor) else []
+    is_known = kind in constant_values.TYPES or kind in op_types.FUNCTIONAL
+    return self.inputs(node) if is_known else []
+
+  def _computed(self, tensor):
+    """The value of a tensor whose sources have theirs, or None."""
     node = self.maker(tensor)
     if node is None:
       return None
     kind = self.kind(node)
     if kind in op_types.MERGES:
-      return self._merged(node, steps) if self.is_first(tensor) else None
+      values = [self.value(t) for t in self._sources(tensor)]
+      return values[0] if len(values) == 1 else None
     if kind in op_types.FUNCTIONAL:
       bodies = self.bodies(node)
       return (bodies[0].result(self.index(tensor)) if len(bodies) == 1 and
@@ -74,16 +96,15 @@ class Scope:
         kind == "PlaceholderWithDefault" and not self._library.has_defaults):
       return None
     return constant_values.evaluate(
-        kind, [self.value(t, steps) for t in self.inputs(node)],
+        kind, [self.value(t) for t in self.inputs(node)],
         lambda name: self.node_def(node).attr[name])
 
-  def _merged(self, node, steps):
-    """The value of what joins branches, or begins the turns of a loop."""
-    inputs = self.inputs(node)
-    if self._begins_turn(node):
-      return self.value(inputs[0], steps) if self._is_invariant(node) else None
-    alive = [t for t in inputs if not self.is_dead(t)]
-    return self.value(alive[0], steps) if len(alive) == 1 else None
+  def _joined(self, merge):
+    """Those inputs of what joins branches, or begins turns, that may count."""
+    inputs = self.inputs(merge)
+    if self._begins_turn(merge):
+      return inputs[:1] if self._is_invariant(merge) else []
+    return [t for t in inputs if not self.is_dead(t)]
 
   def _begins_turn(self, node):
     """Whether a Merge is that of a variable of a loop."""
@@ -205,9 +226,10 @@ class Scope:
     kind = self.kind(node)
     if kind not in op_types.FUNCTIONAL_BRANCHES:
       return None
-    value = self.value(self.inputs(node)[0])
-    if value is None:
-      return None
+    predicate = self.inputs(node)[0]
+    value = self.value(predicate)
+    if value is None or not (value.ndim or self.may_be_scalar(predicate)):
+      return None  # A part of what makes it decides its elements alone.
     if kind.endswith("If"):
       return 0 if constant_values.truth(value) else 1
     return int(value) if not value.ndim and value >= 0 else -1
@@ -246,14 +268,18 @@ class Scope:
 
   def nodes_called(self, node):
     """Yields the NodeDefs in functions that run when `node` does."""
-    queue, seen = list(self.bodies(node)), set()
+    queue, seen = [(self, node)], set()
     while queue:
-      body = queue.pop()
-      if id(body) not in seen:
-        seen.add(id(body))
-        for inner in body.running():
-          yield inner
-          queue.extend(body.bodies(inner))
+      scope, node = queue.pop()
+      bodies = scope.bodies(node)
+      if not bodies:  # What is called by other ops, or too deep to be followed.
+        yield from self._library.all_nodes_called(scope.node_def(node))
+      for body in bodies:
+        if id(body) not in seen:
+          seen.add(id(body))
+          for inner in body.running():
+            yield inner
+            queue.append((body, inner))
 
 
 class Graph(Scope):
@@ -273,6 +299,7 @@ class Graph(Scope):
   controls = staticmethod(lambda op: op.control_inputs)
   node_def = staticmethod(lambda op: op.node_def)
   is_first = staticmethod(lambda tensor: tensor.value_index == 0)
+  may_be_scalar = staticmethod(lambda tensor: tensor.shape.ndims in (None, 0))
   outputs_of_switch = staticmethod(lambda op: [t.name for t in op.outputs])
 
   def __init__(self, library, values, read):
@@ -292,8 +319,8 @@ class Graph(Scope):
     return tuple(i for i, tensor in enumerate(node.outputs)
                  if tensor.name in self._read)
 
-  def value(self, tensor, steps=0):
+  def value(self, tensor):
     """As in `Scope`; notes in `asked` which of the values were needed."""
     if tensor.name in self._given:
       self.asked[tensor.name] = self._given[tensor.name]
-    return super().value(tensor, steps)
+    return super().value(tensor)

@@ -59,11 +59,11 @@ def from_one_forward_pass(graph, wanted):
           if item.name in copies else item for item in wanted]
 
 
-def find_computation(graph, leaves, slots, wanted, held):
+def find_computation(graph, leaves, slots, wanted, held, may_assign):
   """What is run to compute `wanted` from values at `leaves`.
 
   Args:
-    graph, leaves, wanted, held: as in `plans.Plan`.
+    graph, leaves, wanted, held, may_assign: as in `plans.Plan`.
     slots: list of `feeds.Slot`, one for each dense tensor of the leaves.
 
   Returns:
@@ -90,7 +90,8 @@ def find_computation(graph, leaves, slots, wanted, held):
         name: held.get(slots[i].component.name) for name, i in fed.items()},
                           given)
   if folded is not None:
-    if not graph.finalized:
+    # A run that may assign does all that one of TensorFlow does.
+    if not graph.finalized and not may_assign:
       idle = {t.name: t for t in folded.idle_tensors(ops, fed)}
     all_ops = traversal.ancestors(targets, given.union(idle)) if idle else ops
     ops = folded.without_dead(all_ops)

@@ -47,7 +47,7 @@ def check(computation, points, may_assign):
   _check_between(computation, derivatives, points)
   unused = _check_effect(computation, derivatives)
   if may_assign:
-    _check_races(computation.ops, computation.wanted)
+    _check_races(computation.ops, computation.wanted, computation.folded)
   else:  # No variable is changed, so that there are no races.
     _check_assignments(
         computation.ops, computation.wanted, computation.folded)
@@ -285,14 +285,15 @@ def _check_assignments(ops, wanted, folded):
         "(feed_dict={is_training: False}), or run it with gradfeed.run.")
 
 
-def _check_races(ops, wanted):
+def _check_races(ops, wanted, folded):
   """Refuses a derivative that reads a variable while the run changes it."""
   recorded = cache.cache_of(wanted[0].graph).derivatives if wanted else {}
   derivatives = [t for t in wanted
                  if isinstance(t, tf.Tensor) and t.name in recorded]
-  changed = {op.name: {t.name for t in op.inputs
+  changed = {op.name: {t.name for t in map(_passed, op.inputs)
                        if t.op.type in op_types.VARIABLES}
-             for op in effects.assigning_ops(ops)} if derivatives else {}
+             for op in effects.assigning_ops(
+                 ops, folded)} if derivatives else {}
   variables = set().union(*changed.values())
   if not variables:
     return
@@ -331,8 +332,17 @@ def _race(derivatives, ops, name, reader, changed):
 def _variables_read(op, variables):
   """Those of the tensors named `variables` that `op` reads, or an Identity of.
   """
-  read = {tensor.name for tensor in op.inputs}
-  for tensor in op.inputs:
+  read = set()
+  for tensor in map(_passed, op.inputs):
+    read.add(tensor.name)
     if tensor.op.type == "Identity":
-      read.update(t.name for t in tensor.op.inputs)
+      read.update(_passed(t).name for t in tensor.op.inputs)
   return read & variables
+
+
+def _passed(tensor):
+  """The handle or reference that `tensor` is, as it was before any branch."""
+  while tensor.op.type in op_types.HANDLE_PASSING and (
+      tensor.dtype == tf.resource or _tf.is_reference(tensor)):
+    tensor = tensor.op.inputs[0]
+  return tensor

@@ -69,7 +69,8 @@ class Plan:
                   for component in leaf.components()]
     wanted = computations.from_one_forward_pass(graph, wanted)
     feed_checks.check_fetches(wanted)
-    computation = computations.find_computation(graph, leaves, self.slots, wanted, held)
+    computation = computations.find_computation(
+        graph, leaves, self.slots, wanted, held, may_assign)
     self.unused = feed_checks.check(computation, points, may_assign)
     self.active = sorted({i for name, i in computation.fed.items()
                           if name in computation.read})
@@ -239,6 +240,8 @@ def _with_cuts(computation):
   """
   graph, wanted = computation.graph, computation.wanted
   cut, idle = computation.cut & computation.read, computation.idle
+  # What makes a default that is fed has no copy.
+  kept = (computation.given - computation.cut) & computation.read
   if not cut and not idle:
     return wanted
   components = {name: computation.slots[computation.fed[name]].component
@@ -255,8 +258,8 @@ def _with_cuts(computation):
         {name: op for name, op in computation.pivots.items() if name in cut})
 
   clones = cache.cached(
-      graph, ("cut", tuple(sorted(cut)), tuple(sorted(idle)),
-              tuple(t.name for t in wanted)), build)
+      graph, ("cut", tuple(sorted(cut)), tuple(sorted(kept)),
+              tuple(sorted(idle)), tuple(t.name for t in wanted)), build)
   return [item if item.name in computation.fed else
           clones.get(item.name, item) for item in wanted]
 

@@ -13,6 +13,11 @@ from gradfeed.graph import cache
 from gradfeed.graph import nest
 
 
+#: How many `executables.Executable`s are kept for other values of one feed,
+#: where values decide whether a run is refused.
+_MOST_DECISIONS = 32
+
+
 def run(session, fetches, feed_dict=None, options=None, run_metadata=None,
         points=(), timeout=None):
   """Takes the place of `session.run`: any feed takes effect or is refused.
@@ -95,6 +100,8 @@ def run(session, fetches, feed_dict=None, options=None, run_metadata=None,
 def _executable(key, fetches, pairs, graph, points, timeout):
   """The `executables.Executable` of a run; kept on the graph.
 
+  Only where a run would be refused, the values that are fed are looked at.
+
   Args:
     key: its key there.
     fetches, points, timeout: as in `run`.
@@ -108,9 +115,29 @@ def _executable(key, fetches, pairs, graph, points, timeout):
     raise errors.SessionError(
         "The graph of the session is empty.", "There is nothing to run in it.",
         "Build the graph first, or make the session with graph=....")
-  return cache.cached(graph, key, lambda: executables.Executable(
-      graph, [leaf for leaf, _ in fed.values()], outputs,
-      arguments.names(points, graph), timeout, may_assign=True))
+  leaves, names = [leaf for leaf, _ in fed.values()], arguments.names(
+      points, graph)
+
+  def make(held=None):
+    return executables.Executable(
+        graph, leaves, outputs, names, timeout, may_assign=True, held=held)
+
+  with cache.cache_of(graph).lock:
+    decided = cache.cached(graph, key + ("decided",), list)
+    for executable in decided:
+      if executable.serves(fed):
+        return executable
+    try:
+      executable = make()
+      if not executable.needs:
+        return cache.cached(graph, key, lambda: executable)
+    except errors.AssignmentError:
+      pass
+    # Values may decide that what races, or what needs a value, does not run.
+    executable = make(feed_dicts.held_values(fed))
+    decided.append(executable)
+    del decided[:-_MOST_DECISIONS]
+    return executable
 
 
 def _converted(fetches):

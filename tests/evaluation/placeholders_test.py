@@ -158,6 +158,18 @@ class DefaultTest(graphs.GraphTest):
     np.testing.assert_allclose(
         gf.function([x, keep], dx, self.session)(.3, .5), .25 * np.exp(.15))
 
+  @parameterized.named_parameters(("fed_first", True), ("fed_last", False))
+  def test_beside_what_its_default_is_computed_from(self, fed_first):
+    h = tf.sin(tf.constant(0.5, tf.float64))
+    d = tf.placeholder_with_default(h * 2., [])
+    y = h * d
+    calls = [
+        lambda: self.assertEqual(
+            gf.function([h, d], y, self.session)(3., 5.), 15.),
+        lambda: self.assertEqual(gf.function(h, y, self.session)(3.), 18.)]
+    for call in calls if fed_first else calls[::-1]:
+      call()
+
   @parameterized.parameters(True, False)
   def test_a_default_that_is_fed_over_takes_no_element(self, finalized):
     queue = tf.FIFOQueue(9, tf.float64, [[]])
