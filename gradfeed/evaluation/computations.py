@@ -76,7 +76,7 @@ def find_computation(graph, leaves, slots, wanted, held):
   given = {name for name, i in fed.items()
            if not slots[i].component.is_placeholder}
   cut = {name for name in given
-         if not _is_fed_as_it_is(slots[fed[name]].component)}
+         if not _is_fed_as_it_is(slots[fed[name]].component, fed)}
   computed = [item for item in wanted if isinstance(item, tf.Operation) or
               item.name not in fed]
   ops = traversal.ancestors(computed, given)
@@ -99,13 +99,17 @@ def find_computation(graph, leaves, slots, wanted, held):
                      effects.names_read(all_ops))
 
 
-def _is_fed_as_it_is(component):
+def _is_fed_as_it_is(component, fed):
   """Whether this is a placeholder with a default that needs no cut.
 
   One in a branch runs, fed or not, only where the branch is taken; one that was
   copied has to have its value in all places. TensorFlow computes the default of
   one that is fed if an optimizer lets another op wait for it: where a default
-  takes from a queue, or needs a value itself, that must not be.
+  takes from a queue, or needs a value that no one gives, that must not be.
+
+  Args:
+    component: `tensors.Dense` that gets a value.
+    fed: collection of the names of all tensors that get one.
   """
   if (component.op.type != op_types.PLACEHOLDER_WITH_DEFAULT or
       _tf.is_inside(component.op) or
@@ -113,7 +117,7 @@ def _is_fed_as_it_is(component):
     return False
   return component.graph.finalized or all(
       op.op_def is not None and not op.op_def.is_stateful and
-      op.type not in op_types.PLACEHOLDERS
+      (op.type not in op_types.PLACEHOLDERS or op.outputs[0].name in fed)
       for op in traversal.ancestors([component.op]).values())
 
 
