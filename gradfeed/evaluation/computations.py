@@ -43,7 +43,8 @@ def from_one_forward_pass(graph, wanted):
 
   A derivative may have been built on a copy of its y. The value and the
   derivative are then read from the same copy: they come from one forward pass,
-  and from the same random numbers.
+  and from the same random numbers. So are tensors on the way to y, and those of
+  a run of what reads the derivative, such as a train op.
 
   Args:
     graph: `tf.Graph`.
@@ -55,8 +56,39 @@ def from_one_forward_pass(graph, wanted):
     if item.name in recorded:
       derivative = recorded[item.name]
       copies.update(zip(derivative.ys, derivative.built))
+  copied = {item.name: item for item in wanted if not (
+      item.name in copies or item.name in recorded) and
+            cache.clones_of(graph, item.name)}
+  if copied:
+    ops = traversal.ancestors(
+        [item for item in wanted if item.name not in copied])
+    copies.update((name, _copy_that_runs(graph, tensor, ops))
+                  for name, tensor in copied.items())
   return [graph.get_tensor_by_name(copies[item.name])
           if item.name in copies else item for item in wanted]
+
+
+def _copy_that_runs(graph, tensor, ops):
+  """The name of the copy of `tensor` whose random numbers are drawn in a run.
+
+  It is the name of `tensor` itself where its copies draw none, or are not run.
+
+  Args:
+    graph: `tf.Graph`.
+    tensor: `tf.Tensor` that has copies.
+    ops: dict from name to op, of all that runs apart from it.
+  """
+  own = traversal.ancestors([tensor])
+  for name in cache.clones_of(graph, tensor.name):
+    calls = {
+        op.name: op for op in traversal.ancestors(
+            [graph.get_tensor_by_name(name)]).values()
+        if op.name not in own and op.type in op_types.FUNCTIONAL}
+    if calls and all(op_name in ops for op_name in calls) and any(
+        op_types.RANDOM.search(kind)
+        for _, kind in effects.op_types_of_run(calls)):
+      return name
+  return tensor.name
 
 
 def find_computation(graph, leaves, slots, wanted, held):
