@@ -69,9 +69,9 @@ def from_one_forward_pass(graph, wanted):
 
 
 def _copy_that_runs(graph, tensor, ops):
-  """The name of the copy of `tensor` whose random numbers are drawn in a run.
+  """The name of the copy of `tensor` that draws, or assigns, in a run.
 
-  It is the name of `tensor` itself where its copies draw none, or are not run.
+  It is the name of `tensor` itself where its copies do neither, or are not run.
 
   Args:
     graph: `tf.Graph`.
@@ -84,9 +84,8 @@ def _copy_that_runs(graph, tensor, ops):
         op.name: op for op in traversal.ancestors(
             [graph.get_tensor_by_name(name)]).values()
         if op.name not in own and op.type in op_types.FUNCTIONAL}
-    if calls and all(op_name in ops for op_name in calls) and any(
-        op_types.RANDOM.search(kind)
-        for _, kind in effects.op_types_of_run(calls)):
+    if calls and all(op_name in ops for op_name in calls) and (
+        not effects.is_repeatable(calls)):
       return name
   return tensor.name
 

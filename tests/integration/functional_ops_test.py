@@ -524,6 +524,30 @@ class AssignmentsTest(_SessionTest):
     np.testing.assert_allclose(self.session.run(dx, {x: at}), 2. * at)
     np.testing.assert_allclose(self.session.run(dx, {x: at}), 4. * at)
 
+  def test_e1_a_run_of_a_step_counts_once(self):
+    x = tf.placeholder(tf.float64, [3])
+    count = tf.get_variable("count", initializer=np.float64(0.0),
+                            trainable=False, use_resource=True)
+    total = tf.get_variable("total", initializer=np.zeros(3),
+                            trainable=False, use_resource=True)
+
+    def counted():
+      with tf.control_dependencies([tf.assign_add(count, 1.0)]):
+        return x * count.read_value()
+
+    h = tf.cond(x[0] > 0., counted, lambda: x)
+    y = tf.reduce_sum(h * h)
+    step = tf.assign_add(total, gf.gradient(y, x))
+    self.session.run([count.initializer, total.initializer])
+    for n in (1, 2, 3):
+      _, value, layer = gf.run(
+          self.session, [step.op, y, h], {x: np.array([1.0, 2.0, 6.0])})
+      self.assertEqual(self.session.run(count), n)
+      self.assertEqual(value, 41. * n ** 2)
+      np.testing.assert_array_equal(layer, n * np.array([1.0, 2.0, 6.0]))
+    np.testing.assert_array_equal(
+        self.session.run(total), 28. * np.array([1.0, 2.0, 6.0]))
+
 
 class BothControlFlowsTest(_SessionTest):
   """A functional op beside the while loops and conds of control flow v1."""
