@@ -43,7 +43,8 @@ def from_one_forward_pass(graph, wanted):
 
   A derivative may have been built on a copy of its y. The value and the
   derivative are then read from the same copy: they come from one forward pass,
-  and from the same random numbers.
+  and from the same random numbers. So are tensors on the way to y, and those of
+  a run of what reads the derivative, such as a train op.
 
   Args:
     graph: `tf.Graph`.
@@ -55,11 +56,45 @@ def from_one_forward_pass(graph, wanted):
     if item.name in recorded:
       derivative = recorded[item.name]
       copies.update(zip(derivative.ys, derivative.built))
+  copied = {item.name: item for item in wanted if not (
+      item.name in copies or item.name in recorded) and
+            cache.clones_of(graph, item.name)}
+  if copied:
+    ops = traversal.ancestors(
+        [item for item in wanted if item.name not in copied])
+    copies.update((name, _copy_that_runs(graph, tensor, ops))
+                  for name, tensor in copied.items())
   return [graph.get_tensor_by_name(copies[item.name])
           if item.name in copies else item for item in wanted]
 
 
+<<<<<<< HEAD
 def find_computation(graph, leaves, slots, wanted, held, may_assign):
+=======
+def _copy_that_runs(graph, tensor, ops):
+  """The name of the copy of `tensor` that draws, or assigns, in a run.
+
+  It is the name of `tensor` itself where its copies do neither, or are not run.
+
+  Args:
+    graph: `tf.Graph`.
+    tensor: `tf.Tensor` that has copies.
+    ops: dict from name to op, of all that runs apart from it.
+  """
+  own = traversal.ancestors([tensor])
+  for name in cache.clones_of(graph, tensor.name):
+    calls = {
+        op.name: op for op in traversal.ancestors(
+            [graph.get_tensor_by_name(name)]).values()
+        if op.name not in own and op.type in op_types.FUNCTIONAL}
+    if calls and all(op_name in ops for op_name in calls) and (
+        not effects.is_repeatable(calls)):
+      return name
+  return tensor.name
+
+
+def find_computation(graph, leaves, slots, wanted, held):
+>>>>>>> 158abb6cc7914c4168430d4ad4384d5c6b76a499
   """What is run to compute `wanted` from values at `leaves`.
 
   Args:
@@ -76,7 +111,7 @@ def find_computation(graph, leaves, slots, wanted, held, may_assign):
   given = {name for name, i in fed.items()
            if not slots[i].component.is_placeholder}
   cut = {name for name in given
-         if not _is_fed_as_it_is(slots[fed[name]].component)}
+         if not _is_fed_as_it_is(slots[fed[name]].component, fed)}
   computed = [item for item in wanted if isinstance(item, tf.Operation) or
               item.name not in fed]
   ops = traversal.ancestors(computed, given)
@@ -100,13 +135,17 @@ def find_computation(graph, leaves, slots, wanted, held, may_assign):
                      effects.names_read(all_ops))
 
 
-def _is_fed_as_it_is(component):
+def _is_fed_as_it_is(component, fed):
   """Whether this is a placeholder with a default that needs no cut.
 
   One in a branch runs, fed or not, only where the branch is taken; one that was
   copied has to have its value in all places. TensorFlow computes the default of
   one that is fed if an optimizer lets another op wait for it: where a default
-  takes from a queue, or needs a value itself, that must not be.
+  takes from a queue, or needs a value that no one gives, that must not be.
+
+  Args:
+    component: `tensors.Dense` that gets a value.
+    fed: collection of the names of all tensors that get one.
   """
   if (component.op.type != op_types.PLACEHOLDER_WITH_DEFAULT or
       _tf.is_inside(component.op) or
@@ -114,7 +153,7 @@ def _is_fed_as_it_is(component):
     return False
   return component.graph.finalized or all(
       op.op_def is not None and not op.op_def.is_stateful and
-      op.type not in op_types.PLACEHOLDERS
+      (op.type not in op_types.PLACEHOLDERS or op.outputs[0].name in fed)
       for op in traversal.ancestors([component.op]).values())
 
 

@@ -280,8 +280,10 @@ class Executable:
     compiled = session_cache.get(self._plan.call_key)
     if compiled is None:
       # Else TensorFlow tells of a variable that has no value.
-      if not (self._plan.is_repeatable or self._plan.keeps_graph):
-        sessions.check_initialized(raw, self._plan.variables)
+      if not self._plan.is_repeatable and (
+          self._plan.has_derivatives or not self._plan.keeps_graph):
+        sessions.check_initialized(raw, self._plan.variables,
+                                   adds_ops=not self._plan.keeps_graph)
       start = _clock()
       compiled = callables.Compiled(
           raw, call_spec,

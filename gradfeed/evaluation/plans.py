@@ -35,10 +35,13 @@ class Plan:
     unused: list of the leaves, placeholders all, that have no effect.
     needs: dict from each placeholder without a value to what uses it.
     variables: list of the ops of the variables that are read.
-    keeps_graph: whether no op is added: for a run of what is there already.
+    is_run: whether it does what `Session.run` does: then no op is added but
+      the copy of what depends on cut tensors.
+    keeps_graph: whether it is a run that adds no op at all.
     makes_handles: whether a wanted tensor is a session handle.
     waiting: list of the ops that wait for something outside of the run.
     is_repeatable: bool; whether a run that fails leaves nothing behind.
+    has_derivatives: bool; whether a derivative of gradfeed is wanted.
     tapes: list of the tokens of the functions of `tf.py_function` that are run.
     sources: list with the source of each wanted tensor or op, as
       `fetchables.find_sources` gives it; None until `prepare` is called.
@@ -84,8 +87,9 @@ class Plan:
                        for name, value in computation.asked.items()}
     self.waiting = effects.waiting_ops(computation.ops)
     self.is_repeatable = effects.is_repeatable(computation.ops)
-    self.keeps_graph = may_assign and not (
-        computation.cut & computation.read) and not _derivatives(graph, wanted)
+    self.has_derivatives = bool(_derivatives(graph, wanted))
+    self.is_run = may_assign
+    self.keeps_graph = may_assign and not (computation.cut & computation.read)
     self.makes_handles = any(
         isinstance(item, tf.Tensor) and item.op.type in _HANDLES
         for item in wanted)
@@ -165,7 +169,9 @@ class Plan:
     if as_earlier:
       fetched = [self.graph.get_tensor_by_name(
           cache.earlier_of(self.graph, tensor.name)) for tensor in fetched]
-    fetches = [(tensor, False) if self.keeps_graph else _fetchable(tensor)
+    # In a run results are copied: it keeps the number of ops in the graph, and
+    # optimizers, which a new consumer may lead to another rounding.
+    fetches = [(tensor, False) if self.is_run else _fetchable(tensor)
                for tensor in fetched]
     return callables.CallSpec(
         [target.name for target in targets],
@@ -179,7 +185,7 @@ class Plan:
     """Whether a call for certain shapes alone might be faster; adds no op."""
     if self._may_specialize is None:
       self._may_specialize = not (
-          self.keeps_graph or self.graph.finalized or self.call_spec.in_pool or
+          self.is_run or self.graph.finalized or self.call_spec.in_pool or
           self.call_spec.targets) and shape_specialization.is_suitable(
               traversal.ancestors(self._fetched))
     return self._may_specialize

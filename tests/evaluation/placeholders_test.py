@@ -201,6 +201,20 @@ class DefaultTest(graphs.GraphTest):
     with self.assertRaisesRegex(gf.MissingFeedError, "'above:0'"):
       gf.run(self.session, x * d, {x: 2.})
 
+  def test_a_default_of_the_size_of_what_is_fed(self):
+    x = tf.placeholder(tf.float64, [None, 2], name="x")
+    state = tf.placeholder_with_default(
+        tf.zeros(tf.shape(x), tf.float64), [None, 2], name="state")
+    y = x * state
+    count = self.count()
+    feed = {x: [[1., 2.]], state: [[3., 5.]]}
+    np.testing.assert_array_equal(gf.run(self.session, y, feed), [[3., 10.]])
+    self.assertEqual(self.count(), count)
+    np.testing.assert_array_equal(
+        gf.run(self.session, state * 2., {state: [[3., 5.]]}), [[6., 10.]])
+    np.testing.assert_array_equal(
+        gf.run(self.session, y, {x: [[1., 2.]]}), [[0., 0.]])
+
   def test_shapes_and_dtypes_are_checked(self):
     d = tf.placeholder_with_default(np.ones([2, 2]), [None, 2], name="d")
     y = tf.reduce_sum(d * 2., 1)

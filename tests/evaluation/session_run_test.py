@@ -3,6 +3,7 @@
 import collections
 import gc
 import threading
+from unittest import mock
 
 from absl.testing import parameterized
 import numpy as np
@@ -10,6 +11,7 @@ import tensorflow.compat.v1 as tf
 from tensorflow.python.client import session as session_lib
 
 import gradfeed as gf
+from gradfeed.evaluation import trials
 from tests.testing import graphs
 
 _State = collections.namedtuple("State", ["c", "h"])
@@ -398,6 +400,26 @@ class OpsTest(graphs.GraphTest):
     self.graph.finalize()
     got = gf.run(self.session, [y, v, x], {x: [1., 2.]})
     self.assertEqual(got[0], 13. + 2. * 14.)
+
+  def test_no_op_is_added_by_many_runs_of_a_derivative(self):
+    x = tf.placeholder(tf.float64, [None, 3], name="x")
+    h = tf.tanh(x * tf.cast(tf.shape(x)[0], tf.float64), name="h")
+    dx, = gf.gradients(tf.reduce_sum(h ** 2), x)
+    dh, = gf.gradients(tf.reduce_sum(h ** 2), h)
+    self.enter_context(mock.patch.object(trials.Trial, "CALLS", 3))
+    count = self.count()
+    for _ in range(8):
+      value = gf.run(self.session, dx, {x: np.ones([2, 3])})
+    self.assertEqual(self.count(), count)
+    feed = {h: np.full([2, 3], 5.)}
+    gf.run(self.session, dh, feed)  # Adds the copy that has this value.
+    count = self.count()
+    for _ in range(8):
+      np.testing.assert_array_equal(
+          gf.run(self.session, dh, feed), np.full([2, 3], 10.))
+    self.assertEqual(self.count(), count)
+    np.testing.assert_allclose(
+        value, 4. * np.tanh(2.) * (1. - np.tanh(2.) ** 2) * np.ones([2, 3]))
 
   @parameterized.named_parameters(*graphs.KINDS)
   def test_results_belong_to_the_caller(self, use_resource):

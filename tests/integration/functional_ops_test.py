@@ -421,6 +421,29 @@ class RandomTest(_SessionTest):
       masks.append(dx.tolist())
     self.assertNotEqual(masks[0], masks[1])
 
+  def test_s8_a_run_has_one_mask(self):
+    x = tf.placeholder(tf.float64, [40])
+    w = tf.get_variable("w", initializer=np.full(40, 2.0))
+    h = tf.cond(x[0] > 0., lambda: w * x * tf.floor(
+        tf.random_uniform([40], dtype=tf.float64) + 0.5), lambda: w * x)
+    y = tf.reduce_sum(h * 3., name="y")
+    dx, = gf.gradients(y, x)
+    dw, = gf.gradients(y, w)
+    train = tf.assign_sub(w, dw)
+    self.session.run(tf.global_variables_initializer())
+    feed = {x: np.full(40, 7.)}
+    for fetches in [[h, dx, "y:0"], [h, dx.name]]:
+      layer, gradient, *value = gf.run(self.session, fetches, feed)
+      np.testing.assert_allclose(layer, 14. * gradient / 6.)
+      self.assertIn(np.sum(3. * layer), value or [np.sum(3. * layer)])
+    before = self.session.run(w)
+    for _ in range(3):
+      _, value, layer = gf.run(self.session, [train.op, y, h], feed)
+      mask = layer / (7. * before)
+      self.assertAlmostEqual(value, np.sum(3. * layer))
+      np.testing.assert_allclose(self.session.run(w), before - 21. * mask)
+      before = self.session.run(w)
+
   def test_e1_dropout_outside_is_shared_with_the_model(self):
     x = tf.placeholder(tf.float64, [40])
     mask = tf.floor(tf.random_uniform([40], dtype=tf.float64) + 0.5)
@@ -500,6 +523,30 @@ class AssignmentsTest(_SessionTest):
     at = np.array([1.0, 2.0, 6.0])
     np.testing.assert_allclose(self.session.run(dx, {x: at}), 2. * at)
     np.testing.assert_allclose(self.session.run(dx, {x: at}), 4. * at)
+
+  def test_e1_a_run_of_a_step_counts_once(self):
+    x = tf.placeholder(tf.float64, [3])
+    count = tf.get_variable("count", initializer=np.float64(0.0),
+                            trainable=False, use_resource=True)
+    total = tf.get_variable("total", initializer=np.zeros(3),
+                            trainable=False, use_resource=True)
+
+    def counted():
+      with tf.control_dependencies([tf.assign_add(count, 1.0)]):
+        return x * count.read_value()
+
+    h = tf.cond(x[0] > 0., counted, lambda: x)
+    y = tf.reduce_sum(h * h)
+    step = tf.assign_add(total, gf.gradient(y, x))
+    self.session.run([count.initializer, total.initializer])
+    for n in (1, 2, 3):
+      _, value, layer = gf.run(
+          self.session, [step.op, y, h], {x: np.array([1.0, 2.0, 6.0])})
+      self.assertEqual(self.session.run(count), n)
+      self.assertEqual(value, 41. * n ** 2)
+      np.testing.assert_array_equal(layer, n * np.array([1.0, 2.0, 6.0]))
+    np.testing.assert_array_equal(
+        self.session.run(total), 28. * np.array([1.0, 2.0, 6.0]))
 
 
 class BothControlFlowsTest(_SessionTest):

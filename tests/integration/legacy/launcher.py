@@ -37,7 +37,7 @@ PROJECTS = collections.OrderedDict([
 #: or loop in it (control flow v2) is differentiated on a copy, which TensorFlow
 #: may optimize in another way; a Hessian is built in another way.
 ROUNDED = {
-    "batch_norm_training": ["in_training", "maps"],
+    "batch_norm_training": ["in_training"],
     "hmc": ["hessian"],
 }
 
