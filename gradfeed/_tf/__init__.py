@@ -47,6 +47,7 @@ from gradfeed._tf.gradient_registry import has_attribute
 from gradfeed._tf.gradient_registry import has_gradient
 from gradfeed._tf.gradient_registry import has_own_gradient
 from gradfeed._tf.gradient_registry import has_state
+from gradfeed._tf.gradient_registry import is_gradient_of_user
 from gradfeed._tf.gradient_registry import is_restored_gradient
 from gradfeed._tf.gradient_registry import keep_gradient_function
 from gradfeed._tf.gradient_registry import registered_gradient

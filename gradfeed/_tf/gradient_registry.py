@@ -1,5 +1,7 @@
 """The gradient functions that are registered with TensorFlow."""
 
+import types
+
 from tensorflow.python.framework import ops
 
 # TF 1 registers the gradients of If and While where it first builds one, which
@@ -69,6 +71,36 @@ def has_state(op):
     definition = op.op_def
     _stateful[op_type] = definition is None or definition.is_stateful
   return _stateful[op_type]
+
+
+def is_gradient_of_user(op):
+  """Whether code outside of TensorFlow builds the gradient of `op`.
+
+  It was registered for the type of `op`, is named by a
+  `graph.gradient_override_map`, or belongs to a `tf.custom_gradient`.
+  """
+  try:
+    function = gradient_function(op)
+  except LookupError:
+    return False
+  return function is not None and not _is_tensorflows(function)
+
+
+def _is_tensorflows(function, depth=4):
+  """Whether a function, and those that it encloses, are TensorFlow's own."""
+  root = (getattr(function, "__module__", None) or "").partition(".")[0]
+  if root not in ("gradfeed", "keras", "tensorflow", "tensorflow_core",
+                  "tensorflow_estimator", "tf_keras"):
+    return False
+  for cell in getattr(function, "__closure__", None) or () if depth else ():
+    try:
+      enclosed = cell.cell_contents
+    except ValueError:
+      continue  # It is not set yet.
+    if isinstance(enclosed, types.FunctionType) and not _is_tensorflows(
+        enclosed, depth - 1):
+      return False
+  return True
 
 
 def is_restored_gradient(name):

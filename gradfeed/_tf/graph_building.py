@@ -101,13 +101,16 @@ def building(graph, context_of=None):
 
 
 @contextlib.contextmanager
-def arrays_of_v1():
+def arrays_of_v1(are_there=True):
   """A context in which new tensor arrays are those of control flow v1.
 
   The gradient of a tensor array makes another, of the kind that the process is
   set to, which fails if the array itself is of the other kind.
+
+  Args:
+    are_there: bool; without tensor arrays nothing is set.
   """
-  is_set = tf.control_flow_v2_enabled()
+  is_set = are_there and tf.control_flow_v2_enabled()
   if is_set:
     tf.disable_control_flow_v2()
   try:

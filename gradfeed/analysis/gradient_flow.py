@@ -194,6 +194,19 @@ class GradientTrace:
         (name, op) for name, op in self.reached.items()
         if name not in self.blocked and name not in self.stopped)
 
+  def has_users_gradients(self):
+    """Whether a gradient function of the user is called for it.
+
+    What it gives may depend on more than the graph, such as a setting of the
+    program at that moment.
+    """
+    return any(map(_tf.is_gradient_of_user, self.path.values()))
+
+  def has_arrays(self):
+    """Whether it passes ops of a `TensorArray`."""
+    return any(op.type.startswith(op_types.TENSOR_ARRAY)
+               for op in self.path.values())
+
   def is_on_path(self, tensor):
     """Whether a gradient arrives at `tensor` and goes on to an x."""
     if self._on_path is None:

@@ -54,11 +54,11 @@ class Pullback:
     built = vjp.build(strict=False)
     self.graph = graph
     self.ys, self.xs = vjp.ys, original.xs
-    self.key = vjp.key()
     with _tf.building(graph, self.ys[0].op):
       self.seeds = [seed.tensor() for seed in vjp.cotangents]
     self.results = [result_forms.dense_or_none(graph, result, x)
                     for result, x in zip(built.gradients, self.xs)]
+    self.key = vjp.key() + tuple(map(result_forms.name_of, self.results))
     self._original, self._vjp, self._built = original, vjp, built
 
   def coupling(self, x):

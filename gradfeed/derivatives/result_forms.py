@@ -18,12 +18,16 @@ class BuiltVJP:
     ys: list of `tf.Tensor`, the ys or the copies that were differentiated.
     gradients: list with a `tf.Tensor`, `tf.IndexedSlices` or None for each x.
     copied: dict from the names of tensors that were copied to their copies.
+    serves: the `vjps.VJP` that it serves, where another one may differ: where
+      a gradient function of the user took part, it may give another result
+      each time that it is called; else None.
   """
 
-  def __init__(self, ys, gradients_by_x, copied):
+  def __init__(self, ys, gradients_by_x, copied, serves=None):
     self.ys = ys
     self.gradients = gradients_by_x
     self.copied = copied
+    self.serves = serves
 
   def passes_of(self, first):
     """The copies of the ys of `first` that this, a derivative of it, reads.

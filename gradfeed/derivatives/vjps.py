@@ -3,7 +3,7 @@
 `VJP.build` alone calls `tf.gradients` on the user's graph.
 """
 
-import contextlib
+import copy
 import functools
 
 from gradfeed import _tf
@@ -84,7 +84,7 @@ class VJP:
     """
     graph_cache = cache.cache_of(self.home)
     built = graph_cache.built.get(self.key(), cache.MISSING)
-    if built is cache.MISSING:
+    if not self._is_served_by(built):
       with graph_cache.lock:
         built = self._build_once(strict)
     if isinstance(built, cache.Refusal):
@@ -103,7 +103,7 @@ class VJP:
       `result_forms.BuiltVJP`, or the `cache.Refusal` of another thread.
     """
     built_by_key = cache.cache_of(self.home).built
-    if self.key() not in built_by_key:
+    if not self._is_served_by(built_by_key.get(self.key(), cache.MISSING)):
       built = self._built_for_equal_ys()
       if built is not None:
         return built_by_key.setdefault(self.key(), built)
@@ -112,7 +112,8 @@ class VJP:
       if replacement is None and control_flow.has_loops_without_context(trace):
         replacement = self.on_functional_copy(strict)
       if replacement is not None:
-        built = built_by_key[self.key()] = replacement.build(strict)
+        built = built_by_key[self.key()] = copy.copy(replacement.build(strict))
+        built.serves = self if built.serves is not None else None
         self.remember(built.ys, built.gradients)
         return built
       self._check(trace, strict)
@@ -122,6 +123,11 @@ class VJP:
         built_by_key[self.key()] = cache.Refusal.of(error)
         raise
     return built_by_key[self.key()]
+
+  def _is_served_by(self, built):
+    """Whether what is cached is the result for this product too."""
+    return built is not cache.MISSING and (
+        getattr(built, "serves", None) in (None, self))
 
   def _built_for_equal_ys(self):
     """What was built for earlier ys that are equal to these, or None."""
@@ -134,7 +140,8 @@ class VJP:
         self.graph, tuple(group), [y.tensor for y in self.ys],
         {component.name for component in self.xs + self.stops})
     built = cache.cache_of(self.graph).built.get((kind, names, *group))
-    if not isinstance(built, result_forms.BuiltVJP) or built.copied:
+    if not isinstance(built, result_forms.BuiltVJP) or (
+        built.copied or built.serves):
       return None  # A copy of y has random numbers of its own.
     cache.record_equal(self.graph, equal,
                        map(result_forms.name_of, built.gradients))
@@ -172,7 +179,7 @@ class VJP:
                 self.graph, [tensors.read_of(y) for y in base.ys], trace,
                 free_means))
     preconditions.check_complete(self)
-    return graph_cache.built[key]
+    return copy.copy(graph_cache.built[key])
 
   def _on_differentiable_gradients(self, trace):
     """This product with gradients among its ancestors built again.
@@ -282,14 +289,15 @@ class VJP:
       connected = [i for i, x in enumerate(self.xs) if x.name in trace.tensors]
       results = [None] * len(xs)
       source = self.ys[0] if self.home is self.graph else self.cotangents[0]
-      with _tf.building(self.home, getattr(source, "op", None)), _arrays_of(
-          trace):
+      with _tf.building(self.home, getattr(source, "op", None)), (
+          _tf.arrays_of_v1(trace.has_arrays())):
         if connected:
           built = self._differentiate(ys, [xs[i] for i in connected], stops)
           for i, result in zip(connected, built):
             results[i] = self._owned(result, self.xs[i])
       self.remember(ys, results, self)
-      return result_forms.BuiltVJP(ys, results, copied)
+      return result_forms.BuiltVJP(
+          ys, results, copied, self if trace.has_users_gradients() else None)
 
   def _differentiate(self, ys, xs, stops):
     """Calls `tf.gradients`, with one kind of error for all that it raises."""
@@ -380,20 +388,13 @@ class VJP:
       built: list of `tf.Tensor`, the ys that they were built on.
       results: list of `tf.Tensor` or None.
     """
-    for y, copy, result in zip(self.ys, built, results):
+    for y, clone, result in zip(self.ys, built, results):
       cache.record_derivative(
           self.graph, [y.name], [x.name for x in self.xs],
-          [stop.name for stop in self.stops], [copy.name],
+          [stop.name for stop in self.stops], [clone.name],
           [result_forms.name_of(result)] * len(self.xs))
 
   def hides_something(self):
     """Whether an op that no gradient passes hides a part of the result."""
     return any(map(gradient_flow.hides_dependence,
                    self.trace().blocked.values()))
-
-
-def _arrays_of(trace):
-  """A context manager in which `TensorArray` ops on the path have gradients."""
-  has_arrays = any(op.type.startswith(op_types.TENSOR_ARRAY)
-                   for op in trace.path.values())
-  return _tf.arrays_of_v1() if has_arrays else contextlib.ExitStack()

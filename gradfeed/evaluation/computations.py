@@ -68,9 +68,6 @@ def from_one_forward_pass(graph, wanted):
           if item.name in copies else item for item in wanted]
 
 
-<<<<<<< HEAD
-def find_computation(graph, leaves, slots, wanted, held, may_assign):
-=======
 def _copy_that_runs(graph, tensor, ops):
   """The name of the copy of `tensor` that draws, or assigns, in a run.
 
@@ -93,8 +90,7 @@ def _copy_that_runs(graph, tensor, ops):
   return tensor.name
 
 
-def find_computation(graph, leaves, slots, wanted, held):
->>>>>>> 158abb6cc7914c4168430d4ad4384d5c6b76a499
+def find_computation(graph, leaves, slots, wanted, held, may_assign):
   """What is run to compute `wanted` from values at `leaves`.
 
   Args:

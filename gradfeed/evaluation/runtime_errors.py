@@ -39,10 +39,12 @@ def translate(error, plan, session, graph, arrays):
     arrays: sequence of the arrays that were fed, in the order of `plan.slots`.
 
   Returns:
-    `errors.GradfeedError`, or None where `error` is to be raised as it is.
+    `errors.GradfeedError`, or None where `error` is to be raised as it is; it
+    names the op that failed, as in `Session.run`.
   """
   if isinstance(error, errors.GradfeedError):
     return None
+  _name_op(error, graph)
   if _tf.is_closed(session):
     return sessions.closed()
   timeout = plan.call_spec.timeout
@@ -69,7 +71,7 @@ def _value_error(error, plan, graph, arrays):
     `errors.FeedError`, or None where the op that failed reads nothing fed.
   """
   fed = [(plan.slots[i], arrays[i]) for i in plan.active]
-  op = error.op or _failed_op(error.message, graph)
+  op = error.op
   if op is not None:
     above = traversal.ancestors([op])
     fed = [(slot, array) for slot, array in fed if slot.target.op.name in above]
@@ -91,6 +93,17 @@ def _value_error(error, plan, graph, arrays):
   translated._node_def = (  # pylint: disable=protected-access
       error.node_def if op is None else op.node_def)
   return translated
+
+
+def _name_op(error, graph):
+  """Gives an error the op that its message names, if it has none.
+
+  Compiled calls raise errors without it, and code that catches them reads it.
+  """
+  if isinstance(error, tf.errors.OpError) and error.op is None:
+    op = _failed_op(error.message, graph)
+    if op is not None:
+      error._op, error._node_def = op, op.node_def  # pylint: disable=protected-access
 
 
 def _failed_op(message, graph):

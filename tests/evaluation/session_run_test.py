@@ -137,6 +137,7 @@ def _feeds(g):
       ("sparse", ({g.sp: tf.SparseTensorValue(indices, numbers, [3, 3])},
                   tf.sparse_tensor_to_dense(g.sp))),
       ("sparse_tuple", ({g.sp: (indices, numbers, [3, 3])}, g.sp)),
+      ("sparse_list", ({g.sp: [indices, numbers, [3, 3]]}, g.sp)),
       ("sparse_static", ({g.sp_static: (indices, numbers, [3, 3])},
                          tf.sparse_tensor_to_dense(g.sp_static))),
       ("sparse_static_two", ({g.sp_static: (indices, numbers)},
@@ -485,6 +486,38 @@ class OpsTest(graphs.GraphTest):
     self.assertNotIsInstance(caught.exception, gf.GradfeedError)
     gf.run(self.session, tf.tables_initializer())
     self.assertEqual(gf.run(self.session, y).tolist(), [2])
+
+
+class FailedOpsTest(graphs.GraphTest):
+  """Errors name the op that failed, as those of `Session.run` do."""
+
+  def _failed_op(self, error, fetch, feed_dict=None):
+    with self.assertRaises(error) as caught:
+      gf.run(self.session, fetch, feed_dict)
+    self.assertEqual(caught.exception.node_def.name, caught.exception.op.name)
+    return caught.exception.op
+
+  def test_a_file_that_is_not_there(self):
+    contents = tf.read_file("/there/is/none")
+    self.assertIs(
+        self._failed_op(tf.errors.NotFoundError, contents), contents.op)
+
+  def test_the_end_of_a_data_set(self):
+    item = tf.data.make_one_shot_iterator(
+        tf.data.Dataset.range(1)).get_next()
+    gf.run(self.session, item)
+    self.assertEqual(self._failed_op(
+        tf.errors.OutOfRangeError, item).type, "IteratorGetNext")
+
+  def test_a_python_function_that_raises(self):
+    x = tf.placeholder(tf.float64, [])
+
+    def fail(value):
+      raise NotImplementedError(value)
+
+    y = tf.py_func(fail, [x], tf.float64)
+    self.assertIs(self._failed_op(
+        tf.errors.UnimplementedError, y, {x: 1.0}), y.op)
 
 
 class _Count(tf.train.SessionRunHook):

@@ -1,6 +1,7 @@
 """Checks the dtype and shape of fed values, and casts them without loss."""
 
 import collections
+import numbers
 import warnings
 
 import numpy as np
@@ -142,12 +143,26 @@ def _of_tensor(value):
   return _tf.eager_array(value)
 
 
+def _of_numbers(array):
+  """An array of objects as one of numbers, if all of them are; else as it is.
+
+  Such is a column of a table whose columns have different dtypes.
+  """
+  if array.dtype.kind != "O" or not all(
+      isinstance(item, (numbers.Number, np.bool_)) for item in array.flat):
+    return array
+  made = np.array(array.tolist())
+  return made if made.dtype.kind in "biufc" else array
+
+
 def _cast(array, dtype):
   """`array` in `dtype`; refuses to lose more than floating point precision."""
   if dtype.kind in "OSU":
     return _cast_to_strings(array)
   if array.dtype == dtype:
     return array if array.dtype is dtype else array.view(dtype)
+  if array.dtype.kind == "O":
+    array = _of_numbers(array)
   if array.dtype.kind not in "biufcV":
     raise Unfit("{} is not {}".format(
         "a string" if array.dtype.kind in "SU" else array.dtype.name,
@@ -240,10 +255,10 @@ def _with_shape(leaf, value):
 
   The shape may be left out where the tensor has a static one.
   """
-  if isinstance(value, tuple) and len(value) == 2 and (
-      leaf.shape.is_fully_defined()):
+  is_sequence = isinstance(value, (tuple, list))
+  if is_sequence and len(value) == 2 and leaf.shape.is_fully_defined():
     return list(value) + [np.array(leaf.shape.as_list(), np.int64)]
-  if not isinstance(value, tuple) or len(value) != 3:
+  if not is_sequence or len(value) != 3:
     raise Unfit("a sparse tensor takes a SparseTensorValue, or the tuple "
                 "(indices, values, dense_shape)")
   return list(value)
