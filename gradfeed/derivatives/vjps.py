@@ -297,7 +297,7 @@ class VJP:
             results[i] = self._owned(result, self.xs[i])
       self.remember(ys, results, self)
       return result_forms.BuiltVJP(
-          ys, results, copied, self if trace.has_users_gradients() else None)
+          ys, results, copied, self if trace.may_change() else None)
 
   def _differentiate(self, ys, xs, stops):
     """Calls `tf.gradients`, with one kind of error for all that it raises."""
@@ -388,10 +388,10 @@ class VJP:
       built: list of `tf.Tensor`, the ys that they were built on.
       results: list of `tf.Tensor` or None.
     """
-    for y, copy, result in zip(self.ys, built, results):
+    for y, clone, result in zip(self.ys, built, results):
       cache.record_derivative(
           self.graph, [y.name], [x.name for x in self.xs],
-          [stop.name for stop in self.stops], [copy.name],
+          [stop.name for stop in self.stops], [clone.name],
           [result_forms.name_of(result)] * len(self.xs))
 
   def hides_something(self):
