@@ -47,9 +47,9 @@ from gradfeed._tf.gradient_registry import has_attribute
 from gradfeed._tf.gradient_registry import has_gradient
 from gradfeed._tf.gradient_registry import has_own_gradient
 from gradfeed._tf.gradient_registry import has_state
-from gradfeed._tf.gradient_registry import is_gradient_of_user
 from gradfeed._tf.gradient_registry import is_restored_gradient
 from gradfeed._tf.gradient_registry import keep_gradient_function
+from gradfeed._tf.gradient_registry import may_gradient_change
 from gradfeed._tf.gradient_registry import registered_gradient
 from gradfeed._tf.gradient_registry import registered_types
 from gradfeed._tf.gradient_registry import was_imported

@@ -11,7 +11,14 @@ from tensorflow.python.ops import cond_v2 as _cond_v2
 from tensorflow.python.ops import while_v2 as _while_v2
 # pylint: enable=unused-import
 
+from gradfeed._tf.api import tf
+
 # pylint: disable=protected-access
+
+#: Packages whose gradient functions read no setting of the user.
+_OWN_ROOTS = frozenset([
+    "gradfeed", "keras", "tensorflow", "tensorflow_core",
+    "tensorflow_estimator", "tf_keras"])
 
 #: dict from the type of an op to whether it has state. Functions of `tf.Defun`
 #: have none as ops, and are told apart elsewhere.
@@ -73,34 +80,53 @@ def has_state(op):
   return _stateful[op_type]
 
 
-def is_gradient_of_user(op):
-  """Whether code outside of TensorFlow builds the gradient of `op`.
+def may_gradient_change(op):
+  """Whether the gradient of `op` is built by code that may read a setting.
 
-  It was registered for the type of `op`, is named by a
-  `graph.gradient_override_map`, or belongs to a `tf.custom_gradient`.
+  Such code is not TensorFlow's: it was registered for the type of `op`, is
+  named by a `graph.gradient_override_map`, or belongs to a
+  `tf.custom_gradient`. What uses nothing but its arguments and modules gives
+  the same each time.
   """
   try:
     function = gradient_function(op)
   except LookupError:
     return False
-  return function is not None and not _is_tensorflows(function)
+  return function is not None and not _is_fixed(function)
 
 
-def _is_tensorflows(function, depth=4):
-  """Whether a function, and those that it encloses, are TensorFlow's own."""
+def _is_fixed(function, depth=4):
+  """Whether a function, and those that it encloses, read no setting."""
   root = (getattr(function, "__module__", None) or "").partition(".")[0]
-  if root not in ("gradfeed", "keras", "tensorflow", "tensorflow_core",
-                  "tensorflow_estimator", "tf_keras"):
+  is_own = root in _OWN_ROOTS
+  if not is_own and not (isinstance(function, types.FunctionType) and
+                         _reads_modules_alone(function)):
     return False
   for cell in getattr(function, "__closure__", None) or () if depth else ():
     try:
       enclosed = cell.cell_contents
     except ValueError:
       continue  # It is not set yet.
-    if isinstance(enclosed, types.FunctionType) and not _is_tensorflows(
-        enclosed, depth - 1):
+    if isinstance(enclosed, types.FunctionType):
+      if not _is_fixed(enclosed, depth - 1):
+        return False
+    elif not is_own and not isinstance(
+        enclosed, (tf.Tensor, types.ModuleType)):
       return False
   return True
+
+
+def _reads_modules_alone(function):
+  """Whether all that a function finds outside of it are modules."""
+  codes, names = [function.__code__], set()
+  while codes:
+    code = codes.pop()
+    names.update(code.co_names)
+    codes.extend(part for part in code.co_consts
+                 if isinstance(part, types.CodeType))
+  return not function.__defaults__ and all(
+      isinstance(function.__globals__[name], types.ModuleType)
+      for name in names if name in function.__globals__)
 
 
 def is_restored_gradient(name):

@@ -194,13 +194,12 @@ class GradientTrace:
         (name, op) for name, op in self.reached.items()
         if name not in self.blocked and name not in self.stopped)
 
-  def has_users_gradients(self):
-    """Whether a gradient function of the user is called for it.
+  def may_change(self):
+    """Whether a gradient function of the user that it calls may read a setting.
 
-    What it gives may depend on more than the graph, such as a setting of the
-    program at that moment.
+    Then the gradient is another one once the setting has changed.
     """
-    return any(map(_tf.is_gradient_of_user, self.path.values()))
+    return any(map(_tf.may_gradient_change, self.path.values()))
 
   def has_arrays(self):
     """Whether it passes ops of a `TensorArray`."""

@@ -297,7 +297,7 @@ class VJP:
             results[i] = self._owned(result, self.xs[i])
       self.remember(ys, results, self)
       return result_forms.BuiltVJP(
-          ys, results, copied, self if trace.has_users_gradients() else None)
+          ys, results, copied, self if trace.may_change() else None)
 
   def _differentiate(self, ys, xs, stops):
     """Calls `tf.gradients`, with one kind of error for all that it raises."""

@@ -123,7 +123,7 @@ def forked(what):
 def closed():
   """The error for a session that is closed."""
   return errors.SessionError(
-      "The session is closed.", "A closed session cannot run anything.",
+      "The session is closed.", "Attempted to use a closed Session.",
       "Evaluate inside its `with` block, or pass an open session.")
 
 
