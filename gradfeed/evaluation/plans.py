@@ -72,7 +72,8 @@ class Plan:
                   for component in leaf.components()]
     wanted = computations.from_one_forward_pass(graph, wanted)
     feed_checks.check_fetches(wanted)
-    computation = computations.find_computation(graph, leaves, self.slots, wanted, held)
+    computation = computations.find_computation(
+        graph, leaves, self.slots, wanted, held)
     self.unused = feed_checks.check(computation, points, may_assign)
     self.active = sorted({i for name, i in computation.fed.items()
                           if name in computation.read})
