@@ -223,6 +223,14 @@ class GraphsTest(FlowsTest):
       np.testing.assert_allclose(
           self.at(gf.gradient(y, x), feeds), expected)
 
+  def test_an_update_in_a_later_turn(self):
+    with flows.control_flow(1):
+      y = tf.while_loop(lambda i, a: i < 4, lambda i, a: (i + 1, tf.cond(
+          tf.equal(i, 2), lambda: a * tf.assign_add(self.v, 1.0),
+          lambda: a + self.x)), (0, self.x))[1]
+    with self.assertRaises(gf.AssignmentError):
+      self.at(y)
+
   @parameterized.named_parameters(*_FLOWS)
   def test_a_loop_in_a_branch(self, version):
     def loop():
@@ -287,6 +295,18 @@ class GraphsTest(FlowsTest):
                     feed_dict={self.flag: False})
     np.testing.assert_allclose(f(_X), [_X ** 2, 2 * _X])
     with self.assertRaises((gf.FeedError, tf.errors.InvalidArgumentError)):
+      f(_X, feed_dict={self.flag: True})
+
+  @parameterized.named_parameters(*_FLOWS)
+  def test_a_variable_without_a_value_in_the_other_branch(self, version):
+    w = graphs.variable("w", 3.0, True)
+    with flows.control_flow(version):
+      y = tf.cond(self.flag, lambda: self.x * w, self.square)
+    # Random numbers: variables are looked at before the run.
+    y += tf.random_uniform([2], dtype=tf.float64)
+    f = gf.function(self.x, y, self.session, feed_dict={self.flag: False})
+    self.assertTrue(np.all(f(_X) >= _X ** 2))
+    with self.assertRaises(gf.UninitializedError):
       f(_X, feed_dict={self.flag: True})
 
   @parameterized.named_parameters(*_FLOWS)
