@@ -11,6 +11,7 @@ import tensorflow.compat.v1 as tf
 import gradfeed as gf
 from gradfeed import _tf
 from gradfeed.analysis import row_dependence
+from gradfeed.evaluation.inputs import feed_dicts
 from gradfeed.graph import traversal
 from tests.testing import flows
 from tests.testing import graphs
@@ -478,5 +479,5 @@ class RowsTest(graphs.GraphTest):
       f = gf.function(x, y, feed_dict={flag: value})
       ops = traversal.ancestors([y], {x.name})
       verdicts.append(row_dependence.coupling(
-          [y], x, ops, f.folded(ops))[0])
+          [y], x, ops, feed_dicts.folded([y], ops, f.inputs, f.held))[0])
     self.assertEqual(verdicts, ["independent", "coupled"])
