@@ -190,8 +190,7 @@ class Compiled:
     self.fast_path = self.trial = self.specialized = self._counted = None
 
   def counted_fast_path(self):
-    """A weak reference to the `fast_path` that its trial counts, if there is one.
-    """
+    """A weak reference to the `fast_path` that its trial counts, if any."""
     if self.fast_path is None:
       return no_reference
     if self._counted is None:
