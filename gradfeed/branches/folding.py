@@ -140,10 +140,16 @@ class Folding:
       if name in changing or _needs_or_waits(op, fed) or any(
           before.name in tainted for before in traversal.predecessors(op)):
         tainted.add(name)
-    frames = control_flow.frames_of(ops) if tainted else {}
-    idle = [_before_loop(t) for name, op in ops.items() if tainted and
-            name not in leaked for t in op.inputs if t.op.name in tainted]
+    if not tainted:
+      return []
+    frames = control_flow.frames_of(ops)
+    # A reference to a variable is handed on without its value.
+    references = {t.name for op in ops.values() if op.type in
+                  op_types.REFERENCE_PASSES for t in op.inputs}
+    idle = [_before_loop(t) for name, op in ops.items()
+            if name not in leaked for t in op.inputs if t.op.name in tainted]
     return sorted({t.name: t for t in idle if t.op.name not in frames and
+                   t.name not in references and
                    _may_be_anything(t)}.values(), key=lambda t: t.name)
 
 

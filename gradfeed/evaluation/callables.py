@@ -156,7 +156,7 @@ class Compiled:
       results. It does a call in one frame: Python that runs between two calls
       of a large network runs from cold caches. It returns None for a call that
       has to take the longer path, through `Compiled` itself.
-    trial: whatever the owner keeps with it.
+    trial: the `trials.Trial` that its owner keeps with it.
     specialized: None, or a `Compiled` for feeds of certain shapes alone.
   """
 
@@ -187,7 +187,15 @@ class Compiled:
     self._first_choice = self._call_in(not self._is_pool_only)
     # Seconds of slow calls until threads are compared.
     self._wait = _WORTH * (_clock() - start)
-    self.fast_path = self.trial = self.specialized = None
+    self.fast_path = self.trial = self.specialized = self._counted = None
+
+  def counted_fast_path(self):
+    """A weak reference to the `fast_path` that its trial counts, if any."""
+    if self.fast_path is None:
+      return no_reference
+    if self._counted is None:
+      self._counted = self.trial.counted(self.fast_path)
+    return weakref.ref(self._counted)
 
   def accepts(self, arrays):
     """Whether arrays of the right dtypes have shapes that it is made for."""

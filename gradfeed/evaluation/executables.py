@@ -242,8 +242,9 @@ class Executable:
       A weak reference to a `callables.Compiled.fast_path`, or `no_reference`.
     """
     last = self._last
-    if last.session() is session and self._is_plain and self._all_active and (
-        last.trial.is_over):
+    if last.session() is session and self._is_plain and self._all_active:
+      if not last.trial.is_over:
+        return last.for_any_shapes().counted_fast_path()
       # That of the specialized one hands other shapes to the other itself.
       for compiled in (last.specialized(), last.for_any_shapes()):
         if compiled is not None and compiled.fast_path is not None:

@@ -217,12 +217,11 @@ class Function:
           return results[0] if self._is_single else nest.pack(
               self.structure, results)
       if len(values) == len(self._slots):
-        return self._call_flat(values)
+        return self._call_flat(values, self._session_now())
     return self._call(values, named, feed_dict)
 
-  def _call_flat(self, values):
+  def _call_flat(self, values, session):
     """A call with one value for each dense input, and no other feeds."""
-    session = self._session_now()
     try:
       arrays = tuple(map(feeds.Slot.fit, self._slots, values))
     except feeds.Unfit:
@@ -331,7 +330,7 @@ class Function:
     flat = self._form.bind(values, named)
     if self._is_dense and not feed_dict:
       arguments_lib.check_mapping(feed_dict)
-      return self._call_flat(flat)
+      return self._call_flat(flat, session)
     return self._evaluate(session, flat, feed_dict)
 
   def _evaluate(self, session, flat, feed_dict):

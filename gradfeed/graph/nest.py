@@ -96,6 +96,30 @@ def flatten_as(structure, value, label="value"):
           for leaf in flatten_as(child, value[key], label)]
 
 
+def flattener(structure):
+  """`flatten_as` of one structure as a function of the value, made once."""
+  slow = lambda value: flatten_as(structure, value)
+  if not is_container(structure):
+    return lambda value: (value,)
+  if type(structure) not in (list, tuple, dict):
+    return slow
+  keys = [key for key, _ in children(structure)]
+  below = [flattener(child) for _, child in children(structure)]
+  kinds = (dict,) if type(structure) is dict else (list, tuple)
+  is_flat = not any(map(is_container, [c for _, c in children(structure)]))
+  expected = set(keys)
+
+  def flat(value):
+    if type(value) not in kinds or len(value) != len(keys) or (
+        kinds[0] is dict and value.keys() != expected):
+      return slow(value)
+    if is_flat:
+      return [value[key] for key in keys]
+    return [leaf for key, part in zip(keys, below) for leaf in part(value[key])]
+
+  return flat
+
+
 def _attributes(value):
   """An object of a class of `attrs` as a dict; anything else as it is."""
   return dict(children(value)) if _is_attrs(value) else value

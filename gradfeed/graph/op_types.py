@@ -15,6 +15,9 @@ EXITS = ("Exit", "RefExit")
 #: Ops that begin and join the two sides of a branch of control flow v1; loops
 #: have them too.
 SWITCHES = ("Switch", "RefSwitch")
+
+#: Types of ops that hand on a reference to a variable, not its value.
+REFERENCE_PASSES = ("RefEnter", "RefIdentity", "RefSwitch")
 MERGES = ("Merge", "RefMerge")
 
 #: Ops of control flow v1 at which several paths come together.

@@ -120,6 +120,13 @@ class CallFormTest(graphs.GraphTest):
     self.assertEqual(f(v=3., layer=2.), 6.)
     self.assertEqual(f(layer=2., v=3.), 6.)
 
+  def test_early_calls_take_the_short_way(self):
+    f = gf.function([self.a, self.b], self.y, self.session)
+    for _ in range(4):
+      f(np.ones(2), np.array(1.))
+    f._executable.evaluate = None  # What the long way calls.
+    self.assertEqual(f(np.ones(2), np.array(1.)), 21.)
+
   def test_nested_and_cast_calls_take_the_short_way(self):
     f = gf.function([(self.a,), {"p": self.b}], self.y, self.session)
     for _ in range(trials.Trial.CALLS + 30):

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
+from tests.testing import graphs
 
 
 def _named(cases):
@@ -422,3 +423,19 @@ class E11Test(parameterized.TestCase):
         np.add.at(dense, result.indices, result.values)
         np.testing.assert_allclose(dense, [[0., 2.], [0., 0.], [16., 20.]])
         self.assertLen(set(result.indices), len(result.indices))
+
+
+class CastsOfManyCallsTest(graphs.GraphTest):
+
+  def test_quiet_and_as_strict_as_the_first(self):
+    x = tf.placeholder(tf.float32, [2], name="x")
+    f = gf.function(x, 2. * x, self.session)
+    f(np.ones(2))
+    with np.errstate(all="raise"), warnings.catch_warnings():
+      warnings.simplefilter("error")
+      np.testing.assert_array_equal(f(np.array([1e-300, 3.])), [0., 6.])
+      np.testing.assert_array_equal(f(np.array([np.inf, 3.])), [np.inf, 6.])
+      with self.assertRaisesRegex(gf.FeedError, "1e[+]300 .*overflows"):
+        f(np.array([1., 1e300]))
+      np.testing.assert_array_equal(f(np.array([2., 3.])), [4., 6.])
+      self.assertEqual(np.geterr()["over"], "raise")

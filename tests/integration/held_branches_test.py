@@ -261,6 +261,19 @@ class HeldBranchesTest(graphs.GraphTest):
     with self.assertRaises(gf.UninitializedError):
       f([1.0, 2.0], feed_dict={flag: True})
 
+  def test_reference_that_the_other_branch_assigns(self):
+    x = tf.placeholder(tf.float64, [2])
+    flag = tf.placeholder(tf.bool, [])
+    v = graphs.variable("v", 3.0, False)
+    w = graphs.variable("w", 4.0, False)
+    with flows.control_flow(1):
+      y = tf.cond(flag, lambda: x * tf.assign_add(v, w), lambda: x ** 2)
+    f = gf.function(x, gf.gradient(y, x), feed_dict={flag: False})
+    np.testing.assert_allclose(f([1.0, 2.0]), [2.0, 4.0])
+    self.initialize()
+    with self.assertRaises(gf.AssignmentError):
+      f([1.0, 2.0], feed_dict={flag: True})
+
   @parameterized.named_parameters(("v1", 1), ("v2", 2))
   def test_a_layer_in_the_middle(self, version):
     x = tf.placeholder(tf.float64, [None, 2])
@@ -466,6 +479,5 @@ class RowsTest(graphs.GraphTest):
       f = gf.function(x, y, feed_dict={flag: value})
       ops = traversal.ancestors([y], {x.name})
       verdicts.append(row_dependence.coupling(
-          [y], x, ops, feed_dicts.folded(
-              f.outputs, ops, f.inputs, f.held))[0])
+          [y], x, ops, feed_dicts.folded([y], ops, f.inputs, f.held))[0])
     self.assertEqual(verdicts, ["independent", "coupled"])

@@ -30,6 +30,8 @@ class CallForm:
     self.leaves = [tensors.resolve(leaf, graph, "input")
                    for leaf in nest.flatten(self.structures)]
     self._graph = graph
+    self._flatteners = list(map(nest.flattener, self.structures))
+    self._indices = {}  # From each name that was passed, see `_index`.
     self._keys = ([key for key, _ in nest.children(inputs)]
                   if isinstance(inputs, abc.Mapping) else None)
 
@@ -46,15 +48,16 @@ class CallForm:
     Raises:
       FeedError: the values are not in a form of the inputs.
     """
-    values, named = self._told_apart(values, named or {})
+    if named or len(values) != len(self.structures):
+      values, named = self._told_apart(values, named or {})
     if not named and len(values) != len(self.structures) or (
         len(values) > len(self.structures)):
       raise errors.FeedError(
           "{} values for {} inputs.".format(len(values), len(self.structures)),
           "The inputs are {}.".format(tensors.describe_all(self.leaves)),
           "Pass one value for each, in this order.")
-    flat = [leaf for structure, value in zip(self.structures, values)
-            for leaf in nest.flatten_as(structure, value)]
+    flat = [leaf for flattened, value in zip(self._flatteners, values)
+            for leaf in flattened(value)]
     return self._with_named(flat, named) if named else flat
 
   def _told_apart(self, values, named):
@@ -80,7 +83,11 @@ class CallForm:
     """`flat`, the values of the first leaves, and those that have names."""
     by_index, problems = {}, []
     for name, value in named.items():
-      index = self._index(name)
+      index = self._indices.get(name) if isinstance(name, str) else None
+      if index is None:
+        index = self._index(name)
+        if isinstance(name, str) and index is not None:
+          self._indices[name] = index
       if index is None:
         problems.append((repr(name), "no input is called that: they are " +
                          self._described()))

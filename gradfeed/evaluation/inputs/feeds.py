@@ -1,6 +1,7 @@
 """Checks the dtype and shape of fed values, and casts them without loss."""
 
 import collections
+import contextvars
 import numbers
 import warnings
 
@@ -13,6 +14,11 @@ from gradfeed.graph import lookup
 from gradfeed.graph import tensors
 
 _SHAPES_REMEMBERED = 1024
+
+_HAS_CONTEXTS = int(np.__version__.split(".")[0]) >= 2
+_quiet_contexts = []  # Those that no thread is in.
+
+_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 #: A leaf (or its name) that cannot be fed, and the reason, a clause in words.
 Problem = collections.namedtuple("Problem", ["leaf", "reason"])
@@ -58,9 +64,13 @@ class Slot:
     Raises:
       Unfit: with the reason.
     """
-    if (type(value) is np.ndarray and value.dtype is self.dtype and
-        value.shape in self.shapes):
-      return value
+    if type(value) is np.ndarray and value.shape in self.shapes:
+      if value.dtype is self.dtype:
+        return value
+      if value.dtype is _FLOAT64 and self.dtype is _FLOAT32:
+        cast = _as_float32(value)
+        if np.count_nonzero(np.isfinite(cast)) == cast.size:
+          return cast
     if self.dtype is None:
       return value
     array = _cast(_as_array(value, self.dtype), self.dtype)
@@ -88,6 +98,26 @@ class Slot:
     if len(self.shapes) >= _SHAPES_REMEMBERED:
       self.shapes.clear()
     self.shapes.add(shape)
+
+
+def _as_float32(array):
+  """An array of float64 in float32, whatever NumPy does about overflow.
+
+  From NumPy 2 on, what it does belongs to a `contextvars.Context`, which is
+  entered in a fraction of the time that `np.errstate` takes. A context serves
+  one thread at a time.
+  """
+  if not _HAS_CONTEXTS:
+    with np.errstate(all="ignore"):
+      return array.astype(_FLOAT32)
+  try:
+    context = _quiet_contexts.pop()
+  except IndexError:
+    context = contextvars.Context()
+    context.run(np.seterr, all="ignore")
+  cast = context.run(array.astype, _FLOAT32)
+  _quiet_contexts.append(context)
+  return cast
 
 
 def _as_array(value, dtype):
