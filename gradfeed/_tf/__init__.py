@@ -43,13 +43,13 @@ from gradfeed._tf.functions import traced
 from gradfeed._tf.functions import traced_graph
 from gradfeed._tf.functions import unconverted
 from gradfeed._tf.gradient_registry import gradient_function
+from gradfeed._tf.gradient_registry import gradient_settings
 from gradfeed._tf.gradient_registry import has_attribute
 from gradfeed._tf.gradient_registry import has_gradient
 from gradfeed._tf.gradient_registry import has_own_gradient
 from gradfeed._tf.gradient_registry import has_state
 from gradfeed._tf.gradient_registry import is_restored_gradient
 from gradfeed._tf.gradient_registry import keep_gradient_function
-from gradfeed._tf.gradient_registry import may_gradient_change
 from gradfeed._tf.gradient_registry import registered_gradient
 from gradfeed._tf.gradient_registry import registered_types
 from gradfeed._tf.gradient_registry import was_imported

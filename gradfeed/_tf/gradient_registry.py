@@ -2,6 +2,7 @@
 
 import types
 
+import numpy as np
 from tensorflow.python.framework import ops
 
 # TF 1 registers the gradients of If and While where it first builds one, which
@@ -19,6 +20,10 @@ from gradfeed._tf.api import tf
 _OWN_ROOTS = frozenset([
     "gradfeed", "keras", "tensorflow", "tensorflow_core",
     "tensorflow_estimator", "tf_keras"])
+
+#: Types of values that cannot change, but only be replaced by another one.
+_FIXED_VALUES = (
+    bool, bytes, complex, float, int, np.generic, str, tf.DType, type(None))
 
 #: dict from the type of an op to whether it has state. Functions of `tf.Defun`
 #: have none as ops, and are told apart elsewhere.
@@ -80,53 +85,63 @@ def has_state(op):
   return _stateful[op_type]
 
 
-def may_gradient_change(op):
-  """Whether the gradient of `op` is built by code that may read a setting.
+def gradient_settings(op):
+  """What the gradient function of `op` reads beside its arguments and modules.
 
-  Such code is not TensorFlow's: it was registered for the type of `op`, is
-  named by a `graph.gradient_override_map`, or belongs to a
-  `tf.custom_gradient`. What uses nothing but its arguments and modules gives
-  the same each time.
+  TensorFlow's own functions read nothing. One of the user was registered for
+  the type of `op`, is named by a `graph.gradient_override_map`, or belongs to a
+  `tf.custom_gradient`.
+
+  Returns:
+    tuple of numbers, strings and the like; None if it reads something that may
+    change without a trace, such as an attribute of an object.
   """
   try:
     function = gradient_function(op)
   except LookupError:
-    return False
-  return function is not None and not _is_fixed(function)
+    return ()
+  return () if function is None else _settings_of(function)
 
 
-def _is_fixed(function, depth=4):
-  """Whether a function, and those that it encloses, read no setting."""
+def _settings_of(function, depth=4):
+  """The settings that a function reads, as `gradient_settings` gives them."""
   root = (getattr(function, "__module__", None) or "").partition(".")[0]
   is_own = root in _OWN_ROOTS
-  if not is_own and not (isinstance(function, types.FunctionType) and
-                         _reads_modules_alone(function)):
-    return False
-  for cell in getattr(function, "__closure__", None) or () if depth else ():
+  if not is_own and not isinstance(function, types.FunctionType):
+    return None
+  read = [] if is_own else list(function.__defaults__ or ()) + _globals_of(
+      function)
+  for cell in getattr(function, "__closure__", None) or ():
     try:
-      enclosed = cell.cell_contents
+      value = cell.cell_contents
     except ValueError:
       continue  # It is not set yet.
-    if isinstance(enclosed, types.FunctionType):
-      if not _is_fixed(enclosed, depth - 1):
-        return False
-    elif not is_own and not isinstance(
-        enclosed, (tf.Tensor, types.ModuleType)):
-      return False
-  return True
+    if not is_own or isinstance(value, types.FunctionType):
+      read.append(value)
+  settings = []
+  for value in read:
+    if isinstance(value, _FIXED_VALUES):
+      settings.append(value)
+    elif isinstance(value, types.FunctionType) and (depth or is_own):
+      own = _settings_of(value, depth - 1) if depth else ()
+      if own is None:
+        return None
+      settings.extend(own)
+    elif not isinstance(value, (tf.Tensor, types.ModuleType)):
+      return None
+  return tuple(settings)
 
 
-def _reads_modules_alone(function):
-  """Whether all that a function finds outside of it are modules."""
+def _globals_of(function):
+  """The values of the names of its module that a function reads."""
   codes, names = [function.__code__], set()
   while codes:
     code = codes.pop()
     names.update(code.co_names)
     codes.extend(part for part in code.co_consts
                  if isinstance(part, types.CodeType))
-  return not function.__defaults__ and all(
-      isinstance(function.__globals__[name], types.ModuleType)
-      for name in names if name in function.__globals__)
+  return [function.__globals__[name] for name in sorted(names)
+          if name in function.__globals__]
 
 
 def is_restored_gradient(name):

@@ -194,12 +194,16 @@ class GradientTrace:
         (name, op) for name, op in self.reached.items()
         if name not in self.blocked and name not in self.stopped)
 
-  def may_change(self):
-    """Whether a gradient function of the user that it calls may read a setting.
+  def settings(self):
+    """What the gradient functions of the user that it calls read.
 
-    Then the gradient is another one once the setting has changed.
+    The gradient is another one once a setting has changed.
+
+    Returns:
+      tuple; None where a setting may change without a trace.
     """
-    return any(map(_tf.may_gradient_change, self.path.values()))
+    by_op = list(map(_tf.gradient_settings, self.path.values()))
+    return None if None in by_op else sum(filter(None, by_op), ())
 
   def has_arrays(self):
     """Whether it passes ops of a `TensorArray`."""

@@ -18,16 +18,18 @@ class BuiltVJP:
     ys: list of `tf.Tensor`, the ys or the copies that were differentiated.
     gradients: list with a `tf.Tensor`, `tf.IndexedSlices` or None for each x.
     copied: dict from the names of tensors that were copied to their copies.
-    serves: the `vjps.VJP` that it serves, where another one may differ: where
-      a gradient function of the user took part, it may give another result
-      each time that it is called; else None.
+    read: what gradient functions of the user read when it was built, as
+      `gradient_flow.GradientTrace.settings` gives it. It serves no
+      other settings; where they are None, for no other product.
+    vjp: the `vjps.VJP` that it was built for, or None.
   """
 
-  def __init__(self, ys, gradients_by_x, copied, serves=None):
+  def __init__(self, ys, gradients_by_x, copied, read=(), vjp=None):
     self.ys = ys
     self.gradients = gradients_by_x
     self.copied = copied
-    self.serves = serves
+    self.read = read
+    self.vjp = vjp
 
   def passes_of(self, first):
     """The copies of the ys of `first` that this, a derivative of it, reads.

@@ -1,7 +1,4 @@
-"""One product of a cotangent with a Jacobian, checked and built once.
-
-`VJP.build` alone calls `tf.gradients` on the user's graph.
-"""
+"""Cotangents times Jacobians: checked, then built once, by `tf.gradients`."""
 
 import copy
 import functools
@@ -113,7 +110,7 @@ class VJP:
         replacement = self.on_functional_copy(strict)
       if replacement is not None:
         built = built_by_key[self.key()] = copy.copy(replacement.build(strict))
-        built.serves = self if built.serves is not None else None
+        built.read, built.vjp = trace.settings(), self
         self.remember(built.ys, built.gradients)
         return built
       self._check(trace, strict)
@@ -126,8 +123,10 @@ class VJP:
 
   def _is_served_by(self, built):
     """Whether what is cached is the result for this product too."""
+    read = getattr(built, "read", ())
     return built is not cache.MISSING and (
-        getattr(built, "serves", None) in (None, self))
+        read == () or built.vjp is self or
+        read == self.trace().settings() is not None)
 
   def _built_for_equal_ys(self):
     """What was built for earlier ys that are equal to these, or None."""
@@ -141,7 +140,7 @@ class VJP:
         {component.name for component in self.xs + self.stops})
     built = cache.cache_of(self.graph).built.get((kind, names, *group))
     if not isinstance(built, result_forms.BuiltVJP) or (
-        built.copied or built.serves):
+        built.copied or built.read != ()):
       return None  # A copy of y has random numbers of its own.
     cache.record_equal(self.graph, equal,
                        map(result_forms.name_of, built.gradients))
@@ -297,7 +296,7 @@ class VJP:
             results[i] = self._owned(result, self.xs[i])
       self.remember(ys, results, self)
       return result_forms.BuiltVJP(
-          ys, results, copied, self if trace.may_change() else None)
+          ys, results, copied, trace.settings(), self)
 
   def _differentiate(self, ys, xs, stops):
     """Calls `tf.gradients`, with one kind of error for all that it raises."""

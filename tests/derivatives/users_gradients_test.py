@@ -70,6 +70,23 @@ class UsersGradientsTest(graphs.GraphTest):
     y = reversed_by_the_factor(self.x)
     self._test_follows(lambda: gf.gradient(y, self.x), [-1.0, -1.0])
 
+  def test_numbers_that_a_gradient_function_encloses(self):
+    factor = 2.0
+
+    @tf.custom_gradient
+    def reversed_by_the_factor(x):
+      return tf.identity(x), lambda cotangent: -factor * cotangent
+
+    y = reversed_by_the_factor(self.x)
+    first = gf.gradient(y, self.x)
+    count = self.count()
+    self.assertIs(gf.gradient(y, self.x), first)
+    self.assertEqual(self.count(), count)
+    factor = 3.0
+    np.testing.assert_allclose(
+        self._evaluate(gf.gradient(y, self.x)), [-3.0, -3.0])
+    np.testing.assert_allclose(self._evaluate(first), [-2.0, -2.0])
+
   def test_function_keeps_what_it_was_made_of(self):
     f = gf.function(self.x, gf.gradient(self.y, self.x), self.session)
     _Rule.factor = 5.0
