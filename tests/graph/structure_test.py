@@ -273,7 +273,7 @@ class StructureTest(graphs.GraphTest):
                            5.0 * np.sum(_POINT ** 2))
 
   def test_nothing_is_compiled_for_the_second_image(self):
-    make_callable, compiled = _tf.make_callable, []
+    make_callable, compiled, functions = _tf.make_callable, [], []
 
     def counted(*arguments):
       compiled.append(arguments)
@@ -286,6 +286,7 @@ class StructureTest(graphs.GraphTest):
         ops = self.count()
         value, slope = gf.run(self.session, [y, dx], {self.x: _POINT})
         f = gf.function(self.x, [y, dx], self.session)
+        functions.append(f)  # What is compiled for it lives as long.
         if image > 1:
           self.assertEqual(self.count(), ops)
         expected = np.zeros([2, 3])
@@ -294,7 +295,9 @@ class StructureTest(graphs.GraphTest):
           np.testing.assert_allclose(
               pair[0], np.sum(_POINT[:, image % 2] ** 2))
           np.testing.assert_array_equal(pair[1], expected)
-    self.assertLen(compiled, 2)
+    # For each of the two images once by the run and once by the function, in
+    # which an op stands behind each result.
+    self.assertLen(compiled, 4)
 
   def test_ops_are_looked_at_once(self):
     looked_at = []
