@@ -20,6 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
+from gradfeed.evaluation import trials
 from gradfeed.graph import cache
 
 #: What may be left after many calls: allocators never give back everything.
@@ -71,8 +72,13 @@ def growth(mode, calls):
 
 
 def _grown(graph, name, calls, call, points):
-  """One row: what `calls` calls left, after as many as a tenth before."""
-  for i in range(max(len(points), calls // 10)):
+  """One row: what `calls` calls left, after others before.
+
+  Those are a tenth as many, and as many as it takes until a call for the shapes
+  of the points alone is tried.
+  """
+  for i in range(max(len(points), calls // 10,
+                     min(calls, trials.Trial.CALLS + 1))):
     call(*points[i % len(points)])
   ops, kept, memory = _state(graph)
   start = time.perf_counter()

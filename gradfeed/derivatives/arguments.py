@@ -54,11 +54,11 @@ class Request:
     self.xs = _leaves(x, self.graph, roles[1])
     if not nested:
       self.xs = _inside_of(self.graph, self.ys, self.xs, roles[1])
-    self.stops = [
+    stops = nest.flatten(stop_gradients)
+    self.stops = [] if not stops or len(stops) == 1 and stops[0] is None else [
         component for leaf in _leaves(
             stop_gradients, self.graph, "stop_gradients")
-        for component in leaf.differentiable()
-    ] if nest.flatten(stop_gradients) not in ([None], []) else []
+        for component in leaf.differentiable()]
 
   def product(self, cotangents, settings=None,
               incomplete=preconditions.REFUSED):

@@ -135,6 +135,7 @@ def hessians(ys, xs, name="hessians", colocate_gradients_with_ops=False,
   """
   del name, colocate_gradients_with_ops, gate_gradients, aggregation_method
   xs = list(xs) if isinstance(xs, (list, tuple)) else [xs]
+  arguments.Request(ys, xs, None, ("ys", "xs"))  # All, before an op is built.
   return [hessian(ys, x) for x in xs]
 
 

@@ -3,6 +3,7 @@
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.derivatives import arguments
+from gradfeed.derivatives import preconditions
 from gradfeed.derivatives import pullbacks
 from gradfeed.derivatives import result_forms
 from gradfeed.derivatives.vectors import flat_forms
@@ -60,6 +61,11 @@ def jacobian(y, x, stop_gradients=None, unconnected="error", chunk=None,
   request = arguments.Request(y, x, stop_gradients)
   refuse_real_parts(request)
   flat_forms.check(flat, request, unconnected)
+  if len(request.ys) > 1:  # All of them, before an op is built.
+    for leaf in request.ys:
+      vjp = vjps.VJP(request.graph, [leaf], request.xs, [None], request.stops,
+                     {})
+      preconditions.check(vjp, vjp.trace(), unconnected == "error")
   by_y = [pullbacks.Pullback(
       request.graph, [leaf], request.xs, request.stops, unconnected == "error")
           for leaf in request.ys]

@@ -328,8 +328,8 @@ class Function:
     """Any call: nested inputs, names, other feeds, values that are refused."""
     session = self._session_now()
     flat = self._form.bind(values, named)
+    arguments_lib.check_mapping(feed_dict)
     if self._is_dense and not feed_dict:
-      arguments_lib.check_mapping(feed_dict)
       return self._call_flat(flat, session)
     return self._evaluate(session, flat, feed_dict)
 

@@ -84,7 +84,7 @@ def flatten_as(structure, value, label="value"):
             set(value) == set(keys))
   else:
     fits = isinstance(value, (list, tuple, np.ndarray)) and (
-        len(value) == len(keys))
+        getattr(value, "ndim", 1) and len(value) == len(keys))
   if not fits:
     raise errors.FeedError(
         "The {} does not have the structure of the input.".format(label),

@@ -4,6 +4,8 @@ from collections import abc
 import traceback
 
 from gradfeed import errors
+from gradfeed.graph import tensors
+from gradfeed.optimization import layouts
 from gradfeed.optimization import limits
 from gradfeed.optimization import objectives
 from gradfeed.optimization import progress_lines
@@ -70,6 +72,8 @@ def minimize(loss, variables_or_x, session=None, feed_dict=None, x0=None,
   """
   _check(method, tol, callback, options, progress)
   optimize = _scipy_optimize()
+  limits.bounds_of(bounds, layouts.Layout(  # Before an op is built.
+      variables_or_x, tensors.graph_of(loss, variables_or_x), session, x0))
   objective = objectives.scipy_objective(
       loss, variables_or_x, session, feed_dict, x0, unconnected)
   layout = objective._layout  # pylint: disable=protected-access

@@ -9,6 +9,7 @@ from gradfeed.derivatives import hessians
 from gradfeed.derivatives import jacobians
 from gradfeed import errors
 from gradfeed.evaluation import functions
+from gradfeed.evaluation.inputs import arguments
 from gradfeed.graph import cache
 from gradfeed.graph import nest
 from gradfeed.graph import tensors
@@ -77,7 +78,9 @@ class ScipyObjective:
 
   def __init__(self, loss, variables_or_x, session, feed_dict, x0,
                unconnected):
-    if unconnected not in ("error", "zero"):
+    arguments.check_mapping(feed_dict)
+    if not isinstance(unconnected, str) or (
+        unconnected not in ("error", "zero")):
       raise errors.ArgumentError(
           "unconnected={!r} is not known.".format(unconnected),
           "It says what is done with an x that the loss does not depend on.",

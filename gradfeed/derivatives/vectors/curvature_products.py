@@ -124,7 +124,8 @@ def _check_held(request):
     request: `arguments.Request` of kl by the outputs.
   """
   cut = {x.name for leaf in request.xs for x in leaf.components()}
-  ops = traversal.ancestors([y.tensor for y in request.ys], cut)
+  ops = traversal.ancestors(
+      [y.tensor for leaf in request.ys for y in leaf.components()], cut)
   if not any(_holds(op) for op in ops.values()):
     raise errors.ArgumentError(
         "{} is no KL divergence from a distribution that is held "
