@@ -26,13 +26,13 @@ if MODE not in _MODES:
       MODE, ", ".join(sorted(_MODES))))
 _MODES[MODE]()
 
-#: Tests of what has no mode: they run in "v1" alone.
+#: Tests of what has no mode, or of control flow v1: they run in "v1" alone.
 _WITHOUT_MODE = [
     "commands/completion_test.py", "models/damaged_files_test.py",
     "models/keras_configs_test.py", "project/architecture_test.py",
     "project/benchmark_test.py", "project/check_script_test.py",
     "project/interrupt_streams_test.py", "project/package_test.py",
-    "project/public_names_test.py"]
+    "project/public_names_test.py", "rewriting/functionalization_test.py"]
 collect_ignore = [] if MODE == "v1" else _WITHOUT_MODE
 tf.logging.set_verbosity(tf.logging.ERROR)
 

@@ -278,7 +278,7 @@ class SecondOrderTest(graphs.GraphTest):
     x = tf.placeholder(tf.float64, [2, 2])
     self._check(cube(x) * tf.sin(x), x, np.array([[0.5, 1.5], [0.7, 0.2]]))
     # What the gradient reads beside its argument is of each turn.
-    for version in (1, 2):
+    for version in flows.versions_of_this_mode():
       with flows.control_flow(version):
         y = tf.while_loop(lambda i, a: i < 2, lambda i, a: (
             i + 1, cube(tf.sin(a)) * x + tf.nn.swish(a)), [0, x])[1]
