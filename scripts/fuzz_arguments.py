@@ -89,7 +89,7 @@ class Subject:
     seen = dict(options, grad_ys=None, sparse=False, flat=False)
     flat = {"stop_gradients": None, "flat": False}
     held = {"session": self.session, "feed_dict": {
-        self.weight: np.ones([3, 2], "f")}, "x0": at, "unconnected": "error"}
+        self.weight.name: np.ones([3, 2], "f")}, "x0": at, "unconnected": "error"}
     run = {"feed_dict": {x: at}, "points": (), "timeout": None}
     return {
         "gradient": (gf.gradient, [y, x], seen),
