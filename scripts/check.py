@@ -124,7 +124,10 @@ class Run:
     if status not in (0, 1):
       _print("==== {}: pytest ended with status {}\n{}".format(
           self.mode, status, "\n".join(lines[-_TAIL:])))
-    self.summary = "==== {}: {}".format(self.mode, lines[-1].strip("= "))
+    # TensorFlow 1.15 may print more after it.
+    last = [line for line in lines if re.search(r" in [\d.]+s", line)]
+    self.summary = "==== {}: {}".format(
+        self.mode, (last or lines)[-1].strip("= "))
     _print(self.summary)
     return status == 0
 
