@@ -221,6 +221,52 @@ def values_of(session, variables):
   return _tf.session_run(session, reads)
 
 
+def new_read(variable):
+  """A tensor with the value of a resource variable, by an op that is added once.
+
+  Args:
+    variable: `tensors.Dense`, the handle.
+
+  Raises:
+    FinalizedGraphError.
+  """
+
+  def build():
+    cache.check_not_finalized(
+        variable.graph, "Reading the variable {}".format(variable))
+    with _tf.building(variable.graph):
+      return tf.raw_ops.ReadVariableOp(
+          resource=variable.tensor, dtype=variable.dtype)
+
+  return cache.cached(variable.graph, ("read", variable.name), build)
+
+
+def assignment(variable):
+  """Adds what assigns to a variable, once.
+
+  Args:
+    variable: `tensors.Dense`.
+
+  Returns:
+    (placeholder, `tf.Operation` that assigns its value).
+
+  Raises:
+    FinalizedGraphError.
+  """
+
+  def build():
+    cache.check_not_finalized(
+        variable.graph, "Writing to the variable {}".format(variable))
+    with _tf.building(variable.graph):
+      value = tf.placeholder(variable.dtype, variable.shape)
+      if variable.is_handle:
+        return value, tf.raw_ops.AssignVariableOp(
+            resource=variable.tensor, value=value)
+      return value, tf.assign(variable.tensor, value).op
+
+  return cache.cached(variable.graph, ("assign", variable.name), build)
+
+
 def _can_be_read(session, variables):
   """Whether variables have values, found out without new ops where possible.
 

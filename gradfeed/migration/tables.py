@@ -23,7 +23,7 @@ def copies(session, tables):
   made = {}
   for op in tables:
     try:
-      keys, values = session.run(_content(op))
+      keys, values = _tf.session_run(session, _content(op))
     except tf.errors.FailedPreconditionError as error:
       raise errors.UninitializedError(
           "The table {} has no content in this session.".format(

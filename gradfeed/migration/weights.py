@@ -9,7 +9,6 @@ from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed import errors
 from gradfeed.evaluation import sessions
-from gradfeed.graph import cache
 from gradfeed.graph import tensors
 
 
@@ -49,7 +48,7 @@ def values(session, variables):
   if not variables:
     return {}
   sessions.check_initialized(session, [v.op for v in variables])
-  return session.run({v.op.name: _read(v) for v in variables})
+  return _tf.session_run(session, {v.op.name: _read(v) for v in variables})
 
 
 def _read(variable):
@@ -57,15 +56,7 @@ def _read(variable):
   try:
     return tensors.read_of(variable)
   except errors.ArgumentError:
-
-    def build():
-      cache.check_not_finalized(
-          variable.graph, "Reading the variable {}".format(variable))
-      with _tf.building(variable.graph):
-        return tf.raw_ops.ReadVariableOp(
-            resource=variable.tensor, dtype=variable.dtype)
-
-    return cache.cached(variable.graph, ("read", variable.name), build)
+    return sessions.new_read(variable)
 
 
 def assign(session, variables, arrays):
@@ -81,34 +72,18 @@ def assign(session, variables, arrays):
   """
   ops, feed = [], {}
   for variable, array in zip(variables, arrays):
-    placeholder, assigning = _assignment(variable)
+    placeholder, assigning = sessions.assignment(variable)
     ops.append(assigning)
     feed[placeholder] = array
   if ops:
-    session.run(ops, feed)
-
-
-def _assignment(variable):
-  """(placeholder, op that assigns its value to a variable), made once."""
-
-  def build():
-    cache.check_not_finalized(
-        variable.graph, "Writing to the variable {}".format(variable))
-    with _tf.building(variable.graph):
-      value = tf.placeholder(variable.dtype, variable.shape)
-      if variable.is_handle:
-        return value, tf.raw_ops.AssignVariableOp(
-            resource=variable.tensor, value=value)
-      return value, tf.assign(variable.tensor, value).op
-
-  return cache.cached(variable.graph, ("assign", variable.name), build)
+    _tf.session_run(session, ops, feed)
 
 
 def prepare_assignments(variables):
   """Adds the ops that `assign` runs, where the graph is still open."""
   for variable in variables:
     if not variable.graph.finalized:
-      _assignment(variable)
+      sessions.assignment(variable)
 
 
 class Given:

@@ -6,7 +6,6 @@ from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed import errors
 from gradfeed.evaluation import sessions
-from gradfeed.graph import cache
 from gradfeed.graph import effects
 from gradfeed.graph import lookup
 from gradfeed.graph import tensors
@@ -147,33 +146,16 @@ def _copy_values(session, source, clone):
   for op in variables:
     if op.name in uninitialized:
       continue
+    variable = tensors.Dense(op.outputs[0])
     try:
-      reads[op.name] = tensors.read_of(tensors.Dense(op.outputs[0]))
+      reads[op.name] = tensors.read_of(variable)
     except errors.ArgumentError:
       if not source.finalized:  # Else no op can be added that reads it.
-        reads[op.name] = _new_read(op)
+        reads[op.name] = sessions.new_read(variable)
   values = _tf.session_run(session, reads)
   with clone.graph.as_default():
     for name, value in values.items():
       _assign(clone, name, value)
-
-
-def _new_read(op):
-  """Adds an op that reads a resource variable, once.
-
-  Args:
-    op: `tf.Operation`, the handle of the variable.
-
-  Returns:
-    `tf.Tensor` with its value.
-  """
-
-  def build():
-    with _tf.building(op.graph):
-      return tf.raw_ops.ReadVariableOp(
-          resource=op.outputs[0], dtype=op.get_attr("dtype"))
-
-  return cache.cached(op.graph, ("read", op.name), build)
 
 
 def _assign(session, name, value):

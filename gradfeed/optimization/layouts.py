@@ -5,11 +5,9 @@ import collections
 import numpy as np
 
 from gradfeed import _tf
-from gradfeed._tf import tf
 from gradfeed import errors
 from gradfeed.evaluation import session_run
 from gradfeed.evaluation import sessions
-from gradfeed.graph import cache
 from gradfeed.graph import nest
 from gradfeed.graph import tensors
 from gradfeed.graph import traversal
@@ -163,7 +161,7 @@ class Layout:
       now = collections.OrderedDict()
       for op, value in pending:
         now.setdefault(op.inputs[1].name, (op, value))
-      raw.run([op for op, _ in now.values()], {
+      _tf.session_run(raw, [op for op, _ in now.values()], {
           name: value for name, (_, value) in now.items()})
       done = {op.name for op, _ in now.values()}
       pending = [item for item in pending if item[0].name not in done]
@@ -222,16 +220,4 @@ def _assignment(part):
         op.control_inputs or _tf.is_inside(op)) and (
             part.graph.is_feedable(op.inputs[1])):
       return op
-
-  def build():
-    cache.check_not_finalized(
-        part.graph, "Assigning to {}".format(tensors.describe(part)))
-    with _tf.building(part.graph):
-      value = tf.placeholder(part.dtype, part.shape)
-      if part.is_handle:
-        return tf.raw_ops.AssignVariableOp(
-            resource=part.tensor, value=value).name
-      return tf.raw_ops.Assign(ref=part.tensor, value=value).op.name
-
-  return part.graph.get_operation_by_name(
-      cache.cached(part.graph, ("assign", part.name), build))
+  return sessions.assignment(part)[1]

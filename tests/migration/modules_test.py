@@ -275,6 +275,23 @@ class ToModuleTest(graphs.GraphTest):
     module.update(self.session)
     self.assert_close(f(_X), 0.75 * _X)
 
+  @parameterized.named_parameters(*graphs.KINDS)
+  def test_gives_weights_back_after_another_assignment(self, is_resource):
+    w = graphs.variable("w", [2.0, 3.0], is_resource)
+    # So that neither can use an assignment that is there.
+    self.graph.prevent_feeding(w.initializer.inputs[1])
+    loss = tf.reduce_sum(w ** 2)
+    self.start()
+    f = gf.function(self.x, tf.reduce_sum(w) * self.x, self.session)
+    gf.scipy_objective(loss, w, self.session).assign([5.0, 6.0])
+    module = gf.to_module(f)
+    with _tf.eagerly():
+      module.variables_by_name["w"].assign([0.5, 0.25])
+    module.update(self.session)
+    self.assert_close(self.session.run(w), [0.5, 0.25])
+    gf.scipy_objective(loss, w, self.session).assign([1.0, 2.0])
+    self.assert_close(self.session.run(w), [1.0, 2.0])
+
   def test_value_and_gradient_of_each_kind_of_outputs(self):
     y = tf.reduce_sum(self.x ** 3, 1)
     dx = gf.gradient(y, self.x)
