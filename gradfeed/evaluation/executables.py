@@ -25,17 +25,9 @@ from gradfeed import numeric_comparison
 _clock = time.perf_counter
 
 #: Weak references to the session of the last call and to the
-#: `callables.Compiled` in it: for feeds of any shapes, and for those of one
-#: call alone (see `plans.Plan.specialized`), if there is one; and the `trials.Trial`
-#: of the latter. It is replaced as a whole, since other threads read it
-#: meanwhile.
-_LastSession = collections.namedtuple(
-    "_LastSession", ["session", "for_any_shapes", "specialized", "trial"])
-
-
-def _reference(compiled):
-  """A weak reference to a `callables.Compiled`, or to nothing."""
-  return no_reference if compiled is None else weakref.ref(compiled)
+#: `callables.Compiled` in it, which is for feeds of any shapes. It is replaced
+#: as a whole, since other threads read it meanwhile.
+_LastSession = collections.namedtuple("_LastSession", ["session", "compiled"])
 
 
 class Executable:
@@ -80,7 +72,7 @@ class Executable:
 
   def _forget_session(self):
     """Forgets the last session, so that the next one is looked at."""
-    self._last = _LastSession(no_reference, no_reference, no_reference, None)
+    self._last = _LastSession(no_reference, no_reference)
 
   def prepare(self):
     """Adds the ops that the first run would add."""
@@ -161,8 +153,13 @@ class Executable:
     Returns:
       list with the value of each output.
     """
-    return self._results(
+    start = _clock()
+    results = self._results(
         session, arrays, lambda active: self._compiled(session, active))
+    compiled = self._last.compiled()
+    if compiled is not None and not compiled.trial.is_over:
+      compiled.trial.count(_clock() - start)
+    return results
 
   def evaluate_by(self, session, arrays, options=None, run_metadata=None):
     """As `evaluate`, by the `run` of `session` itself.
@@ -205,14 +202,10 @@ class Executable:
     """
     active = (arrays if self._all_active else
               tuple(arrays[i] for i in self._plan.active))
-    start = _clock()
     try:
       results = compiled(active)(active)
     except (tf.errors.OpError, RuntimeError) as error:
       raise self.translate(error, session, arrays) or error
-    trial = self._last.trial
-    if trial is not None and not trial.is_over:
-      trial.count(_clock() - start)
     if self._is_plain:
       return results
     values = iter([source.value(results, arrays)
@@ -223,14 +216,15 @@ class Executable:
   def _compiled(self, session, active):
     """What to call with the arrays `active`, compiled at the first call."""
     last = self._last
-    for_any_shapes = last.for_any_shapes()
-    if for_any_shapes is None or last.session() is not session:
-      return self._compile(session, active)
-    if last.trial.is_due():
-      last = self._try_specialized(last, for_any_shapes, active)
-    specialized = last.specialized()
+    compiled = last.compiled()
+    if compiled is None or last.session() is not session:
+      return self._compile(session)
+    if compiled.trial.is_due():
+      compiled.trial.is_over = True  # First: no other thread has to try.
+      self._try_specialized(session, compiled, active)
+    specialized = compiled.specialized
     return (specialized if specialized is not None and
-            specialized.accepts(active) else for_any_shapes)
+            specialized.accepts(active) else compiled)
 
   def fast_path(self, session):
     """The fast path of what is compiled for `session`, if there is one.
@@ -242,17 +236,20 @@ class Executable:
       A weak reference to a `callables.Compiled.fast_path`, or `no_reference`.
     """
     last = self._last
-    if last.session() is session and self._is_plain and self._all_active:
-      if not last.trial.is_over:
-        return last.for_any_shapes().counted_fast_path()
-      # That of the specialized one hands other shapes to the other itself.
-      for compiled in (last.specialized(), last.for_any_shapes()):
-        if compiled is not None and compiled.fast_path is not None:
-          return weakref.ref(compiled.fast_path)
+    compiled = last.compiled()
+    if compiled is None or last.session() is not session or not (
+        self._is_plain and self._all_active):
+      return no_reference
+    if not compiled.trial.is_over:
+      return compiled.counted_fast_path()
+    # That of the specialized one hands other shapes to the other itself.
+    for one in (compiled.specialized, compiled):
+      if one is not None and one.fast_path is not None:
+        return weakref.ref(one.fast_path)
     return no_reference
 
-  def _compile(self, session, active):
-    """Compiles for `session`; what to call with the arrays `active`."""
+  def _compile(self, session):
+    """Compiles for `session`, for feeds of any shapes; what to call."""
     sessions.check_open(session, self._graph)
     sessions.check_process(session)
     if self._plan.tapes:
@@ -260,13 +257,11 @@ class Executable:
     compiled = self._compile_unlocked(session)
     if _tf.raw_session(session) is session and (
         isinstance(compiled, callables.Compiled)):
-      self._last = _LastSession(
-          weakref.ref(session), weakref.ref(compiled),
-          _reference(compiled.specialized), compiled.trial)
+      self._last = _LastSession(weakref.ref(session), weakref.ref(compiled))
     return compiled
 
   def _compile_unlocked(self, session):
-    """Compiles for `session`, for feeds of any shapes; what to call."""
+    """As `_compile`, whatever other calls do with tapes at the same time."""
     self.prepare()
     call_spec = self._plan.call_spec
     if not call_spec.fetches and not call_spec.targets:
@@ -290,7 +285,8 @@ class Executable:
           raw, call_spec,
           [(slot.dtype, slot.shapes) for slot in self._active_slots()])
       compiled.trial = trials.Trial(_clock() - start)
-      session_cache[self._plan.call_key] = compiled
+      # Other threads may hold what they have compiled meanwhile.
+      compiled = session_cache.setdefault(self._plan.call_key, compiled)
     return compiled
 
   def _holding_tapes(self, call):
@@ -305,21 +301,7 @@ class Executable:
 
     return locked
 
-  def _try_specialized(self, last, for_any_shapes, active):
-    """The `_LastSession` with a call for the shapes of this call, if it serves.
-
-    Args:
-      last: `_LastSession`.
-      for_any_shapes: its `callables.Compiled` for feeds of any shapes.
-      active: sequence of the arrays of this call.
-    """
-    last.trial.is_over = True  # First: other threads need not try it too.
-    specialized = self._compile_specialized(
-        last.session(), for_any_shapes, active)
-    self._last = last = last._replace(specialized=specialized)
-    return last
-
-  def _compile_specialized(self, session, for_any_shapes, active):
+  def _try_specialized(self, session, for_any_shapes, active):
     """Compiles for the shapes of one call, if the results are the same.
 
     Both are run on the values of that call, the one for any shapes first: if
@@ -328,19 +310,17 @@ class Executable:
 
     Args:
       session: raw `tf.Session`.
-      for_any_shapes: `callables.Compiled` for feeds of any shapes.
+      for_any_shapes: `callables.Compiled` for feeds of any shapes; gets its
+        `specialized`.
       active: sequence of the arrays of this call.
-
-    Returns:
-      A weak reference to a `callables.Compiled`, or `no_reference`.
     """
     if _tf.is_remote(session) or not self._plan.may_specialize():
-      return no_reference
+      return
     expected = for_any_shapes(active)
     shapes_and_spec = self._plan.specialized(tuple(map(np.shape, active)))
     if shapes_and_spec is None or (
         shapes_and_spec[0] != tuple(map(np.shape, active))):
-      return no_reference
+      return
     shapes, call_spec = shapes_and_spec
     compiled = callables.Compiled(session, call_spec, [
         (slot.dtype, frozenset([shape]))
@@ -349,11 +329,9 @@ class Executable:
       is_same = all(numeric_comparison.has_same_bits(*pair) for pair in zip(
           expected, compiled(active)))
     except tf.errors.OpError:
-      return no_reference
-    if not is_same:
-      return no_reference
-    for_any_shapes.specialized = compiled
-    return weakref.ref(compiled)
+      return
+    if is_same:
+      for_any_shapes.specialized = compiled
 
   def _active_slots(self):
     """The slots that TensorFlow is fed at."""

@@ -218,7 +218,7 @@ class FirstCallsTest(graphs.GraphTest):
         self.f(np.ones([1, 3]))
       self.assertEmpty(_fixed(self.graph))  # They were less than it costs.
       # pylint: disable-next=protected-access
-      self.f._executable._last.trial.count(1e3)
+      self.f._executable._last.compiled().trial.count(1e3)
       self.f(np.ones([1, 3]))
     self.assertNotEmpty(_fixed(self.graph))
 
