@@ -20,7 +20,6 @@ from gradfeed.graph import tensors
 from gradfeed.graph import traversal
 from gradfeed.rewriting import cloning
 from gradfeed.rewriting import differentiable_copy
-from gradfeed.rewriting import subgraphs
 
 
 class VJP:
@@ -183,11 +182,6 @@ class VJP:
   def _on_differentiable_gradients(self, trace):
     """This product with gradients among its ancestors built again.
 
-    Such gradients cannot be differentiated as they are: those of a loop of v1
-    keep the values of each turn on stacks, through which no gradient passes;
-    those of `tf.nn.moments` hold the mean constant. They are built again on a
-    functional copy, which has neither.
-
     Args:
       trace: the `gradient_flow.GradientTrace` of this product.
 
@@ -198,25 +192,9 @@ class VJP:
         op.type == "StopGradient" for op in trace.blocked.values()):
       return None
     cache.check_not_finalized(self.graph, self.purpose())
-    ops = traversal.ancestors([y.tensor for y in self.ys])
-    replaced = {}
-    recorded = cache.cache_of(self.graph).derivatives
-    for name, derivative in list(recorded.items()):
-      vjp = derivative.vjp
-      if vjp is not None and name.split(":")[0] in ops and (
-          vjp.needs_differentiable_gradients()):
-        built = vjp.on_functional_copy(
-            strict=False, free_means=True).build(strict=False)
-        replaced.update((old, new) for old, new in zip(
-            derivative.results, built.gradients)
-                        if isinstance(new, tf.Tensor))
-    if not replaced:
-      return None
-    op_names = subgraphs.dependent_ops(ops, set(replaced))
-    copied = cloning.clone_subgraph(self.graph, op_names, ops, replaced,
-                                    "again")
-    copied.update(replaced)
-    return self.with_clones(copied)
+    copied = differentiable_copy.differentiable_gradients(
+        self.graph, [y.tensor for y in self.ys])
+    return self.with_clones(copied) if copied else None
 
   def needs_differentiable_gradients(self):
     """Whether a derivative of what this product builds would lack a part."""

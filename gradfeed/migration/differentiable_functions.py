@@ -1,9 +1,6 @@
 """Functions of which all that is computed can be differentiated again.
 
-A gradient of a loop of control flow v1 keeps the values of each turn on stacks,
-through which no gradient passes, and one of `tf.nn.moments` holds the mean
-constant. Such gradients, where gradfeed built them, are built again in a form
-without.
+See `rewriting.differentiable_copy.differentiable_gradients`.
 """
 
 import collections
@@ -12,9 +9,7 @@ from gradfeed._tf import tf
 from gradfeed.evaluation import functions
 from gradfeed.graph import cache
 from gradfeed.graph import nest
-from gradfeed.graph import traversal
-from gradfeed.rewriting import cloning
-from gradfeed.rewriting import subgraphs
+from gradfeed.rewriting import differentiable_copy
 
 # pylint: disable=protected-access
 
@@ -64,27 +59,8 @@ def differentiable(f, leaves):
   Returns:
     list of the same length.
   """
-  graph = f.graph
-  tensors = [leaf for leaf in leaves if isinstance(leaf, tf.Tensor)]
-  ops = traversal.ancestors(tensors)
-  replaced = {}
-  for name, derivative in list(cache.cache_of(graph).derivatives.items()):
-    vjp = derivative.vjp
-    if vjp is not None and name.split(":")[0] in ops and (
-        vjp.needs_differentiable_gradients()):
-      built = vjp.on_functional_copy(
-          strict=False, free_means=True).build(strict=False)
-      replaced.update((old, new) for old, new in zip(
-          derivative.results, built.gradients) if isinstance(new, tf.Tensor))
-  if not replaced:
-    return list(leaves)
-  cache.check_not_finalized(graph, "A module with a gradient of a loop")
-  clones = dict(replaced)
-  op_names = subgraphs.dependent_ops(ops, set(replaced))
-  if op_names:
-    clones.update(cloning.clone_subgraph(
-        graph, op_names, ops, replaced, "again"))
-    clones.update(replaced)
+  clones = differentiable_copy.differentiable_gradients(
+      f.graph, [leaf for leaf in leaves if isinstance(leaf, tf.Tensor)])
   return [clones.get(leaf.name, leaf) if isinstance(leaf, tf.Tensor) else leaf
           for leaf in leaves]
 

@@ -15,6 +15,7 @@ from gradfeed.graph import cache
 from gradfeed.graph import control_flow
 from gradfeed.graph import tensors
 from gradfeed.graph import traversal
+from gradfeed.rewriting import cloning
 from gradfeed.rewriting import function_calls
 from gradfeed.rewriting import subgraphs
 from gradfeed.rewriting import vectorization
@@ -116,3 +117,37 @@ def _values_read(graph, ops, op_names, trace):
             resource=graph.get_tensor_by_name(name), dtype=dtype)
         values[name].set_shape(tf.TensorShape(shape))
   return values
+
+
+def differentiable_gradients(graph, targets):
+  """Builds gradients among the ancestors of some tensors again.
+
+  Such gradients cannot be differentiated as they are: those of a loop of v1
+  keep the values of each turn on stacks, through which no gradient passes;
+  those of `tf.nn.moments` hold the mean constant. They are built again on a
+  functional copy, which has neither.
+
+  Args:
+    graph: `tf.Graph`.
+    targets: list of `tf.Tensor`.
+
+  Returns:
+    dict from the names of such gradients, and of what is computed from them,
+    to what is to be differentiated in their places; empty where there are none.
+  """
+  ops = traversal.ancestors(targets)
+  replaced = {}
+  for name, derivative in list(cache.cache_of(graph).derivatives.items()):
+    vjp = derivative.vjp
+    if vjp is not None and name.split(":")[0] in ops and (
+        vjp.needs_differentiable_gradients()):
+      built = vjp.on_functional_copy(
+          strict=False, free_means=True).build(strict=False)
+      replaced.update((old, new) for old, new in zip(
+          derivative.results, built.gradients) if isinstance(new, tf.Tensor))
+  op_names = subgraphs.dependent_ops(ops, set(replaced)) if replaced else ()
+  if op_names:
+    cache.check_not_finalized(graph, "A gradient that can be differentiated")
+  copied = cloning.clone_subgraph(
+      graph, op_names, ops, replaced, "again") if op_names else {}
+  return dict(copied, **replaced)
