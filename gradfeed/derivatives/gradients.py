@@ -126,21 +126,8 @@ def value_and_gradient(y, x, grad_ys=None, stop_gradients=None,
   built = request.product(
       arguments.cotangents(grad_ys, y, request.ys,
                            request.graph)).build(strict=unconnected == "error")
-  return nest.pack(y, built.ys), _packed(
-      request, built, unconnected, sparse, flat)
-
-
-def _packed(request, built, unconnected, sparse, flat):
-  """The gradients of a `result_forms.BuiltVJP` in the structure of x, or as a vector.
-
-  Args:
-    request: `arguments.Request`.
-    built: `result_forms.BuiltVJP`.
-    unconnected, sparse, flat: as in `gradient`.
-  """
-  gradients_by_x = request.shaped(built.gradients, unconnected, sparse)
-  return (flat_forms.vector(request, gradients_by_x) if flat else
-          nest.pack(request.x, gradients_by_x))
+  return nest.pack(y, built.ys), flat_forms.packed(
+      request, request.shaped(built.gradients, unconnected, sparse), flat)
 
 
 def value_and_gradient_as_built(ys, xs, grad_ys=None, unconnected="error"):
@@ -212,7 +199,8 @@ def vjp(y, x, v, stop_gradients=None, unconnected="error", sparse=False,
         "Pass a tensor or an array of the shape of y; or use `gradient`, which "
         "takes ones.")
   built = request.product(cotangents).build(strict=unconnected == "error")
-  return _packed(request, built, unconnected, sparse, flat)
+  return flat_forms.packed(
+      request, request.shaped(built.gradients, unconnected, sparse), flat)
 
 
 @_tf.unconverted

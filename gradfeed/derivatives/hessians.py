@@ -176,8 +176,7 @@ def hvp(y, x, v, stop_gradients=None, flat=False):
   """
   request = arguments.Request(y, x, stop_gradients)
   flat_forms.check(flat, request)
-  tangents = (flat_forms.tangents(v, request) if flat else
-              arguments.tangents(v, x, request.xs, request.graph))
+  tangents = flat_forms.tangents(v, request, flat)
   first = request.product([None] * len(request.ys))
   built = first.on_functional_copy(strict=True, order=2).build(strict=False)
   gradients = [result_forms.dense_or_none(request.graph, *pair)
@@ -188,6 +187,5 @@ def hvp(y, x, v, stop_gradients=None, flat=False):
   second_built = second.build(strict=False)
   preconditions.check_hidden(second, second_built)
   first.remember(second_built.passes_of(built), second_built.gradients)
-  products = request.shaped(second_built.gradients)
-  return (flat_forms.vector(request, products) if flat else
-          nest.pack(x, products))
+  return flat_forms.packed(
+      request, request.shaped(second_built.gradients), flat)

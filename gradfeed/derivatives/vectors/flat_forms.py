@@ -36,19 +36,22 @@ def check(flat, request, unconnected="error", sparse=False):
   flattening.check_dtypes([(tensors.describe(x), x.dtype) for x in request.xs])
 
 
-def vector(request, derivatives):
-  """The derivatives by each x as one vector.
+def packed(request, derivatives, flat):
+  """The derivatives by each x in the structure of x, or as one vector.
 
   Args:
     request: `arguments.Request`.
     derivatives: list with one for each of its xs, dense or sparse.
+    flat: bool.
 
   Returns:
-    `tf.Tensor` of shape [n].
+    The structure of x; or, with `flat`, a `tf.Tensor` of shape [n].
   """
-  flat = flattening.flatten(derivatives)
-  flat.set_shape([flattening.known_size(_forms(request))])
-  return flat
+  if not flat:
+    return nest.pack(request.x, derivatives)
+  vector = flattening.flatten(derivatives)
+  vector.set_shape([flattening.known_size(_forms(request))])
+  return vector
 
 
 def rows(request, y, derivatives, size=None):
@@ -104,17 +107,21 @@ def matrix(request, blocks, gradients):
       part.name for part in stacked)), build)
 
 
-def tangents(v, request):
-  """A vector as the tangent of all xs; adds no op.
+def tangents(v, request, flat):
+  """What the caller passed as the tangents of all xs; adds no op.
 
   Args:
-    v: tensor, variable, name or array of shape [n].
+    v: the structure of x; or, with `flat`, a tensor, variable, name or array of
+      shape [n].
     request: `arguments.Request`.
+    flat: bool.
 
   Returns:
     list with a tangent for each component of each x, as
     `arguments.tangents`.
   """
+  if not flat:
+    return arguments.tangents(v, request.x, request.xs, request.graph)
   forms, v = _forms(request), _tf.dereference(v)
   if not isinstance(v, (tf.Tensor, str)) and not _tf.is_variable(v):
     array = cotangent_types.as_array(v, request.xs[0], cotangent_types.TANGENT)
