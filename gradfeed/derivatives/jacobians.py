@@ -62,10 +62,13 @@ def jacobian(y, x, stop_gradients=None, unconnected="error", chunk=None,
   refuse_real_parts(request)
   flat_forms.check(flat, request, unconnected)
   if len(request.ys) > 1:  # All of them, before an op is built.
+    strict = unconnected == "error"
     for leaf in request.ys:
       vjp = vjps.VJP(request.graph, [leaf], request.xs, [None], request.stops,
                      {})
-      preconditions.check(vjp, vjp.trace(), unconnected == "error")
+      cache.cached(
+          request.graph, ("checked", strict) + vjp.key(),
+          lambda vjp=vjp: preconditions.check(vjp, vjp.trace(), strict))
   by_y = [pullbacks.Pullback(
       request.graph, [leaf], request.xs, request.stops, unconnected == "error")
           for leaf in request.ys]
@@ -161,8 +164,7 @@ def jvp(y, x, v, stop_gradients=None, unconnected="error", flat=False):
   arguments.check_unconnected(unconnected)
   request = arguments.Request(y, x, stop_gradients)
   flat_forms.check(flat, request)
-  tangents = (flat_forms.tangents(v, request) if flat else
-              arguments.tangents(v, x, request.xs, request.graph))
+  tangents = flat_forms.tangents(v, request, flat)
   pullback = pullbacks.Pullback(request.graph, request.ys, request.xs,
                                 request.stops, unconnected == "error",
                                 is_stacked=False)
