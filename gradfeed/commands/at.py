@@ -21,9 +21,9 @@ from absl import flags
 import numpy as np
 
 from gradfeed._tf import tf
-from gradfeed.commands import derivative_flags
-from gradfeed.commands import model_flags
-from gradfeed.commands import value_flags
+from gradfeed.commands.flags import derivative_flags
+from gradfeed.commands.flags import model_flags
+from gradfeed.commands.flags import value_flags
 from gradfeed import errors
 from gradfeed.evaluation.functions import function
 from gradfeed.graph import tensors

@@ -16,8 +16,8 @@ from absl import flags
 import numpy as np
 
 from gradfeed.checking.checks import check
-from gradfeed.commands import model_flags
-from gradfeed.commands import value_flags
+from gradfeed.commands.flags import model_flags
+from gradfeed.commands.flags import value_flags
 from gradfeed import errors
 from gradfeed.evaluation.functions import function
 from gradfeed.graph import tensors

@@ -15,8 +15,8 @@ import subprocess
 
 from absl import flags
 
-from gradfeed.commands import model_flags
-from gradfeed.commands import value_flags
+from gradfeed.commands.flags import model_flags
+from gradfeed.commands.flags import value_flags
 from gradfeed import errors
 from gradfeed.explaining.explanations import explain
 from gradfeed.graph import tensors

@@ -14,7 +14,7 @@ import json
 
 from absl import flags
 
-from gradfeed.commands import model_flags
+from gradfeed.commands.flags import model_flags
 from gradfeed.commands import tables
 from gradfeed.errors import printable
 from gradfeed.models import inventory

@@ -13,11 +13,11 @@ import tensorflow.compat.v1 as tf
 import gradfeed as gf
 from gradfeed.commands import demo
 from gradfeed.commands import demo_model
-from gradfeed.commands import derivative_flags
 from gradfeed.commands import explain
 from gradfeed.commands import inspect
 from gradfeed.commands import runner
-from gradfeed.commands import value_flags
+from gradfeed.commands.flags import derivative_flags
+from gradfeed.commands.flags import value_flags
 from gradfeed import errors
 from gradfeed.models import files
 from tests.testing import folders

@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from gradfeed.commands import derivative_flags
+from gradfeed.commands.flags import derivative_flags
 from gradfeed.models import loading
 
 # They are listed in the help of the command that has them.
