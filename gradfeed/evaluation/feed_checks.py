@@ -333,8 +333,10 @@ def _variables_read(op, variables):
   """Those of the tensors named `variables` that `op` reads, or an Identity of.
   """
   read = set()
-  for tensor in map(_passed, op.inputs):
-    read.add(tensor.name)
+  for i, given in enumerate(op.inputs):
+    tensor = _passed(given)
+    if tensor.name in variables and effects.reads_input(op, i):
+      read.add(tensor.name)
     if tensor.op.type == "Identity":
       read.update(_passed(t).name for t in tensor.op.inputs)
   return read & variables

@@ -132,6 +132,38 @@ def variables_read(ops, targets, folded=None):
           not reader_types[op.name] & op_types.VALUE_IGNORING]
 
 
+def reads_input(op, index):
+  """Whether an op does more with one of its inputs than to assign to it.
+
+  Args:
+    op: `tf.Operation`.
+    index: int, of an input that is a variable.
+  """
+  return _reads_input(op.graph, op.node_def, index, set())
+
+
+def _reads_input(graph, node, index, seen):
+  """As `reads_input`, for a NodeDef; `seen` are calls that were looked at."""
+  call = op_types.FUNCTION_CALLS.get(node.op)
+  if call is None:
+    return not op_types.ASSIGNING.search(node.op)
+  definitions = [_tf.function_definition(graph, callee.name)
+                 for callee in _tf.callees(node, call.functions)]
+  position = index - call.first_argument
+  if position < 0 or None in definitions:
+    return True
+  for definition in definitions:
+    argument = definition.signature.input_arg[position].name
+    if (definition.signature.name, argument) in seen:
+      continue
+    seen.add((definition.signature.name, argument))
+    if any(_reads_input(graph, inner, i, seen)
+           for inner in definition.node_def
+           for i, name in enumerate(inner.input) if name == argument):
+      return True
+  return False
+
+
 def names_read(ops):
   """The names of the tensors that `ops` read, and of all placeholders there."""
   names = {t.name for op in ops.values() for t in op.inputs}
