@@ -65,7 +65,7 @@ class Executable:
     self.slots = self._plan.slots
     self.needs = list(self._plan.needs)
     self.unused = self._plan.unused
-    self._all_active = len(self._plan.active) == len(self.slots)
+    self._all_active = self._plan.active == list(range(len(self.slots)))
     self._is_plain = False
     self._forget_session()
     sessions.on_fork(self, Executable._forget_session)

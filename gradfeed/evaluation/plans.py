@@ -77,6 +77,8 @@ class Plan:
     self.unused = feed_checks.check(computation, points, may_assign)
     self.active = sorted({i for name, i in computation.fed.items()
                           if name in computation.read})
+    if may_assign:  # The same feeds in another order are the same call.
+      self.active.sort(key=lambda i: self.slots[i].component.name)
     self.needs = computations.placeholders_without_value(
         computation.ops, [self.slots[i] for i in self.active])
     folded = computation.folded
@@ -128,7 +130,7 @@ class Plan:
     call_spec = self._make_call_spec(
         [self.slots[i].target for i in self.active], self._fetched,
         [item.name for item in wanted if isinstance(item, tf.Operation)],
-        computation.ops, not computation.cut)
+        computation.all_ops, not computation.cut)
     self._computation = None  # Else the graph of all ops stays reachable.
     self.call_key = callables.key_of(self.graph, call_spec)
     self.call_spec = call_spec  # Last: other threads look at it.

@@ -596,6 +596,29 @@ class ThreadsTest(graphs.GraphTest):
       thread.join()
     self.assertEmpty(failures)
 
+  def test_both_values_of_a_flag_are_compiled_once(self):
+    x = tf.placeholder(tf.float64, [3], name="x")
+    is_training = tf.placeholder(tf.bool, [], name="is_training")
+    average = tf.get_variable(
+        "average", initializer=np.zeros(3), use_resource=True)
+    self.session.run(average.initializer)
+
+    def train():
+      with tf.control_dependencies([average.assign(x)]):
+        return tf.identity(x)
+
+    y = tf.exp(tf.cond(is_training, train, lambda: x + 1.0))
+    by_x = gf.gradient(y, x)
+    point = np.array([0.5, 1.0, -2.0])
+    np.testing.assert_allclose(
+        gf.run(self.session, by_x, {x: point, is_training: False}),
+        np.exp(point + 1.0), rtol=1e-12)
+    kept = len(self.session.__dict__["_gradfeed_memo"])
+    np.testing.assert_allclose(
+        gf.run(self.session, by_x, {is_training: True, x: point}),
+        np.exp(point), rtol=1e-12)
+    self.assertLen(self.session.__dict__["_gradfeed_memo"], kept)
+
   def test_registered_objects_are_compiled_once(self):
     x = tf.placeholder(tf.float64, [3], name="x")
     pair = _Pair(x * 2., 3.)
