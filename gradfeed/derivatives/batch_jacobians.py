@@ -116,7 +116,7 @@ def _blocks(request, y, unconnected, coupled, chunk):
       y, x, stack, coupled,
       _check_independent(pullback, x, suspects.get(x.name)))
              for x, stack in zip(pullback.xs, stacked)]
-  pullback.remember(results)
+  results = pullback.remember(results)
   if unconnected == "zero":
     results = [_zero_blocks(y, x) if result is None else result
                for x, result in zip(pullback.xs, results)]

@@ -90,8 +90,13 @@ def _row(request, first, built, gradient, chunk):
                                 request.xs, request.stops, False)
   pullback.refuse_hidden()
   passes = pullback.passes_of(built)
-  return jacobians.rows(request, pullback, "zero", chunk,
-                        lambda results: first.remember(passes, results))
+
+  def remember(results):
+    results = pullback.after_originals(results)
+    first.remember(passes, results)
+    return results
+
+  return jacobians.rows(request, pullback, "zero", chunk, remember)
 
 
 def _gradients(request, built):

@@ -106,7 +106,7 @@ def rows(request, pullback, unconnected, chunk, remember):
     unconnected: as in `gradient`.
     chunk: as in `jacobian`.
     remember: function that takes the list of results, one for each component
-      of x, and records them.
+      of x, records them and returns those to give to the caller.
 
   Returns:
     list with a `tf.Tensor` or None for each leaf of x.
@@ -117,9 +117,8 @@ def rows(request, pullback, unconnected, chunk, remember):
       chunk)
   jacobians = [None if stack is None else _reshaped(y, x, stack)
                for x, stack in zip(pullback.xs, stacked)]
-  remember(jacobians)
   return [_in_form(y, leaf, own, unconnected)
-          for leaf, own in request.by_leaf(jacobians)]
+          for leaf, own in request.by_leaf(remember(jacobians))]
 
 
 @_tf.unconverted
@@ -173,8 +172,7 @@ def jvp(y, x, v, stop_gradients=None, unconnected="error", flat=False):
     products = [_by_jacobian(request, leaf, tangents) for leaf in request.ys]
   products = [_jvp_in_form(request.graph, component, product, unconnected)
               for component, product in zip(pullback.ys, products)]
-  pullback.remember_jvp(products)
-  return nest.pack(y, products)
+  return nest.pack(y, pullback.remember_jvp(products))
 
 
 def _by_pullback(pullback, tangents):

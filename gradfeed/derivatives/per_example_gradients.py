@@ -93,9 +93,9 @@ def _gradients_apart(request, pullback, chunk):
   """
   examples = _SeparateExamples(request, pullback)
   stacked = examples.stacked(chunk)
-  if stacked is not None:
-    pullback.remember(stacked, recomputed=examples.op_names)
-  return stacked
+  if stacked is None:
+    return None
+  return pullback.remember(stacked, recomputed=examples.op_names)
 
 
 def _gradients_within_batch(pullback, chunk):
@@ -108,8 +108,7 @@ def _gradients_within_batch(pullback, chunk):
   stacked = pullback.stacked(
       ("examples",), lambda: pullbacks.numbers(y)[0],
       lambda scratch: _rows_of_ones(scratch, y), chunk)
-  pullback.remember(stacked)
-  return stacked
+  return pullback.remember(stacked)
 
 
 def _rows_of_ones(scratch, y):

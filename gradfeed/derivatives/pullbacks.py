@@ -15,6 +15,7 @@ from gradfeed.derivatives import cotangent_types
 from gradfeed.derivatives import preconditions
 from gradfeed.derivatives import result_forms
 from gradfeed.derivatives import vjps
+from gradfeed.derivatives import waits
 from gradfeed.graph import cache
 from gradfeed.graph import tensors
 from gradfeed.graph import traversal
@@ -56,8 +57,9 @@ class Pullback:
     self.ys, self.xs = vjp.ys, original.xs
     with _tf.building(graph, self.ys[0].op):
       self.seeds = [seed.tensor() for seed in vjp.cotangents]
-    self.results = [result_forms.dense_or_none(graph, result, x)
-                    for result, x in zip(built.gradients, self.xs)]
+    self.results = [
+        result_forms.dense_or_none(graph, waits.alone(graph, result), x)
+        for result, x in zip(built.gradients, self.xs)]
     self.key = vjp.key() + tuple(map(result_forms.name_of, self.results))
     self._original, self._vjp, self._built = original, vjp, built
 
@@ -86,8 +88,13 @@ class Pullback:
     Args:
       results: list of `tf.Tensor` or None.
       recomputed: names of the ops whose copies are part of `results`.
+
+    Returns:
+      list of the tensors to give to the caller.
     """
+    results = self.after_originals(results)
     self._original.remember(self._built.ys, results, recomputed=recomputed)
+    return results
 
   def passes_of(self, built):
     """The copies of the ys of `built` that this, a derivative of it, reads.
@@ -98,8 +105,24 @@ class Pullback:
     return self._built.passes_of(built)
 
   def remember_jvp(self, results):
-    """Records that `results`, one for each y, are derivatives by all xs."""
+    """As `remember`, for results that are derivatives by all xs, one for a y.
+    """
+    results = self.after_originals(results)
     self._original.remember_jvp(self._built.ys, results)
+    return results
+
+  def after_originals(self, results):
+    """See `waits.after_originals`."""
+    if not self._built.copied:
+      return results
+
+    def build():
+      with _tf.building(self.graph):
+        return waits.after_originals(
+            self.graph, self._built.ys, results, self._built.copied)
+
+    return cache.cached(self.graph, ("waiting",) + tuple(
+        map(result_forms.name_of, results)), build)
 
   def stacked(self, label, count, cotangents, chunk=None, take=None):
     """The product with each cotangent of a stack.

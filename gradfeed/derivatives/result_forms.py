@@ -7,9 +7,11 @@ together, with zeros in the place of None.
 
 from gradfeed import _tf
 from gradfeed._tf import tf
+from gradfeed.derivatives import waits
 from gradfeed.graph import cache
 from gradfeed.graph import captures
 from gradfeed.graph import tensors
+
 
 class BuiltVJP:
   """The tensors that one `vjps.VJP` added to the graph.
@@ -96,9 +98,10 @@ def shaped(graph, leaf, gradients, unconnected="zero", sparse=False):
     with _tf.building(graph):
       if sparse and len(gradients) == 1 and isinstance(
           gradients[0], tf.IndexedSlices):
-        return _with_unique_rows(gradients[0])
-      made = _joined(
-          leaf, list(map(dense, gradients, leaf.differentiable())), 0)
+        return waits.through(
+            graph, gradients, lambda own: _with_unique_rows(own[0]))
+      made = waits.through(graph, gradients, lambda own: _joined(
+          leaf, list(map(dense, own, leaf.differentiable())), 0))
       if isinstance(leaf, tensors.Sparse):
         return tf.SparseTensor(leaf.indices.tensor, made,
                                leaf.dense_shape.tensor)
@@ -165,8 +168,8 @@ def zeros(graph, component):
 
 
 def name_of(gradient):
-  """The name of a `tf.Tensor`, or of the values of a `tf.IndexedSlices`."""
-  if isinstance(gradient, tf.IndexedSlices):
+  """The name of a `tf.Tensor`, or of the values of slices or sparse ones."""
+  if isinstance(gradient, (tf.IndexedSlices, tf.SparseTensor)):
     return gradient.values.name
   return None if gradient is None else gradient.name
 

@@ -10,6 +10,7 @@ from gradfeed.analysis import gradient_flow
 from gradfeed.derivatives import cotangent_types
 from gradfeed.derivatives import preconditions
 from gradfeed.derivatives import result_forms
+from gradfeed.derivatives import waits
 from gradfeed import errors
 from gradfeed.graph import cache
 from gradfeed.graph import captures
@@ -272,6 +273,7 @@ class VJP:
           built = self._differentiate(ys, [xs[i] for i in connected], stops)
           for i, result in zip(connected, built):
             results[i] = self._owned(result, self.xs[i])
+        results = waits.after_originals(self.graph, ys, results, copied)
       self.remember(ys, results, self)
       return result_forms.BuiltVJP(
           ys, results, copied, trace.settings(), self)

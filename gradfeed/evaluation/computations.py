@@ -44,14 +44,15 @@ def from_one_forward_pass(graph, wanted):
   A derivative may have been built on a copy of its y. The value and the
   derivative are then read from the same copy: they come from one forward pass,
   and from the same random numbers. So are tensors on the way to y, and those of
-  a run of what reads the derivative, such as a train op.
+  a run of what reads the derivative, such as a train op. A derivative that is
+  fetched does not wait for other ops, as it does for a train op.
 
   Args:
     graph: `tf.Graph`.
     wanted: list of `tf.Tensor` and `tf.Operation`.
   """
   recorded = cache.cache_of(graph).derivatives
-  copies = {}
+  copies = dict(cache.cache_of(graph).waiting)
   for item in wanted:
     if item.name in recorded:
       derivative = recorded[item.name]

@@ -72,6 +72,8 @@ class GraphCache:
       belongs to.
     clones: dict from the name of a tensor to a list of the names of its copies,
       which have the same value and were made to be differentiated.
+    waiting: dict from the name of a derivative that waits for other ops to the
+      name of its clone that does not.
     functions: set of the names of the functions that gradfeed added.
     equal: dict from the name of a tensor to (the name of an earlier one that
       has the same value, tuple of the names of derivatives): these were built
@@ -84,6 +86,7 @@ class GraphCache:
     self.built = {}
     self.derivatives = {}
     self.clones = collections.defaultdict(list)
+    self.waiting = {}
     self.functions = set()
     self.equal = {}
 
@@ -156,8 +159,11 @@ def record_derivative(graph,
   """
   derivative = Derivative(tuple(ys), tuple(xs), tuple(stops), tuple(built),
                           tuple(results), vjp, frozenset(recomputed))
-  cache_of(graph).derivatives.update(
-      (name, derivative) for name in results if name is not None)
+  graph_cache = cache_of(graph)
+  for name in results:
+    if name is not None:
+      graph_cache.derivatives[name] = derivative
+      graph_cache.derivatives[graph_cache.waiting.get(name, name)] = derivative
 
 
 def record_clones(graph, copied):

@@ -6,7 +6,9 @@ from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.derivatives import arguments
 from gradfeed.derivatives import cotangent_types
+from gradfeed.derivatives import result_forms
 from gradfeed.derivatives.vectors import flattening
+from gradfeed.derivatives import waits
 from gradfeed import errors
 from gradfeed.graph import cache
 from gradfeed.graph import nest
@@ -49,9 +51,15 @@ def packed(request, derivatives, flat):
   """
   if not flat:
     return nest.pack(request.x, derivatives)
-  vector = flattening.flatten(derivatives)
-  vector.set_shape([flattening.known_size(_forms(request))])
-  return vector
+
+  def build():
+    with _tf.building(request.graph):
+      vector = waits.through(request.graph, derivatives, flattening.flatten)
+    vector.set_shape([flattening.known_size(_forms(request))])
+    return vector
+
+  return cache.cached(request.graph, ("flat", tuple(
+      map(result_forms.name_of, derivatives))), build)
 
 
 def rows(request, y, derivatives, size=None):
