@@ -7,6 +7,7 @@
   python scripts/benchmark.py streaming --points=1000000
   python scripts/benchmark.py first --only=mobilenet,lbfgs --models=FOLDER
   python scripts/benchmark.py legacy --only=hmc,trpo --rounds=5
+  python scripts/benchmark.py modules --batches=1,32
 
 `calls` and `derivatives` run each library in a process of its own and visit
 them in random order, round after round, so that a busy moment of the machine
@@ -145,19 +146,25 @@ def calls():
   """Time per call and memory of each library; yields (title, rows)."""
   libraries, networks = _chosen(
       list(benchmark_workers.LIBRARIES), list(benchmark_workers.NETWORKS))
-  if not all(batch.isdigit() and int(batch) for batch in _BATCHES.value):
-    raise BenchmarkError("--batches takes numbers of rows, not {}.".format(
-        ",".join(_BATCHES.value)))
+  batches = _batches()
   with contextlib.ExitStack() as stack:
     running = _start(benchmark_workers, libraries, stack)
     yield "Time per call, NumPy in, NumPy out", [
-        {"network": network, "batch": int(batch), "library": timing.name,
+        {"network": network, "batch": batch, "library": timing.name,
          "median us": timing.median * 1e6, "p10 us": timing.p10 * 1e6,
          "x gradfeed": timing.ratio, "max difference": timing.difference,
          "agrees": timing.agrees}
-        for network in networks for batch in _BATCHES.value
-        for timing in _timed(running, (network, int(batch), _SEED.value))]
+        for network in networks for batch in batches
+        for timing in _timed(running, (network, batch, _SEED.value))]
     yield "Memory", [_memory_row(library) for library in running]
+
+
+def _batches():
+  """The rows of x: list of int."""
+  if not all(batch.isdigit() and int(batch) for batch in _BATCHES.value):
+    raise BenchmarkError("--batches takes numbers of rows, not {}.".format(
+        ",".join(_BATCHES.value)))
+  return [int(batch) for batch in _BATCHES.value]
 
 
 def derivatives():
@@ -369,11 +376,28 @@ def legacy():
     raise BenchmarkError(str(error))
 
 
+def modules():
+  """A function, and the module of TF 2 made of it; [(title, rows)]."""
+  names = list(benchmark_workers.NETWORKS)
+  unknown = [name for name in _ONLY.value if name not in names]
+  if unknown:
+    raise BenchmarkError("--only does not know {}; for `modules` it takes {}."
+                         .format(", ".join(unknown), ", ".join(names)))
+  import benchmark_modules  # pylint: disable=g-import-not-at-top
+  if benchmark_modules.tf.__version__.startswith("1."):
+    raise BenchmarkError("A module is code of TensorFlow 2; this is {}.".format(
+        benchmark_modules.tf.__version__))
+  return [("Value and gradient of a piece of a legacy graph",
+           benchmark_modules.modules(
+               _batches(), _ONLY.value or names, _ROUNDS.value, _SECONDS.value,
+               _SEED.value))]
+
+
 #: The benchmarks by name. Each gives titles with rows; a row whose "agrees" or
 #: "constant" says NO is a failure.
 BENCHMARKS = {"calls": calls, "growth": growth, "building": building,
               "derivatives": derivatives, "streaming": streaming,
-              "first": first, "legacy": legacy}
+              "first": first, "legacy": legacy, "modules": modules}
 
 
 def _print(title, rows):

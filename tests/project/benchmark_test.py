@@ -4,10 +4,12 @@ import importlib.util
 import json
 import os
 import tempfile
+import unittest
 
 from absl.testing import absltest
 from absl.testing import parameterized
 
+from gradfeed import _tf
 from tests.testing import folders
 from tests.testing import processes
 
@@ -275,12 +277,25 @@ class LegacyTest(parameterized.TestCase):
     self.assertIn("FAILED", run.stderr)
 
 
+@unittest.skipUnless(_tf.IS_TF2, "A module is code of TF 2.")
+class ModulesTest(parameterized.TestCase):
+
+  def test_a_row_for_each_way_all_in_agreement(self):
+    run = _forked("modules", "--only=softmax", *_QUICK)
+    self.assertEqual(run.returncode, 0, run.stderr)
+    for way in ("session_run", "function", "module", "module in tf.function",
+                "module under a tape"):
+      self.assertRegex(
+          run.stdout, r"\n *softmax +1 +{} +[0-9. ]+yes".format(way))
+
+
 class RefusalTest(parameterized.TestCase):
 
   @parameterized.named_parameters(
       ("unknown_benchmark", ["callz"], "callz.*calls, growth, building"),
       ("unknown_library", ["--only=numpy"], "numpy; it takes gradfeed,"),
       ("unknown_project", ["legacy", "--only=tiny"], "tiny; .*hmc, influence"),
+      ("unknown_network", ["modules", "--only=hmc"], "hmc; .*tiny, softmax"),
       ("unknown_task", ["derivatives", "--only=tiny"], "tiny; .*hessian, hvp"),
       ("no_number", ["--batches=many"], "numbers of rows, not many"),
   )
