@@ -131,17 +131,7 @@ class Executable:
     Raises:
       FeedError: lists every value that does not fit.
     """
-    arrays, problems = [], []
-    slots = iter(self.slots)
-    for leaf, value in zip(self.leaves, values):
-      own = [next(slots) for _ in leaf.components()]
-      try:
-        arrays.extend(map(fit, own, feeds.split(leaf, value)))
-      except feeds.Unfit as unfit:
-        problems.append(feeds.Problem(leaf, str(unfit)))
-    if problems:
-      raise feeds.feed_error(problems)
-    return arrays
+    return feeds.fit_all(self.leaves, self.slots, values, fit, feeds.split)
 
   def evaluate(self, session, arrays):
     """The outputs at checked values.

@@ -39,17 +39,7 @@ class Arguments:
           "Pass one for each.")
     flat = [leaf for structure, value in zip(self._structures, values)
             for leaf in nest.flatten_as(structure, value)]
-    slots, results, problems = iter(self._slots), [], []
-    for leaf, value in zip(self._leaves, flat):
-      own = [next(slots) for _ in leaf.components()]
-      try:
-        results += [_tensor(slot, part)
-                    for slot, part in zip(own, _split(leaf, value))]
-      except feeds.Unfit as unfit:
-        problems.append(feeds.Problem(leaf, str(unfit)))
-    if problems:
-      raise feeds.feed_error(problems)
-    return results
+    return feeds.fit_all(self._leaves, self._slots, flat, _tensor, _split)
 
 
 def _split(leaf, value):

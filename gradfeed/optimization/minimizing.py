@@ -4,8 +4,6 @@ from collections import abc
 import traceback
 
 from gradfeed import errors
-from gradfeed.graph import tensors
-from gradfeed.optimization import layouts
 from gradfeed.optimization import limits
 from gradfeed.optimization import objectives
 from gradfeed.optimization import progress_lines
@@ -72,14 +70,13 @@ def minimize(loss, variables_or_x, session=None, feed_dict=None, x0=None,
   """
   _check(method, tol, callback, options, progress)
   optimize = _scipy_optimize()
-  limits.bounds_of(bounds, layouts.Layout(  # Before an op is built.
-      variables_or_x, tensors.graph_of(loss, variables_or_x), session, x0))
-  objective = objectives.scipy_objective(
+  layout = objectives.layout_of(
       loss, variables_or_x, session, feed_dict, x0, unconnected)
-  layout = objective._layout  # pylint: disable=protected-access
+  limited = {"bounds": limits.bounds_of(bounds, layout)}
+  objective = objectives.ScipyObjective(
+      loss, layout, session, feed_dict, unconnected)
   arguments = _arguments(objective, method)
-  limited = {"bounds": limits.bounds_of(bounds, layout),
-             "constraints": limits.constraints_of(constraints, objective)}
+  limited["constraints"] = limits.constraints_of(constraints, objective)
   report = progress_lines.reporter(progress)
   if report is not None:
     arguments["fun"] = _counted(arguments["fun"], report)

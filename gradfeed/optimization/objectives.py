@@ -57,7 +57,25 @@ def scipy_objective(loss, variables_or_x, session=None, feed_dict=None,
     (4.0, array([0., 4.]))
   """
   return ScipyObjective(
-      loss, variables_or_x, session, feed_dict, x0, unconnected)
+      loss, layout_of(loss, variables_or_x, session, feed_dict, x0,
+                      unconnected), session, feed_dict, unconnected)
+
+
+def layout_of(loss, variables_or_x, session, feed_dict, x0, unconnected):
+  """The `layouts.Layout` of x; the arguments are those of `scipy_objective`.
+
+  Raises:
+    ArgumentError: one of them cannot be used.
+  """
+  arguments.check_mapping(feed_dict)
+  if not isinstance(unconnected, str) or (
+      unconnected not in ("error", "zero")):
+    raise errors.ArgumentError(
+        "unconnected={!r} is not known.".format(unconnected),
+        "It says what is done with an x that the loss does not depend on.",
+        "Use 'error' or 'zero'.")
+  return layouts.Layout(variables_or_x, tensors.graph_of(
+      loss, variables_or_x), session, x0)
 
 
 class ScipyObjective:
@@ -76,18 +94,9 @@ class ScipyObjective:
       `variables_or_x`.
   """
 
-  def __init__(self, loss, variables_or_x, session, feed_dict, x0,
-               unconnected):
-    arguments.check_mapping(feed_dict)
-    if not isinstance(unconnected, str) or (
-        unconnected not in ("error", "zero")):
-      raise errors.ArgumentError(
-          "unconnected={!r} is not known.".format(unconnected),
-          "It says what is done with an x that the loss does not depend on.",
-          "Use 'error' or 'zero'.")
-    graph = tensors.graph_of(loss, variables_or_x)
-    self._loss = _one_element(loss, graph)
-    self._layout = layouts.Layout(variables_or_x, graph, session, x0)
+  def __init__(self, loss, layout, session, feed_dict, unconnected):
+    self._loss = _one_element(loss, layout.graph)
+    self._layout = layout
     self._session, self._feed_dict = session, dict(feed_dict or {})
     if unconnected == "zero":
       by_leaf = gradients.value_and_gradient(
@@ -100,7 +109,7 @@ class ScipyObjective:
     self._both = self._function(self._inputs, [value] + list(by_leaf))
     self._value = self._product = self._dense = None
     self.x0 = self._layout.x0.copy()
-    self.shapes = nest.pack(variables_or_x, self._layout.shapes)
+    self.shapes = nest.pack(layout.structure, layout.shapes)
 
   def _function(self, inputs, outputs):
     return functions.function(inputs, outputs, self._session, self._feed_dict)

@@ -294,6 +294,35 @@ def _with_shape(leaf, value):
   return list(value)
 
 
+def fit_all(leaves, slots, values, fit, split):
+  """Checks one value for each leaf.
+
+  Args:
+    leaves: list of `tensors.Dense` and the like.
+    slots: list of `Slot`, one for each dense tensor of the leaves.
+    values: list of one value for each leaf.
+    fit: function from a `Slot` and the value of one tensor to what to use.
+    split: function from a leaf and its value to the values of its tensors.
+
+  Returns:
+    list of what `fit` returned, in the order of the slots.
+
+  Raises:
+    FeedError: lists every value for which one of the two raised `Unfit`.
+  """
+  results, problems = [], []
+  remaining = iter(slots)
+  for leaf, value in zip(leaves, values):
+    own = [next(remaining) for _ in leaf.components()]
+    try:
+      results.extend(map(fit, own, split(leaf, value)))
+    except Unfit as unfit:
+      problems.append(Problem(leaf, str(unfit)))
+  if problems:
+    raise feed_error(problems)
+  return results
+
+
 def feed_error(problems):
   """One `FeedError` that lists every problem."""
   problems = list(problems)
