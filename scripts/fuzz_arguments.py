@@ -88,8 +88,8 @@ class Subject:
     more = dict(options, chunk=None)
     seen = dict(options, grad_ys=None, sparse=False, flat=False)
     flat = {"stop_gradients": None, "flat": False}
-    held = {"session": self.session, "feed_dict": {
-        self.weight.name: np.ones([3, 2], "f")}, "x0": at, "unconnected": "error"}
+    held = {"session": self.session, "x0": at, "unconnected": "error",
+            "feed_dict": {self.weight.name: np.ones([3, 2], "f")}}
     run = {"feed_dict": {x: at}, "points": (), "timeout": None}
     return {
         "gradient": (gf.gradient, [y, x], seen),

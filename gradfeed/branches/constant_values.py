@@ -126,7 +126,8 @@ def _computed(op_type, values, attribute):
         first, axis=tuple(np.ravel(values[1])), keepdims=keep_dims),
                       first.dtype)
   if op_type == "Cast":
-    return None if attribute("Truncate").b else _cast(first, _tf.numpy_dtype(tf.as_dtype(attribute("DstT").type)))
+    return None if attribute("Truncate").b else _cast(
+        first, _tf.numpy_dtype(tf.as_dtype(attribute("DstT").type)))
   if op_type == "Reshape":
     return np.reshape(first, values[1])
   if op_type == "Squeeze":

@@ -4,8 +4,8 @@ A feed must have an effect, and must not lie between the x and the y of a
 derivative that is run. The dtype and shape of a fed value are checked in
 `feeds`.
 
-The `computation` that the functions take is a `computations.Computation`: what a run
-computes, found out before anything is built.
+The `computation` that the functions take is a `computations.Computation`: what
+a run computes, found out before anything is built.
 """
 
 from gradfeed import _tf

@@ -103,7 +103,8 @@ def _name_op(error, graph):
   if isinstance(error, tf.errors.OpError) and error.op is None:
     op = _failed_op(error.message, graph)
     if op is not None:
-      error._op, error._node_def = op, op.node_def  # pylint: disable=protected-access
+      error._op = op  # pylint: disable=protected-access
+      error._node_def = op.node_def  # pylint: disable=protected-access
 
 
 def _failed_op(message, graph):

@@ -222,7 +222,7 @@ def values_of(session, variables):
 
 
 def new_read(variable):
-  """A tensor with the value of a resource variable, by an op that is added once.
+  """A tensor with the value of a resource variable; the op is added once.
 
   Args:
     variable: `tensors.Dense`, the handle.

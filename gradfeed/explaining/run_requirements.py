@@ -165,8 +165,9 @@ def find_unsteady_ops(ops, targets, fed=frozenset(), partial=frozenset(),
   Yields:
     `findings.Finding` of kind "random", "waiting" and "assigning".
   """
-  for name, op in _distinct(op for op, kind in
-                            effects.op_types_of_run(ops, folded) if op_types.RANDOM.search(kind)):
+  for name, op in _distinct(
+      op for op, kind in effects.op_types_of_run(ops, folded)
+      if op_types.RANDOM.search(kind)):
     yield _random_finding(name, op, ops)
   for name, given in given_by_sources(ops, targets, fed).items():
     yield _finding_for_op(

@@ -1,10 +1,10 @@
 """A part of a legacy graph, built again in a function of TF 2.
 
 The ops are copied as nodes. Variables are those of TF 2: of a resource variable
-the handle is replaced, so that gathers have sparse gradients; of a ref variable, or one
-that a loop or a branch reads, its value. Calls of functions are inlined, loops and branches of control flow v1
-become functional, tensor arrays lists: all that is there can be differentiated
-to any order.
+the handle is replaced, so that gathers have sparse gradients; of a ref
+variable, or one that a loop or a branch reads, its value. Calls of functions
+are inlined, loops and branches of control flow v1 become functional, tensor
+arrays lists: all that is there can be differentiated to any order.
 """
 
 import copy

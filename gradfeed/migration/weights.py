@@ -181,8 +181,8 @@ def check_keras(variables):
         "It trains variables of its own alone (add_weight), and those of this "
         "module are of TF 2.",
         "Make them in the layer and give them: gf.to_module(f, variables={{{!r}"
-        ": self.add_weight(...)}}), then module.update_from(session); where they "
-        "are not to be trained, tf.Variable(..., trainable=False).".format(
+        ": self.add_weight(...)}}), then module.update_from(session); where "
+        "they are not to be trained, tf.Variable(..., trainable=False).".format(
             lost[0]))
 
 

@@ -164,7 +164,8 @@ class LearningPhaseTest(graphs.GraphTest):
       y = tf.reduce_sum(tf.sin(keras.layers.Dropout(0.5)(x)), 1)
     if isinstance(phase, int):
       self.skipTest("The learning phase is a number here.")
-    f = gf.function(x, gf.gradient(y, x), self.session, feed_dict={phase: False})
+    f = gf.function(
+        x, gf.gradient(y, x), self.session, feed_dict={phase: False})
     np.testing.assert_allclose(f(_X), np.cos(_X), 1e-5)
     f = gf.function(x, gf.gradient(y, x), self.session)
     np.testing.assert_allclose(f(_X), np.cos(_X), 1e-5)  # The default.

@@ -62,7 +62,8 @@ def report_unused(leaves, on_unused_input):
   if leaves and on_unused_input == "warn":
     warnings.warn(errors.GradfeedWarning(
         "No output depends on {}: a value makes no difference. Leave it out, "
-        "or say on_unused_input=\"ignore\".".format(tensors.describe_all(leaves))),
+        "or say on_unused_input=\"ignore\".".format(
+            tensors.describe_all(leaves))),
                   stacklevel=lookup.stacklevel_of_caller())
 
 
