@@ -190,7 +190,9 @@ def _between_unknown(computation, points):
   for name in sorted(computation.given - set(points)) if passed else ():
     above = traversal.ancestors([computation.graph.get_tensor_by_name(name)])
     for user, origins in passed.items():
-      if any(origin in above for origin in origins):
+      # What is above the cut, such as the lists that the gradient of a While
+      # has added to its inputs, does not pass back what comes from the cut.
+      if user not in above and any(origin in above for origin in origins):
         yield feeds.Problem(
             _leaf_of(computation, name) or name,
             "a gradient that is run ('{}') passes through it, and would mix "
