@@ -118,10 +118,22 @@ def constant_value(tensor):
 
 def static_value(tensor):
   """`tf.get_static_value`, after which the tensor can still be fed."""
-  graph = tensor.graph
+  return _with_feedable(tensor.graph, lambda: tf.get_static_value(tensor))
+
+
+def sparse_shape(sparse):
+  """The static shape of a `tf.SparseTensor`, which can still be fed then."""
+  return _with_feedable(getattr(sparse.dense_shape, "graph", None),
+                        sparse.get_shape)
+
+
+def _with_feedable(graph, evaluate):
+  """What `evaluate` returns; it makes no tensor of `graph` unfeedable."""
+  if graph is None:  # Of an eager tensor.
+    return evaluate()
   graph.prevent_feeding = lambda unused_tensor: None
   try:
-    return tf.get_static_value(tensor)
+    return evaluate()
   finally:
     del graph.prevent_feeding
 

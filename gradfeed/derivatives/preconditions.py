@@ -57,6 +57,32 @@ def check(vjp, trace, strict):
   check_complete(vjp, flow)
 
 
+def check_built_again(vjp):
+  """Refuses an x, or a stop, that a derivative above the ys ignores.
+
+  A y that is equal to an earlier one has the derivative of that one, which is
+  computed from the tensors of the earlier one.
+  """
+  ignored = [(component, result, earlier) for component in vjp.xs + vjp.stops
+             for result, earlier in cache.ignored_by(vjp.graph, component.name)]
+  above = traversal.ancestors([y.tensor for y in vjp.ys]) if ignored else {}
+  for component, result, earlier in ignored:
+    if result.split(":")[0] not in above:
+      continue
+    read, result = map(vjp.graph.get_tensor_by_name, (earlier, result))
+    trace = gradient_flow.GradientTrace([result], [
+        read] if component in vjp.xs else [x.tensor for x in vjp.xs])
+    if earlier in trace.tensors and trace.depends(read):
+      raise errors.UnsupportedGraphError(
+          vjp.purpose("No gradient") + ".",
+          "The derivative '{}' above y was built for a y that was computed in "
+          "the same way from '{}', and does not read {}.".format(
+              result.name, earlier, tensors.describe(component)),
+          "Build the y of the first derivative once, outside of the loop; or "
+          "make {!r} a tf.placeholder_with_default, which is another one each "
+          "time.".format(component.name))
+
+
 def flow_of(vjp, trace):
   """The `GradientFlow` of a product whose `GradientTrace` is `trace`."""
   return gradient_flow.GradientFlow(trace, [y.tensor for y in vjp.ys])

@@ -79,6 +79,7 @@ class VJP:
     Returns:
       `result_forms.BuiltVJP`.
     """
+    preconditions.check_built_again(self)
     graph_cache = cache.cache_of(self.home)
     built = graph_cache.built.get(self.key(), cache.MISSING)
     if not self._is_served_by(built):
@@ -163,6 +164,7 @@ class VJP:
     Returns:
       `VJP`; this one where there is nothing to copy.
     """
+    preconditions.check_built_again(self)
     if order > 1:
       cache.cached(self.home, ("has a second",) + self.key(),
                    lambda: preconditions.check_second(self, self.trace()))

@@ -87,15 +87,14 @@ def _check_built_again(computation):
   A y that is equal to an earlier one has the derivative of that one, which is
   computed from the tensors of the earlier one.
   """
-  equal = cache.cache_of(computation.graph).equal
-  for name in sorted(computation.cut) if equal else ():
-    earlier, results = equal.get(name, (None, ()))
-    run = [result for result in sorted(results) if _is_run(computation, result)]
-    if run and earlier not in computation.fed:
+  for name in sorted(computation.cut):
+    for result, earlier in cache.ignored_by(computation.graph, name):
+      if earlier in computation.fed or not _is_run(computation, result):
+        continue
       error = feeds.feed_error([feeds.Problem(
           _leaf_of(computation, name) or name,
           "the derivative '{}' was built for a y that was computed in the same "
-          "way from '{}', and does not read it".format(run[0], earlier))])
+          "way from '{}', and does not read it".format(result, earlier))])
       error.fix = ("Build y once; or feed '{}' too, from which the derivative "
                    "is computed; or make it a tf.placeholder_with_default, "
                    "which is another one each time.".format(earlier))
@@ -191,7 +190,9 @@ def _between_unknown(computation, points):
   for name in sorted(computation.given - set(points)) if passed else ():
     above = traversal.ancestors([computation.graph.get_tensor_by_name(name)])
     for user, origins in passed.items():
-      if any(origin in above for origin in origins):
+      # What is above the cut, such as the lists that the gradient of a While
+      # has added to its inputs, does not pass back what comes from the cut.
+      if user not in above and any(origin in above for origin in origins):
         yield feeds.Problem(
             _leaf_of(computation, name) or name,
             "a gradient that is run ('{}') passes through it, and would mix "

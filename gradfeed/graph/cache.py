@@ -76,9 +76,9 @@ class GraphCache:
       name of its clone that does not.
     functions: set of the names of the functions that gradfeed added.
     equal: dict from the name of a tensor to (the name of an earlier one that
-      has the same value, tuple of the names of derivatives): these were built
-      for tensors that are computed from the earlier one, and given for such as
-      are computed from the later one.
+      has the same value, dict from the names of derivatives to earlier ones):
+      each derivative was built for a tensor that is computed from its earlier
+      one, and given for such as are computed from the later one.
   """
 
   def __init__(self):
@@ -186,10 +186,26 @@ def record_equal(graph, equal, results):
     equal: dict from the names of tensors to those that they are equal to.
     results: iterable of the names of the derivatives, None among them.
   """
-  names = frozenset(name for name in results if name is not None)
+  names = [name for name in results if name is not None]
   known = cache_of(graph).equal
   for name, earlier in equal.items():
-    known[name] = earlier, names | known.get(name, (None, frozenset()))[1]
+    known[name] = earlier, dict(
+        known.get(name, (None, {}))[1], **dict.fromkeys(names, earlier))
+
+
+def ignored_by(graph, name):
+  """The derivatives that ignore a tensor, from which their y is computed.
+
+  They were built for an equal y, which is computed from an earlier tensor.
+
+  Args:
+    graph: `tf.Graph`.
+    name: str, of a tensor.
+
+  Returns:
+    list of (name of a derivative, name of the earlier tensor), sorted.
+  """
+  return sorted(cache_of(graph).equal.get(name, (None, {}))[1].items())
 
 
 def earlier_of(graph, name):

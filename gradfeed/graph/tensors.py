@@ -83,7 +83,7 @@ class Sparse:
   __slots__ = ("indices", "values", "dense_shape", "shape")
 
   def __init__(self, sparse):
-    self.shape = sparse.get_shape()
+    self.shape = _tf.sparse_shape(sparse)
     self.indices = Dense(sparse.indices)
     self.values = Dense(sparse.values)
     self.dense_shape = Dense(sparse.dense_shape)

@@ -1,6 +1,7 @@
 """`minimize`: SciPy's `minimize` for the variables and tensors of a graph."""
 
 from collections import abc
+import numbers
 import traceback
 
 from gradfeed import errors
@@ -145,7 +146,7 @@ def _check(method, tol, callback, options, progress):
         "It is the method of scipy.optimize.minimize.",
         "Use one of {}.".format(", ".join(sorted(_METHODS))))
   for name, value, is_right, kind in [
-      ("tol", tol, isinstance(tol, (int, float)), "a float"),
+      ("tol", tol, isinstance(tol, numbers.Real), "a float"),
       ("callback", callback, callable(callback), "a function of x"),
       ("options", options, isinstance(options, abc.Mapping), "a dict"),
       ("progress", progress, callable(progress) or isinstance(progress, bool),

@@ -136,6 +136,7 @@ _LOSSLESS = (
     (tf.string, b"bytes", b"bytes"),
     (tf.string, u"\xe9", b"\xc3\xa9"),
     (tf.string, ["a", "bc"], [b"a", b"bc"]),
+    (tf.string, [], []),
     (tf.string, np.array([b"x", "y"], object), [b"x", b"y"]),
 )
 

@@ -346,6 +346,31 @@ class S7Test(parameterized.TestCase):
       self.assertAlmostEqual(
           gf.run(session, dx, {h: .3}, points=[h]), .6 * (1. - .3 ** 2))
 
+  @parameterized.parameters(1, 2)
+  def test_feed_after_a_loop_that_an_optimizer_differentiated(self, version):
+    """The gradient of a While adds lists to its inputs, named after it."""
+    with tf.Graph().as_default(), tf.Session() as session, (
+        flows.control_flow(version)):
+      x = tf.placeholder(tf.float64, [], name="x")
+      v = tf.get_variable("v", initializer=np.float64(2.), use_resource=True)
+      _, state, total = tf.while_loop(
+          lambda i, state, total: i < 3,
+          lambda i, state, total: (i + 1, state * v, total + state * state),
+          [0, x, np.float64(0.)])
+      h = tf.identity(state, name="h")
+      y = h * h * total
+      step = tf.train.GradientDescentOptimizer(0.).minimize(y)
+      session.run(v.initializer)
+      session.run(step, {x: 1.})
+      # The states are 1, 2 and 4, then 8.
+      self.assertAlmostEqual(gf.run(session, y, {x: 1.}), 64. * 21.)
+      self.assertAlmostEqual(gf.run(session, y, {x: 1., h: 3.}), 9. * 21.)
+      self.assertAlmostEqual(
+          float(gf.function(h, y, session, {x: 1.})(3.)), 9. * 21.)
+      dx, = tf.gradients(y, x)
+      with self.assertRaisesRegex(gf.FeedError, "'h:0'.*passes through it"):
+        gf.run(session, dx, {x: 1., h: 3.})
+
   def test_s7_read_between_x_and_y(self):
     """The gradient reads x, h and y: fed and stale values would mix."""
     with tf.Graph().as_default(), tf.Session() as session:

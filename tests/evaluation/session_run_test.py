@@ -343,6 +343,18 @@ class OptionsTest(graphs.GraphTest):
       with self.assertRaisesRegex(gf.ArgumentError, "points="):
         gf.run(self.session, x, {x: 1.}, options, metadata)
 
+  def test_what_was_feedable_stays_so(self):
+    sparse = tf.sparse_placeholder(tf.float32, [3, 3])
+    y = tf.sparse_reduce_sum(sparse)
+    dense_shape = sparse.dense_shape
+    was = dense_shape.graph.is_feedable(dense_shape)
+    gf.run(self.session, y, {sparse: ([[0, 1]], [2.0], [3, 3])})
+    gf.run(self.session, tf.gradients(
+        tf.reduce_sum(tf.sparse_tensor_to_dense(sparse)), sparse.values), {
+            sparse: ([[0, 1]], [2.0], [3, 3])})
+    gf.gradients(tf.sparse_tensor_to_dense(sparse), sparse.values)
+    self.assertEqual(dense_shape.graph.is_feedable(dense_shape), was)
+
   def test_an_empty_graph(self):
     for fetches in ([], (), {}):
       with self.assertRaisesRegex(RuntimeError, "graph.* is empty"):

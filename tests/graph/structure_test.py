@@ -252,6 +252,37 @@ class StructureTest(graphs.GraphTest):
         self.session.run(vectors[2][1], {self.x: _POINT}), expected,
         rtol=1e-12)
 
+  def _with_anew(self):
+    """(a constant, a layer and a gradient, built anew): 4 c^2 x^3."""
+    c = tf.constant([2.0, 3.0, 4.0], tf.float64)
+    layer = c * self.h
+    return c, layer, gf.gradients(tf.reduce_sum(layer * layer), self.x)[0]
+
+  def test_derivative_by_what_is_built_anew_is_not_lost(self):
+    c, layer, dx = self._with_anew()
+    found = self.session.run(
+        gf.gradients(dx * c, c) + gf.gradients(
+            dx, self.x, stop_gradients=[layer]) + gf.gradients(dx, layer),
+        {self.x: _POINT})
+    value = np.array([2.0, 3.0, 4.0])
+    for got, right in zip(found, [
+        12.0 * (value ** 2 * _POINT ** 3).sum(0),
+        4.0 * value ** 2 * _POINT ** 2, 4.0 * value * _POINT]):
+      np.testing.assert_allclose(got, right, rtol=1e-12)
+    c, layer, same = self._with_anew()
+    self.assertIs(same, dx)
+    ops = self.count()
+    for ignored, y, x, stops in [
+        (c, dx * c, c, ()), (c, dx, c, ()), (layer, dx, layer, ()),
+        (c, dx, [self.x, c], ()), (layer, dx, self.x, [layer])]:
+      with self.assertRaisesRegex(
+          gf.UnsupportedGraphError, "does not read '{}'".format(ignored.name)):
+        gf.gradient(y, x, stop_gradients=stops)
+    self.assertEqual(self.count(), ops + 1)  # dx * c.
+    # What makes no difference is no reason.
+    gf.gradient(dx, self.x, stop_gradients=[c])
+    self.assertIsNotNone(gf.gradients(c * self.x, c)[0])
+
   def test_value_of_what_is_built_anew_is_not_ignored(self):
     derivatives = []
     for _ in range(2):

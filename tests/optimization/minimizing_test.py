@@ -48,6 +48,12 @@ class MinimizeTest(graphs.GraphTest):
     return np.concatenate(
         [value.ravel() for value in self.session.run([self.w, self.c])])
 
+  def test_a_tolerance_of_numpy(self):
+    solution = self.problem(True)
+    result = gf.minimize(self.loss, [self.w, self.c], self.session, self.feeds,
+                         tol=np.float32(1e-7))
+    np.testing.assert_allclose(result.x, solution, atol=1e-4)
+
   @parameterized.product(use_resource=(False, True), method=_METHODS)
   def test_least_squares(self, use_resource, method):
     solution = self.problem(use_resource)

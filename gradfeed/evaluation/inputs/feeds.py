@@ -219,7 +219,7 @@ def _cast(array, dtype):
 
 def _cast_to_strings(array):
   """`array` as one of str or bytes objects; refuses any other element."""
-  if array.dtype.kind not in "OSU":
+  if array.dtype.kind not in "OSU" and array.size:  # [] has float64.
     raise Unfit("{} is not string".format(array.dtype.name))
   odd = [item for item in array.ravel().tolist()
          if not isinstance(item, (str, bytes))]
