@@ -170,7 +170,7 @@ class _Work:
     names = [t.name for t in self._old.ys], [t.name for t in self._old.xs]
     for kind, keys, field, bound in (
         ("value", names[0], "y", eps), ("gradient", names[1], "dx", rough),
-        ("second", names[1], "second", max(eps, 1e-8))):
+        ("second", names[1], "second", max(16.0 * eps, 1e-8))):
       for key, p, q, s in zip(keys, getattr(a, field), getattr(b, field),
                               getattr(spread, field)):
         if q is not None and np.asarray(q).dtype.kind == "f" and (

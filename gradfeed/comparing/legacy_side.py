@@ -154,7 +154,8 @@ class LegacySide:
 
   def _function(self, targets, vs):
     f = self._f
-    fed = [slot.component.tensor.ref() for slot in f._executable.slots]
+    fed = [slot.component.tensor for slot in f._executable.slots]
+    fed = [t.ref() if _tf.IS_TF2 else t for t in fed]  # Hashable in both.
     held = dict(zip(fed[f._input_count():], f._held_arrays))
     return functions.Function(
         list(f._form.structures) + vs, targets, f._session, held, (),

@@ -239,5 +239,6 @@ def _gradients(tape, ys, xs):
 def _array(value):
   if value is None:
     return None
-  value = _inner(value)
-  return np.array(value.numpy() if hasattr(value, "numpy") else value)
+  with _tf.eagerly():
+    value = _inner(value)
+    return np.array(value.numpy() if hasattr(value, "numpy") else value)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 
 from absl.testing import parameterized
 import gradfeed as gf
@@ -239,7 +240,8 @@ class CompareTest(graphs.GraphTest):
     x = tf.placeholder(tf.float64, [None], name="x")
     report = gf.compare(gf.function(x, tf.sin(x), self.session), np.tanh,
                         [[1.0, 2.0]])
-    path = os.path.join(self.create_tempdir().full_path, "report.html")
+    path = os.path.join(
+        self.enter_context(tempfile.TemporaryDirectory()), "report.html")
     report.to_html(path)
     with open(path, encoding="utf-8") as page:
       text = page.read()
