@@ -14,7 +14,7 @@ class CompareCommandTest(folders.FolderTest):
 
   def setUp(self):
     super().setUp()
-    for name, factor in (("old", 1.0), ("new", 1.0), ("wrong", 1.01)):
+    for name, factor in (("old", 2.0), ("new", 2.0), ("wrong", 2.02)):
       with tf.Graph().as_default() as graph:
         x = tf.placeholder(tf.float32, [None, 3], name="x")
         hidden = tf.tanh(x, name="hidden")
