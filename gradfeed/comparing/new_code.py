@@ -64,7 +64,8 @@ class EagerSide:
         for key, value in recorded.items():
           layers.setdefault(key, value)
         own = {name: key(*inputs) if callable(key) else pick(layers, key)
-               for name, key in named.items()}
+               for name, key in named.items()
+               if not record or callable(key) or key in layers}
         floating = [y for y in ys if _tf.is_number(tf.as_dtype(y.dtype))]
       names, ws = list(weights), list(weights.values())
       ds = _gradients(tape, floating, xs + list(own.values()) + [

@@ -7,6 +7,7 @@ import tempfile
 from absl.testing import parameterized
 import gradfeed as gf
 import numpy as np
+import tensorflow as tf2
 import tensorflow.compat.v1 as tf
 
 from gradfeed import _tf
@@ -218,6 +219,27 @@ class CompareTest(graphs.GraphTest):
         gf.compare(f, right, points, weights=weights).verdict, "agrees")
     report = gf.compare(f, held, points, weights=weights)
     self.assertIn("weight gradients", report.summary)
+
+  def test_layers_of_keras(self):
+    if os.environ.get("GRADFEED_MODE") != "eager":
+      self.skipTest("a model of Keras is built eagerly")
+    with _tf.eagerly():
+      keras = tf2.keras
+      inputs = keras.Input([3])
+      hidden = keras.layers.Dense(4, activation="tanh", name="first")(inputs)
+      model = keras.Model(inputs, keras.layers.Dense(1, name="last")(hidden))
+      ws = model.get_weights()
+    x = tf.placeholder(tf.float32, [None, 3], name="x")
+    points = [np.random.RandomState(0).normal(size=(5, 3))]
+    for slip, verdict, place in ((0.0, "agrees", None),
+                                 (0.1, "differs", "hidden")):
+      hidden = tf.add(
+          tf.tanh(tf.matmul(x, ws[0]) + ws[1]), slip, name="hidden")
+      y = tf.matmul(hidden, ws[2]) + ws[3]
+      report = gf.compare(gf.function(x, y, self.session), model, points,
+                          {hidden: "first"})
+      self.assertEqual(report.verdict, verdict, str(report))
+      self.assertEqual(report.begins, place and hidden.name)
 
   def test_differences_of_arrays(self):
     x = tf.placeholder(tf.float64, [None])
