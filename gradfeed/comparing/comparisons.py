@@ -211,7 +211,8 @@ class _Work:
         moved = np.subtract(spread, old, dtype=np.result_type(
             np.asarray(old).dtype, np.float64))
     row = differences.difference(old, new, eps, moved)
-    row.update(kind=kind, name=name, point=point, agrees=differences.agrees(row))
+    row.update(kind=kind, name=name, point=point,
+               agrees=differences.agrees(row))
     known = self._rows.get((kind, name))
     if known is None or row["excess"] > known["excess"]:
       self._rows[kind, name] = row

@@ -1,4 +1,4 @@
-"""`Comparison`, the report of `compare`: a verdict, a table, where it begins."""
+"""`Comparison`, the report of `compare`: verdict, table, where it begins."""
 
 import os
 

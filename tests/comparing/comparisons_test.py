@@ -258,6 +258,16 @@ class CompareTest(graphs.GraphTest):
     self.assertEqual(report.verdict, "differs")
     self.assertEqual(report.begins, "x:0")
 
+  def test_rounding_that_a_function_enlarges_is_allowed(self):
+    x = tf.placeholder(tf.float32, [None], name="x")
+    f = gf.function(x, tf.sin(tf.multiply(x, 13000.0)), self.session)
+    once, twice = np.float32(130.0), np.float32(100.0)
+    report = gf.compare(
+        f, lambda x: np.sin(x * once * twice),
+        [np.linspace(1.1, 2.3, 20)], layers={},
+        g_gradient=lambda x: np.float32(13000.0) * np.cos(x * once * twice))
+    self.assertEqual(report.verdict, "agrees", str(report))
+
   def test_pages(self):
     x = tf.placeholder(tf.float64, [None], name="x")
     report = gf.compare(gf.function(x, tf.sin(x), self.session), np.tanh,
