@@ -29,6 +29,7 @@ setuptools.setup(
     packages=[
         "gradfeed", "gradfeed._tf", "gradfeed.analysis", "gradfeed.branches",
         "gradfeed.checking", "gradfeed.commands", "gradfeed.commands.flags",
+        "gradfeed.comparing",
         "gradfeed.derivatives", "gradfeed.derivatives.vectors",
         "gradfeed.evaluation", "gradfeed.evaluation.inputs",
         "gradfeed.explaining", "gradfeed.graph", "gradfeed.migration",

@@ -12,6 +12,8 @@ Verbs turn tensors into tensors; `function` turns tensors into a callable:
 
 from gradfeed.checking.checks import check
 from gradfeed.checking.reports import Check
+from gradfeed.comparing.comparisons import compare
+from gradfeed.comparing.reports import Comparison
 from gradfeed.derivatives.batch_jacobians import batch_jacobian
 from gradfeed.derivatives.class_gradients import class_gradient
 from gradfeed.derivatives.gradients import gradient

@@ -36,6 +36,7 @@ from gradfeed._tf.functions import new_table
 from gradfeed._tf.functions import new_variable
 from gradfeed._tf.functions import op_definition
 from gradfeed._tf.functions import outer_graph
+from gradfeed._tf.functions import recorded_ops
 from gradfeed._tf.functions import register_functions
 from gradfeed._tf.functions import scratch_graph
 from gradfeed._tf.functions import set_handle_data

@@ -21,6 +21,7 @@ _FULL_HELP = ("--helpfull", "-helpfull")
 COMMANDS = {
     "at": "the gradient of a model at every point of a file",
     "check": "whether the gradient of a model at a value is right",
+    "compare": "whether two models agree, and where a difference begins",
     "demo": "trains a small classifier and shows its gradients, checked",
     "explain": "whether y is differentiable by x in a model, and what to mind",
     "inspect": "what is in a model: candidates for x and y, signatures, loops",

@@ -4,7 +4,9 @@
 from gradfeed.explaining import drawing
 from gradfeed.explaining import labels
 
-_STYLE = """\
+#: The look of a page.
+#: The look of a page.
+STYLE = """\
 body { font: 15px/1.5 system-ui, Helvetica, Arial, sans-serif; color: #0f172a;
   margin: 2em auto; max-width: 60em; padding: 0 1em; }
 h1 { font-size: 1.3em; padding: .6em .8em; border-radius: 8px; }
@@ -48,7 +50,7 @@ def html(page, picture):
   return "\n".join([
       "<!DOCTYPE html>", '<html lang="en"><head><meta charset="utf-8">',
       "<title>{}</title>".format(quote(page.verdict)),
-      "<style>{}</style></head><body>".format(_STYLE),
+      "<style>{}</style></head><body>".format(STYLE),
       '<h1 class="{}">{}: {}</h1>'.format(
           "good" if worst == "note" else worst, quote(page.verdict),
           quote(page.summary)),

@@ -1,0 +1,1 @@
+"""Whether rewritten code agrees with the legacy graph, and where it begins."""
