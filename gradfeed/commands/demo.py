@@ -7,6 +7,9 @@ Next to each stands what central finite differences of f give, and what plain
 Session.run with a feed_dict says.
 
   gradfeed demo --x_t=-1.5,0.2,3
+
+With --migrate it takes that classifier from its checkpoint to a model of
+Keras, in four stages, each checked against the one before (TensorFlow 2).
 """
 
 import collections
@@ -20,6 +23,7 @@ import numpy as np
 
 from gradfeed._tf import tf
 from gradfeed.commands import demo_model
+from gradfeed.commands import migration_demo
 from gradfeed.commands import tables
 from gradfeed.derivatives.gradients import gradient
 from gradfeed.evaluation.functions import function
@@ -47,6 +51,10 @@ _CALLS = flags.DEFINE_integer(
     "calls", 200, "How often each call is timed.", lower_bound=1,
     flag_values=FLAGS)
 
+_MIGRATE = flags.DEFINE_bool(
+    "migrate", False, "Show how the classifier becomes code of TensorFlow 2.",
+    flag_values=FLAGS)
+
 #: Half the distance of the two values that a difference is taken of.
 _STEP = 1e-5
 
@@ -69,8 +77,15 @@ def _are_numbers(texts):
     return False
 
 
+def runs_eagerly():
+  """Whether eager execution is left on."""
+  return _MIGRATE.value
+
+
 def main():
   """Prints the tables; 1 if a derivative is apart from the differences."""
+  if _MIGRATE.value:
+    return migration_demo.main(_SEED.value, _STEPS.value)
   tabulate = tables.tabulate()
   with tempfile.TemporaryDirectory() as folder:
     path = os.path.join(folder, "model.ckpt")

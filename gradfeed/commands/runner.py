@@ -103,7 +103,7 @@ def run(module, argv):
   """
   name = "gradfeed " + argv[1]
   try:
-    app.run(lambda _: _status_of(module.main, name), argv=[name] + argv[2:],
+    app.run(lambda _: _status_of(module, name), argv=[name] + argv[2:],
             flags_parser=lambda args: _parse(module, args))
   except BrokenPipeError:  # `gradfeed demo | head`
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -163,23 +163,27 @@ def _print_help(module, name, full):
     print("\nFlags of every module:\n{}".format(flags.FLAGS.get_help()))
 
 
-def _status_of(main, name):
-  """Runs a command in graph mode, and prints the errors that it raises.
+def _status_of(module, name):
+  """Runs a command, and prints the errors that it raises.
+
+  It runs in graph mode, unless the module has a function `runs_eagerly` that
+  says otherwise.
 
   Args:
-    main: function without arguments, of the command.
+    module: that of the command.
     name: str, of the command.
 
   Returns:
     the exit status: what `main` returns, 1 after an error, 130 after Ctrl-C.
   """
-  tf.disable_eager_execution()
+  if not getattr(module, "runs_eagerly", bool)():
+    tf.disable_eager_execution()
   tf.logging.set_verbosity(tf.logging.ERROR)
   warnings.showwarning = lambda message, category, *_, **__: print(
       "{}: warning: {}".format(name, errors.printable_lines(message)),
       file=sys.stderr)
   try:
-    status = main()
+    status = module.main()
     sys.stdout.flush()
     return status
   except errors.GradfeedError as error:

@@ -11,10 +11,12 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
+from gradfeed import _tf
 from gradfeed.commands import demo
 from gradfeed.commands import demo_model
 from gradfeed.commands import explain
 from gradfeed.commands import inspect
+from gradfeed.commands import migration_demo
 from gradfeed.commands import runner
 from gradfeed.commands.flags import derivative_flags
 from gradfeed.commands.flags import value_flags
@@ -117,6 +119,21 @@ class DemoTest(_FolderTest):
       self.assertAlmostEqual(float(slope), float(difference), places=5)
     variable = done.stdout.split("\n2. ")[1].split("\n3. ")[0]
     self.assertEqual(variable.count("wrong"), 2)
+
+  def test_migrate_shows_four_stages_that_agree(self):
+    done = processes.gradfeed("demo", "--migrate", "--seed=3", fresh=True)
+    if not _tf.IS_TF2:
+      self.assertEqual((done.returncode, done.stdout), (1, ""))
+      self.assertIn("This is TensorFlow 1.15", done.stderr)
+      return
+    self.assertEqual((done.returncode, done.stderr), (0, ""))
+    self.assertEqual(done.stdout.count("  agrees: "), 5)
+    self.assertIn("differs, and it begins at h:0", done.stdout)
+    self.assertLessEqual(max(map(len, done.stdout.split("\n"))), 80)
+
+  def test_migrate_fails_where_a_stage_does_not_agree(self):
+    self.assertEqual(migration_demo._verdict(True, "as before"), 0)
+    self.assertEqual(migration_demo._verdict(False, "as before"), 1)
 
   def test_without_tabulate_says_what_to_type(self):
     os.mkdir(self.path("tabulate"))

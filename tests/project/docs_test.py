@@ -21,7 +21,8 @@ from tests.testing import pages
 _DESIGN = "docs/design.md"
 _ERRORS = "docs/errors.md"
 _COMMANDS = "docs/command_line.md"
-_MIGRATION = "docs/migration.md"  # For TF 2, with eager execution left on.
+#: For TF 2, with eager execution left on.
+_OF_TF2 = ("docs/migration.md", "docs/migration_stages.md")
 
 #: The pages that show code.
 _PROGRAMS = [page for page in pages.docs() if pages.shown(page)]
@@ -66,7 +67,7 @@ class PagesTest(parameterized.TestCase):
   def test_blocks_print_what_is_shown(self, page):
     if conftest.MODE not in ("v1", "v2"):
       self.skipTest("a page sets its own mode, and has run in v1 and v2")
-    if page == _MIGRATION and not _tf.IS_TF2:
+    if page in _OF_TF2 and not _tf.IS_TF2:
       self.skipTest("the page is for TensorFlow 2")
     shown = pages.shown(page)
     for (_, text, expected), (status, output) in zip(
@@ -80,7 +81,7 @@ class PagesTest(parameterized.TestCase):
     language, text, _ = pages.shown(page)[0]
     self.assertEqual(language, "python")
     self.assertIn("import gradfeed as gf\n", text)
-    if page != _MIGRATION:
+    if page not in _OF_TF2:
       self.assertIn("tf.disable_v2_behavior()", text)
 
   @parameterized.named_parameters(_named(_LINKING))
