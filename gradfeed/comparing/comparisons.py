@@ -75,6 +75,16 @@ def compare(f, g, points, layers=None, weights=None, g_gradient=None, order=1,
     raise errors.ArgumentError(
         "order={!r} cannot be compared.".format(order),
         "There are first (1) and second derivatives (2).", "Pass 1 or 2.")
+  if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2 ** 32:
+    raise errors.ArgumentError(
+        "seed={!r} is no seed.".format(seed),
+        "It is that of the direction of second derivatives.",
+        "Pass an int of at least 0 and less than 2 ** 32.")
+  if g_gradient is not None and not callable(g_gradient):
+    raise errors.ArgumentError(
+        "g_gradient is a {}, which cannot be called.".format(
+            type(g_gradient).__name__), "It gives dy/dx of g at arrays.",
+        "Pass a function of the arguments of g.")
   if not callable(g):
     raise errors.ArgumentError(
         "g is a {}, which cannot be called.".format(type(g).__name__),
@@ -316,22 +326,32 @@ def _points(f, points):
     fits = leaves[0].shape.is_compatible_with
     if fits(points.shape):
       points = [points]
-  points = list(points)
+  try:
+    points = list(points)
+  except TypeError:
+    points = []
   if not points:
     raise errors.ArgumentError(
         "There are no points.", "Both sides are compared at values of x.",
         "Pass a list of values.")
   found = []
   for i, point in enumerate(points):
-    values = [point] if count == 1 else list(point)
+    values = [point] if count == 1 else (
+        list(point) if isinstance(point, (list, tuple)) else [])
     if len(values) != count:
       raise errors.ArgumentError(
           "Point {} has {} values for {} inputs.".format(
               i, len(values), count),
           "f has {}.".format(tensors.describe_all(f.inputs)),
           "Pass a tuple with one value for each.")
-    found.append([np.asarray(v, _tf.numpy_dtype(leaf.dtype))
-                  for v, leaf in zip(values, leaves)])
+    try:
+      found.append([np.asarray(v, _tf.numpy_dtype(leaf.dtype))
+                    for v, leaf in zip(values, leaves)])
+    except (TypeError, ValueError) as error:
+      raise errors.FeedError(
+          "Point {} is no value of {}.".format(
+              i, tensors.describe_all(f.inputs)), str(error),
+          "Pass numbers in the shape of each input.") from None
   return found
 
 

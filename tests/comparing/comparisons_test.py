@@ -290,6 +290,16 @@ class CompareTest(graphs.GraphTest):
         ((f, np.sin, []), "no points")):
       with self.assertRaisesRegex(gf.ArgumentError, what):
         gf.compare(*arguments)
+    before = self.count()
+    for arguments, options, what in (
+        (3.0, {}, "no points"), (["a"], {}, "no value of 'x:0'"),
+        ([[1.0]], {"seed": "a"}, "no seed"),
+        ([[1.0]], {"layers": [x]}, "layers is a list"),
+        ([[1.0]], {"g_gradient": 1.0}, "g_gradient is a float"),
+        ([[1.0]], {"weights": {"nope": 1}}, "no tensor 'nope'")):
+      with self.assertRaisesRegex(gf.GradfeedError, what):
+        gf.compare(f, np.sin, arguments, **options)
+    self.assertEqual(self.count(), before)
     with self.assertRaisesRegex(gf.ArgumentError, "no layer 'a'"):
       gf.compare(f, np.sin, [[1.0]], {x: "a"})
     with self.assertRaisesRegex(gf.ArgumentError, "order=3"):
