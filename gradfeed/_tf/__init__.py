@@ -11,6 +11,7 @@ from gradfeed._tf.api import main_op
 from gradfeed._tf.api import records
 from gradfeed._tf.api import SavedModel
 from gradfeed._tf.api import SavedModelLoader
+from gradfeed._tf.api import SignatureDef
 from gradfeed._tf.api import SCOPE
 from gradfeed._tf.api import TensorProto
 from gradfeed._tf.api import tf
