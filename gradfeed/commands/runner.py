@@ -23,6 +23,7 @@ COMMANDS = {
     "check": "whether the gradient of a model at a value is right",
     "demo": "trains a small classifier and shows its gradients, checked",
     "explain": "whether y is differentiable by x in a model, and what to mind",
+    "export": "a SavedModel of the value and the gradient, for any reader",
     "inspect": "what is in a model: candidates for x and y, signatures, loops",
 }
 

@@ -30,6 +30,11 @@ def check(path, overwrite):
         "path={!r} is no path of a directory.".format(path),
         "It is a str or an os.PathLike.",
         "Pass the path, as in gradfeed.export(f, 'models/classifier/1').")
+  if "://" in text:
+    raise errors.ArgumentError(
+        "'{}' is no directory of this machine.".format(text),
+        "It is written and read back here, and then renamed.",
+        "Export to a directory here, and copy that (tf.io.gfile.copy, gsutil).")
   text = os.path.abspath(text)
   if not os.path.lexists(text):
     return text
@@ -44,7 +49,7 @@ def check(path, overwrite):
     raise errors.ArgumentError(
         "'{}' is there already.".format(text),
         "What is there is not replaced unless you say so.",
-        "Name another path, or pass overwrite=True.")
+        "Name another path, or pass overwrite=True (--overwrite).")
   return text
 
 

@@ -97,27 +97,28 @@ def export(f, path, points=None, signatures=None, overwrite=False,
         "A SavedModel is made of inputs, outputs, held values and the weights "
         "of a session.", "Pass what gradfeed.function(inputs, outputs) returns.")
   _check_signatures(signatures)
-  path = directories.check(path, overwrite)
+  absolute = directories.check(path, overwrite)
   refusals.check_needs(f.needs, "A SavedModel")
   program = programs.Program(f, signatures)
   exported = graphs.build(program)
   try:
-    compared = (proofs.drawn_points(program) if points is None else
-                proofs.given_points(program, points))
-    with directories.replacing(path) as directory:
+    compared = (
+        proofs.drawn_points(program, exported.draws) if points is None else
+        proofs.given_points(program, points, exported.draws))
+    with directories.replacing(absolute) as directory:
       _write(exported, directory, _TF1 if for_tf1 and _tf.IS_TF2 else None)
-      proofs.check(directory, program, compared, exported.random)
+      proofs.check(directory, program, compared, exported.tolerances)
       directories.check(path, overwrite)  # It takes a while.
   finally:
     exported.session.close()
-  return Export(path, program, compared)
+  return Export(os.fspath(path), program, compared)
 
 
 class Export:
   """What `export` returns, and prints as a text.
 
   Attributes:
-    path: str, the directory, as an absolute path.
+    path: str, the directory, as it was given.
     signatures: dict from the name of each signature to (list of the names of
       its inputs, list of the names of its outputs).
     points: int, the number of points at which it was compared with the function

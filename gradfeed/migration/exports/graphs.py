@@ -28,10 +28,14 @@ _LARGEST_BYTES = (1 << 31) - (1 << 20)
 
 #: What is written: `graph`, `tf.Graph`; `session` on it, with the weights;
 #: `inputs` and `outputs`, dicts from the name of each signature to a dict from
-#: names to `tf.Tensor`; `main_op`, what a loader has to run, or None; `random`,
-#: the set of the names of results that are drawn at random.
+#: names to `tf.Tensor`; `main_op`, what a loader has to run, or None;
+#: `tolerances`, list with how far each result may be off when it is computed
+#: again, in units of its size; `draws`, whether there are ops that draw random
+#: numbers.
 Exported = collections.namedtuple(
-    "Exported", ["graph", "session", "inputs", "outputs", "main_op", "random"])
+    "Exported",
+    ["graph", "session", "inputs", "outputs", "main_op", "tolerances",
+     "draws"])
 
 
 def build(program):
@@ -96,7 +100,7 @@ class _Source:
           "Large constants and held values are part of a graph, and a file of "
           "it can hold 2 GB.", "Put them into variables, or make them inputs.")
     return Exported(graph, session, placeholders, named, main_op,
-                    self._random())
+                    self._tolerances(), self._draws())
 
   def _ends(self):
     """(dict from names of tensors to what is read, dict of placeholders)."""
@@ -162,7 +166,7 @@ class _Source:
         key = output.name, tuple(output.indices)
         if key not in made:
           parts = [results[i] for i in output.indices]
-          with tf.name_scope("outputs"):
+          with tf.name_scope("outputs/"):
             made[key] = (
                 tf.identity(parts[0], output.name) if len(parts) == 1 else
                 tf.concat(parts, output.axis, name=output.name))
@@ -180,15 +184,34 @@ class _Source:
     return (tf.group(*fillings, name="fill_tables") if fillings else None,
             handles)
 
-  def _random(self):
-    """The names of the results that random numbers go into."""
-    random = set()
+  def _tolerances(self):
+    """The `tolerances` of an `Exported`.
+
+    Half of the digits of the least precise number that a result is made of.
+    """
+    tolerances = []
     for result in self._program.results:
       ops = traversal.ancestors([result])
-      if any(op_types.RANDOM.search(op_type)
-             for _, op_type in effects.op_types_of_run(ops)):
-        random.add(result.name)
-    return random
+      tolerances.append(max(
+          _half_of_digits(dtype) for dtype in {
+              t.dtype.base_dtype for op in ops.values() for t in op.outputs}))
+    return tolerances
+
+  def _draws(self):
+    """Whether an op draws random numbers, maybe in a branch not taken."""
+    return any(op_types.RANDOM.search(op_type)
+               for _, op_type in effects.op_types_of_run(self._ops))
+
+
+def _half_of_digits(dtype):
+  """The relative error that half of the digits of a dtype leave; 0 for others.
+  """
+  if not (dtype.is_floating or dtype.is_complex):
+    return 0.0
+  numpy_dtype = np.dtype(dtype.as_numpy_dtype)
+  if numpy_dtype.kind not in "fc":  # bfloat16 has 8 bits.
+    return 2.0 ** -4
+  return float(np.sqrt(np.finfo(numpy_dtype).eps))
 
 
 def _variable(name, value, dtype, is_trainable):
@@ -218,7 +241,8 @@ def _table(op, keys, values):
     handle = tf.raw_ops.MutableHashTableOfTensorsV2(
         key_dtype=key_dtype, value_dtype=value_dtype,
         value_shape=values.shape[1:], shared_name=op.name, name=op.name)
-    return handle, tf.raw_ops.LookupTableImportV2(
+    # TF 1.15 takes no vectors in LookupTableImportV2.
+    return handle, tf.raw_ops.LookupTableInsertV2(
         table_handle=handle, keys=keys, values=values)
   handle = tf.raw_ops.HashTableV2(
       key_dtype=key_dtype, value_dtype=value_dtype, shared_name=op.name,

@@ -1,8 +1,9 @@
 """What a graph may have so that an older TensorFlow can read it.
 
 An attribute that an op does not know, and an op that is not known, keep a whole
-graph from being read. TensorFlow never changes the default of an attribute, so
-that what has its default is left out.
+graph from being read; so does a shape that another version infers in another
+way. TensorFlow never changes the default of an attribute, so that what has its
+default is left out.
 """
 
 import collections
@@ -27,7 +28,7 @@ _HARMLESS = frozenset([
 
 
 def leave_out_defaults(graph_def):
-  """Takes the attributes that have their default from all nodes.
+  """Takes from all nodes what a reader knows: defaults, and shapes.
 
   Args:
     graph_def: GraphDef; changed.
@@ -40,6 +41,7 @@ def leave_out_defaults(graph_def):
           attribute.name: attribute.default_value
           for attribute in (definition.attr if definition else ())
           if attribute.HasField("default_value")}
+    node.attr.pop("_output_shapes", None)
     for name in list(node.attr):
       if name in defaults[node.op] and (
           node.attr[name] == defaults[node.op][name]):
@@ -79,7 +81,7 @@ def fit(graph_def, version):
             version, "".join("\n    " + problem for problem in problems[:10])),
         "It is made of what newer versions have added.",
         "Build it with ops that TensorFlow {} has; or, for newer versions "
-        "alone, pass for_tf1=False.".format(version))
+        "alone, pass for_tf1=False (--nofor_tf1).".format(version))
 
 
 def _nodes(graph_def):

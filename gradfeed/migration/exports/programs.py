@@ -72,16 +72,18 @@ class Program:
     self.session = program.session
     self.inputs = [
         Input(name, slot.component, target) for name, slot, target in zip(
-            _input_names(f), program.slots, program.targets)]
+            _input_names(self.function), program.slots, program.targets)]
     self.held = {
         target.name: (target, array) for target, array in zip(
             program.targets[len(self.inputs):], program.held)
         if target is not None}
     self.results = list(program.results)
-    outputs = _outputs(leaves, paths, program.outputs, set(derivatives))
+    outputs = _outputs(
+        self.graph, leaves, paths, program.outputs, set(derivatives))
     gradient = [output for i in derivatives for output in outputs[i]]
     value = [output for i in values for output in outputs[i]]
-    if not gradient and (kinds is None or "gradient" in str(kinds)):
+    if not gradient and (
+        kinds is None or any("gradient" in kind for kind in kinds)):
       gradient = self._gradient(value, kinds is not None)
     by_kind = {"value": value, "gradient": gradient,
                "value_and_gradient": value + gradient}
@@ -131,8 +133,11 @@ class Program:
         ["gradient_" + i.name for i in inputs])
     return [Output(name, [start + i], None) for i, name in enumerate(names)]
 
-  def flat(self):
-    """The `Function` from the inputs that are read to the results; made once.
+  def results_at(self, arrays):
+    """The values of `results`.
+
+    Args:
+      arrays: list of arrays, one for each of `inputs`.
     """
     if self._flat is None:
       f = self.function
@@ -141,7 +146,8 @@ class Program:
           list(self.results), self.session,
           {target: array for target, array in self.held.values()}, (),
           f._timeout, None, "ignore")
-    return self._flat
+    return self._flat(*[array for array, i in zip(arrays, self.inputs)
+                        if i.target is not None])
 
   def arrays(self, values):
     """The arrays to feed at the inputs, for the values of one call.
@@ -200,6 +206,8 @@ def _input_names(f):
     count = len(leaf.components())
     if isinstance(leaf, tensors.Sparse):
       ends = ["_indices", "_values", "_shape"][:count]
+      if name == "values":  # Those of a sparse placeholder, "ids/values".
+        name = leaf.name.split(":")[0].rpartition("/")[0].split("/")[-1] or name
     else:
       ends = [""] if count == 1 else [
           "_{}".format(i) for i in range(count)]
@@ -209,7 +217,7 @@ def _input_names(f):
   return _distinct(names, full)
 
 
-def _outputs(leaves, paths, fetchables, derivatives):
+def _outputs(graph, leaves, paths, fetchables, derivatives):
   """list with the list of `Output` of each leaf of outputs."""
   named = _names_of_leaves(leaves, paths, derivatives)
   outputs, start = [], 0
@@ -224,7 +232,7 @@ def _outputs(leaves, paths, fetchables, derivatives):
     else:
       axis = None
       if count > 1:
-        axis = tensors.resolve(leaf, None).axis
+        axis = tensors.resolve(leaf, graph).axis
       outputs.append([Output(name, indices, axis)])
       continue
     outputs.append([Output(name + end, [i], None)

@@ -20,22 +20,28 @@ class Point:
   Attributes:
     arrays: list of arrays, one for each of the inputs of the program.
     results: list of arrays, one for each of its results.
+    is_drawn: list of bool, whether each result is another one at each run.
   """
 
-  def __init__(self, program, arrays):
+  def __init__(self, program, arrays, draws):
     self.arrays = arrays
-    self.results = list(program.flat()(*[
-        array for array, given in zip(arrays, program.inputs)
-        if given.target is not None]))
+    self.results = list(program.results_at(arrays))
+    self.is_drawn = [False] * len(self.results)
+    if draws:
+      again = program.results_at(arrays)
+      self.is_drawn = [
+          not numeric_comparison.has_same_bits(a, b)
+          for a, b in zip(self.results, again)]
     outputs = program.outputs_at(arrays)
     self.results[:len(outputs)] = outputs
 
 
-def given_points(program, points):
+def given_points(program, points, draws):
   """The `Point`s that the caller gave.
 
   Args:
     program: `programs.Program`.
+    draws: bool; whether the program may draw random numbers.
     points: list with the values of one call each: a tuple with one for each
       input, or the value of the only one.
 
@@ -54,12 +60,14 @@ def given_points(program, points):
   found = []
   for point in points:
     values = point if isinstance(point, tuple) else (point,)
-    found.append(Point(program, program.arrays(values)))
+    found.append(Point(program, program.arrays(values), draws))
   return found
 
 
-def drawn_points(program):
+def drawn_points(program, draws):
   """`Point`s that are drawn, of two sizes where the inputs may have any.
+
+  The arguments are those of `given_points`.
 
   Raises:
     ArgumentError: the function cannot be evaluated at them.
@@ -72,7 +80,7 @@ def drawn_points(program):
       try:
         points.append(Point(program, [
             _drawn(given, rows, low, high, random)
-            for given in program.inputs]))
+            for given in program.inputs], draws))
       except (errors.FeedError, tf.errors.OpError) as caught:
         error = caught
     if error is None:
@@ -107,15 +115,16 @@ def _drawn(given, rows, low, high, random):
   return random.randint(0, 2, sizes).astype(dtype.as_numpy_dtype)
 
 
-def check(directory, program, points, random):
+def check(directory, program, points, tolerances):
   """Reads a SavedModel in a session of its own, and compares it.
 
   Args:
     directory: str.
     program: `programs.Program`.
     points: list of `Point`.
-    random: set of the names of results that are drawn at random; of these the
-      shape and the dtype count alone.
+    tolerances: list with how far each result of the program may be off, in
+      units of its size; of what is drawn at random the shape and the dtype
+      count alone.
 
   Raises:
     ModelFileError: it gives something else; names the signature and output.
@@ -133,19 +142,19 @@ def check(directory, program, points, random):
             {signature.inputs[given.name].name: array
              for given, array in zip(program.inputs, point.arrays)})
         for output in outputs:
-          _check_output(program, kind, output, point, found[output.name],
-                        random)
+          _check_output(kind, output, point, found[output.name],
+                        max(tolerances[i] for i in output.indices))
 
 
-def _check_output(program, kind, output, point, found, random):
+def _check_output(kind, output, point, found, tolerance):
   """Compares one output of a signature at one point."""
   parts = [np.asarray(point.results[i]) for i in output.indices]
   expected = (parts[0] if len(parts) == 1 else
               np.concatenate(parts, output.axis))
   found = np.asarray(found)
-  is_random = any(program.results[i].name in random for i in output.indices)
+  is_drawn = any(point.is_drawn[i] for i in output.indices)
   if expected.dtype == found.dtype and expected.shape == found.shape and (
-      is_random or numeric_comparison.is_close(expected, found)):
+      is_drawn or _is_same(expected, found, tolerance)):
     return
   raise errors.ModelFileError(
       "What was written does not give what the function gives.",
@@ -153,6 +162,14 @@ def _check_output(program, kind, output, point, found, random):
       "{}.".format(output.name, kind, _short(found), _short(expected)),
       "Nothing was left at the path. If the function gives the same at the same "
       "values, this is a defect of gradfeed: please report it.")
+
+
+def _is_same(expected, found, tolerance):
+  if expected.dtype.kind not in "fcV":
+    return np.array_equal(expected, found)
+  if expected.dtype.kind == "V":  # bfloat16
+    expected, found = expected.astype(np.float32), found.astype(np.float32)
+  return numeric_comparison.is_within(expected, found, tolerance)
 
 
 def _short(array):
