@@ -13,16 +13,17 @@ import collections
 import json
 import os
 import re
+import sys
 import textwrap
 
 from absl import app
 from absl import flags
 import tensorflow.compat.v1 as tf
-from tensorflow.core.framework import op_def_pb2
-try:
-  from tensorflow.python.client import pywrap_tf_session as c_api
-except ImportError:  # TF 1.15.
-  from tensorflow.python import pywrap_tensorflow as c_api
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__))))
+# pylint: disable-next=g-import-not-at-top, wrong-import-position
+from gradfeed import _tf
 
 _OUTPUT = flags.DEFINE_string(
     "output", None, "JSON file to write: the ops of this TensorFlow.")
@@ -40,10 +41,10 @@ _NEVER = re.compile(r"Dataset|TPU|^_|Collective|BoostedTrees|Apply|Batch"
 
 def ops_here():
   """dict from the name of each op to the sorted names of its attributes."""
-  op_list = op_def_pb2.OpList()
-  op_list.ParseFromString(c_api.TF_GetBuffer(c_api.TF_GetAllOpList()))
-  return {op.name: sorted(attribute.name for attribute in op.attr)
-          for op in op_list.op}
+  graph = tf.Graph()
+  return {name: sorted(attribute.name for attribute in
+                       _tf.op_definition(graph, name).attr)
+          for name in dir(tf.raw_ops) if not name.startswith("_")}
 
 
 def module_text(older, newer, version):
@@ -69,7 +70,8 @@ def module_text(older, newer, version):
     lines += textwrap.wrap(" ".join(names), 72, initial_indent="        ",
                            subsequent_indent="        ")
     lines[-1] += '""",'
-  lines += ["}", "", "#: The types of all ops that can be exported.", 'OPS = frozenset("""']
+  lines += ["}", "", "#: The types of all ops that can be exported.",
+            'OPS = frozenset("""']
   lines += textwrap.wrap(
       " ".join(name for name in sorted(older) if not _NEVER.search(name)), 80)
   lines += ['""".split())', ""]

@@ -93,6 +93,7 @@ from gradfeed._tf.sessions import Session
 from gradfeed._tf.sessions import session_cache
 from gradfeed._tf.sessions import session_run
 from gradfeed._tf.sessions import session_handle_dtype
+from gradfeed._tf.tensors import as_key
 from gradfeed._tf.tensors import constant_value
 from gradfeed._tf.tensors import dereference
 from gradfeed._tf.tensors import eager_array

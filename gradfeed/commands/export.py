@@ -41,8 +41,8 @@ _FEED = flags.DEFINE_multi_string(
     "SavedModel, such as keep_prob:0=1.0 or mask:0=mask.npy",
     flag_values=FLAGS)
 _POINTS = flags.DEFINE_string(
-    "points", None, "The .npy file with a value of x to compare at; else values "
-    "are drawn.", flag_values=FLAGS)
+    "points", None, "The .npy file with a value of x to compare at; without, "
+    "values are drawn.", flag_values=FLAGS)
 _SIGNATURES = flags.DEFINE_list(
     "signatures", None, "Those to write beside serving_default, with commas "
     "between them: {}.".format(", ".join(programs.KINDS)), flag_values=FLAGS)

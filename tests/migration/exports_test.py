@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from unittest import mock
 
 from absl.testing import parameterized
@@ -71,8 +72,9 @@ def _branch(x):
 
 def _case(x):
   h, total = _dense(x), tf.reduce_sum(x)
-  return tf.case([(total > 1.0, lambda: h * 2.0), (total > 0.0, lambda: h ** 2)],
-                 default=lambda: tf.exp(h))
+  return tf.case(
+      [(total > 1.0, lambda: h * 2.0), (total > 0.0, lambda: h ** 2)],
+      default=lambda: tf.exp(h))
 
 
 def _table(x):
@@ -145,31 +147,6 @@ class _ExportTest(graphs.GraphTest, folders.FolderTest):
     self.initialize()
     self.session.run(tf.tables_initializer())
 
-  def read(self, how, points, *names, python=None):
-    """What a process without gradfeed reads of exports in the folder."""
-    with open(self.path("points.json"), "w") as output:
-      json.dump(points, output)
-    environment = {key: value for key, value in os.environ.items()
-                   if key != "PYTHONPATH"}
-    done = subprocess.run(
-        [python or sys.executable,
-         os.path.join(folders.ROOT, "tests", "testing",
-                      "saved_model_reader.py"),
-         how, self.path("points.json")] + [self.path(name) for name in names],
-        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        universal_newlines=True, check=False, cwd=self.folder)
-    self.assertEqual(done.returncode, 0, done.stderr[-3000:])
-    return {os.path.basename(directory): found for directory, found in
-            json.loads(done.stdout).items()}
-
-  def readers(self):
-    """(how, interpreter) of each reader that there is."""
-    yield "v1", None
-    if _tf.IS_TF2:
-      yield "v2", None
-    if _OTHER_PYTHON in os.environ:
-      yield "v1", os.environ[_OTHER_PYTHON]
-
   def assert_close(self, value, expected, tolerance=1e-12):
     self.assertLess(_relative(value, expected), tolerance)
 
@@ -177,72 +154,117 @@ class _ExportTest(graphs.GraphTest, folders.FolderTest):
     return sorted(os.listdir(self.folder))
 
 
-class ReadersTest(_ExportTest):
+def _slope(session, x, y, at):
+  """d sum(y) / dx by central differences."""
+  slope, step = np.zeros(at.shape), 1e-5
+  for index in np.ndindex(at.shape):
+    moved = np.zeros(at.shape)
+    moved[index] = step
+    slope[index] = (session.run(y, {x: at + moved}).sum() -
+                    session.run(y, {x: at - moved}).sum()) / (2 * step)
+  return slope
 
-  def test_read_the_numbers_of_the_graph(self):
-    # One process reads them all: it takes seconds to start.
-    expected, points = {}, {}
+
+def _read(how, folder, points, names, python):
+  """What a process without gradfeed reads of the exports in a folder."""
+  with open(os.path.join(folder, "points.json"), "w") as output:
+    json.dump({name: points for name in names}, output)
+  environment = {key: value for key, value in os.environ.items()
+                 if key != "PYTHONPATH"}
+  done = subprocess.run(
+      [python, os.path.join(folders.ROOT, "tests", "testing",
+                            "saved_model_reader.py"),
+       how, os.path.join(folder, "points.json")] + [
+           os.path.join(folder, name) for name in names],
+      env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+      universal_newlines=True, check=False, cwd=folder)
+  if done.returncode:
+    raise AssertionError(done.stderr[-3000:])
+  return {os.path.basename(directory): found for directory, found in
+          json.loads(done.stdout).items()}
+
+
+_SOURCES = ["model.ckpt.meta", "saved", "frozen.pb"]
+
+
+class ReadersTest(parameterized.TestCase):
+  """Each reader is one process for all exports: it takes seconds to start."""
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls._temporary = tempfile.TemporaryDirectory()
+    cls._folder, cls._expected = cls._temporary.name, {}
     for name, kind in _KINDS:
-      with tf.Graph().as_default(), tf.Session() as session:
-        x = tf.placeholder(tf.float64, [None, 3], name="inputs/x")
-        y = tf.reduce_sum(kind(x) ** 3, 1, name="y")
-        session.run([tf.global_variables_initializer(),
-                     tf.tables_initializer()])
-        gf.export(gf.function(x, y, session), self.path(name))
-        expected[name] = [(session.run(y, {x: at}), self.slope(session, x, y, at))
-                          for at in (_X, _LARGER)]
-        points[name] = [{"x": at.tolist()} for at in (_X, _LARGER)]
-    for how, python in self.readers():
-      found = self.read(how, points, *expected, python=python)
-      for name, values in expected.items():
-        with self.subTest(name, how=how, python=python):
-          self.assertCountEqual(found[name], [
-              "serving_default", "value", "gradient", "value_and_gradient"])
-          for i, (y, slope) in enumerate(values):
-            at = {key: outputs[i] for key, outputs in found[name].items()}
-            both = at["value_and_gradient"]
-            self.assert_close(at["value"]["value"], y)
-            self.assert_close(at["serving_default"]["value"], y)
-            self.assert_close(both["value"], y)
-            self.assert_close(at["gradient"]["gradient"], slope, 1e-6)
-            self.assert_close(both["gradient"], slope, 1e-6)
+      cls._export_kind(name, kind)
+    cls._export_files()
+    readers = [("v1", "v1", sys.executable)]
+    if _tf.IS_TF2:
+      readers.append(("v2", "v2", sys.executable))
+    if _OTHER_PYTHON in os.environ:
+      readers.append(("other", "v1", os.environ[_OTHER_PYTHON]))
+    points = [{"x": at.tolist()} for at in (_X, _LARGER)]
+    cls._found = {
+        reader: _read(how, cls._folder, points, list(cls._expected), python)
+        for reader, how, python in readers}
 
-  def slope(self, session, x, y, at):
-    """d sum(y) / dx by central differences."""
-    slope, step = np.zeros(at.shape), 1e-5
-    for index in np.ndindex(at.shape):
-      moved = np.zeros(at.shape)
-      moved[index] = step
-      slope[index] = (session.run(y, {x: at + moved}).sum() -
-                      session.run(y, {x: at - moved}).sum()) / (2 * step)
-    return slope
+  @classmethod
+  def tearDownClass(cls):
+    cls._temporary.cleanup()
+    super().tearDownClass()
 
-  def test_read_what_was_made_of_files_of_each_kind(self):
-    w = graphs.variable("w", [2.0, 3.0, 5.0], False)
-    y = tf.multiply(self.x ** 2, w, name="y")
-    self.start()
-    tf.train.Saver().save(self.session, self.path("model.ckpt"))
-    builder = tf.saved_model.Builder(self.path("saved"))
-    builder.add_meta_graph_and_variables(self.session, ["serve"])
-    builder.save()
-    tf.train.write_graph(tf.graph_util.convert_variables_to_constants(
-        self.session, self.graph.as_graph_def(), [y.op.name]), self.folder,
-                         "frozen.pb", as_text=False)
-    names = []
-    for source in ("model.ckpt.meta", "saved", "frozen.pb"):
-      names.append("of_" + source)
-      with gf.load(self.path(source)) as model:
+  @classmethod
+  def _path(cls, name):
+    return os.path.join(cls._folder, name)
+
+  @classmethod
+  def _export_kind(cls, name, kind):
+    with tf.Graph().as_default(), tf.Session() as session:
+      x = tf.placeholder(tf.float64, [None, 3], name="inputs/x")
+      y = tf.reduce_sum(kind(x) ** 3, 1, name="y")
+      session.run([tf.global_variables_initializer(),
+                   tf.tables_initializer()])
+      gf.export(gf.function(x, y, session), cls._path(name))
+      cls._expected[name] = [
+          (session.run(y, {x: at}), _slope(session, x, y, at))
+          for at in (_X, _LARGER)]
+
+  @classmethod
+  def _export_files(cls):
+    """Writes a model in each way that TF 1 has, and exports of each."""
+    with tf.Graph().as_default() as graph, tf.Session() as session:
+      x = tf.placeholder(tf.float64, [None, 3], name="inputs/x")
+      w = graphs.variable("w", [2.0, 3.0, 5.0], False)
+      tf.multiply(x ** 2, w, name="y")
+      session.run(w.initializer)
+      tf.train.Saver().save(session, cls._path("model.ckpt"))
+      builder = tf.saved_model.Builder(cls._path("saved"))
+      builder.add_meta_graph_and_variables(session, ["serve"])
+      builder.save()
+      tf.train.write_graph(tf.graph_util.convert_variables_to_constants(
+          session, graph.as_graph_def(), ["y"]), cls._folder, "frozen.pb",
+                           as_text=False)
+    for source in _SOURCES:
+      with gf.load(cls._path(source)) as model:
         gf.export(gf.function("inputs/x:0", "y:0", model.session),
-                  self.path(names[-1]))
-    for how, python in self.readers():
-      found = self.read(how, {name: [{"x": _X.tolist()}] for name in names},
-                        *names, python=python)
-      for name in names:
-        with self.subTest(name, how=how):
-          self.assert_close(found[name]["value"][0]["value"],
-                            _X ** 2 * [2.0, 3.0, 5.0])
-          self.assert_close(found[name]["gradient"][0]["gradient"],
-                            _X * [4.0, 6.0, 10.0])
+                  cls._path("of_" + source))
+      cls._expected["of_" + source] = [
+          (at ** 2 * [2.0, 3.0, 5.0], at * [4.0, 6.0, 10.0])
+          for at in (_X, _LARGER)]
+
+  @parameterized.parameters(*[
+      name for name, _ in _KINDS], *["of_" + source for source in _SOURCES])
+  def test_read_the_numbers_of_the_graph(self, name):
+    for reader, models in self._found.items():
+      found = models[name]
+      self.assertCountEqual(found, [
+          "serving_default", "value", "gradient", "value_and_gradient"])
+      for i, (y, slope) in enumerate(self._expected[name]):
+        both = found["value_and_gradient"][i]
+        for value in (found["value"][i], found["serving_default"][i], both):
+          self.assertLess(_relative(value["value"], y), 1e-12, reader)
+        for value in (found["gradient"][i], both):
+          self.assertLess(_relative(value["gradient"], slope), 1e-6, reader)
 
 
 class SignaturesTest(_ExportTest):
@@ -304,6 +326,19 @@ class SignaturesTest(_ExportTest):
     self.assert_close(found["gradient_h"], 1.5 * np.exp(0.5 * _X))
     self.assert_close(found["gradient_w"], np.exp(0.5 * _X).sum(
         0, keepdims=True))
+
+  def test_outside_of_graph_blocks_too(self):
+    scale = tf.placeholder(tf.float64, [], name="scale")
+    y = tf.exp(_dense(self.x) * scale)
+    slope = gf.gradient(y, self.x)
+    self.start()
+    for outputs in (y, slope):
+      f = gf.function(self.x, outputs, self.session, feed_dict={scale: 0.5})
+      with _tf.eagerly():
+        self.signatures(f)
+      self.assert_close(
+          self.values("gradient", x=_X)["gradient"],
+          self.session.run(slope, {self.x: _X, scale: 0.5}))
 
   def test_an_input_that_does_not_count_has_no_gradient(self):
     labels = tf.placeholder(tf.float64, [None], name="labels")
@@ -627,7 +662,8 @@ class NewerOpsTest(_ExportTest):
   def test_are_written_on_request(self):
     if not _tf.IS_TF2:
       self.skipTest("TensorFlow 1.15 has no newer ops.")
-    f = gf.function(self.x, tf2.math.xlog1py(self.x, self.x ** 2), self.session)
+    xlog1py = getattr(tf2.math, "xlog1py")
+    f = gf.function(self.x, xlog1py(self.x, self.x ** 2), self.session)
     with self.assertRaisesRegex(gf.UnsupportedGraphError,
                                 "(?s)Xlog1py.*for_tf1=False"):
       gf.export(f, self.path("model"))

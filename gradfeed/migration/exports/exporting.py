@@ -95,7 +95,8 @@ def export(f, path, points=None, signatures=None, overwrite=False,
     raise errors.ArgumentError(
         "f is a {}, not a gradfeed.Function.".format(type(f).__name__),
         "A SavedModel is made of inputs, outputs, held values and the weights "
-        "of a session.", "Pass what gradfeed.function(inputs, outputs) returns.")
+        "of a session.",
+        "Pass what gradfeed.function(inputs, outputs) returns.")
   _check_signatures(signatures)
   absolute = directories.check(path, overwrite)
   refusals.check_needs(f.needs, "A SavedModel")

@@ -71,7 +71,8 @@ class _Source:
     fed = {i.target.name for i in program.inputs if i.target is not None}
     self._ops = traversal.ancestors(
         program.results, fed | set(program.held))
-    refusals.check(program.graph, self._ops, "a SavedModel", ("SymbolicGradient",))
+    refusals.check(program.graph, self._ops, "a SavedModel",
+                   ("SymbolicGradient",))
     self._variables = [tensors.Dense(op.outputs[0])
                        for op in effects.variables(self._ops.values())]
     self._tables = [op for op in self._ops.values()
@@ -115,9 +116,7 @@ class _Source:
         replaced[given.target.name] = placeholder
     with tf.name_scope("held"):
       for name, (tensor, array) in self._program.held.items():
-        constant = tf.constant(array, tensor.dtype.base_dtype)
-        # What is constant may be folded in another way than what is fed.
-        replaced[name] = constant
+        replaced[name] = tf.constant(array, tensor.dtype.base_dtype)
     return replaced, placeholders
 
   def _place(self, replaced, variables, handles):

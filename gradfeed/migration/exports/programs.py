@@ -144,7 +144,7 @@ class Program:
       self._flat = functions.Function(
           [i.target for i in self.inputs if i.target is not None],
           list(self.results), self.session,
-          {target: array for target, array in self.held.values()}, (),
+          {name: array for name, (_, array) in self.held.items()}, (),
           f._timeout, None, "ignore")
     return self._flat(*[array for array, i in zip(arrays, self.inputs)
                         if i.target is not None])

@@ -160,8 +160,8 @@ def _check_output(kind, output, point, found, tolerance):
       "What was written does not give what the function gives.",
       "Read back, output '{}' of signature '{}' is {}; the function gives "
       "{}.".format(output.name, kind, _short(found), _short(expected)),
-      "Nothing was left at the path. If the function gives the same at the same "
-      "values, this is a defect of gradfeed: please report it.")
+      "Nothing was left at the path. If the function gives the same each time "
+      "at the same values, this is a defect of gradfeed: please report it.")
 
 
 def _is_same(expected, found, tolerance):
