@@ -16,6 +16,7 @@ import tensorflow.compat.v1 as tf
 import gradfeed as gf
 from gradfeed import _tf
 from gradfeed.migration.exports import exporting
+from gradfeed.migration.exports import graphs as exported_graphs
 from gradfeed.migration.exports import older_versions
 from gradfeed.migration.exports import proofs
 from tests.testing import folders
@@ -569,6 +570,10 @@ class RefusalsTest(_ExportTest):
 
   def test_a_variable_without_a_value_is_named(self):
     self.refused(gf.UninitializedError, "layer/w", _dense(self.x))
+
+  def test_a_graph_over_two_gigabytes(self):
+    with mock.patch.object(exported_graphs, "_LARGEST_BYTES", 100):
+      self.refused(gf.GraphTooLargeError, "over 2 GB", self.x * 2.0)
 
   def test_arguments(self):
     f = gf.function(self.x, self.x * 2.0, self.session)

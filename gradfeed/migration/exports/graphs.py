@@ -94,8 +94,7 @@ class _Source:
     replaced, placeholders = self._ends()
     results = self._place(replaced, variables, handles)
     named = self._named(results)
-    size = graph.as_graph_def().ByteSize()
-    if size > _LARGEST_BYTES:
+    if _size(graph) > _LARGEST_BYTES:
       raise errors.GraphTooLargeError(
           "The function cannot be exported: its graph is over 2 GB.",
           "Large constants and held values are part of a graph, and a file of "
@@ -200,6 +199,15 @@ class _Source:
     """Whether an op draws random numbers, maybe in a branch not taken."""
     return any(op_types.RANDOM.search(op_type)
                for _, op_type in effects.op_types_of_run(self._ops))
+
+
+def _size(graph):
+  """The size of a graph in bytes, or infinity if it is too large to be known.
+  """
+  try:
+    return graph.as_graph_def().ByteSize()
+  except (ValueError, tf.errors.InvalidArgumentError):
+    return float("inf")
 
 
 def _half_of_digits(dtype):
