@@ -33,9 +33,9 @@ setuptools.setup(
         "gradfeed.derivatives", "gradfeed.derivatives.vectors",
         "gradfeed.evaluation", "gradfeed.evaluation.inputs",
         "gradfeed.explaining", "gradfeed.graph", "gradfeed.migration",
-        "gradfeed.models", "gradfeed.optimization", "gradfeed.patching",
-        "gradfeed.rewriting", "gradfeed.streaming",
-        "gradfeed.streaming.formats"],
+        "gradfeed.migration.exports", "gradfeed.models",
+        "gradfeed.optimization", "gradfeed.patching", "gradfeed.rewriting",
+        "gradfeed.streaming", "gradfeed.streaming.formats"],
     scripts=["scripts/gradfeed"],
     python_requires=">=3.7",
     # TensorFlow is an extra: a legacy project has its own, which may be called

@@ -60,6 +60,8 @@ from gradfeed.evaluation.session_run import run
 from gradfeed.explaining.explanations import explain
 from gradfeed.explaining.explanations import Explanation
 from gradfeed.findings import Finding
+from gradfeed.migration.exports.exporting import export
+from gradfeed.migration.exports.exporting import Export
 from gradfeed.migration.modules import LegacyModule
 from gradfeed.migration.modules import to_module
 from gradfeed.models.loading import load

@@ -11,6 +11,7 @@ from gradfeed._tf.api import main_op
 from gradfeed._tf.api import records
 from gradfeed._tf.api import SavedModel
 from gradfeed._tf.api import SavedModelLoader
+from gradfeed._tf.api import SignatureDef
 from gradfeed._tf.api import SCOPE
 from gradfeed._tf.api import TensorProto
 from gradfeed._tf.api import tf
@@ -93,6 +94,7 @@ from gradfeed._tf.sessions import Session
 from gradfeed._tf.sessions import session_cache
 from gradfeed._tf.sessions import session_run
 from gradfeed._tf.sessions import session_handle_dtype
+from gradfeed._tf.tensors import as_key
 from gradfeed._tf.tensors import constant_value
 from gradfeed._tf.tensors import dereference
 from gradfeed._tf.tensors import eager_array

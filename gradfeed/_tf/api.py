@@ -15,6 +15,7 @@ except ImportError as _error:
 # pylint: disable=g-direct-tensorflow-import, wrong-import-position
 from tensorflow.core.framework import op_def_pb2
 from tensorflow.core.framework import tensor_pb2
+from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import indexed_slices
 from tensorflow.python.saved_model import loader_impl
@@ -22,6 +23,7 @@ from tensorflow.python.saved_model import loader_impl
 CheckpointState = type(tf.train.generate_checkpoint_state_proto(".", "model"))
 IndexedSlicesValue = indexed_slices.IndexedSlicesValue
 SavedModel = saved_model_pb2.SavedModel
+SignatureDef = meta_graph_pb2.SignatureDef
 TensorProto = tensor_pb2.TensorProto
 SavedModelLoader = loader_impl.SavedModelLoader
 #: From a MetaGraphDef in the default graph to the op that loading it runs.

@@ -80,6 +80,11 @@ def executing_eagerly():
   return tf.executing_eagerly()
 
 
+def as_key(tensor):
+  """A tensor as a key of a dict: by itself, or by `Tensor.ref` of TF 2."""
+  return tensor.ref() if hasattr(tensor, "ref") else tensor
+
+
 def dereference(key):
   """The tensor or variable behind `.ref()`, or `key` itself."""
   dereferenced = getattr(key, "deref", None)

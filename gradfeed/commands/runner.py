@@ -24,6 +24,7 @@ COMMANDS = {
     "compare": "whether two models agree, and where a difference begins",
     "demo": "trains a small classifier and shows its gradients, checked",
     "explain": "whether y is differentiable by x in a model, and what to mind",
+    "export": "a SavedModel of the value and the gradient, for any reader",
     "inspect": "what is in a model: candidates for x and y, signatures, loops",
 }
 

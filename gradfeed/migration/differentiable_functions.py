@@ -5,6 +5,7 @@ See `rewriting.differentiable_copy.differentiable_gradients`.
 
 import collections
 
+from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.evaluation import functions
 from gradfeed.graph import cache
@@ -34,7 +35,7 @@ def program(f):
 
 def with_outputs(f, outputs):
   """A `Function` with other outputs, of the same inputs and held values."""
-  fed = [slot.component.tensor.ref() for slot in f._executable.slots]
+  fed = [_tf.as_key(slot.component.tensor) for slot in f._executable.slots]
   held = dict(zip(fed[f._input_count():], f._held_arrays))
   return functions.Function(
       f._form.structures, outputs, f._session, held, f._points, f._timeout,

@@ -36,16 +36,18 @@ _KINDS = (
 )
 
 
-def check(graph, ops):
+def check(graph, ops, whole="a module of TF 2", allowed=()):
   """Raises `UnsupportedGraphError` for ops that TF 2 code cannot do.
 
   Args:
     graph: `tf.Graph`.
     ops: dict from name to `tf.Operation`, all that is computed.
+    whole: str, what they would be part of, for the message.
+    allowed: types of ops that it can have.
   """
   found = []
   for op, op_type in effects.op_types_of_run(ops):
-    if TABLES.search(op_type):
+    if TABLES.search(op_type) or op_type in allowed:
       continue
     for pattern, why, fix in _KINDS:
       if pattern.search(op_type):
@@ -59,26 +61,28 @@ def check(graph, ops):
   op, op_type, why, fix = found[0]
   floats = [t.name for t in op.outputs] or [op.name]
   raise errors.UnsupportedGraphError(
-      "{} cannot be part of a module of TF 2.".format(", ".join(
+      "{} cannot be part of {}.".format(", ".join(
           "{} '{}'".format(op_type, op.name) + (
               "" if op_type == op.type else " (in its function)")
           for op, op_type in dict.fromkeys(
-              (op, op_type) for op, op_type, _, _ in found))),
+              (op, op_type) for op, op_type, _, _ in found)), whole),
       "{} '{}' {}.".format(op_type, op.name, why),
       fix.format(repr(floats[0])))
 
 
-def check_needs(needs):
+def check_needs(needs, whole="A module"):
   """Raises `MissingFeedError` if placeholders have no value.
 
   Args:
     needs: list of `tf.Tensor`.
+    whole: str, what they would be part of, for the message.
   """
   if needs:
     raise errors.MissingFeedError(
         "The function has no value for {}.".format(
             tensors.describe_all(needs)),
-        "A module has no feed_dict: what f needs is held, or is an input.",
+        "{} has no feed_dict: what f needs is held, or is an input.".format(
+            whole),
         "Hold it: gf.function(..., feed_dict={{{}}}); or add it to the "
         "inputs.".format(", ".join(
             "{!r}: ...".format(t.name) for t in needs)))

@@ -21,20 +21,38 @@ def copies(session, tables):
     UninitializedError: a table has not been initialised.
   """
   made = {}
+  for op, (keys, values) in zip(tables, contents(session, tables)):
+    with tf.init_scope(), _tf.eagerly():
+      made[op.name] = _tf.new_table(
+          tf.constant(keys, op.get_attr("key_dtype")),
+          tf.constant(values, op.get_attr("value_dtype")))
+  return made
+
+
+def contents(session, tables):
+  """What lookup tables hold in a session.
+
+  Args:
+    session: a raw `tf.Session`.
+    tables: list of `tf.Operation`.
+
+  Returns:
+    list with a list of two arrays for each, all keys and values.
+
+  Raises:
+    UninitializedError: a table has not been initialised.
+  """
+  found = []
   for op in tables:
     try:
-      keys, values = _tf.session_run(session, _content(op))
+      found.append(_tf.session_run(session, _content(op)))
     except tf.errors.FailedPreconditionError as error:
       raise errors.UninitializedError(
           "The table {} has no content in this session.".format(
               tensors.describe(op)),
           "TensorFlow says: {}".format(errors.first_line(error)),
           "Run tf.tables_initializer() in the session.") from error
-    with tf.init_scope(), _tf.eagerly():
-      made[op.name] = _tf.new_table(
-          tf.constant(keys, op.get_attr("key_dtype")),
-          tf.constant(values, op.get_attr("value_dtype")))
-  return made
+  return found
 
 
 def _content(op):

@@ -33,7 +33,7 @@ def _import_everything():
   os.dup2(nowhere, 2)
   try:
     # pylint: disable=g-import-not-at-top,unused-import
-    from gradfeed.commands import at, check, demo, explain, inspect, runner
+    from gradfeed.commands import at, check, demo, explain, export, inspect, runner
   finally:
     sys.stderr.flush()
     os.dup2(screen, 2)

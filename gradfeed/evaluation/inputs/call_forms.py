@@ -111,13 +111,13 @@ class CallForm:
       except errors.GradfeedError:
         return None
     names = [leaf.name for leaf in self.leaves]
-    for known in (self._identifiers(), names,
+    for known in (self.identifiers(), names,
                   [name.split(":")[0] for name in names]):
       if known.count(name) == 1:
         return known.index(name)
     return None
 
-  def _identifiers(self):
+  def identifiers(self):
     """What each leaf is called in Python: its key, or the end of its name."""
     if self._keys is not None and len(self._keys) == len(self.leaves):
       return self._keys
@@ -125,7 +125,7 @@ class CallForm:
 
   def _described(self):
     """The inputs and what they are called, for a message."""
-    identifiers = self._identifiers()
+    identifiers = self.identifiers()
     return ", ".join(
         "{}={}".format(identifier, tensors.describe(leaf))
         if identifiers.count(identifier) == 1 else tensors.describe(leaf)

@@ -1,0 +1,1 @@
+"""Functions of a legacy graph as SavedModels that need no gradfeed."""
