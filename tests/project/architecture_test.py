@@ -23,6 +23,7 @@ FLOORS = [
     ("tensors to tensors; tensors at values", ["derivatives", "evaluation"]),
     ("uses", ["models", "streaming", "explaining", "checking", "migration",
               "optimization", "patching"]),
+    ("watches a program", ["auditing"]),
     ("the face", ["__init__"]),
     ("programs", ["commands"]),
     ("the process", ["__main__"]),
