@@ -2,7 +2,7 @@
 
 import ast
 
-from gradfeed._tf import tf
+from gradfeed import _tf
 
 _ROOTS = {"tensorflow": "", "tensorflow.compat.v1": "",
           "tensorflow.compat.v2": None}
@@ -69,7 +69,7 @@ def _gone(parts):
   """`tf.a.b`, as far as TF 2 does not have it; "" where it has all."""
   if parts[:2] == ["compat", "v1"]:
     parts = parts[2:]
-  holder = tf.compat.v2
+  holder = _tf.api_of_v2()
   for i, part in enumerate(parts):
     if isinstance(holder, type):
       return ""  # Attributes of classes are not looked at.
