@@ -65,7 +65,7 @@ class AuditCommandTest(folders.FolderTest):
     self.assertEqual(done.returncode, 1)
     self.assertIn("KeyError: 'of the script'", done.stderr)
     self.assertNotIn("commands/audit.py", done.stderr)
-    self.assertIn("to mend: 2 places", done.stderr)
+    self.assertIn("to mend: 1 place in", done.stderr)
 
   def test_refusals(self):
     for arguments, message in (([], "missing: the script"),
