@@ -27,7 +27,8 @@ setuptools.setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=[
-        "gradfeed", "gradfeed._tf", "gradfeed.analysis", "gradfeed.branches",
+        "gradfeed", "gradfeed._tf", "gradfeed.analysis", "gradfeed.auditing",
+        "gradfeed.branches",
         "gradfeed.checking", "gradfeed.commands", "gradfeed.commands.flags",
         "gradfeed.comparing",
         "gradfeed.derivatives", "gradfeed.derivatives.vectors",

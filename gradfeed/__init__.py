@@ -10,6 +10,8 @@ Verbs turn tensors into tensors; `function` turns tensors into a callable:
 12.0 300.0
 """
 
+from gradfeed.auditing.audits import Audit
+from gradfeed.auditing.audits import audit
 from gradfeed.checking.checks import check
 from gradfeed.checking.reports import Check
 from gradfeed.comparing.comparisons import compare

@@ -3,6 +3,7 @@
 Other packages write `_tf.name` and `from gradfeed._tf import tf`.
 """
 
+from gradfeed._tf.api import api_of_v2
 from gradfeed._tf.api import CheckpointState
 from gradfeed._tf.api import HAS_HANDLE_DATA
 from gradfeed._tf.api import IndexedSlicesValue

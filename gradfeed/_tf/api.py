@@ -1,5 +1,7 @@
 """The module of TensorFlow, its version, and types of protocol buffers."""
 
+import importlib
+
 from gradfeed import errors
 
 try:
@@ -33,6 +35,12 @@ VERSION = tf.__version__
 HAS_HANDLE_DATA = "handle_data" in (
     op_def_pb2.OpDef.ArgDef.DESCRIPTOR.fields_by_name)
 IS_TF2 = not VERSION.startswith("1.")
+
+
+def api_of_v2():
+  """The module with the names of TF 2, in any version."""
+  return importlib.import_module("tensorflow.compat.v2")
+
 
 #: The name scope of every op that gradfeed adds, with the closing slash that
 #: makes `tf.name_scope` take it as it stands.

@@ -20,6 +20,7 @@ _FULL_HELP = ("--helpfull", "-helpfull")
 #: The module of each command beside this one, and what it does.
 COMMANDS = {
     "at": "the gradient of a model at every point of a file",
+    "audit": "runs a script as it is, and says what to mend in its gradients",
     "check": "whether the gradient of a model at a value is right",
     "compare": "whether two models agree, and where a difference begins",
     "demo": "trains a small classifier and shows its gradients, checked",
@@ -69,6 +70,11 @@ def main(argv):
         errors.printable(name), USAGE),
           file=sys.stderr)
     sys.exit(2)
+  if name == "audit":  # What follows belongs to the script.
+    audit = _module(name)
+    full_name = "gradfeed audit"
+    audit.run(argv[2:], lambda message: _refuse(full_name, message),
+              lambda: _print_help(audit, full_name, False))
   run(_module(name), argv)
 
 

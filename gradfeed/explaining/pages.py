@@ -25,12 +25,12 @@ pre { overflow: auto; background: #f8fafc; padding: 1em; font-size: 12px; }
 """
 
 
-def html(page, picture):
+def html(page, picture=None):
   """A document of `page` and its picture, which needs no other file.
 
   Args:
     page: `findings.FindingsReport`.
-    picture: `drawing.Drawing`.
+    picture: `drawing.Drawing`, or None for a page without one.
 
   Returns:
     str.
@@ -43,10 +43,6 @@ def html(page, picture):
               "<p>{}</p>".format(quote(text))
               for text in (finding.why, finding.fix) if text))
       for finding in page.findings)
-  states = {box.state for box in picture.boxes}
-  key = "".join(
-      '<span style="background:{};border-color:{}">{}</span>'.format(*look)
-      for state, look in drawing.LOOKS.items() if state in states)
   return "\n".join([
       "<!DOCTYPE html>", '<html lang="en"><head><meta charset="utf-8">',
       "<title>{}</title>".format(quote(page.verdict)),
@@ -54,8 +50,16 @@ def html(page, picture):
       '<h1 class="{}">{}: {}</h1>'.format(
           "good" if worst == "note" else worst, quote(page.verdict),
           quote(page.summary)),
-      "<ul>", items, "</ul>", "<h2>From x to y</h2>",
-      '<p class="key">{}</p>'.format(key),
-      '<div class="picture">', drawing.svg(picture), "</div>",
+      "<ul>", items, "</ul>"] + (_shown(picture) if picture else []) + [
       "<details><summary>All of it as JSON</summary><pre>{}</pre></details>"
       .format(quote(page.to_json())), "</body></html>"]) + "\n"
+
+
+def _shown(picture):
+  """The lines of a page that show a picture and the key to it."""
+  states = {box.state for box in picture.boxes}
+  key = "".join(
+      '<span style="background:{};border-color:{}">{}</span>'.format(*look)
+      for state, look in drawing.LOOKS.items() if state in states)
+  return ["<h2>From x to y</h2>", '<p class="key">{}</p>'.format(key),
+          '<div class="picture">', drawing.svg(picture), "</div>"]

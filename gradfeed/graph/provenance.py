@@ -37,7 +37,7 @@ def made_at(op):
   for filename, number, name in _frames(op):
     if name in _READING:
       return ""
-    if not _is_library(filename):
+    if not is_library(filename):
       line = "{}:{}".format(filename.replace("\\", "/").split("/")[-1], number)
   return line
 
@@ -53,7 +53,7 @@ def is_made_by(op, module):
   for filename, _, _ in _frames(op):
     if re.split(r"[/\\]", filename)[-1] == module:
       is_made = True
-    elif not _is_library(filename):
+    elif not is_library(filename):
       is_made = False
   return is_made
 
@@ -68,7 +68,7 @@ def _frames(op):
            enumerate(("filename", "lineno", "name"))]
 
 
-def _is_library(filename):
+def is_library(filename):
   """Whether a file is a part of gradfeed, of Python or of a package."""
   return filename.startswith(_SKIPPED) or bool(_LIBRARIES.search(filename))
 

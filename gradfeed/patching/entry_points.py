@@ -20,17 +20,19 @@ _Replaced = collections.namedtuple(
 class EntryPoints:
   """The attributes that are replaced now, in the whole process."""
 
-  def __init__(self):
+  def __init__(self, source=replacements):
+    """Takes what has `State`, `OF_FUNCTIONS`, `OF_KERAS` and `session_run`."""
+    self._source = source
     self._replaced = []
     self._finder = _BackendFinder(self._replace_in_module)
 
   def replace(self):
     """Replaces what is not replaced yet."""
-    replacements.State.is_active = True
+    self._source.State.is_active = True
     for kind in (_tf.BaseSession, _tf.Session, _tf.InteractiveSession):
       original = vars(kind).get("run")
       if original is not None and not self._is_replacement(original):
-        self._set(kind, "run", original, replacements.session_run(original))
+        self._set(kind, "run", original, self._source.session_run(original))
     for name, module in list(sys.modules.items()):
       if _is_public(name):
         self._replace_in_module(name, module)
@@ -39,7 +41,7 @@ class EntryPoints:
 
   def restore(self):
     """Puts back what was replaced, save where others replaced it since."""
-    replacements.State.is_active = False
+    self._source.State.is_active = False
     if self._finder in sys.meta_path:
       sys.meta_path.remove(self._finder)
     while self._replaced:
@@ -53,13 +55,13 @@ class EntryPoints:
       if not callable(value) or isinstance(value, type):
         continue
       try:
-        replacement = replacements.OF_FUNCTIONS.get(value)
+        replacement = self._source.OF_FUNCTIONS.get(value)
       except TypeError:
         continue  # It cannot be hashed.
       if replacement is None and _is_backend(module_name) and (
-          name in replacements.OF_KERAS) and value.__module__ != module_name:
+          name in self._source.OF_KERAS) and value.__module__ != module_name:
         replacement = (None if self._is_replacement(value) else
-                       replacements.OF_KERAS[name](value))
+                       self._source.OF_KERAS[name](value))
       if replacement is not None:
         self._set(module, name, value, replacement)
 

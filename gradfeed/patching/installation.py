@@ -3,6 +3,7 @@
 import contextlib
 import threading
 
+from gradfeed import errors
 from gradfeed.patching import entry_points
 
 
@@ -13,12 +14,14 @@ class _Process:
     lock: held while that changes.
     is_installed: bool, by `install`.
     blocks: int, the number of blocks of `patched` that are entered.
+    is_watched: bool, whether an audit runs, which gradfeed would change.
     entry_points: `entry_points.EntryPoints`.
   """
 
   lock = threading.RLock()
   is_installed = False
   blocks = 0
+  is_watched = False
   entry_points = entry_points.EntryPoints()
 
 
@@ -40,7 +43,7 @@ def install():
   what was put back by others meanwhile.
 
   Raises:
-    Nothing.
+    ArgumentError: inside of `audit`, which watches a program as it is.
 
   Example:
     >>> import gradfeed as gf, tensorflow.compat.v1 as tf
@@ -52,6 +55,7 @@ def install():
     >>> gf.uninstall()
   """
   with _Process.lock:
+    _refuse_both(_Process.is_watched)
     _Process.is_installed = True
     _update()
 
@@ -87,7 +91,7 @@ def patched():
   back.
 
   Raises:
-    Nothing of its own.
+    ArgumentError: inside of `audit`, which watches a program as it is.
 
   Example:
     >>> import gradfeed as gf, tensorflow.compat.v1 as tf
@@ -97,6 +101,7 @@ def patched():
     1.0
   """
   with _Process.lock:
+    _refuse_both(_Process.is_watched)
     _Process.blocks += 1
     _update()
   try:
@@ -105,6 +110,39 @@ def patched():
     with _Process.lock:
       _Process.blocks -= 1
       _update()
+
+
+@contextlib.contextmanager
+def unreplaced():
+  """A context in which nothing may be replaced, for an audit.
+
+  Raises:
+    ArgumentError: something is replaced, or an audit runs already.
+  """
+  with _Process.lock:
+    _refuse_both(_Process.is_installed or _Process.blocks)
+    if _Process.is_watched:
+      raise errors.ArgumentError(
+          "An audit runs already in this process.",
+          "Each would count what the other does.",
+          "Leave the inner gf.audit() out.")
+    _Process.is_watched = True
+  try:
+    yield
+  finally:
+    with _Process.lock:
+      _Process.is_watched = False
+
+
+def _refuse_both(is_wanted):
+  """Refuses an audit together with `install` or `patched`."""
+  if is_wanted:
+    raise errors.ArgumentError(
+        "gf.audit() and gf.install() or gf.patched() cannot be used together.",
+        "An audit watches the program as TensorFlow runs it, and they have "
+        "gradfeed run it.",
+        "Take gf.install() or gf.patched() out for the audit, or call "
+        "gf.uninstall() before it.")
 
 
 def _update():

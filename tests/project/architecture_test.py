@@ -23,7 +23,7 @@ FLOORS = [
     ("tensors to tensors; tensors at values", ["derivatives", "evaluation"]),
     ("uses", ["models", "streaming", "explaining", "checking", "migration",
               "optimization", "patching"]),
-    ("old code against new", ["comparing"]),
+    ("compares code, watches a program", ["comparing", "auditing"]),
     ("the face", ["__init__"]),
     ("programs", ["commands"]),
     ("the process", ["__main__"]),

@@ -2,8 +2,8 @@
 
   python -m tests.integration.legacy.launcher hmc v1 installed /tmp/hmc.pickle
 
-The arguments are the project, the mode of TensorFlow, "plain" or "installed",
-and the file for the `Outcome`.
+The arguments are the project, the mode of TensorFlow, "plain", "installed" or
+"audited", and the file for the `Outcome`.
 """
 
 import collections
@@ -101,8 +101,22 @@ def run(project, mode, way):
                  time.process_time() - cpu_start)
 
 
+def audited(project, mode, path):
+  """Runs a project as it is in `gf.audit()`; its `Outcome`.
+
+  The report is in the file `path`, as JSON.
+  """
+  import gradfeed as gf  # pylint: disable=g-import-not-at-top
+  with gf.audit() as report:
+    outcome = run(project, mode, "plain")
+  with open(path, "w") as file:
+    file.write(report.to_json())
+  return outcome
+
+
 def main(project, mode, way, path):
-  outcome = run(project, mode, way)
+  outcome = (audited(project, mode, path + ".json") if way == "audited" else
+             run(project, mode, way))
   with open(path + ".partial", "wb") as file:
     pickle.dump(tuple(outcome), file, protocol=2)
   os.rename(path + ".partial", path)

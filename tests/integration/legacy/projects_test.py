@@ -4,6 +4,7 @@ The numbers are the same, bit for bit but for those of `launcher.ROUNDED`. No
 step adds more ops to the graph than before.
 """
 
+import json
 import os
 
 from absl.testing import parameterized
@@ -43,6 +44,23 @@ class ProjectsTest(folders.FolderTest):
                                launcher.ROUNDED.get(project, ())), [])
     self.assertLen(installed.ops, len(plain.ops))
     self.assertEqual(comparison.growth(plain.ops, installed.ops), [])
+
+  @parameterized.named_parameters(
+      (project, project) for project, modes in launcher.PROJECTS.items()
+      if conftest.MODE in modes)
+  def test_the_same_under_audit(self, project):
+    plain, audited = [_outcome(project, way, self.folder)
+                      for way in ("plain", "audited")]
+    self.assertEqual(
+        comparison.differences(plain.results, audited.results, ()), [])
+    self.assertEqual(audited.ops, plain.ops)
+    with open(self.path("audited.json")) as file:
+      report = json.load(file)
+    self.assertGreater(report["run_seconds"], 0)
+    self.assertGreater(report["gradient_seconds"], 0)
+    found = {(finding["kind"], os.path.basename(finding["file"]))
+             for finding in report["findings"]}
+    self.assertIn(("gone_names", project + ".py"), found)
 
   def test_each_file_is_in_the_table(self):
     others = {"__init__", "comparison", "input_data", "launcher",
