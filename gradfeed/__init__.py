@@ -16,8 +16,6 @@ from gradfeed.checking.checks import check
 from gradfeed.checking.reports import Check
 from gradfeed.comparing.comparisons import compare
 from gradfeed.comparing.reports import Comparison
-from gradfeed.derivatives.batch_jacobians import batch_jacobian
-from gradfeed.derivatives.class_gradients import class_gradient
 from gradfeed.derivatives.gradients import gradient
 from gradfeed.derivatives.gradients import gradients
 from gradfeed.derivatives.gradients import value_and_gradient
@@ -27,7 +25,9 @@ from gradfeed.derivatives.hessians import hessians
 from gradfeed.derivatives.hessians import hvp
 from gradfeed.derivatives.jacobians import jacobian
 from gradfeed.derivatives.jacobians import jvp
-from gradfeed.derivatives.per_example_gradients import per_example_gradient
+from gradfeed.derivatives.rows.batch_jacobians import batch_jacobian
+from gradfeed.derivatives.rows.class_gradients import class_gradient
+from gradfeed.derivatives.rows.per_example_gradients import per_example_gradient
 from gradfeed.derivatives.vectors.curvature_products import fisher_vector_product
 from gradfeed.derivatives.vectors.curvature_products import gauss_newton_vector_product
 from gradfeed.derivatives.vectors.flattening import flatten

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
-from gradfeed.derivatives import per_example_gradients
+from gradfeed.derivatives.rows import per_example_gradients
 from gradfeed.rewriting import vectorization
 from tests.testing import flows
 from tests.testing import graphs

@@ -3,7 +3,7 @@
 import collections
 
 from gradfeed._tf import tf
-from gradfeed.derivatives.batch_jacobians import batch_jacobian
+from gradfeed.derivatives.rows.batch_jacobians import batch_jacobian
 from gradfeed.derivatives.gradients import gradient
 from gradfeed.derivatives.gradients import value_and_gradient
 from gradfeed.derivatives.hessians import hessian

@@ -5,9 +5,9 @@ from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.analysis import row_dependence
 from gradfeed.derivatives import arguments
-from gradfeed.derivatives import batch_jacobians
 from gradfeed.derivatives import pullbacks
 from gradfeed.derivatives import result_forms
+from gradfeed.derivatives.rows import batch_jacobians
 from gradfeed import errors
 from gradfeed.graph import cache
 from gradfeed.graph import nest

@@ -1,0 +1,1 @@
+"""Derivatives of the rows of a batch, and of one class of each row."""
