@@ -6,7 +6,7 @@
   python scripts/benchmark.py derivatives --only=hessian,parallel_for
   python scripts/benchmark.py streaming --points=1000000
   python scripts/benchmark.py first --only=mobilenet,lbfgs --models=FOLDER
-  python scripts/benchmark.py legacy --only=hmc,trpo --rounds=5
+  python scripts/benchmark.py legacy audit --only=hmc,trpo --rounds=5
   python scripts/benchmark.py modules --batches=1,32
 
 `calls` and `derivatives` run each library in a process of its own and visit
@@ -361,6 +361,17 @@ def streaming():
 
 def legacy():
   """Old projects as they are and with gradfeed installed; [(title, rows)]."""
+  return _projects("Projects with gf.install() as their only added line",
+                   "installed")
+
+
+def audit():
+  """Old projects as they are and under gf.audit(); [(title, rows)]."""
+  return _projects("Projects under gf.audit()", "audited")
+
+
+def _projects(title, way):
+  """Times old projects in two ways; [(title, rows)]."""
   import benchmark_legacy  # pylint: disable=g-import-not-at-top
   names = benchmark_legacy.projects(_MODE.value)
   unknown = [name for name in _ONLY.value if name not in names]
@@ -368,10 +379,8 @@ def legacy():
     raise BenchmarkError("--only does not know {}; for `legacy` it takes {}."
                          .format(", ".join(unknown), ", ".join(names)))
   try:
-    return [("Projects with gf.install() as their only added line",
-             benchmark_legacy.legacy(
-                 _MODE.value, _ONLY.value or names, _ROUNDS.value,
-                 _SEED.value))]
+    return [(title, benchmark_legacy.legacy(
+        _MODE.value, _ONLY.value or names, _ROUNDS.value, _SEED.value, way))]
   except benchmark_legacy.LegacyError as error:
     raise BenchmarkError(str(error))
 
@@ -397,7 +406,8 @@ def modules():
 #: "constant" says NO is a failure.
 BENCHMARKS = {"calls": calls, "growth": growth, "building": building,
               "derivatives": derivatives, "streaming": streaming,
-              "first": first, "legacy": legacy, "modules": modules}
+              "first": first, "legacy": legacy, "audit": audit,
+              "modules": modules}
 
 
 def _print(title, rows):

@@ -1,6 +1,6 @@
-"""Times TensorFlow 1 projects as they are and with gradfeed installed.
+"""Times TensorFlow 1 projects as they are, with gradfeed and under its audit.
 
-`benchmark.py legacy` runs it. Each run of a project is a process of its own;
+`benchmark.py legacy audit` runs it. Each run of a project is a process of its own;
 rounds have both ways in random order, so that a busy moment of the machine
 meets both alike.
 """
@@ -31,14 +31,15 @@ def projects(mode):
   return [name for name, modes in launcher.PROJECTS.items() if mode in modes]
 
 
-def legacy(mode, names, rounds, seed):
-  """Runs projects in both ways.
+def legacy(mode, names, rounds, seed, way="installed"):
+  """Runs projects as they are, and in another way.
 
   Args:
     mode: str, a mode of TensorFlow 2.
     names: list of str, of `projects(mode)`.
     rounds: int, runs of each project in each way.
     seed: int, of the order.
+    way: str, "installed" or "audited", as `launcher` takes it.
 
   Returns:
     list of dict, a row for each project.
@@ -46,13 +47,13 @@ def legacy(mode, names, rounds, seed):
   # As pip leaves an installed package, whatever the environment says.
   compileall.compile_dir(os.path.join(_ROOT, "gradfeed"), quiet=1)
   order = np.random.RandomState(seed)
-  outcomes = {name: {way: [] for way in launcher.WAYS} for name in names}
+  ways = ("plain", way)
+  outcomes = {name: {one: [] for one in ways} for name in names}
   for _ in range(rounds):
     for i in order.permutation(len(names)):
-      for j in order.permutation(len(launcher.WAYS)):
-        way = launcher.WAYS[j]
-        outcomes[names[i]][way].append(_run(names[i], mode, way))
-  return [_row(name, *[outcomes[name][way] for way in launcher.WAYS])
+      for j in order.permutation(len(ways)):
+        outcomes[names[i]][ways[j]].append(_run(names[i], mode, ways[j]))
+  return [_row(name, way, *[outcomes[name][one] for one in ways])
           for name in names]
 
 
@@ -73,25 +74,25 @@ def _run(name, mode, way):
     return launcher.read(path)
 
 
-def _row(name, plain, installed):
+def _row(name, way, plain, other):
   """A row of the table; ratios are medians of the ratios of the rounds."""
   seconds, cpu = [
       [np.array([getattr(run, field) for run in runs])
-       for runs in (plain, installed)]
+       for runs in (plain, other)]
       for field in ("seconds", "cpu_seconds")]
   same = all(
       not comparison.differences(plain[0].results, run.results,
                                  launcher.ROUNDED.get(name, ()))
-      for run in plain + installed)
+      for run in plain + other)
   steady = all(not comparison.growth(plain[0].ops, run.ops)
-               for run in installed)
+               for run in other)
   return {"project": name, "steps": len(plain[0].ops),
           "plain s": float(np.median(seconds[0])),
-          "installed s": float(np.median(seconds[1])),
+          way + " s": float(np.median(seconds[1])),
           "ratio": float(np.median(seconds[1] / seconds[0])),
           "best ratio": float(seconds[1].min() / seconds[0].min()),
           "cpu ratio": float(np.median(cpu[1] / cpu[0])),
           "ops plain": plain[0].ops[-1][1],
-          "ops installed": installed[0].ops[-1][1],
+          "ops " + way: other[0].ops[-1][1],
           "constant": "yes" if steady else "NO",
           "agrees": "yes" if same else "NO"}
