@@ -109,7 +109,14 @@ class _Work:
     for name, given in (weights or {}).items():
       variable, transform = given if isinstance(given, tuple) else (given, None)
       leaf = tensors.resolve(name, old.graph, "weights")
-      self._weights[str(name)] = tensors.read_of(leaf.differentiable()[0])
+      parts = leaf.differentiable()
+      if len(parts) > 1:
+        raise errors.ArgumentError(
+            "{} has {} parts.".format(tensors.describe(leaf), len(parts)),
+            "A weight is compared with one variable of the new code.",
+            "Name each part: {}.".format(", ".join(
+                repr(part.name) for part in parts)))
+      self._weights[str(name)] = tensors.read_of(parts[0])
       self._new_weights[str(name)] = (
           tensors.read_of(tensors.resolve(variable, None, "weights"))
           if isinstance(new, new_code.FunctionSide) else variable)

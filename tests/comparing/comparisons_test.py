@@ -201,6 +201,16 @@ class CompareTest(graphs.GraphTest):
 
     return lambda x: run(x)[0].sum(1), gradient
 
+  def test_a_partitioned_weight_is_named_by_its_parts(self):
+    x = tf.placeholder(tf.float64, [None, 4], name="x")
+    w = tf.get_variable("split", [4, 2], tf.float64,
+                        partitioner=tf.fixed_size_partitioner(2))
+    self.session.run(tf.global_variables_initializer())
+    f = gf.function(x, tf.matmul(x, tf.convert_to_tensor(w)), self.session)
+    with self.assertRaisesRegex(
+        gf.ArgumentError, "has 2 parts(.|\n)*split/part_0.*split/part_1"):
+      gf.compare(f, f, [np.ones([1, 4])], weights={w: w})
+
   def test_weights(self):
     if not _tf.IS_TF2:
       self.skipTest("needs eager TF 2")
