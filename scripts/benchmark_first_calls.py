@@ -300,7 +300,7 @@ def measure(name, way, mode, folder):
   import tensorflow.compat.v1 as tf  # pylint: disable=g-import-not-at-top
   if tf.VERSION.startswith("2"):
     benchmark_workers.set_mode(tf, mode)
-  import gradfeed as gf  # pylint: disable=g-import-not-at-top
+  gf = benchmark_workers.import_gradfeed()
   with tf.Graph().as_default(), tf.Session() as session:
     if name in LOOPS:
       return LOOPS[name](tf, gf, way, session)
