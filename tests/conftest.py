@@ -28,7 +28,9 @@ _MODES[MODE]()
 
 #: Tests of what has no mode, or of control flow v1: they run in "v1" alone.
 _WITHOUT_MODE = [
-    "commands/completion_test.py", "models/damaged_files_test.py",
+    "commands/audit_test.py", "commands/check_test.py",
+    "commands/compare_test.py", "commands/completion_test.py",
+    "commands/export_test.py", "models/damaged_files_test.py",
     "models/keras_configs_test.py", "project/architecture_test.py",
     "project/benchmark_test.py", "project/check_script_test.py",
     "project/interrupt_streams_test.py", "project/package_test.py",
