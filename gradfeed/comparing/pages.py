@@ -16,31 +16,16 @@ _GOOD, _BAD = ("#dcfce7", "#15803d"), ("#fee2e2", "#b91c1c")
 def html(report):
   """A document of a `reports.Comparison`: verdict, picture, table, JSON."""
   quote = labels.quoted
-  items = "\n".join(
-      '<li class="{}"><strong>{}</strong>{}</li>'.format(
-          finding.severity, quote(finding.what), "".join(
-              "<p>{}</p>".format(quote(text))
-              for text in (finding.why, finding.fix) if text))
-      for finding in report.findings)
-  return "\n".join([
-      "<!DOCTYPE html>", '<html lang="en"><head><meta charset="utf-8">',
-      "<title>{}</title>".format(quote(report.verdict)),
-      "<style>{}{}</style></head><body>".format(pages.STYLE, _TABLE),
-      '<h1 class="{}">{}: {}</h1>'.format(
-          "bad" if report.is_bad else "good", quote(report.verdict),
-          quote(report.summary)),
-      "<ul>", items, "</ul>", "<h2>From x to y</h2>",
-      '<div class="picture">', _svg(report), "</div>", "<h2>Numbers</h2>",
+  return pages.document(report, [
+      "<h2>From x to y</h2>", '<div class="picture">', _svg(report), "</div>",
+      "<h2>Numbers</h2>",
       "<table><tr><th>what</th><th>name</th><th>error</th><th>allowed</th>"
       "<th>point</th><th>element</th></tr>"] + [
           '<tr class="{}"><td>{}</td><td>{}</td><td>{:.3g}</td><td>{:.3g}</td>'
           "<td>{}</td><td>{}</td></tr>".format(
               "good" if row["agrees"] else "bad", quote(row["kind"]),
               quote(row["name"]), row["error"], row["allowed"], row["point"],
-              row["index"]) for row in report.rows] + [
-                  "</table>", "<details><summary>All of it as JSON</summary>"
-                  "<pre>{}</pre></details>".format(quote(report.to_json())),
-                  "</body></html>"]) + "\n"
+              row["index"]) for row in report.rows] + ["</table>"], _TABLE)
 
 
 def _svg(report):

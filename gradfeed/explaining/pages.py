@@ -35,6 +35,20 @@ def html(page, picture=None):
   Returns:
     str.
   """
+  return document(page, _shown(picture) if picture else [])
+
+
+def document(page, body, style=""):
+  """A document of a report: verdict, findings, `body`, all of it as JSON.
+
+  Args:
+    page: `findings.FindingsReport`.
+    body: list of str, the lines of HTML between the findings and the JSON.
+    style: str, rules of CSS besides `STYLE`.
+
+  Returns:
+    str.
+  """
   worst = page.findings[0].severity if page.findings else "note"
   quote = labels.quoted
   items = "\n".join(
@@ -46,11 +60,11 @@ def html(page, picture=None):
   return "\n".join([
       "<!DOCTYPE html>", '<html lang="en"><head><meta charset="utf-8">',
       "<title>{}</title>".format(quote(page.verdict)),
-      "<style>{}</style></head><body>".format(STYLE),
+      "<style>{}{}</style></head><body>".format(STYLE, style),
       '<h1 class="{}">{}: {}</h1>'.format(
           "good" if worst == "note" else worst, quote(page.verdict),
           quote(page.summary)),
-      "<ul>", items, "</ul>"] + (_shown(picture) if picture else []) + [
+      "<ul>", items, "</ul>"] + body + [
       "<details><summary>All of it as JSON</summary><pre>{}</pre></details>"
       .format(quote(page.to_json())), "</body></html>"]) + "\n"
 
