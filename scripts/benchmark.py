@@ -167,6 +167,15 @@ def _batches():
   return [int(batch) for batch in _BATCHES.value]
 
 
+def _only(names):
+  """Those of `names` that --only keeps; all without it."""
+  unknown = [name for name in _ONLY.value if name not in names]
+  if unknown:
+    raise BenchmarkError("--only does not know {}; here it takes {}.".format(
+        ", ".join(unknown), ", ".join(names)))
+  return _ONLY.value or names
+
+
 def derivatives():
   """Time per call, and to build, of each derivative; yields (title, rows)."""
   tasks = benchmark_tasks.tasks(_SHRINK.value, _WHOLE.value)
@@ -373,32 +382,24 @@ def audit():
 def _projects(title, way):
   """Times old projects in two ways; [(title, rows)]."""
   import benchmark_legacy  # pylint: disable=g-import-not-at-top
-  names = benchmark_legacy.projects(_MODE.value)
-  unknown = [name for name in _ONLY.value if name not in names]
-  if unknown:
-    raise BenchmarkError("--only does not know {}; for `legacy` it takes {}."
-                         .format(", ".join(unknown), ", ".join(names)))
+  names = _only(benchmark_legacy.projects(_MODE.value))
   try:
     return [(title, benchmark_legacy.legacy(
-        _MODE.value, _ONLY.value or names, _ROUNDS.value, _SEED.value, way))]
+        _MODE.value, names, _ROUNDS.value, _SEED.value, way))]
   except benchmark_legacy.LegacyError as error:
     raise BenchmarkError(str(error))
 
 
 def modules():
   """A function, and the module of TF 2 made of it; [(title, rows)]."""
-  names = list(benchmark_workers.NETWORKS)
-  unknown = [name for name in _ONLY.value if name not in names]
-  if unknown:
-    raise BenchmarkError("--only does not know {}; for `modules` it takes {}."
-                         .format(", ".join(unknown), ", ".join(names)))
+  names = _only(list(benchmark_workers.NETWORKS))
   import benchmark_modules  # pylint: disable=g-import-not-at-top
   if benchmark_modules.tf.__version__.startswith("1."):
     raise BenchmarkError("A module is code of TensorFlow 2; this is {}.".format(
         benchmark_modules.tf.__version__))
   return [("Value and gradient of a piece of a legacy graph",
            benchmark_modules.modules(
-               _batches(), _ONLY.value or names, _ROUNDS.value, _SECONDS.value,
+               _batches(), names, _ROUNDS.value, _SECONDS.value,
                _SEED.value))]
 
 
