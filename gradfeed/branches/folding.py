@@ -115,7 +115,18 @@ class Folding:
         (name, op) for name, op in ops.items() if not self.chooses(op) or
         name in self.ops), targets, self)
 
-  def idle_tensors(self, ops, fed):
+  def hands_on_variables(self, ops):
+    """Whether variables are read for branches alone that are not taken."""
+    return any(op.type in op_types.VARIABLES and op.type != "VarHandleOp"
+               for op in self._leaked(ops).values())
+
+  def _leaked(self, ops):
+    """Those of `ops` that run for branches that are not taken."""
+    return collections.OrderedDict(
+        (name, op) for name, op in self.without_dead(ops).items()
+        if name not in self.ops and not self.chooses(op))
+
+  def idle_tensors(self, ops, fed, with_variables=False):
     """Tensors that are computed for branches alone that are not taken.
 
     They are computed outside of the branches, so that a run needs the
@@ -125,16 +136,18 @@ class Folding:
     Args:
       ops: dict from name to op, the `traversal.ancestors` of what is run.
       fed: container of the names of the tensors that get values.
+      with_variables: bool, whether a need of a variable's value alone makes
+        them of interest. Where something else does, it does, too.
 
     Returns:
       list of `tf.Tensor` in whose places anything may stand.
     """
-    leaked = collections.OrderedDict(
-        (name, op) for name, op in self.without_dead(ops).items()
-        if name not in self.ops and not self.chooses(op))
-    if not leaked:
-      return []
+    leaked = self._leaked(ops)
     changing = {op.name for op in effects.assigning_ops(leaked, self)}
+    if not with_variables and not changing and not any(
+        _needs_or_waits(op, fed) and op.type not in op_types.VARIABLES
+        for op in leaked.values()):
+      return []
     tainted = set()
     for name, op in leaked.items():
       if name in changing or _needs_or_waits(op, fed) or any(
@@ -199,7 +212,7 @@ def fold(targets, ops, values, cut=frozenset(), has_defaults=True):
     return None, {}
   scope = scopes.Graph(library, {
       name: constant_values.comparable(value)
-      for name, value in values.items()}, effects.names_read(ops).union(
+      for name, value in values.items()}, lambda: effects.names_read(ops).union(
           t.name for t in targets))
   is_decided = scope.find_dead(list(ops.values()))
   makers = [t if isinstance(t, tf.Operation) else t.op for t in targets]

@@ -302,20 +302,24 @@ class Graph(Scope):
   may_be_scalar = staticmethod(lambda tensor: tensor.shape.ndims in (None, 0))
   outputs_of_switch = staticmethod(lambda op: [t.name for t in op.outputs])
 
-  def __init__(self, library, values, read):
+  def __init__(self, library, values, find_read):
     """Knows the values of some tensors.
 
     Args:
       library: `bodies.Library`.
       values: as in `Scope`.
-      read: set of the names of all tensors that are read or asked for.
+      find_read: function without arguments that gives the set of the names of
+        all tensors that are read or asked for.
     """
     super().__init__(library, values, 0)
     self.asked = {}
-    self._read = read
+    self._find_read = find_read
+    self._read = None  # Found when a call of a function asks for it.
 
   def results_read(self, node):
     """As in `Scope`."""
+    if self._read is None:
+      self._read = self._find_read()
     return tuple(i for i, tensor in enumerate(node.outputs)
                  if tensor.name in self._read)
 

@@ -148,7 +148,7 @@ class EvaluationPoint:
     return executables.Executable(
         self.graph, [leaves[i] for i in indices],
         [fetchables.resolve(t, self.graph) for t in targets],
-        held=feed_dicts.held_values(self._held())), indices
+        held=lambda: feed_dicts.held_values(self._held())), indices
 
   def _held(self):
     """The other feeds, as `feed_dicts.resolve_feeds` gives them."""

@@ -21,6 +21,7 @@ from gradfeed.graph import traversal
 #:     feed they have a value of their own.
 #:   cut: set of those names in `given` that TensorFlow may not be fed at.
 #:   wanted: list of `tf.Tensor` and `tf.Operation` to run.
+#:   targets: list of those of `wanted` that are not fed, and of the pivots.
 #:   ops: dict from name to op, of all that runs.
 #:   all_ops: dict from name to op: `ops`, and what is in branches that are not
 #:     taken.
@@ -33,8 +34,8 @@ from gradfeed.graph import traversal
 #:     conditional to an op that runs only when that branch does.
 #:   read: set of the names of the tensors that `all_ops` read.
 Computation = collections.namedtuple("Computation", [
-    "graph", "leaves", "slots", "fed", "given", "cut", "wanted", "ops",
-    "all_ops", "folded", "asked", "idle", "pivots", "read"
+    "graph", "leaves", "slots", "fed", "given", "cut", "wanted", "targets",
+    "ops", "all_ops", "folded", "asked", "idle", "pivots", "read"
 ])
 
 
@@ -91,11 +92,11 @@ def _copy_that_runs(graph, tensor, ops):
   return tensor.name
 
 
-def find_computation(graph, leaves, slots, wanted, held, may_assign):
-  """What is run to compute `wanted` from values at `leaves`.
+def find_computation(graph, leaves, slots, wanted):
+  """What is run to compute `wanted` from values at `leaves`, whatever they are.
 
   Args:
-    graph, leaves, wanted, held, may_assign: as in `plans.Plan`.
+    graph, leaves, wanted: as in `plans.Plan`.
     slots: list of `feeds.Slot`, one for each dense tensor of the leaves.
 
   Returns:
@@ -113,23 +114,45 @@ def find_computation(graph, leaves, slots, wanted, held, may_assign):
               item.name not in fed]
   ops = traversal.ancestors(computed, given)
   pivots = _pivots_of(graph, cut, ops)
-  if pivots:
-    ops = traversal.ancestors(computed + list(pivots.values()), given)
   targets = computed + list(pivots.values())
-  folded, asked, idle, all_ops = None, {}, {}, ops
-  if held is not None:
-    folded, asked = folding.fold(targets, ops, {
-        name: held.get(slots[i].component.name) for name, i in fed.items()},
-                          given)
-  if folded is not None:
-    # A run that may assign does all that one of TensorFlow does.
-    if not graph.finalized and not may_assign:
-      idle = {t.name: t for t in folded.idle_tensors(ops, fed)}
-    all_ops = traversal.ancestors(targets, given.union(idle)) if idle else ops
-    ops = folded.without_dead(all_ops)
-  return Computation(graph, leaves, slots, fed, given, cut, wanted, ops,
-                     all_ops, folded, asked, idle, pivots,
-                     effects.names_read(all_ops))
+  if pivots:
+    ops = traversal.ancestors(targets, given)
+  return Computation(graph, leaves, slots, fed, given, cut, wanted, targets,
+                     ops, ops, None, {}, {}, pivots, effects.names_read(ops))
+
+
+def decide(computation, held, may_assign, with_variables=False):
+  """What is run where some of the values are the same in every run.
+
+  Args:
+    computation: `Computation`, as `find_computation` gives it.
+    held: dict from the name of a dense tensor of the leaves to its value.
+    may_assign: as in `plans.Plan`.
+    with_variables: bool; whether what is not taken must not need the value of
+      a variable.
+
+  Returns:
+    `Computation`.
+  """
+  folded, asked = folding.fold(
+      computation.targets, computation.ops,
+      {name: held.get(computation.slots[i].component.name)
+       for name, i in computation.fed.items()}, computation.given)
+  computation = computation._replace(asked=asked)
+  if folded is None:
+    return computation
+  idle, all_ops = {}, computation.ops
+  # A run that may assign does all that one of TensorFlow does.
+  if not computation.graph.finalized and not may_assign:
+    idle = {t.name: t for t in folded.idle_tensors(
+        all_ops, computation.fed, with_variables)}
+  if idle:
+    all_ops = traversal.ancestors(
+        computation.targets, computation.given.union(idle))
+  return computation._replace(
+      folded=folded, idle=idle, all_ops=all_ops,
+      ops=folded.without_dead(all_ops), read=(
+          effects.names_read(all_ops) if idle else computation.read))
 
 
 def _is_fed_as_it_is(component, fed):

@@ -1,6 +1,7 @@
 """Runs a plan in a session: checks the values, compiles, runs, assembles."""
 
 import collections
+import functools
 import time
 import weakref
 
@@ -19,6 +20,7 @@ from gradfeed.evaluation import plans
 from gradfeed.evaluation import runtime_errors
 from gradfeed.evaluation import sessions
 from gradfeed.evaluation import trials
+from gradfeed.graph import cache
 from gradfeed.graph import tensors
 from gradfeed import numeric_comparison
 
@@ -53,22 +55,29 @@ class Executable:
         between x and y.
       timeout: seconds for one run, or None.
       may_assign: whether the run may change variables.
-      held: dict from the names of dense tensors of the leaves to the values
-        that they have in every run, or None if all branches count.
+      held: function without arguments that gives a dict from the names of
+        dense tensors of the leaves to the values that they have in every run,
+        or None if all branches count.
     """
-    self._plan = plans.Plan(
-        graph, leaves, [t for output in outputs for t in output.tensors()],
-        points, timeout, may_assign, held)
+    self._make_plan = functools.partial(
+        plans.Plan, graph, leaves,
+        [t for output in outputs for t in output.tensors()], points, timeout,
+        may_assign)
     self._graph = graph
     self._outputs = outputs
+    self._is_plain = False
+    self._follow(self._make_plan(held))
     self.leaves = leaves
     self.slots = self._plan.slots
     self.needs = list(self._plan.needs)
     self.unused = self._plan.unused
-    self._all_active = self._plan.active == list(range(len(self.slots)))
-    self._is_plain = False
-    self._forget_session()
     sessions.on_fork(self, Executable._forget_session)
+
+  def _follow(self, plan):
+    """Runs what `plan` says from now on."""
+    self._plan = plan
+    self._all_active = plan.active == list(range(len(plan.slots)))
+    self._forget_session()
 
   def _forget_session(self):
     """Forgets the last session, so that the next one is looked at."""
@@ -85,9 +94,35 @@ class Executable:
     """The tensors that are fed and that have the outputs' values.
 
     Returns:
-      As `plans.Plan.ends`; the wanted tensors are those of all outputs.
+      As `plans.Plan.ends`; the wanted tensors are those of all outputs. Between
+      them is no variable whose value nothing takes.
     """
+    self._needs_less()
     return self._plan.ends()
+
+  def _needs_less(self):
+    """Takes what only branches read that are not taken out of the run.
+
+    It takes a copy of what depends on it, and so it waits until such a variable
+    has no value.
+
+    Returns:
+      bool, whether there may be something that is not needed any more.
+    """
+    with cache.cache_of(self._graph).lock:
+      plan = self._plan
+      if not plan.needs_too_much:
+        return False
+      self._follow(self._make_plan(lambda: {
+          plan.slots[i].component.name: value
+          for i, value in plan.decided_by.items() if value is not None}, False))
+      self.prepare()
+      return True
+
+  @property
+  def serves_always(self):
+    """Whether no value that is fed has decided what is run."""
+    return not self._plan.decided_by
 
   def serves(self, fed):
     """Whether the plan that was made is that for certain values, too.
@@ -96,7 +131,7 @@ class Executable:
       fed: dict with values (leaf, value), of the leaves that have the same
         value in every run.
     """
-    if not self._plan.decided_by:
+    if self.serves_always:
       return True
     held = feed_dicts.held_values(fed)
     return all(
@@ -195,7 +230,11 @@ class Executable:
     try:
       results = compiled(active)(active)
     except (tf.errors.OpError, RuntimeError) as error:
-      raise self.translate(error, session, arrays) or error
+      error = self.translate(error, session, arrays) or error
+      if not isinstance(error, errors.UninitializedError) or (
+          not self._needs_less()):
+        raise error
+      return self._results(session, arrays, compiled)
     if self._is_plain:
       return results
     values = iter([source.value(results, arrays)

@@ -8,6 +8,8 @@ The `computation` that the functions take is a `computations.Computation`: what
 a run computes, found out before anything is built.
 """
 
+import collections
+
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.analysis import gradient_flow
@@ -20,6 +22,13 @@ from gradfeed.graph import provenance
 from gradfeed.graph import python_functions
 from gradfeed.graph import tensors
 from gradfeed.graph import traversal
+
+
+#: An op that changes variables while another reads them for a derivative.
+#:   changing, reading: str, the names of the ops.
+#:   variables: set of the names of the variables' tensors that `changing`
+#:     changes.
+Race = collections.namedtuple("Race", ["changing", "reading", "variables"])
 
 
 def check(computation, points, may_assign):
@@ -47,7 +56,7 @@ def check(computation, points, may_assign):
   _check_between(computation, derivatives, points)
   unused = _check_effect(computation, derivatives)
   if may_assign:
-    _check_races(computation.ops, computation.wanted, computation.folded)
+    _check_races(computation)
   else:  # No variable is changed, so that there are no races.
     _check_assignments(
         computation.ops, computation.wanted, computation.folded)
@@ -286,66 +295,105 @@ def _check_assignments(ops, wanted, folded):
         "(feed_dict={is_training: False}), or run it with gradfeed.run.")
 
 
-def _check_races(ops, wanted, folded):
-  """Refuses a derivative that reads a variable while the run changes it."""
-  recorded = cache.cache_of(wanted[0].graph).derivatives if wanted else {}
-  derivatives = [t for t in wanted
-                 if isinstance(t, tf.Tensor) and t.name in recorded]
-  changed = {op.name: {t.name for t in map(_passed, op.inputs)
-                       if t.op.type in op_types.VARIABLES}
-             for op in effects.assigning_ops(
-                 ops, folded)} if derivatives else {}
-  variables = set().union(*changed.values())
-  if not variables:
-    return
-  names = traversal.above(ops, [t.op.name for t in derivatives])
-  readers = {name: read for name, read in (
-      (name, _variables_read(ops[name], variables)) for name in names) if read}
-  before = traversal.marks_above(ops, readers)
-  for name, own in changed.items():
-    racing = [reader for reader, read in readers.items()
-              if read & own and not before.has(name, reader)]
-    if racing:
-      raise _race(derivatives, ops, name, racing[0], own)
-
-
-def _race(derivatives, ops, name, reader, changed):
-  """The error for a run that changes variables while a derivative reads them.
+def find_race(computation):
+  """A race of a run: a variable is changed while a derivative reads it.
 
   Args:
-    derivatives: list of the `tf.Tensor` that are fetched.
-    ops: dict from name to op, of all that runs.
-    name: str, the op that changes them.
-    reader: str, the op that reads them.
-    changed: set of the names of the variables' tensors.
+    computation: `computations.Computation`.
+
+  Returns:
+    `Race`, or None.
   """
-  derivative = next(t for t in derivatives
-                    if reader in traversal.above(ops, [t.op.name]))
-  return errors.AssignmentError(
-      "{} is fetched together with {}.".format(
-          tensors.describe(derivative), tensors.describe(ops[name])),
-      "'{}' reads {} while the same run changes it: the derivative would be at "
-      "the old weights, the new ones, or some of each.".format(
-          reader, ", ".join(sorted(changed))),
-      "Evaluate the derivative in a run of its own.")
+  ops, derivatives = computation.ops, _derivatives_fetched(computation)
+  changed = collections.OrderedDict(
+      (op.name, {t.name for t in map(_passed, op.inputs)
+                 if t.op.type in op_types.VARIABLES})
+      for op in effects.assigning_ops(
+          ops, computation.folded)) if derivatives else {}
+  readers = _readers(ops, computation.graph, set().union(*changed.values()))
+  if readers:
+    names = traversal.above(ops, [t.op.name for t in derivatives])
+    readers = {name: read for name, read in readers.items() if name in names}
+  if not readers:
+    return None
+  # One op is looked at alone: where there are races it mostly has one.
+  first = next(iter(changed))
+  before = traversal.above(ops, [first])
+  race = _race_of(first, changed[first], readers, before.__contains__)
+  if race is None and len(changed) > 1:
+    marks = traversal.marks_above(ops, readers)
+    races = (_race_of(name, own, readers, lambda reader, name=name: marks.has(
+        name, reader)) for name, own in changed.items())
+    race = next(filter(None, races), None)
+  return race
 
 
-def _variables_read(op, variables):
-  """Those of the tensors named `variables` that `op` reads, or an Identity of.
+def _derivatives_fetched(computation):
+  """The wanted tensors that are derivatives built by gradfeed."""
+  recorded = cache.cache_of(computation.graph).derivatives
+  return [t for t in computation.wanted
+          if isinstance(t, tf.Tensor) and t.name in recorded]
+
+
+def _race_of(name, own, readers, is_before):
+  """The `Race` of the op `name`, which changes the variables `own`, or None."""
+  for reader, read in readers.items():
+    if read & own and not is_before(reader):
+      return Race(name, reader, own)
+  return None
+
+
+def _readers(ops, graph, variables):
+  """Those of `ops` that read some variables, or an Identity of one.
+
+  Returns:
+    dict from the name of each to the set of the names of those of `variables`,
+    names of tensors, that it reads; in the order of `ops`.
   """
-  read = set()
-  for i, given in enumerate(op.inputs):
-    tensor = _passed(given)
-    if tensor.name in variables and effects.reads_input(op, i):
-      read.add(tensor.name)
-    if tensor.op.type == "Identity":
-      read.update(_passed(t).name for t in tensor.op.inputs)
-  return read & variables
+  readers = collections.defaultdict(set)
+  for variable in variables:
+    handles = [graph.get_tensor_by_name(variable)]
+    while handles:
+      handle = handles.pop()
+      for op in traversal.consumers(handle):
+        if op.name not in ops:
+          continue
+        if any(t is handle and effects.reads_input(op, i)
+               for i, t in enumerate(op.inputs)):
+          readers[op.name].add(variable)
+        if op.type in op_types.HANDLE_PASSING:
+          handles.extend(filter(_is_handle, op.outputs))
+        if op.type == "Identity" and not _is_handle(op.outputs[0]):
+          for user in traversal.consumers(op.outputs[0]):
+            readers[user.name].add(variable)
+  return collections.OrderedDict(
+      (name, readers[name]) for name in ops if name in readers)
+
+
+def _is_handle(tensor):
+  """Whether `tensor` stands for a variable, and is not its value."""
+  return tensor.dtype == tf.resource or _tf.is_reference(tensor)
 
 
 def _passed(tensor):
   """The handle or reference that `tensor` is, as it was before any branch."""
-  while tensor.op.type in op_types.HANDLE_PASSING and (
-      tensor.dtype == tf.resource or _tf.is_reference(tensor)):
+  while tensor.op.type in op_types.HANDLE_PASSING and _is_handle(tensor):
     tensor = tensor.op.inputs[0]
   return tensor
+
+
+def _check_races(computation):
+  """Refuses a derivative that reads a variable while the run changes it."""
+  race = find_race(computation)
+  if race is None:
+    return
+  ops = computation.ops
+  derivative = next(t for t in _derivatives_fetched(computation)
+                    if race.reading in traversal.above(ops, [t.op.name]))
+  raise errors.AssignmentError(
+      "{} is fetched together with {}.".format(
+          tensors.describe(derivative), tensors.describe(ops[race.changing])),
+      "'{}' reads {} while the same run changes it: the derivative would be at "
+      "the old weights, the new ones, or some of each.".format(
+          race.reading, ", ".join(sorted(race.variables))),
+      "Evaluate the derivative in a run of its own.")

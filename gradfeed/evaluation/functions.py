@@ -386,7 +386,7 @@ class Function:
         executable = executables.Executable(
             self.graph, self._inputs + [leaf for leaf, _ in fed.values()],
             self._outputs, self._points, self._timeout,
-            held=feed_dicts.held_values(fed))
+            held=lambda: feed_dicts.held_values(fed))
       except errors.AssignmentError:
         # A value that does not fit decides nothing, and is the reason.
         feed_dicts.held_values(fed, strict=True)

@@ -49,10 +49,12 @@ class Plan:
     call_key: `callables.CallKey` of it, likewise.
     decided_by: dict from the index of each slot whose value may decide which
       branches are taken to that value, or to None.
+    needs_too_much: whether it may read a variable only to pass its value to a
+      branch that is not taken.
   """
 
   def __init__(self, graph, leaves, wanted, points, timeout, may_assign,
-               held=None):
+               held=None, with_variables=True):
     """Finds out what is run, and checks it; adds no op.
 
     Args:
@@ -63,9 +65,13 @@ class Plan:
         between x and y.
       timeout: seconds for one run, or None.
       may_assign: whether the run may change variables.
-      held: dict from the name of a dense tensor of `leaves` to the value that
-        it has in every run of this plan; what this decides, and what constants
-        decide, is not run. None if all branches count.
+      held: function without arguments that gives a dict from the name of a
+        dense tensor of `leaves` to the value that it has in every run of this
+        plan; what this decides, and what constants decide, is not run. None if
+        all branches count. Where variables may change, all count unless they
+        need a value or race.
+      with_variables: bool; whether variables whose values are passed only to
+        branches that are not taken may be read, which saves a copy.
     """
     self.graph = graph
     self.slots = [feeds.Slot(component) for leaf in leaves
@@ -73,20 +79,24 @@ class Plan:
     wanted = computations.from_one_forward_pass(graph, wanted)
     feed_checks.check_fetches(wanted)
     computation = computations.find_computation(
-        graph, leaves, self.slots, wanted, held, may_assign)
+        graph, leaves, self.slots, wanted)
+    if held is not None and (not may_assign or _is_refused(computation)):
+      computation = computations.decide(
+          computation, held(), may_assign, not with_variables)
     self.unused = feed_checks.check(computation, points, may_assign)
     self.active = sorted({i for name, i in computation.fed.items()
                           if name in computation.read})
     if may_assign:  # The same feeds in another order are the same call.
       self.active.sort(key=lambda i: self.slots[i].component.name)
-    self.needs = computations.placeholders_without_value(
-        computation.ops, [self.slots[i] for i in self.active])
+    self.needs = _needs(computation)
     folded = computation.folded
     self.variables = (
         effects.variables_read(computation.ops, wanted) if folded is None
         else folded.variables_read(computation.ops, wanted))
     self.decided_by = {computation.fed[name]: value
                        for name, value in computation.asked.items()}
+    self.needs_too_much = with_variables and folded is not None and (
+        folded.hands_on_variables(computation.ops))
     self.waiting = effects.waiting_ops(computation.ops)
     self.is_repeatable = effects.is_repeatable(computation.ops)
     self.has_derivatives = bool(_derivatives(graph, wanted))
@@ -230,6 +240,19 @@ class Plan:
     return self._make_call_spec(
         [stand_ins[self.slots[i].target.name] for i in self.active], results,
         [], traversal.ancestors(results))
+
+
+def _needs(computation):
+  """The placeholders without a value: dict from each to what uses it."""
+  return computations.placeholders_without_value(computation.ops, [
+      computation.slots[i] for name, i in computation.fed.items()
+      if name in computation.read])
+
+
+def _is_refused(computation):
+  """Whether a run could not be, for want of a value or for a race."""
+  return bool(_needs(computation)) or (
+      feed_checks.find_race(computation) is not None)
 
 
 def _derivatives(graph, wanted):

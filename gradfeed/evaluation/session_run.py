@@ -118,23 +118,16 @@ def _executable(key, fetches, pairs, graph, points, timeout):
   leaves, names = [leaf for leaf, _ in fed.values()], arguments.names(
       points, graph)
 
-  def make(held=None):
-    return executables.Executable(
-        graph, leaves, outputs, names, timeout, may_assign=True, held=held)
-
   with cache.cache_of(graph).lock:
     decided = cache.cached(graph, key + ("decided",), list)
     for executable in decided:
       if executable.serves(fed):
         return executable
-    try:
-      executable = make()
-      if not executable.needs:
-        return cache.cached(graph, key, lambda: executable)
-    except errors.AssignmentError:
-      pass
-    # Values may decide that what races, or what needs a value, does not run.
-    executable = make(feed_dicts.held_values(fed))
+    executable = executables.Executable(
+        graph, leaves, outputs, names, timeout, may_assign=True,
+        held=lambda: feed_dicts.held_values(fed))
+    if executable.serves_always:
+      return cache.cached(graph, key, lambda: executable)
     decided.append(executable)
     del decided[:-_MOST_DECISIONS]
     return executable

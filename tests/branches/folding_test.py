@@ -309,6 +309,40 @@ class GraphsTest(FlowsTest):
     with self.assertRaises(gf.UninitializedError):
       f(_X, feed_dict={self.flag: True})
 
+  @parameterized.named_parameters(("random", True), ("repeatable", False))
+  def test_a_variable_is_read_outside_for_the_other_branch(self, is_random):
+    w = graphs.variable("w", 3.0, False)
+    with flows.control_flow(1):
+      y = tf.cond(self.flag, lambda: self.x * w, self.square)
+    dx = gf.gradient(y, self.x)
+    if is_random:  # Variables are looked at before the run.
+      y += 0.0 * tf.random_uniform([2], dtype=tf.float64)
+    for held in (False, np.array(False)):
+      f = gf.function(
+          self.x, [y, dx], self.session, feed_dict={self.flag: held})
+      for _ in range(2):
+        np.testing.assert_allclose(f(_X), [_X ** 2, 2 * _X])
+      with self.assertRaises(gf.UninitializedError):
+        f(_X, feed_dict={self.flag: True})
+    self.session.run(w.initializer)
+    np.testing.assert_allclose(
+        f(_X, feed_dict={self.flag: True}), [3 * _X, [3, 3]])
+
+  def test_nothing_is_copied_where_such_a_variable_has_a_value(self):
+    w = graphs.variable("w", 3.0, False)
+    with flows.control_flow(1):
+      y = tf.cond(self.flag, lambda: self.x * w, self.square)
+    self.session.run(w.initializer)
+    dx = gf.gradient(y, self.x)
+    before = self.count()
+    f = gf.function(self.x, dx, self.session, feed_dict={self.flag: False})
+    np.testing.assert_allclose(f(_X), 2 * _X)
+    self.assertLessEqual(self.count() - before, 1)  # What protects the result.
+    # What is made into a module or exported needs no such variable.
+    read = traversal.ancestors(f.ends()[1])
+    self.assertNotIn(w.op.name, read)
+    np.testing.assert_allclose(f(_X), 2 * _X)
+
   @parameterized.named_parameters(*_FLOWS)
   def test_points_and_cuts(self, version):
     h = tf.sin(self.x)
