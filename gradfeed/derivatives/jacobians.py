@@ -3,6 +3,7 @@
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.derivatives import arguments
+from gradfeed.derivatives import forward_jacobians
 from gradfeed.derivatives import preconditions
 from gradfeed.derivatives import pullbacks
 from gradfeed.derivatives import result_forms
@@ -16,13 +17,15 @@ from gradfeed.graph import tensors
 
 @_tf.unconverted
 def jacobian(y, x, stop_gradients=None, unconnected="error", chunk=None,
-             flat=False):
+             flat=False, mode="auto"):
   """Builds dy/dx, all elements of y by all elements of x; once.
 
   Row i is the product of the i-th unit cotangent with the Jacobian: what
-  `gradient(y_i, x)` gives for that element of y. The number of ops does not
-  grow with the number of elements: all rows are computed together, by ops on
-  whole stacks where TensorFlow has them and by a loop where it has not.
+  `gradient(y_i, x)` gives for that element of y. Column j is the product of the
+  Jacobian with the j-th unit direction of x: what `jvp` gives. The number of
+  ops does not grow with the number of elements: all rows, or all columns, are
+  computed together, by ops on whole stacks where TensorFlow has them and by a
+  loop where it has not.
 
   Args:
     y: floating or complex `tf.Tensor` of any shape, known or not, variable,
@@ -30,10 +33,14 @@ def jacobian(y, x, stop_gradients=None, unconnected="error", chunk=None,
     x: what to differentiate by, as in `gradient`.
     stop_gradients: tensors to hold constant, or None.
     unconnected: "error", "zero" or "none", as in `gradient`.
-    chunk: int, how many rows are computed at a time, or None for all. Memory
-      grows with it: each row takes what one gradient takes.
+    chunk: int, how many rows or columns are computed at a time, or None for
+      all. Memory grows with it: each takes what one gradient takes.
     flat: bool; give one tensor for all of `x`, whose last axis is that of
       `flatten(x)`. All have to have one dtype.
+    mode: "reverse" for rows, as `jax.jacrev`; "forward" for columns, as
+      `jax.jacfwd`; "auto" for columns where `x` is known to have less than half
+      as many elements as a y, everything is real, and no op between them has a
+      gradient of its own (`tf.custom_gradient`), which need not be linear.
 
   Returns:
     The structure of `y`, with the structure of `x` in the place of each y: a
@@ -45,7 +52,8 @@ def jacobian(y, x, stop_gradients=None, unconnected="error", chunk=None,
   Raises:
     The same errors as `gradient`.
     ArgumentError: `chunk` is no positive int; or y is complex and x real, where
-      a row of `tf.gradients` is only the real part.
+      a row of `tf.gradients` is only the real part; or `mode` is another one,
+      or "forward" for complex tensors.
 
   Example:
     >>> import gradfeed as gf, tensorflow.compat.v1 as tf
@@ -58,6 +66,7 @@ def jacobian(y, x, stop_gradients=None, unconnected="error", chunk=None,
   """
   arguments.check_unconnected(unconnected)
   arguments.check_chunk(chunk)
+  forward_jacobians.check_mode(mode)
   request = arguments.Request(y, x, stop_gradients)
   refuse_real_parts(request)
   flat_forms.check(flat, request, unconnected)
@@ -72,7 +81,7 @@ def jacobian(y, x, stop_gradients=None, unconnected="error", chunk=None,
   by_y = [pullbacks.Pullback(
       request.graph, [leaf], request.xs, request.stops, unconnected == "error")
           for leaf in request.ys]
-  by_x = [rows(request, pullback, unconnected, chunk, pullback.remember)
+  by_x = [rows(request, pullback, unconnected, chunk, pullback.remember, mode)
           for pullback in by_y]
   return nest.pack(y, [
       flat_forms.rows(request, pullback.ys[0], own) if flat else
@@ -97,13 +106,13 @@ def refuse_real_parts(request):
             "each.")
 
 
-def rows(request, pullback, unconnected, chunk, remember):
+def rows(request, pullback, unconnected, chunk, remember, mode="reverse"):
   """dy/dx for one leaf of y.
 
   Args:
-    ask: `arguments.Request` with the leaves of x.
-    linear: `pullbacks.Pullback` of that y.
-    unconnected: as in `gradient`.
+    request: `arguments.Request` with the leaves of x.
+    pullback: `pullbacks.Pullback` of that y.
+    unconnected, mode: as in `jacobian`.
     chunk: as in `jacobian`.
     remember: function that takes the list of results, one for each component
       of x, records them and returns those to give to the caller.
@@ -112,9 +121,11 @@ def rows(request, pullback, unconnected, chunk, remember):
     list with a `tf.Tensor` or None for each leaf of x.
   """
   y, = pullback.ys
-  stacked = pullback.stacked(
-      ("jacobian",), lambda: _size_of(y), lambda scratch: _units(scratch, y),
-      chunk)
+  stacked = forward_jacobians.columns(pullback, chunk, mode)
+  if stacked is None:
+    stacked = pullback.stacked(
+        ("jacobian",), lambda: pullbacks.size_of(y),
+        lambda scratch: pullbacks.units(scratch, y), chunk)
   jacobians = [None if stack is None else _reshaped(y, x, stack)
                for x, stack in zip(pullback.xs, stacked)]
   return [_in_form(y, leaf, own, unconnected)
@@ -211,17 +222,18 @@ def _by_jacobian(request, y, tangents):
       request.graph, [y], request.xs, request.stops, False)
   y, = pullback.ys
   jacobians = [pullback.stacked(
-      ("jacobian",), lambda: _size_of(y), lambda scratch: _units(scratch, y))]
+      ("jacobian",), lambda: pullbacks.size_of(y),
+      lambda scratch: pullbacks.units(scratch, y))]
   if y.dtype.is_complex:  # The rows for i may be no multiple of those for 1.
     jacobians.append(pullback.stacked(
-        ("imaginary",), lambda: _size_of(y),
-        lambda scratch: _units(scratch, y, 1j)))
+        ("imaginary",), lambda: pullbacks.size_of(y),
+        lambda scratch: pullbacks.units(scratch, y, 1j)))
   if all(stack is None for stack in jacobians[0]):
     return None
 
   def multiplied(stacked):
     by_x = [tf.reduce_sum(tf.reshape(
-        tf.math.conj(stack) * tangent.tensor(), [_size_of(y), -1]), 1)
+        tf.math.conj(stack) * tangent.tensor(), [pullbacks.size_of(y), -1]), 1)
             for stack, tangent in zip(stacked, tangents) if stack is not None]
     return tf.add_n([tf.math.real(product) for product in by_x])
 
@@ -243,59 +255,21 @@ def _jvp_in_form(graph, y, result, unconnected):
   return result
 
 
-def _size_of(y):
-  """The number of elements of y: int, or an int32 scalar tensor."""
-  size = y.shape.num_elements()
-  return tf.size(tensors.read_of(y)) if size is None else size
-
-
-def _units(scratch, y, unit=1):
-  """The unit cotangents of y.
-
-  Args:
-    scratch: `vectorization.ScratchGraph`.
-    y: `tensors.Dense`.
-    unit: number that stands in the place of one.
-
-  Returns:
-    function from an index, int32 scalar tensor, to a list with the cotangent.
-  """
-  if y.shape.is_fully_defined():
-    size, shape = y.shape.num_elements(), y.shape.as_list()
-  else:
-    read = tensors.read_of(y)
-    with _tf.building(y.graph):
-      size, shape = tf.size(read), tf.shape(read)
-    size, shape = scratch.placeholder_for(size), scratch.placeholder_for(shape)
-  return lambda i: [tf.reshape(
-      tf.one_hot(i, size, on_value=tf.constant(unit, y.dtype), dtype=y.dtype),
-      shape)]
-
-
 def _reshaped(y, x, stacked):
-  """`stacked`, [y.size] + x.shape, as y.shape + x.shape."""
+  """`stacked`, of the rows or of the columns, as y.shape + x.shape."""
   def build():
     with _tf.building(y.graph):
-      result = tf.reshape(stacked, _joint_shape(y, x))
+      result = tf.reshape(stacked, pullbacks.joint_shape(y, x))
       result.set_shape(y.shape.concatenate(x.shape))
       return result
 
   return cache.cached(y.graph, ("rows", y.name, x.name, stacked.name), build)
 
 
-def _joint_shape(y, x):
-  """y.shape + x.shape: a list of ints, or an int32 tensor."""
-  joint = y.shape.concatenate(x.shape)
-  if joint.is_fully_defined():
-    return joint.as_list()
-  return tf.concat(
-      [tf.shape(tensors.read_of(component)) for component in (y, x)], 0)
-
-
 def _in_form(y, leaf, derivatives, unconnected):
   """The Jacobians by the components of one x, in the form of that x."""
   def fill_zeros():
-    return [tf.zeros(_joint_shape(y, component), component.dtype)
+    return [tf.zeros(pullbacks.joint_shape(y, component), component.dtype)
             if derivative is None else derivative
             for derivative, component in zip(
                 derivatives, leaf.differentiable())]

@@ -75,6 +75,21 @@ class Pullback:
                                    x.tensor, self._original.path(x),
                                    only_certain=True)
 
+  def hides_something(self):
+    """Whether an op that no gradient passes hides a part of a result."""
+    return self._vjp.hides_something()
+
+  def has_own_gradients(self):
+    """Whether an op between has a gradient that a program gave it.
+
+    Such a gradient need not be linear in the cotangent (one that is clipped).
+    """
+    return any(
+        _tf.function_definition(self.graph, op.type) is not None or
+        any(map(_tf.has_own_gradient, [op.node_def] + list(
+            traversal.function_nodes(self.graph, op))))
+        for op in self._original.trace().path.values())
+
   def refuse_hidden(self):
     """Refuses results that are None only because an op hides the dependence.
 
@@ -193,6 +208,44 @@ class Pullback:
     return stacked
 
 
+def size_of(y):
+  """The number of elements of y: int, or an int32 scalar tensor."""
+  size = y.shape.num_elements()
+  return tf.size(tensors.read_of(y)) if size is None else size
+
+
+def units(scratch, y, unit=1):
+  """The unit cotangents of y.
+
+  Args:
+    scratch: `vectorization.ScratchGraph`.
+    y: `tensors.Dense`.
+    unit: number that stands in the place of one.
+
+  Returns:
+    function from an index, int32 scalar tensor, to a list with the cotangent.
+  """
+  if y.shape.is_fully_defined():
+    size, shape = y.shape.num_elements(), y.shape.as_list()
+  else:
+    read = tensors.read_of(y)
+    with _tf.building(y.graph):
+      size, shape = tf.size(read), tf.shape(read)
+    size, shape = scratch.placeholder_for(size), scratch.placeholder_for(shape)
+  return lambda i: [tf.reshape(
+      tf.one_hot(i, size, on_value=tf.constant(unit, y.dtype), dtype=y.dtype),
+      shape)]
+
+
+def joint_shape(y, x):
+  """y.shape + x.shape: a list of ints, or an int32 tensor."""
+  joint = y.shape.concatenate(x.shape)
+  if joint.is_fully_defined():
+    return joint.as_list()
+  return tf.concat(
+      [tf.shape(tensors.read_of(component)) for component in (y, x)], 0)
+
+
 def numbers(y):
   """The numbers that describe the shape of a batch.
 
@@ -228,3 +281,18 @@ def held_numbers(scratch, y):
       scratch.placeholder_for(value) if isinstance(value, tf.Tensor) else value
       for value in numbers(y)
   ]
+
+
+def row_units(scratch, y):
+  """The cotangents for independent rows: one element of each row at once.
+
+  Returns:
+    function from the index of the element to a list with the cotangent.
+  """
+  rows, width, shape = held_numbers(scratch, y)
+
+  def unit(i):
+    row = tf.one_hot(i, width, dtype=y.dtype)
+    return [tf.reshape(tf.tile(row[tf.newaxis], [rows, 1]), shape)]
+
+  return unit

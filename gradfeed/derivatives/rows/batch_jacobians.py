@@ -5,6 +5,7 @@ import numpy as np
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.derivatives import arguments
+from gradfeed.derivatives import forward_jacobians
 from gradfeed.derivatives import jacobians
 from gradfeed.derivatives import pullbacks
 from gradfeed import errors
@@ -16,7 +17,7 @@ from gradfeed.graph import tensors
 
 @_tf.unconverted
 def batch_jacobian(y, x, coupled=False, stop_gradients=None,
-                   unconnected="error", chunk=None):
+                   unconnected="error", chunk=None, mode="auto"):
   """Builds d y[b] / d x[b] for each row b of a batch; once.
 
   The diagonal blocks of the Jacobian, at the price of one row of y: where the
@@ -35,6 +36,9 @@ def batch_jacobian(y, x, coupled=False, stop_gradients=None,
     stop_gradients: tensors to hold constant, or None.
     unconnected: "error", "zero" or "none", as in `gradient`.
     chunk: int, how many products are computed at a time, or None for all.
+    mode: "reverse", "forward" or "auto", as in `jacobian`: a product for each
+      element of a row of y, or for each of a row of x. Coupled rows have
+      "reverse" alone.
 
   Returns:
     The structure of `y`, with the structure of `x` in the place of each y: a
@@ -45,7 +49,8 @@ def batch_jacobian(y, x, coupled=False, stop_gradients=None,
     The same errors as `jacobian`.
     CoupledRowsError: a row of y depends on other rows of x; names the op. Where
       only the probe can tell, it is raised when the result is evaluated.
-    ArgumentError: a y or x without rows, or with different numbers of them.
+    ArgumentError: a y or x without rows, or with different numbers of them; or
+      another `mode`, or "forward" for complex tensors or coupled rows.
 
   Example:
     >>> import gradfeed as gf, tensorflow.compat.v1 as tf
@@ -60,13 +65,20 @@ def batch_jacobian(y, x, coupled=False, stop_gradients=None,
   arguments.check_unconnected(unconnected)
   arguments.check_chunk(chunk)
   arguments.check_flag("coupled", coupled)
+  forward_jacobians.check_mode(mode)
+  if coupled and mode == "forward":
+    raise errors.ArgumentError(
+        "mode is 'forward', and coupled is True.",
+        "The blocks of coupled rows are computed one by one, by rows.",
+        "Leave one of them out.")
   request = arguments.Request(y, x, stop_gradients)
   jacobians.refuse_real_parts(request)
   for y_leaf in request.ys:
     for x_leaf in request.xs:
       _check_same_rows(y_leaf, x_leaf)
   return nest.pack(y, [nest.pack(x, _blocks(
-      request, leaf, unconnected, coupled, chunk)) for leaf in request.ys])
+      request, leaf, unconnected, coupled, chunk, mode))
+                     for leaf in request.ys])
 
 
 def check_rows(role, leaf):
@@ -97,23 +109,24 @@ def _check_same_rows(y, x):
         "Pass a y and an x of the same batch, or use `jacobian`.")
 
 
-def _blocks(request, y, unconnected, coupled, chunk):
+def _blocks(request, y, unconnected, coupled, chunk, mode):
   """[d y[b] / d x[b] for each leaf of x] for one leaf of y."""
   pullback = pullbacks.Pullback(
       request.graph, [y], request.xs, request.stops, unconnected == "error")
   if coupled:
-    suspects = {}
+    suspects, columns = {}, None
     stacked = pullback.stacked(
         ("coupled_blocks",), lambda: _size_of(y),
         lambda scratch: _single_units(scratch, y), chunk,
         lambda scratch: _own_row(scratch, y))
   else:
     suspects = _suspects(pullback)
-    stacked = pullback.stacked(
+    columns = forward_jacobians.columns(pullback, chunk, mode, is_by_row=True)
+    stacked = columns if columns is not None else pullback.stacked(
         ("blocks",), lambda: pullbacks.numbers(y)[1],
-        lambda scratch: _row_units(scratch, y), chunk)
+        lambda scratch: pullbacks.row_units(scratch, y), chunk)
   results = [None if stack is None else _as_blocks(
-      y, x, stack, coupled,
+      y, x, stack, coupled or columns is not None,
       _check_independent(pullback, x, suspects.get(x.name)))
              for x, stack in zip(pullback.xs, stacked)]
   results = pullback.remember(results)
@@ -152,21 +165,6 @@ def _size_of(y):
     return rows * width
 
 
-def _row_units(scratch, y):
-  """The cotangents for independent rows: one element of each row at once.
-
-  Returns:
-    function from the index of the element to a list with the cotangent.
-  """
-  rows, width, shape = pullbacks.held_numbers(scratch, y)
-
-  def unit(i):
-    row = tf.one_hot(i, width, dtype=y.dtype)
-    return [tf.reshape(tf.tile(row[tf.newaxis], [rows, 1]), shape)]
-
-  return unit
-
-
 def _single_units(scratch, y):
   """The cotangents for coupled rows: one element of y at a time.
 
@@ -196,21 +194,21 @@ def _own_row(scratch, y):
   return take
 
 
-def _as_blocks(y, x, stacked, coupled, check):
+def _as_blocks(y, x, stacked, is_in_order, check):
   """The stack of products as [B] + y.shape[1:] + x.shape[1:].
 
   Args:
     y: `tensors.Dense`.
     x: `tensors.Dense`.
     stacked: `tf.Tensor` from `pullbacks.Pullback.stacked`.
-    coupled: bool, whether there is a product for each element of y and not
-      only for each element of a row.
+    is_in_order: bool; whether the axes of y come first, as there is a product
+      for each element of y, or as these are columns.
     check: list of ops that have to run before.
   """
   def build():
     with _tf.building(y.graph), tf.control_dependencies(check):
       blocks = stacked
-      if not coupled:  # [y.shape[1:]] + x.shape to [B, y.shape[1:], ...].
+      if not is_in_order:  # [y.shape[1:]] + x.shape to [B, y.shape[1:], ...].
         sizes = tf.shape(stacked)
         flat = tf.reshape(stacked, [
             sizes[0], sizes[1], tf.reduce_prod(sizes[2:])])
