@@ -76,6 +76,8 @@ class Gradfeed(_Tensorflow):
   def jacobian(self, model):
     return self._function(model, self._gf.jacobian(model.logits, model.x))
 
+  wide_jacobian = jacobian
+
   def batch_jacobian(self, model):
     return self._function(
         model, self._gf.batch_jacobian(model.logits, model.x))
@@ -109,6 +111,13 @@ class SessionRun(_Tensorflow):
     run = self.run(model, tf.stack(rows))
     return lambda x: run(x)[np.newaxis]
 
+  def wide_jacobian(self, model):
+    """As many products with a direction as x has elements, in one run."""
+    tf = self.tf
+    columns = [self._product(model, row[tf.newaxis])
+               for row in tf.unstack(tf.eye(model.task.sizes[0]))]
+    return self.run(model, tf.stack(columns, -1)[:, :, tf.newaxis])
+
   def batch_jacobian(self, model):
     tf = self.tf
     return self.run(model, tf.stack(
@@ -116,11 +125,13 @@ class SessionRun(_Tensorflow):
          for i in range(model.task.sizes[-1])], axis=1))
 
   def jvp(self, model):
+    return self.run(model, self._product(model, model.v))
+
+  def _product(self, model, v):
     """The gradient is linear in its cotangent: it is differentiated by that."""
-    tf = self.tf
-    cotangent = tf.zeros_like(model.logits)
-    gradient = tf.gradients(model.logits, model.x, cotangent)
-    return self.run(model, tf.gradients(gradient, cotangent, [model.v])[0])
+    cotangent = self.tf.zeros_like(model.logits)
+    gradient = self.tf.gradients(model.logits, model.x, cotangent)
+    return self.tf.gradients(gradient, cotangent, [v])[0]
 
   def hessian(self, model):
     return self.run(model, self.tf.hessians(
@@ -162,6 +173,8 @@ class ParallelFor(_Tensorflow):
     return self._run(
         model, lambda: self._gradients.jacobian(model.logits, model.x))
 
+  wide_jacobian = jacobian
+
   def batch_jacobian(self, model):
     return self._run(
         model, lambda: self._gradients.batch_jacobian(model.logits, model.x))
@@ -189,7 +202,7 @@ class _Functional:
   """What JAX and PyTorch have in common: transformations of functions.
 
   Attributes:
-    transforms: module with jacrev, jvp, hessian, grad and vmap.
+    transforms: module with jacrev, jacfwd, jvp, hessian, grad and vmap.
     activations: dict with the functions "relu" and "tanh".
     log_softmax: function of logits and axis.
   """
@@ -230,6 +243,9 @@ class _Functional:
 
   def jacobian(self, model):
     return self._call(model, self.transforms.jacrev(model.logits, 1))
+
+  def wide_jacobian(self, model):
+    return self._call(model, self.transforms.jacfwd(model.logits, 1))
 
   def batch_jacobian(self, model):
     return self._call(model, self.transforms.vmap(

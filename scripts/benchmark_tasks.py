@@ -10,6 +10,7 @@ import benchmark_workers
 #: and the rows of x.
 _TASKS = collections.OrderedDict([
     ("jacobian_1000", ("jacobian", (784, 512, 1000), "relu", 1)),
+    ("wide_jacobian", ("wide_jacobian", (3, 64, 5000), "tanh", 1)),
     ("jacobian_10", ("jacobian", (784, 128, 128, 10), "tanh", 1)),
     ("batch_jacobian", ("batch_jacobian", (784, 512, 512, 10), "tanh", 32)),
     ("jvp", ("jvp", (784, 128, 128, 10), "tanh", 1)),
@@ -22,6 +23,7 @@ _TASKS = collections.OrderedDict([
 #: What each verb is a function of, and what it computes.
 _VERBS = {
     "jacobian": (["x"], "logits by x"),
+    "wide_jacobian": (["x"], "logits by x, of few elements"),
     "batch_jacobian": (["x"], "logits of each row by its x"),
     "jvp": (["x", "v"], "logits by x, times v"),
     "hessian": (["x", "labels"], "cross entropy by x, twice"),

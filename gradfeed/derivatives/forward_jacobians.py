@@ -5,6 +5,8 @@ derivative by the cotangent is the product of the Jacobian with a direction of
 x. A stack of these, one for each element of x, is the Jacobian, turned.
 """
 
+import numpy as np
+
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.derivatives import pullbacks
@@ -80,9 +82,16 @@ def _refuse_complex(components):
 def _is_cheaper(pullback, is_by_row):
   """Whether columns cost less than rows, and are certain to be the same."""
   components = pullback.ys + pullback.xs
-  sizes = [component.shape[1 if is_by_row else 0:].num_elements()
-           for component in components]
-  return (None not in sizes and
+  shapes = [component.shape[1:] if is_by_row else component.shape
+            for component in components]
+  if None in [shape.ndims for shape in shapes]:
+    return False
+  # An unknown axis of each is a batch, and as long for all of them.
+  axes = [[size for size in shape.as_list() if size is not None]
+          for shape in shapes]
+  unknown = {shape.ndims - len(known) for shape, known in zip(shapes, axes)}
+  sizes = [np.prod(known, dtype=np.float64) for known in axes]
+  return (len(unknown) == 1 and
           sum(sizes[1:]) < _MOST_COLUMNS * sizes[0] and
           not any(component.dtype.is_complex for component in components) and
           not pullback.has_own_gradients())

@@ -38,9 +38,10 @@ def jacobian(y, x, stop_gradients=None, unconnected="error", chunk=None,
     flat: bool; give one tensor for all of `x`, whose last axis is that of
       `flatten(x)`. All have to have one dtype.
     mode: "reverse" for rows, as `jax.jacrev`; "forward" for columns, as
-      `jax.jacfwd`; "auto" for columns where `x` is known to have less than half
-      as many elements as a y, everything is real, and no op between them has a
-      gradient of its own (`tf.custom_gradient`), which need not be linear.
+      `jax.jacfwd`; "auto" for columns where `x` has less than half as many
+      elements as a y (unknown axes being as long in both), everything is real,
+      and no op between them has a gradient of its own (`tf.custom_gradient`),
+      which need not be linear.
 
   Returns:
     The structure of `y`, with the structure of `x` in the place of each y: a

@@ -105,6 +105,16 @@ class ModesTest(graphs.GraphTest):
         f(np.arange(4.0)), np.diag(np.cos(np.arange(4.0))))
     self.assertFalse(self.is_by_columns())
 
+  def test_an_unknown_axis_of_both_is_a_batch(self):
+    x = tf.placeholder(tf.float64, [None, 2])
+    y = tf.tanh(tf.matmul(x, tf.ones([2, 9], tf.float64)))
+    f = gf.function(x, gf.jacobian(y, x), self.session)
+    x_t = np.array([[0.1, 0.2], [0.3, -0.4]])
+    own = (1 - np.tanh(x_t.sum(1)) ** 2)[:, None, None] * np.ones((2, 9, 2))
+    np.testing.assert_allclose(
+        f(x_t), own[:, :, None] * np.eye(2)[:, None, :, None])
+    self.assertTrue(self.is_by_columns())
+
   def test_unknown_shapes_by_columns(self):
     x, z = [tf.placeholder(tf.float64, shape) for shape in (None, [None, 2])]
     y = tf.concat([tf.reshape(z, [-1]) ** 2, tf.reduce_sum(x)[None]], 0)
