@@ -94,7 +94,7 @@ def _is_cheaper(pullback, is_by_row):
   return (len(unknown) == 1 and
           sum(sizes[1:]) < _MOST_COLUMNS * sizes[0] and
           not any(component.dtype.is_complex for component in components) and
-          not pullback.has_own_gradients())
+          not pullback.has_doubtful_columns())
 
 
 def _transposed(pullback, result):

@@ -22,6 +22,10 @@ from gradfeed.graph import traversal
 from gradfeed.rewriting import subgraphs
 from gradfeed.rewriting import vectorization
 
+#: Of several largest elements, the gradient of these takes all, and that of the
+#: gradient one.
+_OTHER_AT_TIES = ("MaxPool3D",)
+
 
 class Pullback:
   """The map from cotangents of some ys to the gradients by some xs.
@@ -79,15 +83,17 @@ class Pullback:
     """Whether an op that no gradient passes hides a part of a result."""
     return self._vjp.hides_something()
 
-  def has_own_gradients(self):
-    """Whether an op between has a gradient that a program gave it.
+  def has_doubtful_columns(self):
+    """Whether columns of the Jacobian may not be what its rows are.
 
-    Such a gradient need not be linear in the cotangent (one that is clipped).
+    A gradient that a program gave an op need not be linear in the cotangent
+    (one that is clipped); those of TensorFlow are.
     """
     return any(
         _tf.function_definition(self.graph, op.type) is not None or
-        any(map(_tf.has_own_gradient, [op.node_def] + list(
-            traversal.function_nodes(self.graph, op))))
+        any(_tf.has_own_gradient(node) or node.op in _OTHER_AT_TIES
+            for node in [op.node_def] + list(
+                traversal.function_nodes(self.graph, op)))
         for op in self._original.trace().path.values())
 
   def refuse_hidden(self):

@@ -15,6 +15,50 @@ from tests.testing import graphs
 from tests.testing import numeric as numeric_lib
 
 
+def _image(x):
+  return tf.reshape(tf.cast(x, tf.float32), [1, 4, 4, 1])
+
+
+def _square(x):
+  return tf.reshape(x, [4, 4])
+
+
+#: Functions of 16 elements, most of them with a choice where some are equal.
+_OPS = (
+    ("abs", tf.abs),
+    ("avg_pool", lambda x: tf.nn.avg_pool(
+        _image(x), [1, 3, 3, 1], [1] * 4, "SAME")),
+    ("batch_norm", lambda x: tf.nn.fused_batch_norm(
+        tf.reshape(_image(x), [4, 2, 2, 1]), [1.0], [0.0])[0]),
+    ("cholesky", lambda x: tf.linalg.cholesky(
+        tf.matmul(_square(x), _square(x), transpose_b=True) +
+        tf.eye(4, dtype=x.dtype))),
+    ("clip_by_norm", lambda x: tf.clip_by_norm(x, 1.0)),
+    ("clip_by_value", lambda x: tf.clip_by_value(x, -1.0, 1.0)),
+    ("crop_and_resize", lambda x: tf.image.crop_and_resize(
+        _image(x), [[0.1, 0.1, 0.8, 0.8]], [0], [3, 3])),
+    ("gather", lambda x: tf.gather(x, [0, 0, 3])),
+    ("lrn", lambda x: tf.nn.local_response_normalization(
+        tf.reshape(_image(x), [1, 1, 1, 16]))),
+    ("max_pool", lambda x: tf.nn.max_pool(
+        _image(x), [1, 3, 3, 1], [1] * 4, "SAME")),
+    ("max_pool_3d", lambda x: tf.nn.max_pool3d(
+        tf.reshape(_image(x), [1, 2, 2, 4, 1]), [1, 2, 2, 2, 1], [1] * 5,
+        "SAME")),
+    ("maximum", lambda x: tf.maximum(x[:8], x[8:])),
+    ("mirror_pad", lambda x: tf.pad(_square(x), [[1, 1]] * 2, "REFLECT")),
+    ("reduce_max", lambda x: tf.reduce_max(_square(x), 1)),
+    ("reduce_prod", lambda x: tf.reduce_prod(_square(x), 1)),
+    ("relu6", tf.nn.relu6),
+    ("resize", lambda x: tf.image.resize_nearest_neighbor(_image(x), [7, 7])),
+    ("segment_max", lambda x: tf.math.segment_max(x, [0] * 8 + [1] * 8)),
+    ("sort", tf.sort),
+    ("top_k", lambda x: tf.nn.top_k(x, 5)[0]),
+    ("xent", lambda x: tf.nn.sparse_softmax_cross_entropy_with_logits(
+        labels=[1, 2, 0, 3], logits=_square(x))),
+)
+
+
 class _AsColumns(parameterized.TestCase):
   """Tests of Jacobians, by columns wherever everything is real."""
 
@@ -137,6 +181,16 @@ class ModesTest(graphs.GraphTest):
             op.name for op in graph.get_operations()))
         counts.append(len(graph.get_operations()))
     self.assertEqual(counts[0], counts[1])
+
+  @parameterized.named_parameters(*_OPS)
+  def test_columns_are_rows_where_elements_are_equal(self, function):
+    x = tf.placeholder(tf.float64, [16])
+    y = tf.concat([tf.reshape(function(x), [-1])] * 40, 0)
+    f = gf.function(x, [gf.jacobian(y, x), gf.jacobian(y, x, mode="reverse")],
+                    self.session)
+    for x_t in (np.random.RandomState(0).normal(size=16),
+                np.array([0.0, 0.0, 1.0, 1.0] * 4)):
+      np.testing.assert_allclose(*f(x_t), rtol=1e-5, atol=1e-6)
 
   def test_a_gradient_of_its_own_that_is_not_linear(self):
     @tf.custom_gradient
