@@ -117,8 +117,7 @@ class Folding:
 
   def hands_on_variables(self, ops):
     """Whether variables are read for branches alone that are not taken."""
-    return any(op.type in op_types.VARIABLES and op.type != "VarHandleOp"
-               for op in self._leaked(ops).values())
+    return any(map(_has_variables_value, self._leaked(ops).values()))
 
   def _leaked(self, ops):
     """Those of `ops` that run for branches that are not taken."""
@@ -126,7 +125,7 @@ class Folding:
         (name, op) for name, op in self.without_dead(ops).items()
         if name not in self.ops and not self.chooses(op))
 
-  def idle_tensors(self, ops, fed, with_variables=False):
+  def idle_tensors(self, ops, fed, spares_variables=False):
     """Tensors that are computed for branches alone that are not taken.
 
     They are computed outside of the branches, so that a run needs the
@@ -136,7 +135,7 @@ class Folding:
     Args:
       ops: dict from name to op, the `traversal.ancestors` of what is run.
       fed: container of the names of the tensors that get values.
-      with_variables: bool, whether a need of a variable's value alone makes
+      spares_variables: bool, whether a need of a variable's value alone makes
         them of interest. Where something else does, it does, too.
 
     Returns:
@@ -144,13 +143,13 @@ class Folding:
     """
     leaked = self._leaked(ops)
     changing = {op.name for op in effects.assigning_ops(leaked, self)}
-    if not with_variables and not changing and not any(
-        _needs_or_waits(op, fed) and op.type not in op_types.VARIABLES
-        for op in leaked.values()):
+    if not spares_variables and not changing and not any(
+        _needs_or_waits(op, fed) for op in leaked.values()):
       return []
     tainted = set()
     for name, op in leaked.items():
-      if name in changing or _needs_or_waits(op, fed) or any(
+      if name in changing or _needs_or_waits(op, fed) or (
+          _has_variables_value(op)) or any(
           before.name in tainted for before in traversal.predecessors(op)):
         tainted.add(name)
     if not tainted:
@@ -166,10 +165,14 @@ class Folding:
                    _may_be_anything(t)}.values(), key=lambda t: t.name)
 
 
+def _has_variables_value(op):
+  """Whether `op` is a variable that is read as it is, not by its handle."""
+  return op.type in op_types.VARIABLES and op.type != "VarHandleOp"
+
+
 def _needs_or_waits(op, fed):
   """Whether `op` cannot run without a value, or without an event outside."""
   return (op.type in op_types.PLACEHOLDERS and op.outputs[0].name not in fed or
-          op.type in op_types.VARIABLES and op.type != "VarHandleOp" or
           bool(op_types.WAITING.search(op.type)))
 
 

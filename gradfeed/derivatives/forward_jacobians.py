@@ -21,6 +21,9 @@ MODES = ("auto", "forward", "reverse")
 #: takes, but to build them takes longer.
 _MOST_COLUMNS = 0.5
 
+#: What to do where there are no columns.
+_BY_ROWS = "Leave mode out, or pass mode='reverse'."
+
 
 def check_mode(mode):
   """Refuses what is none of `MODES`."""
@@ -50,10 +53,9 @@ def columns(pullback, chunk, mode, is_by_row=False):
     MissingGradientError, UnsupportedGraphError: "forward" where an op between
       has no second derivative.
   """
-  y, = pullback.ys
   is_asked_for = mode == "forward"
   if is_asked_for:
-    _refuse_complex([y] + pullback.xs)
+    _refuse_complex(pullback.ys + pullback.xs)
   elif mode == "reverse" or not _is_cheaper(pullback, is_by_row):
     return None
   try:
@@ -62,7 +64,7 @@ def columns(pullback, chunk, mode, is_by_row=False):
   except (errors.MissingGradientError, errors.UnsupportedGraphError) as error:
     if not is_asked_for:
       return None
-    error.fix = "Leave mode out, or pass mode='reverse'."
+    error.fix = _BY_ROWS
     raise
   return [None if one is None else _columns(one, chunk, is_by_row)
           for one in linear]
@@ -112,7 +114,7 @@ def _transposed(pullback, result):
         "No Jacobian of {} by columns.".format(
             tensors.describe(pullback.ys[0])),
         "An op between has a gradient that cannot be differentiated again.",
-        "Leave mode out, or pass mode='reverse'.")
+        _BY_ROWS)
   return linear
 
 

@@ -260,17 +260,26 @@ def _reshaped(y, x, stacked):
   """`stacked`, of the rows or of the columns, as y.shape + x.shape."""
   def build():
     with _tf.building(y.graph):
-      result = tf.reshape(stacked, pullbacks.joint_shape(y, x))
+      result = tf.reshape(stacked, _joint_shape(y, x))
       result.set_shape(y.shape.concatenate(x.shape))
       return result
 
   return cache.cached(y.graph, ("rows", y.name, x.name, stacked.name), build)
 
 
+def _joint_shape(y, x):
+  """y.shape + x.shape: a list of ints, or an int32 tensor."""
+  joint = y.shape.concatenate(x.shape)
+  if joint.is_fully_defined():
+    return joint.as_list()
+  return tf.concat(
+      [tf.shape(tensors.read_of(component)) for component in (y, x)], 0)
+
+
 def _in_form(y, leaf, derivatives, unconnected):
   """The Jacobians by the components of one x, in the form of that x."""
   def fill_zeros():
-    return [tf.zeros(pullbacks.joint_shape(y, component), component.dtype)
+    return [tf.zeros(_joint_shape(y, component), component.dtype)
             if derivative is None else derivative
             for derivative, component in zip(
                 derivatives, leaf.differentiable())]

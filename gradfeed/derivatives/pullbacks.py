@@ -89,12 +89,14 @@ class Pullback:
     A gradient that a program gave an op need not be linear in the cotangent
     (one that is clipped); those of TensorFlow are.
     """
-    return any(
-        _tf.function_definition(self.graph, op.type) is not None or
-        any(_tf.has_own_gradient(node) or node.op in _OTHER_AT_TIES
-            for node in [op.node_def] + list(
-                traversal.function_nodes(self.graph, op)))
-        for op in self._original.trace().path.values())
+    ops = list(self._original.trace().path.values())
+    nodes = [op.node_def for op in ops]
+    for definition in traversal.functions_called(self.graph, nodes):
+      nodes.extend(definition.node_def)
+    return any(_tf.function_definition(self.graph, op.type) is not None
+               for op in ops) or any(
+                   _tf.has_own_gradient(node) or node.op in _OTHER_AT_TIES
+                   for node in nodes)
 
   def refuse_hidden(self):
     """Refuses results that are None only because an op hides the dependence.
@@ -241,15 +243,6 @@ def units(scratch, y, unit=1):
   return lambda i: [tf.reshape(
       tf.one_hot(i, size, on_value=tf.constant(unit, y.dtype), dtype=y.dtype),
       shape)]
-
-
-def joint_shape(y, x):
-  """y.shape + x.shape: a list of ints, or an int32 tensor."""
-  joint = y.shape.concatenate(x.shape)
-  if joint.is_fully_defined():
-    return joint.as_list()
-  return tf.concat(
-      [tf.shape(tensors.read_of(component)) for component in (y, x)], 0)
 
 
 def numbers(y):

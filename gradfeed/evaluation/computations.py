@@ -121,15 +121,19 @@ def find_computation(graph, leaves, slots, wanted):
                      ops, ops, None, {}, {}, pivots, effects.names_read(ops))
 
 
-def decide(computation, held, may_assign, with_variables=False):
+def derivatives_of(graph, wanted):
+  """Those of the list `wanted` that are derivatives built by gradfeed."""
+  recorded = cache.cache_of(graph).derivatives
+  return [item for item in wanted if item.name in recorded]
+
+
+def decide(computation, held, may_assign, spares_variables=False):
   """What is run where some of the values are the same in every run.
 
   Args:
     computation: `Computation`, as `find_computation` gives it.
     held: dict from the name of a dense tensor of the leaves to its value.
-    may_assign: as in `plans.Plan`.
-    with_variables: bool; whether what is not taken must not need the value of
-      a variable.
+    may_assign, spares_variables: as in `plans.Plan`.
 
   Returns:
     `Computation`.
@@ -145,7 +149,7 @@ def decide(computation, held, may_assign, with_variables=False):
   # A run that may assign does all that one of TensorFlow does.
   if not computation.graph.finalized and not may_assign:
     idle = {t.name: t for t in folded.idle_tensors(
-        all_ops, computation.fed, with_variables)}
+        all_ops, computation.fed, spares_variables)}
   if idle:
     all_ops = traversal.ancestors(
         computation.targets, computation.given.union(idle))

@@ -115,7 +115,7 @@ class Executable:
         return False
       self._follow(self._make_plan(lambda: {
           plan.slots[i].component.name: value
-          for i, value in plan.decided_by.items() if value is not None}, False))
+          for i, value in plan.decided_by.items() if value is not None}, True))
       self.prepare()
       return True
 

@@ -14,6 +14,7 @@ from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.analysis import gradient_flow
 from gradfeed import errors
+from gradfeed.evaluation import computations
 from gradfeed.evaluation.inputs import feeds
 from gradfeed.graph import cache
 from gradfeed.graph import effects
@@ -31,7 +32,7 @@ from gradfeed.graph import traversal
 Race = collections.namedtuple("Race", ["changing", "reading", "variables"])
 
 
-def check(computation, points, may_assign):
+def check(computation, points, may_assign, race=None):
   """Checks the feeds and the side effects of a run.
 
   Args:
@@ -39,6 +40,7 @@ def check(computation, points, may_assign):
     points: names of tensors at which derivatives are taken though they lie
       between x and y.
     may_assign: bool, whether the run may change variables.
+    race: `Race` of the run, as `find_race` gives it, or None.
 
   Returns:
     list of the leaves, placeholders all, that have no effect.
@@ -55,9 +57,9 @@ def check(computation, points, may_assign):
   _check_recomputed(computation, derivatives)
   _check_between(computation, derivatives, points)
   unused = _check_effect(computation, derivatives)
-  if may_assign:
-    _check_races(computation)
-  else:  # No variable is changed, so that there are no races.
+  if race is not None:
+    _refuse_race(computation, race)
+  if not may_assign:
     _check_assignments(
         computation.ops, computation.wanted, computation.folded)
   _check_tapes(computation.ops)
@@ -304,7 +306,9 @@ def find_race(computation):
   Returns:
     `Race`, or None.
   """
-  ops, derivatives = computation.ops, _derivatives_fetched(computation)
+  ops = computation.ops
+  derivatives = computations.derivatives_of(
+      computation.graph, computation.wanted)
   changed = collections.OrderedDict(
       (op.name, {t.name for t in map(_passed, op.inputs)
                  if t.op.type in op_types.VARIABLES})
@@ -326,13 +330,6 @@ def find_race(computation):
         name, reader)) for name, own in changed.items())
     race = next(filter(None, races), None)
   return race
-
-
-def _derivatives_fetched(computation):
-  """The wanted tensors that are derivatives built by gradfeed."""
-  recorded = cache.cache_of(computation.graph).derivatives
-  return [t for t in computation.wanted
-          if isinstance(t, tf.Tensor) and t.name in recorded]
 
 
 def _race_of(name, own, readers, is_before):
@@ -382,13 +379,11 @@ def _passed(tensor):
   return tensor
 
 
-def _check_races(computation):
+def _refuse_race(computation, race):
   """Refuses a derivative that reads a variable while the run changes it."""
-  race = find_race(computation)
-  if race is None:
-    return
   ops = computation.ops
-  derivative = next(t for t in _derivatives_fetched(computation)
+  derivative = next(t for t in computations.derivatives_of(
+      computation.graph, computation.wanted)
                     if race.reading in traversal.above(ops, [t.op.name]))
   raise errors.AssignmentError(
       "{} is fetched together with {}.".format(

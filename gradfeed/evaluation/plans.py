@@ -54,7 +54,7 @@ class Plan:
   """
 
   def __init__(self, graph, leaves, wanted, points, timeout, may_assign,
-               held=None, with_variables=True):
+               held=None, spares_variables=False):
     """Finds out what is run, and checks it; adds no op.
 
     Args:
@@ -70,8 +70,8 @@ class Plan:
         plan; what this decides, and what constants decide, is not run. None if
         all branches count. Where variables may change, all count unless they
         need a value or race.
-      with_variables: bool; whether variables whose values are passed only to
-        branches that are not taken may be read, which saves a copy.
+      spares_variables: bool; whether variables whose values are passed only to
+        branches that are not taken are not read, which takes a copy.
     """
     self.graph = graph
     self.slots = [feeds.Slot(component) for leaf in leaves
@@ -80,26 +80,30 @@ class Plan:
     feed_checks.check_fetches(wanted)
     computation = computations.find_computation(
         graph, leaves, self.slots, wanted)
-    if held is not None and (not may_assign or _is_refused(computation)):
+    if held is not None and not may_assign:
       computation = computations.decide(
-          computation, held(), may_assign, not with_variables)
-    self.unused = feed_checks.check(computation, points, may_assign)
+          computation, held(), may_assign, spares_variables)
+    needs, race = _hindrances(computation, may_assign)
+    if held is not None and may_assign and (needs or race):
+      computation = computations.decide(computation, held(), may_assign)
+      needs, race = _hindrances(computation, may_assign)
+    self.unused = feed_checks.check(computation, points, may_assign, race)
     self.active = sorted({i for name, i in computation.fed.items()
                           if name in computation.read})
     if may_assign:  # The same feeds in another order are the same call.
       self.active.sort(key=lambda i: self.slots[i].component.name)
-    self.needs = _needs(computation)
+    self.needs = needs
     folded = computation.folded
     self.variables = (
         effects.variables_read(computation.ops, wanted) if folded is None
         else folded.variables_read(computation.ops, wanted))
     self.decided_by = {computation.fed[name]: value
                        for name, value in computation.asked.items()}
-    self.needs_too_much = with_variables and folded is not None and (
+    self.needs_too_much = not spares_variables and folded is not None and (
         folded.hands_on_variables(computation.ops))
     self.waiting = effects.waiting_ops(computation.ops)
     self.is_repeatable = effects.is_repeatable(computation.ops)
-    self.has_derivatives = bool(_derivatives(graph, wanted))
+    self.has_derivatives = bool(computations.derivatives_of(graph, wanted))
     self.is_run = may_assign
     self.keeps_graph = may_assign and not (computation.cut & computation.read)
     self.makes_handles = any(
@@ -148,7 +152,8 @@ class Plan:
   def is_step(self):
     """Whether something that is no derivative changes a variable."""
     if self._is_step is None:
-      derivatives = _derivatives(self.graph, self._wanted)
+      derivatives = {t.name for t in computations.derivatives_of(
+          self.graph, self._wanted)}
       self._is_step = bool(effects.assigning_ops(traversal.ancestors(
           [item for item in self._wanted if item.name not in derivatives])))
     return self._is_step
@@ -242,23 +247,17 @@ class Plan:
         [], traversal.ancestors(results))
 
 
-def _needs(computation):
-  """The placeholders without a value: dict from each to what uses it."""
-  return computations.placeholders_without_value(computation.ops, [
+def _hindrances(computation, may_assign):
+  """What keeps a run from being done as it is.
+
+  Returns:
+    (dict from each placeholder without a value to what uses it,
+    `feed_checks.Race` or None). Where nothing is assigned there are no races.
+  """
+  needs = computations.placeholders_without_value(computation.ops, [
       computation.slots[i] for name, i in computation.fed.items()
       if name in computation.read])
-
-
-def _is_refused(computation):
-  """Whether a run could not be, for want of a value or for a race."""
-  return bool(_needs(computation)) or (
-      feed_checks.find_race(computation) is not None)
-
-
-def _derivatives(graph, wanted):
-  """The names of those of `wanted` that are derivatives built by gradfeed."""
-  recorded = cache.cache_of(graph).derivatives
-  return {item.name for item in wanted if item.name in recorded}
+  return needs, feed_checks.find_race(computation) if may_assign else None
 
 
 def _with_cuts(computation):

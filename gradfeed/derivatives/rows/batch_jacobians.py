@@ -116,8 +116,8 @@ def _blocks(request, y, unconnected, coupled, chunk, mode):
   if coupled:
     suspects, columns = {}, None
     stacked = pullback.stacked(
-        ("coupled_blocks",), lambda: _size_of(y),
-        lambda scratch: _single_units(scratch, y), chunk,
+        ("coupled_blocks",), lambda: pullbacks.size_of(y),
+        lambda scratch: pullbacks.units(scratch, y), chunk,
         lambda scratch: _own_row(scratch, y))
   else:
     suspects = _suspects(pullback)
@@ -154,26 +154,6 @@ def _suspects(pullback):
     if verdict == "unknown":
       suspects[x.name] = op
   return suspects
-
-
-def _size_of(y):
-  """The number of elements of y: int, or an int32 scalar tensor."""
-  rows, width, _ = pullbacks.numbers(y)
-  if isinstance(rows, int):
-    return rows * width
-  with _tf.building(y.graph):
-    return rows * width
-
-
-def _single_units(scratch, y):
-  """The cotangents for coupled rows: one element of y at a time.
-
-  Returns:
-    function from the index of the element to a list with the cotangent.
-  """
-  rows, width, shape = pullbacks.held_numbers(scratch, y)
-  return lambda i: [tf.reshape(
-      tf.one_hot(i, rows * width, dtype=y.dtype), shape)]
 
 
 def _own_row(scratch, y):
