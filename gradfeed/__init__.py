@@ -10,12 +10,8 @@ Verbs turn tensors into tensors; `function` turns tensors into a callable:
 12.0 300.0
 """
 
-from gradfeed.auditing.audits import Audit
-from gradfeed.auditing.audits import audit
-from gradfeed.checking.checks import check
-from gradfeed.checking.reports import Check
-from gradfeed.comparing.comparisons import compare
-from gradfeed.comparing.reports import Comparison
+import importlib
+
 from gradfeed.derivatives.gradients import gradient
 from gradfeed.derivatives.gradients import gradients
 from gradfeed.derivatives.gradients import value_and_gradient
@@ -59,26 +55,54 @@ from gradfeed.errors import UnsupportedGraphError
 from gradfeed.evaluation.functions import Function
 from gradfeed.evaluation.functions import function
 from gradfeed.evaluation.session_run import run
-from gradfeed.explaining.explanations import explain
-from gradfeed.explaining.explanations import Explanation
 from gradfeed.findings import Finding
-from gradfeed.migration.exports.exporting import export
-from gradfeed.migration.exports.exporting import Export
-from gradfeed.migration.modules import LegacyModule
-from gradfeed.migration.modules import to_module
-from gradfeed.models.loading import load
-from gradfeed.models.loading import Model
-from gradfeed.models.snapshots import Snapshot
-from gradfeed.models.snapshots import snapshot
-from gradfeed.optimization.minimizing import minimize
-from gradfeed.optimization.objectives import scipy_objective
-from gradfeed.optimization.objectives import ScipyObjective
 from gradfeed.patching.installation import install
 from gradfeed.patching.installation import patched
 from gradfeed.patching.installation import uninstall
 from gradfeed.patching.sessions import InteractiveSession
 from gradfeed.patching.sessions import Session
-from gradfeed.streaming.streams import Report
-from gradfeed.streaming.streams import stream
 
 __version__ = "0.1.0"
+
+#: Public names whose modules are imported when the name is used first, so that
+#: a program that only differentiates and calls starts sooner.
+_WHEN_USED = {
+    "Audit": "gradfeed.auditing.audits",
+    "audit": "gradfeed.auditing.audits",
+    "check": "gradfeed.checking.checks",
+    "Check": "gradfeed.checking.reports",
+    "compare": "gradfeed.comparing.comparisons",
+    "Comparison": "gradfeed.comparing.reports",
+    "Explanation": "gradfeed.explaining.explanations",
+    "explain": "gradfeed.explaining.explanations",
+    "Export": "gradfeed.migration.exports.exporting",
+    "export": "gradfeed.migration.exports.exporting",
+    "LegacyModule": "gradfeed.migration.modules",
+    "to_module": "gradfeed.migration.modules",
+    "Model": "gradfeed.models.loading",
+    "load": "gradfeed.models.loading",
+    "Snapshot": "gradfeed.models.snapshots",
+    "snapshot": "gradfeed.models.snapshots",
+    "minimize": "gradfeed.optimization.minimizing",
+    "ScipyObjective": "gradfeed.optimization.objectives",
+    "scipy_objective": "gradfeed.optimization.objectives",
+    "Report": "gradfeed.streaming.streams",
+    "stream": "gradfeed.streaming.streams",
+}
+
+__all__ = list(_WHEN_USED) + [
+    name for name, thing in list(globals().items())
+    if getattr(thing, "__module__", "").startswith("gradfeed.")]
+
+
+def __getattr__(name):
+  if name not in _WHEN_USED:
+    raise AttributeError(
+        "module 'gradfeed' has no attribute {!r}".format(name))
+  thing = getattr(importlib.import_module(_WHEN_USED[name]), name)
+  globals()[name] = thing
+  return thing
+
+
+def __dir__():
+  return sorted(set(globals()) | set(_WHEN_USED))

@@ -15,7 +15,7 @@ The choice for one compiled call:
 """
 
 import collections
-import ctypes.util
+import ctypes
 import platform
 import struct
 import sys
@@ -55,7 +55,7 @@ def _flushing_environment():
   if sys.platform != "linux" or platform.machine() != "x86_64":
     return unknown
   try:
-    library = ctypes.PyDLL(ctypes.util.find_library("m") or "libm.so.6")
+    library = ctypes.PyDLL("libm.so.6")
     get, set_ = library.fegetenv, library.fesetenv
     environment = ctypes.create_string_buffer(ENVIRONMENT_BYTES)
     if get(environment):

@@ -23,8 +23,8 @@ def _modules():
 
 def _public():
   """(name, object) of everything public in the namespace of gradfeed."""
-  return [(name, thing) for name, thing in sorted(vars(gradfeed).items())
-          if not name.startswith("_") and not inspect.ismodule(thing)]
+  return [(name, getattr(gradfeed, name))
+          for name in sorted(gradfeed.__all__)]
 
 
 def _callables():

@@ -1,5 +1,6 @@
 """What is installed, and what importing it does."""
 
+import ast
 import json
 import os
 import subprocess
@@ -20,11 +21,20 @@ import json, sys
 import absl.flags, absl.app, numpy
 import tensorflow.compat.v1
 before, flags = set(sys.modules), set(absl.flags.FLAGS)
-import gradfeed
+from gradfeed import *
 print(json.dumps([
     sorted((name, getattr(sys.modules[name], "__file__", None) or "")
            for name in set(sys.modules) - before),
     sorted(set(absl.flags.FLAGS) - flags), "tabulate" in sys.modules]))
+"""
+
+_IMPORT_ALONE = """
+import sys
+import gradfeed
+print(sorted({name.split(".")[1] for name in sys.modules
+              if name.startswith("gradfeed.")}))
+gradfeed.stream
+print("gradfeed.streaming.streams" in sys.modules, "stream" in dir(gradfeed))
 """
 
 _BLOCKED = """
@@ -89,6 +99,22 @@ class ImportTest(parameterized.TestCase):
         if "site-packages" in path and name.split(".")[0] not in (
             "gradfeed", "absl", "numpy", "tensorflow", "tensorflow_core")]
     self.assertEqual(foreign, [])
+
+  def test_imports_what_is_not_needed_to_call_when_it_is_used(self):
+    done = _python(_IMPORT_ALONE)
+    self.assertEqual(done.returncode, 0, done.stderr)
+    at_first, then = done.stdout.split("\n")[-3:-1]
+    self.assertEqual(ast.literal_eval(at_first), sorted([
+        "_tf", "analysis", "branches", "derivatives", "errors", "evaluation",
+        "findings", "graph", "numeric_comparison", "patching", "rewriting"]))
+    self.assertEqual(then, "True True")
+
+  def test_every_public_name_is_there(self):
+    self.assertContainsSubset(gradfeed.__all__, dir(gradfeed))
+    for name in gradfeed.__all__:
+      self.assertEqual(getattr(gradfeed, name).__name__, name)
+    with self.assertRaisesRegex(AttributeError, "'gradfeed'.*'gradiant'"):
+      gradfeed.gradiant  # pylint: disable=pointless-statement
 
   def test_without_tensorflow_says_what_to_type(self):
     done = _python(_BLOCKED)

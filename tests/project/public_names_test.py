@@ -31,9 +31,8 @@ def _line(name, thing):
 def listing():
   """One line for each public name, and for each public member of a class."""
   lines = []
-  for name, thing in sorted(vars(gradfeed).items()):
-    if name.startswith("_") or inspect.ismodule(thing):
-      continue
+  for name in sorted(gradfeed.__all__):
+    thing = getattr(gradfeed, name)
     lines.append(_line(name, thing))
     if inspect.isclass(thing):
       for member in sorted(vars(thing)):
