@@ -58,8 +58,8 @@ class EntryPoints:
         replacement = self._source.OF_FUNCTIONS.get(value)
       except TypeError:
         continue  # It cannot be hashed.
-      if replacement is None and _is_backend(module_name) and (
-          name in self._source.OF_KERAS) and value.__module__ != module_name:
+      if replacement is None and name in self._source.OF_KERAS and (
+          _is_backend(module_name)) and value.__module__ != module_name:
         replacement = (None if self._is_replacement(value) else
                        self._source.OF_KERAS[name](value))
       if replacement is not None:
