@@ -97,8 +97,9 @@ class Folding:
 
   def without_dead(self, ops):
     """Those of `ops` that run, whether or not what they compute counts."""
-    return collections.OrderedDict(
-        (name, op) for name, op in ops.items() if name not in self.dead)
+    return traversal.Ancestors(
+        ((name, op) for name, op in ops.items() if name not in self.dead),
+        ops.before)
 
   def variables_read(self, ops, targets):
     """The variables that need a value before `ops` can run.
@@ -211,7 +212,7 @@ def fold(targets, ops, values, cut=frozenset(), has_defaults=True):
     return None, {}
   library = bodies.Library(targets[0].graph, has_defaults)
   if not any(kind in op_types.SWITCHES or library.calls(kind)
-             for kind in {op.type for op in ops.values()}):
+             for kind in traversal.by_type(ops)):
     return None, {}
   scope = scopes.Graph(library, {
       name: constant_values.comparable(value)

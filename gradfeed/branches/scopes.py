@@ -139,7 +139,13 @@ class Scope:
     Returns:
       bool, whether a predicate of these nodes, or in what they call, is known.
     """
-    switches = [node for node in nodes if self.kind(node) in op_types.SWITCHES]
+    switches, calls = [], []
+    for node in nodes:
+      kind = self.kind(node)
+      if kind in op_types.SWITCHES:
+        switches.append(node)
+      elif self._library.calls(kind):
+        calls.append(node)
     decided, users = set(), None
     while True:
       fresh = [node for node in switches
@@ -151,7 +157,7 @@ class Scope:
       self._spread(fresh, users)
       # Values that come through a Merge may be known now.
       self._values, self._called = dict(self._given), {}
-    return any([self.decides(node) for node in nodes]) or bool(decided)
+    return any([self.decides(node) for node in calls]) or bool(decided)
 
   def _switch(self, node):
     """Marks the dead output of a Switch; whether its predicate is known."""
@@ -199,7 +205,7 @@ class Scope:
     kind, inputs = self.kind(node), self.inputs(node)
     if kind in op_types.MERGES:
       return [t for t in inputs if not self.is_dead(t)] or inputs
-    if not self.decides(node):
+    if not self._library.calls(kind) or not self.decides(node):
       return inputs
     bodies, call = self.bodies(node), op_types.FUNCTION_CALLS.get(kind)
     if call is None or kind in op_types.FUNCTIONAL_LOOPS:

@@ -32,7 +32,7 @@ from gradfeed.graph import traversal
 #:     that cannot be computed, to the `tf.Tensor`.
 #:   pivots: dict from the name of a cut tensor that is in a branch of a
 #:     conditional to an op that runs only when that branch does.
-#:   read: set of the names of the tensors that `all_ops` read.
+#:   read: set of those names in `fed` that `all_ops` read.
 Computation = collections.namedtuple("Computation", [
     "graph", "leaves", "slots", "fed", "given", "cut", "wanted", "targets",
     "ops", "all_ops", "folded", "asked", "idle", "pivots", "read"
@@ -118,7 +118,12 @@ def find_computation(graph, leaves, slots, wanted):
   if pivots:
     ops = traversal.ancestors(targets, given)
   return Computation(graph, leaves, slots, fed, given, cut, wanted, targets,
-                     ops, ops, None, {}, {}, pivots, effects.names_read(ops))
+                     ops, ops, None, {}, {}, pivots, _read(graph, fed, ops))
+
+
+def _read(graph, fed, ops):
+  """The set of those names in `fed` that `ops` read."""
+  return effects.read_by(ops, map(graph.get_tensor_by_name, fed))
 
 
 def derivatives_of(graph, wanted):
@@ -156,7 +161,8 @@ def decide(computation, held, may_assign, spares_variables=False):
   return computation._replace(
       folded=folded, idle=idle, all_ops=all_ops,
       ops=folded.without_dead(all_ops), read=(
-          effects.names_read(all_ops) if idle else computation.read))
+          _read(computation.graph, computation.fed, all_ops) if idle else
+          computation.read))
 
 
 def _is_fed_as_it_is(component, fed):

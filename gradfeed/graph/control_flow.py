@@ -15,7 +15,7 @@ def has_joins(ops):
   Args:
     ops: dict from name to op, as `traversal.ancestors` gives it.
   """
-  return any(op.type in op_types.JOINS for op in ops.values())
+  return any(kind in op_types.JOINS for kind in traversal.by_type(ops))
 
 
 def pivot_of(tensor, look_above):

@@ -4,8 +4,6 @@
 gives it.
 """
 
-import collections
-
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.graph import op_types
@@ -20,29 +18,34 @@ def _calls_functions(op):
 def op_types_of_run(ops, folded=None):
   """Yields (op, type) for each op in `ops`, and each inside its functions.
 
+  Ops of one type come after each other.
+
   Args:
     ops: dict from name to op.
     folded: `branches.folding.Folding`, so that what is in a branch of a
       function that is not taken does not count; or None.
   """
-  calling = {}  # From the type of an op; what has it is asked for once.
-  for op in ops.values():
-    op_type = op.type
-    yield op, op_type
-    if op_type not in calling:
-      calling[op_type] = _calls_functions(op)
-    if calling[op_type]:
-      for node in (traversal.function_nodes(op.graph, op) if folded is None else
-                   folded.nodes_called(op)):
-        yield op, node.op
+  for op_type, group in traversal.by_type(ops).items():
+    is_calling = _calls_functions(group[0])
+    for op in group:
+      yield op, op_type
+      if is_calling:
+        for node in (traversal.function_nodes(op.graph, op) if folded is None
+                     else folded.nodes_called(op)):
+          yield op, node.op
 
 
 def placeholders(ops):
   """The tensors of the placeholders in `ops`, in order of their names."""
   return sorted(
-      (op.outputs[0] for op in ops.values()
-       if op.type in op_types.PLACEHOLDERS and op.outputs),
-      key=lambda tensor: tensor.name)
+      (op.outputs[0] for op in _of_types(ops, op_types.PLACEHOLDERS)
+       if op.outputs), key=lambda tensor: tensor.name)
+
+
+def _of_types(ops, types):
+  """Those of `ops` that have one of `types`."""
+  return [op for op_type, group in traversal.by_type(ops).items()
+          if op_type in types for op in group]
 
 
 def user_of(tensor, ops):
@@ -64,13 +67,13 @@ def assigning_ops(ops, folded=None):
   Args:
     ops, folded: as in `op_types_of_run`.
   """
-  assigning, matches = collections.OrderedDict(), {}
+  assigning, matches = set(), {}
   for op, op_type in op_types_of_run(ops, folded):
     if op_type not in matches:
       matches[op_type] = bool(op_types.ASSIGNING.search(op_type))
     if matches[op_type]:
-      assigning[op.name] = op
-  return list(assigning.values())
+      assigning.add(op.name)
+  return [op for name, op in ops.items() if name in assigning]
 
 
 def has_loop(ops):
@@ -100,7 +103,8 @@ def is_repeatable(ops):
 
 def waiting_ops(ops):
   """The ops of `ops` that wait for something outside of the run: a queue."""
-  return [op for op in ops.values() if op_types.WAITING.search(op.type)]
+  return [op for op_type, group in traversal.by_type(ops).items()
+          if op_types.WAITING.search(op_type) for op in group]
 
 
 def variables(operations):
@@ -122,14 +126,17 @@ def variables_read(ops, targets, folded=None):
   Returns:
     list of `tf.Operation`.
   """
-  reader_types = collections.defaultdict(set)
-  for op in ops.values():
-    for tensor in op.inputs if folded is None else folded.reads(op):
-      reader_types[tensor.op.name].add(op.type)
   fetched = {t.op.name for t in targets if isinstance(t, tf.Tensor)}
-  return [op for op in variables(ops.values())
-          if (reader_types[op.name] or op.name in fetched) and
-          not reader_types[op.name] & op_types.VALUE_IGNORING]
+  found = []
+  for variable in _of_types(ops, op_types.VARIABLES):
+    reader_types = {
+        op.type for tensor in variable.outputs
+        for op in traversal.consumers(tensor) if op.name in ops and (
+            folded is None or any(t is tensor for t in folded.reads(op)))}
+    if (reader_types or variable.name in fetched) and not (
+        reader_types & op_types.VALUE_IGNORING):
+      found.append(variable)
+  return found
 
 
 def reads_input(op, index):
@@ -162,6 +169,21 @@ def _reads_input(graph, node, index, seen):
            for i, name in enumerate(inner.input) if name == argument):
       return True
   return False
+
+
+def read_by(ops, tensors):
+  """The names of those of `tensors` that `ops` read.
+
+  Args:
+    ops: dict from name to op.
+    tensors: iterable of `tf.Tensor`.
+
+  Returns:
+    set of str; a placeholder that is one of `ops` counts as read.
+  """
+  return {t.name for t in tensors if any(
+      op.name in ops for op in traversal.consumers(t)) or (
+          t.op.type in op_types.PLACEHOLDERS and t.op.name in ops)}
 
 
 def names_read(ops):

@@ -8,6 +8,42 @@ from gradfeed.graph import cache
 from gradfeed.graph import op_types
 
 
+class Ancestors(collections.OrderedDict):
+  """dict from name to `tf.Operation`, inputs before the ops that use them.
+
+  Attributes:
+    before: dict from the name of each op to the names of the ops that it reads
+      or waits for, as they count here.
+  """
+
+  def __init__(self, items=(), before=None):
+    super().__init__(items)
+    self.before = {} if before is None else before
+    self._by_type = None
+
+  def by_type(self):
+    """dict from each type of op to the list of those that have it."""
+    if self._by_type is None:
+      self._by_type = _grouped(self)
+    return self._by_type
+
+
+def by_type(ops):
+  """The ops of a dict from name to op by their types, each in their order.
+
+  Returns:
+    dict from each type of op to the list of those that have it.
+  """
+  return ops.by_type() if isinstance(ops, Ancestors) else _grouped(ops)
+
+
+def _grouped(ops):
+  groups = collections.OrderedDict()
+  for op in ops.values():
+    groups.setdefault(op.type, []).append(op)
+  return groups
+
+
 def ancestors(targets, cut=frozenset(), reads=None):
   """Every op that has to run before `targets` have their values.
 
@@ -19,36 +55,38 @@ def ancestors(targets, cut=frozenset(), reads=None):
       all of them.
 
   Returns:
-    dict from name to `tf.Operation`, inputs before the ops that use them
-    (loops apart).
+    `Ancestors` (loops apart, where what goes around may come after its use).
   """
-  ops = collections.OrderedDict()
+  ops = Ancestors()
+  before = ops.before
   visited = set()
   stack = []
   for target in targets:
     if isinstance(target, tf.Operation):
-      stack.append((target, None))
+      stack.append((target, target.name, None))
     elif target.name not in cut:
-      stack.append((target.op, None))
+      stack.append((target.op, target.op.name, None))
   stack.reverse()
   while stack:
-    op, pending = stack.pop()
+    op, name, pending = stack.pop()
     if pending is None:
-      if op.name in visited:
+      if name in visited:
         continue
-      visited.add(op.name)
+      visited.add(name)
       inputs = op.inputs if reads is None else reads(op)
       pending = [t.op for t in inputs if not cut or t.name not in cut]
       pending.extend(op.control_inputs)
+      pending = [(child, child.name) for child in pending]
+      before[name] = [child_name for _, child_name in pending]
       pending.reverse()
     while pending:
-      child = pending.pop()
-      if child.name not in visited:
-        stack.append((op, pending))
-        stack.append((child, None))
+      child, child_name = pending.pop()
+      if child_name not in visited:
+        stack.append((op, name, pending))
+        stack.append((child, child_name, None))
         break
     else:
-      ops[op.name] = op
+      ops[name] = op
   return ops
 
 
@@ -87,7 +125,7 @@ def above(ops, names):
   """The names of those of `ops` that have to run before some of them.
 
   Args:
-    ops: dict from name to op, as `ancestors` gives it.
+    ops: `Ancestors`.
     names: iterable of names of ops, those that are no part of `ops` left out.
 
   Returns:
@@ -98,7 +136,7 @@ def above(ops, names):
     name = queue.pop()
     if name not in reached:
       reached.add(name)
-      queue.extend(op.name for op in predecessors(ops[name]) if op.name in ops)
+      queue.extend(other for other in ops.before[name] if other in ops)
   return reached
 
 
@@ -121,7 +159,7 @@ def marks_above(ops, marked):
   control flow v1) answers for all pairs: each op has a bit for each mark.
 
   Args:
-    ops: dict from name to op, as `ancestors` gives it.
+    ops: `Ancestors`.
     marked: iterable of names of ops among them.
 
   Returns:
@@ -129,8 +167,8 @@ def marks_above(ops, marked):
   """
   bits = {name: 1 << i for i, name in enumerate(marked)}
   masks = dict.fromkeys(ops, 0)
-  before = {name: [op.name for op in predecessors(op) if op.name in ops]
-            for name, op in ops.items()}
+  before = {name: [other for other in ops.before[name] if other in ops]
+            for name in ops}
   positions = {name: i for i, name in enumerate(ops)}
   # What goes around a loop is read before it is known.
   read_early = {other for name, names in before.items() for other in names

@@ -59,6 +59,18 @@ class AncestorsTest(graphs.GraphTest):
     self.assertTrue(effects.has_loop(ops))
 
 
+class ByTypeTest(graphs.GraphTest):
+
+  def test_groups_ops_in_their_order(self):
+    x = tf.placeholder(tf.float64, [], name="x")
+    y = tf.negative(tf.square(tf.square(x, name="a"), name="b"), name="y")
+    ops = traversal.ancestors([y])
+    for grouped in (traversal.by_type(ops), traversal.by_type(dict(ops))):
+      self.assertEqual(
+          {kind: [op.name for op in group] for kind, group in grouped.items()},
+          {"Placeholder": ["x"], "Square": ["a", "b"], "Neg": ["y"]})
+
+
 class DescendantsTest(graphs.GraphTest):
 
   def test_data_and_control(self):
@@ -112,8 +124,8 @@ class MarksAboveTest(graphs.GraphTest):
         for _ in range(layers):
           h = tf.square(h) + h
       ops = traversal.ancestors([h])
-      with mock.patch.object(traversal, "predecessors",
-                             wraps=traversal.predecessors) as counted:
-        traversal.marks_above(ops, list(ops))
-      calls.append(counted.call_count / len(ops))
+      ops.before, before = mock.MagicMock(), ops.before
+      ops.before.__getitem__.side_effect = before.__getitem__
+      traversal.marks_above(ops, list(ops))
+      calls.append(ops.before.__getitem__.call_count / len(ops))
     self.assertEqual(calls, [1.0, 1.0])
