@@ -20,7 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
-from gradfeed.evaluation import trials
+from gradfeed.evaluation.calls import trials
 from gradfeed.graph import cache
 
 #: What may be left after many calls: allocators never give back everything.

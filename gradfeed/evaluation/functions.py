@@ -4,7 +4,7 @@ import weakref
 
 from gradfeed._tf import tf
 from gradfeed import errors
-from gradfeed.evaluation import callables
+from gradfeed.evaluation.calls import callables
 from gradfeed.evaluation import chunks
 from gradfeed.evaluation import executables
 from gradfeed.evaluation import fetchables

@@ -7,7 +7,7 @@ ignore a value that is fed to an op that could compute its own.
 
 from gradfeed import _tf
 from gradfeed._tf import tf
-from gradfeed.evaluation import callables
+from gradfeed.evaluation.calls import callables
 from gradfeed.evaluation import computations
 from gradfeed.evaluation import feed_checks
 from gradfeed.evaluation import fetchables

@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
-from gradfeed.evaluation import trials
+from gradfeed.evaluation.calls import trials
 from tests.testing import graphs
 
 

@@ -13,8 +13,8 @@ import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
 from gradfeed import _tf
-from gradfeed.evaluation import callables
-from gradfeed.evaluation import trials
+from gradfeed.evaluation.calls import callables
+from gradfeed.evaluation.calls import trials
 from tests.testing import flows
 from tests.testing import processes
 

@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 from tensorflow.python.client import session as session_lib
 
 import gradfeed as gf
-from gradfeed.evaluation import trials
+from gradfeed.evaluation.calls import trials
 from tests.testing import graphs
 
 _State = collections.namedtuple("State", ["c", "h"])

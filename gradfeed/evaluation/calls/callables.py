@@ -32,7 +32,7 @@ import weakref
 import numpy as np
 
 from gradfeed import _tf
-from gradfeed.evaluation import thread_choice
+from gradfeed.evaluation.calls import thread_choice
 from gradfeed.graph import cache
 
 _clock = time.perf_counter

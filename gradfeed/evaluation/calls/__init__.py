@@ -1,0 +1,1 @@
+"""One set of feeds and fetches in one session: called fast and safely."""
