@@ -30,7 +30,7 @@ setuptools.setup(
         "gradfeed", "gradfeed._tf", "gradfeed.analysis", "gradfeed.auditing",
         "gradfeed.branches",
         "gradfeed.checking", "gradfeed.commands", "gradfeed.commands.flags",
-        "gradfeed.comparing",
+        "gradfeed.comparing", "gradfeed.compilation",
         "gradfeed.derivatives", "gradfeed.derivatives.rows",
         "gradfeed.derivatives.vectors",
         "gradfeed.evaluation", "gradfeed.evaluation.calls",

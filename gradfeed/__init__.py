@@ -53,7 +53,7 @@ from gradfeed.errors import TimeLimitError
 from gradfeed.errors import UninitializedError
 from gradfeed.errors import UnsupportedGraphError
 from gradfeed.evaluation.functions import Function
-from gradfeed.evaluation.functions import function
+from gradfeed.evaluation.making import function
 from gradfeed.evaluation.session_run import run
 from gradfeed.findings import Finding
 from gradfeed.patching.installation import install

@@ -126,10 +126,18 @@ def captures(graph):
   return list(zip(graph.external_captures, graph.internal_captures))
 
 
-def function_graph(graph, definition):
-  """A FunctionDef of the library of `graph` as a FuncGraph of its own."""
+def function_graph(graph, definition, shapes=None):
+  """A FunctionDef of the library of `graph` as a FuncGraph of its own.
+
+  Args:
+    graph: `tf.Graph`.
+    definition: FunctionDef.
+    shapes: list of `tf.TensorShape`, those of the arguments, or None for those
+      that it was made with.
+  """
   with graph.as_default():
-    return function_def_to_graph.function_def_to_graph(definition)
+    return function_def_to_graph.function_def_to_graph(
+        definition, input_shapes=shapes)
 
 
 def traced_graph(graph, name, definition):
@@ -212,12 +220,13 @@ def eagerly():
   return context.eager_mode()
 
 
-def traced(function, signature):
+def traced(function, signature, **options):
   """A concrete function of TF 2.
 
   Args:
     function: Python function of tensors, which builds ops.
     signature: list of `tf.TensorSpec`, one for each argument.
+    **options: what `tf.function` takes beside.
 
   Returns:
     What may be called with tensors, eagerly and in other functions.
@@ -225,8 +234,8 @@ def traced(function, signature):
   # Not in tf.init_scope: no tape would record there.
   with tf.Graph().as_default(), eagerly():
     return tensorflow.function(
-        function, input_signature=signature,
-        autograph=False).get_concrete_function()
+        function, input_signature=signature, autograph=False,
+        **options).get_concrete_function()
 
 
 def register_functions(definitions):

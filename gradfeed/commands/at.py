@@ -25,7 +25,7 @@ from gradfeed.commands.flags import derivative_flags
 from gradfeed.commands.flags import model_flags
 from gradfeed.commands.flags import value_flags
 from gradfeed import errors
-from gradfeed.evaluation.functions import function
+from gradfeed.evaluation.making import function
 from gradfeed.graph import tensors
 from gradfeed.streaming.streams import stream
 
@@ -85,6 +85,10 @@ _COUPLED = flags.DEFINE_bool(
     "coupled", False, "Points depend on each other in the model (batch "
     "normalization in training), and a chunk is the batch that is meant.",
     flag_values=FLAGS)
+_JIT_COMPILE = flags.DEFINE_enum(
+    "jit_compile", None, ["true", "auto"], "Have XLA compile the derivative "
+    "(TF 2): 'auto' in the background, if that is faster. The last, shorter "
+    "chunk has a program of its own.", flag_values=FLAGS)
 _REPORT = flags.DEFINE_string(
     "report", None, "A JSON file to write, of what was done and which points "
     "were skipped, and why.", flag_values=FLAGS)
@@ -134,7 +138,9 @@ def _write(model):
   f = function([tensor for tensor, _ in rows],
                derivative_flags.derivative(_OF.value, y, x, _COUPLED.value),
                model.session,
-               feed_dict=value_flags.parse_feeds(_FEED.value or [], graph))
+               feed_dict=value_flags.parse_feeds(_FEED.value or [], graph),
+               jit_compile={"true": True}.get(
+                   _JIT_COMPILE.value, _JIT_COMPILE.value))
   value_flags.require_all_fed(f, x)
   start = time.perf_counter()
   report = stream(

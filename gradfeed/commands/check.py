@@ -19,7 +19,7 @@ from gradfeed.checking.checks import check
 from gradfeed.commands.flags import model_flags
 from gradfeed.commands.flags import value_flags
 from gradfeed import errors
-from gradfeed.evaluation.functions import function
+from gradfeed.evaluation.making import function
 from gradfeed.graph import tensors
 from gradfeed.streaming.formats import npy
 

@@ -13,7 +13,7 @@ from absl import flags
 from gradfeed.commands.flags import model_flags
 from gradfeed.commands.flags import value_flags
 from gradfeed.comparing.comparisons import compare
-from gradfeed.evaluation.functions import function
+from gradfeed.evaluation.making import function
 from gradfeed.graph import tensors
 from gradfeed.models import loading
 from gradfeed.streaming.formats import npy

@@ -26,7 +26,7 @@ from gradfeed.commands import demo_model
 from gradfeed.commands import migration_demo
 from gradfeed.commands import tables
 from gradfeed.derivatives.gradients import gradient
-from gradfeed.evaluation.functions import function
+from gradfeed.evaluation.making import function
 
 FLAGS = flags.FlagValues()
 _X_T = flags.DEFINE_list(

@@ -16,7 +16,7 @@ from gradfeed.commands import check
 from gradfeed.commands.flags import model_flags
 from gradfeed.commands.flags import value_flags
 from gradfeed import errors
-from gradfeed.evaluation.functions import function
+from gradfeed.evaluation.making import function
 from gradfeed.graph import tensors
 from gradfeed.migration.exports import programs
 from gradfeed.migration.exports.exporting import export

@@ -14,7 +14,7 @@ from gradfeed.commands import demo_model
 from gradfeed.comparing.comparisons import compare
 from gradfeed.derivatives.gradients import value_and_gradient
 from gradfeed import errors
-from gradfeed.evaluation.functions import function
+from gradfeed.evaluation.making import function
 from gradfeed.migration.modules import to_module
 
 #: Steps of gradient descent by the module, and their length.

@@ -5,14 +5,13 @@ import functools
 import time
 import weakref
 
-import numpy as np
-
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.branches import constant_values
 from gradfeed import errors
 from gradfeed.evaluation.calls import callables
 from gradfeed.evaluation.calls.callables import no_reference
+from gradfeed.evaluation.calls import jit
 from gradfeed.evaluation.calls import trials
 from gradfeed.evaluation import fetchables
 from gradfeed.evaluation.inputs import feed_dicts
@@ -22,7 +21,6 @@ from gradfeed.evaluation import runtime_errors
 from gradfeed.evaluation import sessions
 from gradfeed.graph import cache
 from gradfeed.graph import tensors
-from gradfeed import numeric_comparison
 
 _clock = time.perf_counter
 
@@ -41,10 +39,11 @@ class Executable:
       order of the leaves.
     needs: list of `tf.Tensor`, the placeholders that have no value yet.
     unused: list of those of the leaves, placeholders all, that have no effect.
+    jit: `jit.Jit`, or None where XLA compiles nothing.
   """
 
   def __init__(self, graph, leaves, outputs, points=(), timeout=None,
-               may_assign=False, held=None):
+               may_assign=False, held=None, jit_compile=None):
     """Finds out what has to be run and copied, and checks it; adds no op.
 
     Args:
@@ -58,7 +57,9 @@ class Executable:
       held: function without arguments that gives a dict from the names of
         dense tensors of the leaves to the values that they have in every run,
         or None if all branches count.
+      jit_compile: None, True or "auto", as in `function`.
     """
+    self._jit_compile = jit_compile
     self._make_plan = functools.partial(
         plans.Plan, graph, leaves,
         [t for output in outputs for t in output.tensors()], points, timeout,
@@ -77,6 +78,8 @@ class Executable:
     """Runs what `plan` says from now on."""
     self._plan = plan
     self._all_active = plan.active == list(range(len(plan.slots)))
+    self.jit = jit.Jit(self._jit_compile, plan.program, [
+        plan.slots[i].dtype for i in plan.active]) if self._jit_compile else None
     self._forget_session()
 
   def _forget_session(self):
@@ -179,8 +182,8 @@ class Executable:
       list with the value of each output.
     """
     start = _clock()
-    results = self._results(
-        session, arrays, lambda active: self._compiled(session, active))
+    results = self._results(session, arrays, functools.partial(
+        self._compiled if self.jit is None else self._jitted, session))
     compiled = self._last.compiled()
     if compiled is not None and not compiled.trial.is_over:
       compiled.trial.count(_clock() - start)
@@ -250,10 +253,18 @@ class Executable:
       return self._compile(session)
     if compiled.trial.is_due():
       compiled.trial.is_over = True  # First: no other thread has to try.
-      self._try_specialized(session, compiled, active)
+      trials.try_specialized(
+          self._plan, self._active_slots(), session, compiled, active)
     specialized = compiled.specialized
     return (specialized if specialized is not None and
             specialized.accepts(active) else compiled)
+
+  def _jitted(self, session, active):
+    """As `_compiled`, by a program of XLA where there is one."""
+    compiled, raw = self._compiled(session, active), _tf.raw_session(session)
+    if raw is None or _tf.is_remote(raw) or self._plan.call_spec is None:
+      return compiled
+    return functools.partial(self.jit.call, raw, compiled)
 
   def fast_path(self, session):
     """The fast path of what is compiled for `session`, if there is one.
@@ -269,6 +280,8 @@ class Executable:
     if compiled is None or last.session() is not session or not (
         self._is_plain and self._all_active):
       return no_reference
+    if self.jit is not None:
+      return self.jit.fast_path(session, compiled)
     if not compiled.trial.is_over:
       return compiled.counted_fast_path()
     # That of the specialized one hands other shapes to the other itself.
@@ -329,38 +342,6 @@ class Executable:
         return call(arrays)
 
     return locked
-
-  def _try_specialized(self, session, for_any_shapes, active):
-    """Compiles for the shapes of one call, if the results are the same.
-
-    Both are run on the values of that call, the one for any shapes first: if
-    it fails, nothing is built. If the results differ, something depends on more
-    than values and shapes, and what is specialized is not used.
-
-    Args:
-      session: raw `tf.Session`.
-      for_any_shapes: `callables.Compiled` for feeds of any shapes; gets its
-        `specialized`.
-      active: sequence of the arrays of this call.
-    """
-    if _tf.is_remote(session) or not self._plan.may_specialize():
-      return
-    expected = for_any_shapes(active)
-    shapes_and_spec = self._plan.specialized(tuple(map(np.shape, active)))
-    if shapes_and_spec is None or (
-        shapes_and_spec[0] != tuple(map(np.shape, active))):
-      return
-    shapes, call_spec = shapes_and_spec
-    compiled = callables.Compiled(session, call_spec, [
-        (slot.dtype, frozenset([shape]))
-        for slot, shape in zip(self._active_slots(), shapes)], for_any_shapes)
-    try:
-      is_same = all(numeric_comparison.has_same_bits(*pair) for pair in zip(
-          expected, compiled(active)))
-    except tf.errors.OpError:
-      return
-    if is_same:
-      for_any_shapes.specialized = compiled
 
   def _active_slots(self):
     """The slots that TensorFlow is fed at."""

@@ -1,10 +1,11 @@
-"""`function` and `run`: tensors of a graph as a callable of NumPy values."""
+"""`Function`: tensors of a graph as a callable of NumPy values."""
 
 import weakref
 
 from gradfeed._tf import tf
 from gradfeed import errors
 from gradfeed.evaluation.calls import callables
+from gradfeed.evaluation.calls import jit
 from gradfeed.evaluation import chunks
 from gradfeed.evaluation import executables
 from gradfeed.evaluation import fetchables
@@ -23,65 +24,8 @@ from gradfeed.graph import traversal
 _MOST_DECISIONS = 32
 
 
-def function(inputs, outputs, session=None, feed_dict=None, points=(),
-             timeout=None, chunk=None, on_unused_input="warn"):
-  """Makes a callable: `outputs` of the graph at given values of `inputs`.
-
-  Anything may be an input. A placeholder is fed; everything else (a variable,
-  a layer in the middle, an iterator's batch, a constant) is cut: the part of
-  the graph between the inputs and the outputs is copied, once, with a
-  placeholder in the input's place, and all else is shared with the original.
-  The session's own weights are used, and no variable is changed.
-
-  Args:
-    inputs: tensor, variable, `tf.SparseTensor` or name, or a list or tuple of
-      them (one argument each), possibly nested; or a dict of them.
-    outputs: tensor, variable, `tf.SparseTensor`, `tf.IndexedSlices` or name,
-      or nested lists, tuples and dicts of them.
-    session: `tf.Session`, `tf.InteractiveSession`, `MonitoredSession` (no hook
-      fires) or a wrapper of one; None for the default session at each call.
-    feed_dict: dict from tensors, variables or names to values that are held
-      for every call. Values are taken now; the dict is not kept.
-    points: tensors among what is fed that lie between the x and the y of a
-      derivative in `outputs`. The gradient then goes through them, at the
-      value that is given. Without being named here they are refused.
-    timeout: float, seconds that one call may take, or None.
-    chunk: int, or None: how many rows of a batch are evaluated at a time, so
-      that memory does not grow with the batch. The inputs whose first axis is
-      of any size are divided along it; every output has to have a row for each
-      row. At the first batch that is divided, two rows are evaluated together
-      and apart, and refused where that is not the same.
-    on_unused_input: "warn", "raise" or "ignore": what to do about a placeholder
-      among the inputs on which no output depends.
-
-  Returns:
-    `Function`.
-
-  Raises:
-    FeedError: an input that is no placeholder has no effect on the outputs, or
-      any with `on_unused_input="raise"`; one appears twice, or lies between x
-      and y of a derivative; or a held value does not fit.
-    AssignmentError: the outputs cannot be computed without changing a
-      variable.
-    FinalizedGraphError: something has to be cut and the graph is closed.
-    UnsupportedGraphError: an input that cannot be replaced by a value.
-    GraphMismatchError, TensorNotFoundError, ArgumentError, SessionError.
-
-  Example:
-    >>> import gradfeed as gf, tensorflow.compat.v1 as tf
-    >>> with tf.Graph().as_default(), tf.Session() as session:
-    ...   x = tf.placeholder(tf.float64, [])
-    ...   h = tf.exp(x)
-    ...   f = gf.function(h, gf.gradient(h * h, h))
-    ...   print(f(5.0))
-    10.0
-  """
-  return Function(inputs, outputs, session, feed_dict, points, timeout, chunk,
-                  on_unused_input)
-
-
 class Function:
-  """What `function` returns: a callable, safe from many threads.
+  """What `gradfeed.function` returns: a callable, safe from many threads.
 
   Attributes:
     needs: list of the placeholders that have no value yet, as `tf.Tensor`;
@@ -96,7 +40,7 @@ class Function:
   """
 
   def __init__(self, inputs, outputs, session, feed_dict, points, timeout,
-               chunk, on_unused_input="warn"):
+               chunk, on_unused_input="warn", jit_compile=None):
     self.graph = (sessions.graph_of(session) if session is not None
                   else tensors.graph_of(inputs, outputs))
     self._form = call_forms.CallForm(inputs, self.graph)
@@ -111,6 +55,8 @@ class Function:
       sessions.check_process(session)
     arguments_lib.check_timeout(timeout)
     arguments_lib.check_on_unused_input(on_unused_input)
+    jit.check_mode(jit_compile)
+    self._jit_compile = jit_compile or None
     self._timeout = timeout
     self._points = arguments_lib.names(points, self.graph)
     self._executables = {}
@@ -136,6 +82,25 @@ class Function:
     self._fast_path = callables.no_reference, callables.no_reference
     self._is_forked = False
     sessions.on_fork(self, Function._refuse_from_now_on)
+
+  @property
+  def compiled(self):
+    """list of the sets of shapes of the inputs that XLA has a program for.
+
+    Each is a tuple with the shape of each value that is fed: that of each input
+    on which the outputs depend, then of held values. At most 16 sets have one.
+    """
+    return self._executable.jit.compiled if self._jit_compile else []
+
+  @property
+  def jit(self):
+    """str: how calls of each set of shapes are run, and why, a line for each.
+
+    "compiled" or "op by op", and with `jit_compile="auto"` at first "counting",
+    "compiling" and "timing".
+    """
+    return (self._executable.jit.report() if self._jit_compile else
+            "op by op (jit_compile was not asked for)")
 
   def _refuse_from_now_on(self):
     """Called in a child that a fork made: calls are refused from now on."""
@@ -322,7 +287,7 @@ class Function:
         nest.pack(self._form.structures, inputs),
         nest.pack(self.structure, outputs), self._session,
         {target: value for target, value in held if target is not None}, (),
-        self._timeout, None, "ignore")
+        self._timeout, None, "ignore", self._jit_compile)
 
   def _call(self, values, named, feed_dict):
     """Any call: nested inputs, names, other feeds, values that are refused."""
@@ -386,7 +351,8 @@ class Function:
         executable = executables.Executable(
             self.graph, self._inputs + [leaf for leaf, _ in fed.values()],
             self._outputs, self._points, self._timeout,
-            held=lambda: feed_dicts.held_values(fed))
+            held=lambda: feed_dicts.held_values(fed),
+            jit_compile=self._jit_compile)
       except errors.AssignmentError:
         # A value that does not fit decides nothing, and is the reason.
         feed_dicts.held_values(fed, strict=True)

@@ -7,17 +7,21 @@ ignore a value that is fed to an op that could compute its own.
 
 from gradfeed import _tf
 from gradfeed._tf import tf
+from gradfeed import errors
 from gradfeed.evaluation.calls import callables
+from gradfeed.evaluation.calls import jit
 from gradfeed.evaluation import computations
 from gradfeed.evaluation import feed_checks
 from gradfeed.evaluation import fetchables
 from gradfeed.evaluation.inputs import feeds
 from gradfeed.graph import cache
 from gradfeed.graph import effects
+from gradfeed.graph import op_types
 from gradfeed.graph import python_functions
 from gradfeed.graph import tensors
 from gradfeed.graph import traversal
 from gradfeed.rewriting import cloning
+from gradfeed.rewriting import differentiable_copy
 from gradfeed.rewriting import shape_specialization
 from gradfeed.rewriting import subgraphs
 
@@ -170,6 +174,44 @@ class Plan:
              for i, slot in enumerate(self.slots)],
             [source.tensor(self._fetched, self.slots)
              for source in self.sources])
+
+  def program(self, shapes):
+    """What XLA compiles for some shapes, added to the graph.
+
+    Args:
+      shapes: tuple of the shapes of the active feeds, with which a call has
+        succeeded.
+
+    Returns:
+      `jit.Program`.
+
+    Raises:
+      UnsupportedGraphError: it cannot be compiled; or the graph is closed.
+    """
+    # Programs are rare, and a first call is not.
+    # pylint: disable-next=import-outside-toplevel
+    from gradfeed.compilation import programs
+    if self.graph.finalized:
+      raise errors.UnsupportedGraphError(
+          "XLA cannot compile the outputs.",
+          "The graph is closed, so that no op can be added.",
+          "Leave jit_compile out, or call the function once before "
+          "graph.finalize().")
+    with cache.cache_of(self.graph).lock:
+      results = self._fetched
+      kinds = traversal.by_type(traversal.ancestors(results))
+      if not (op_types.CONTROL_FLOW_V1 | op_types.STACK_OPS).isdisjoint(kinds):
+        clones = differentiable_copy.differentiable_gradients(
+            self.graph, results)
+        results = computations.from_one_forward_pass(
+            self.graph, [clones.get(t.name, t) for t in results])
+      program = programs.build(
+          self.graph, [self.slots[i].target for i in self.active], results,
+          shapes)
+      call_spec = self._make_call_spec(
+          program.feeds, program.results + program.checks, [], {})
+      return jit.Program(call_spec, callables.key_of(self.graph, call_spec),
+                         bool(program.checks), program.tolerance)
 
   def _make_call_spec(self, targets, fetched, operations, ops,
                       as_earlier=False):

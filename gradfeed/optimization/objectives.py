@@ -8,7 +8,7 @@ from gradfeed.derivatives import gradients
 from gradfeed.derivatives import hessians
 from gradfeed.derivatives import jacobians
 from gradfeed import errors
-from gradfeed.evaluation import functions
+from gradfeed.evaluation import making
 from gradfeed.evaluation.inputs import arguments
 from gradfeed.graph import cache
 from gradfeed.graph import nest
@@ -112,7 +112,7 @@ class ScipyObjective:
     self.shapes = nest.pack(layout.structure, layout.shapes)
 
   def _function(self, inputs, outputs):
-    return functions.function(inputs, outputs, self._session, self._feed_dict)
+    return making.function(inputs, outputs, self._session, self._feed_dict)
 
   def _function_of_part(self, inputs, outputs, tensor):
     """As `_function`, with the feeds alone that `tensor` depends on."""
@@ -120,7 +120,7 @@ class ScipyObjective:
     fed = {key: value for key, value in self._feed_dict.items() if any(
         component.op.name in ops for component in tensors.resolve(
             key, self._layout.graph, "feed").components())}
-    return functions.function(inputs, outputs, self._session, fed)
+    return making.function(inputs, outputs, self._session, fed)
 
   def _at(self, x):
     """The values at x of what the loss depends on."""

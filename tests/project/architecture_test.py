@@ -20,6 +20,7 @@ FLOORS = [
     ("finds which branches are taken, builds nothing", ["branches"]),
     ("finds out about a derivative, builds nothing", ["analysis"]),
     ("clones a part of a graph in another form", ["rewriting"]),
+    ("compiles a part of a graph by XLA", ["compilation"]),
     ("tensors to tensors; tensors at values", ["derivatives", "evaluation"]),
     ("uses", ["models", "streaming", "explaining", "checking", "migration",
               "optimization", "patching"]),

@@ -22,7 +22,8 @@ _DESIGN = "docs/design.md"
 _ERRORS = "docs/errors.md"
 _COMMANDS = "docs/command_line.md"
 #: For TF 2, with eager execution left on.
-_OF_TF2 = ("docs/migration.md", "docs/migration_stages.md")
+_OF_TF2 = ("docs/migration.md", "docs/migration_stages.md",
+           "docs/performance.md")
 
 #: The pages that show code.
 _PROGRAMS = [page for page in pages.docs() if pages.shown(page)]

@@ -2,6 +2,13 @@
 
 import time
 
+import numpy as np
+
+from gradfeed import _tf
+from gradfeed._tf import tf
+from gradfeed.evaluation.calls import callables
+from gradfeed import numeric_comparison
+
 
 class Trial:
   """When a call for the shapes of one call alone is made and tried.
@@ -58,3 +65,39 @@ class Trial:
     """Whether the next call is the one to try it at."""
     return not self.is_over and (
         self._calls >= self.CALLS or self._seconds <= 0)
+
+
+def try_specialized(plan, slots, session, for_any_shapes, active):
+  """Compiles for the shapes of one call, if the results are the same.
+
+  Both are run on the values of that call, the one for any shapes first: if it
+  fails, nothing is built. If the results differ, something depends on more than
+  values and shapes, and what is specialized is not used.
+
+  Args:
+    plan: `plans.Plan`.
+    slots: list of those of its slots that TensorFlow is fed at.
+    session: raw `tf.Session`.
+    for_any_shapes: `callables.Compiled` for feeds of any shapes; gets its
+      `specialized`.
+    active: sequence of the arrays of this call.
+  """
+  if _tf.is_remote(session) or not plan.may_specialize():
+    return
+  expected = for_any_shapes(active)
+  shapes_and_spec = plan.specialized(tuple(map(np.shape, active)))
+  if shapes_and_spec is None or (
+      shapes_and_spec[0] != tuple(map(np.shape, active))):
+    return
+  shapes, call_spec = shapes_and_spec
+  compiled = callables.Compiled(
+      session, call_spec, [(slot.dtype, frozenset([shape]))
+                           for slot, shape in zip(slots, shapes)],
+      for_any_shapes)
+  try:
+    is_same = all(numeric_comparison.has_same_bits(*pair) for pair in zip(
+        expected, compiled(active)))
+  except tf.errors.OpError:
+    return
+  if is_same:
+    for_any_shapes.specialized = compiled

@@ -1,0 +1,252 @@
+"""Sizes for the lists that grow in loops.
+
+The gradient of a loop puts what it needs of each turn on a list, shapes among
+it. XLA needs to know how many elements a list has at most, and each shape. A
+list gets the number of turns of the loop as its size, and what is the same at
+each turn, whatever the values are, becomes a constant where it is taken from
+the list.
+"""
+
+import collections
+import contextlib
+
+import numpy as np
+
+from gradfeed import _tf
+from gradfeed._tf import tf
+from gradfeed.compilation import turns as turns_lib
+from gradfeed import errors
+from gradfeed.graph import op_types
+
+#: A list that begins empty and that a loop fills.
+#:   made: `tf.Operation` that makes it.
+#:   loop: `tf.Operation`.
+#:   index: int, of the input and output of the loop that it is.
+_FilledList = collections.namedtuple("_FilledList", ["made", "loop", "index"])
+
+
+class _Nodes:
+  """The nodes of a graph, or of a function, that are changed."""
+
+  def __init__(self, nodes, suffix):
+    """Takes them.
+
+    Args:
+      nodes: repeated field of NodeDef.
+      suffix: str, what stands after the name of a node where one reads it.
+    """
+    self._nodes, self._suffix = nodes, suffix
+    self._by_name = {node.name: node for node in nodes}
+
+  def __getitem__(self, name):
+    return self._by_name[name]
+
+  def add_constant(self, name, value):
+    """Adds a constant; how it is named where it is read."""
+    node = self._nodes.add(name=name, op="Const")
+    node.attr["dtype"].type = tf.as_dtype(value.dtype).as_datatype_enum
+    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
+    return name + self._suffix
+
+
+class ListSizes:
+  """Gives sizes to the lists of a `static_graphs.StaticGraph`."""
+
+  def __init__(self, static):
+    self._static = static
+    self._library = {function.signature.name: function
+                     for function in static.graph_def.library.function}
+
+  def apply(self):
+    """Changes its `graph_def`.
+
+    Raises:
+      UnsupportedGraphError: it cannot be told how often a loop turns.
+    """
+    graph, nodes = self._static.graph, self._static.graph_def.node
+    outermost = turns_lib.Place(
+        graph, self._static.fixed.fixed)
+    filled = _filled_lists(graph)
+    if filled:
+      with self._session() as run:
+        exact = self._turns(run, filled)
+        turns = self._or_bounds(outermost, filled, exact)
+        known = self._equal_elements(run, [
+            one for one in filled if turns[one.loop.name]], exact)
+      self._write(_Nodes(nodes, ""), filled, turns, known)
+    self._apply_inside(outermost, _Nodes(nodes, ""))
+
+  def _apply_inside(self, place, nodes):
+    """Does the same in the bodies of the loops of a place."""
+    for loop in place.graph.get_operations():
+      if loop.type not in op_types.FUNCTIONAL_LOOPS:
+        continue
+      body, = self._static.bodies_of(loop, "body")
+      function = self._function(nodes[loop.name])
+      inside = turns_lib.Place(body, turns_lib.fixed_alone(body), loop, place)
+      filled = _filled_lists(body)
+      own = _Nodes(function.node_def, ":output:0")
+      if filled:
+        turns = self._or_bounds(inside, filled, {})
+        known = []
+        for one in filled:
+          inner, = self._static.bodies_of(one.loop, "body")
+          value = _pushed(inner, one.index)
+          value = None if value is None else turns_lib.Place(
+              inner, turns_lib.fixed_alone(inner), one.loop,
+              inside).value(value)
+          if value is not None:
+            known.append((one, value))
+        self._write(own, filled, turns, known)
+      self._apply_inside(inside, own)
+
+  def _function(self, node):
+    """The FunctionDef of the body of the loop that is `node`."""
+    return self._library[_tf.callees(node, ["body"])[0].name]
+
+  def _write(self, nodes, filled, turns, known):
+    """Writes sizes, and constants in the place of elements.
+
+    Args:
+      nodes: `_Nodes` that the loops are in.
+      filled: list of `_FilledList`.
+      turns: dict from the name of each loop to how often it turns at most.
+      known: list of (`_FilledList`, array that is each of its elements).
+    """
+    sizes = collections.defaultdict(int)
+    for one in filled:
+      sizes[one.made.name] = max(sizes[one.made.name], turns[one.loop.name])
+    for name, size in sizes.items():
+      nodes[name].input[1] = nodes.add_constant(name + "/size", np.int32(size))
+    for one, value in known:
+      for user, index in _users(one.loop.outputs[one.index]):
+        if user.type in op_types.FUNCTIONAL_LOOPS:
+          reader, = self._static.bodies_of(user, "body")
+          _replace_popped(
+              reader, index, self._function(nodes[user.name]), value)
+
+  @contextlib.contextmanager
+  def _session(self):
+    """A context with a function from tensors to values, at zeros of the shapes.
+    """
+    graph = self._static.graph
+    values = {}
+    for name in self._static.arguments:
+      tensor = graph.get_tensor_by_name(name + ":0")
+      values[tensor.name] = np.zeros(
+          tensor.shape.as_list(), _tf.numpy_dtype(tensor.dtype))
+    with _tf.plain_session(graph) as session:
+      yield lambda fetches: _tf.session_run(session, fetches, values)
+
+  def _turns(self, run, filled):
+    """How often loops turn at these shapes: dict from the name to int.
+
+    Those that count their turns, and turn as often whatever the values are.
+    """
+    loops = {one.loop.name: one.loop for one in filled}
+    counting = [
+        loop for loop in loops.values()
+        if self._static.fixed.counts_turns(loop) and turns_lib.is_counter(
+            self._static.bodies_of(loop, "body")[0], loop)]
+    return dict(zip([loop.name for loop in counting], map(
+        int, run([loop.outputs[0] for loop in counting]))))
+
+  def _or_bounds(self, place, filled, exact):
+    """`exact`, and for other loops how often they turn at most."""
+    turns = dict(exact)
+    for one in filled:
+      if one.loop.name not in turns:
+        condition, = self._static.bodies_of(one.loop, "cond")
+        body, = self._static.bodies_of(one.loop, "body")
+        most = turns_lib.most_turns(place, one.loop, condition, body)
+        if most is None:
+          raise errors.UnsupportedGraphError(
+              "XLA cannot compile the loop '{}'.".format(one.loop.name),
+              "What it keeps for its gradient needs room for each turn, and "
+              "nothing tells how often it turns at most.",
+              "Leave jit_compile out, or pass maximum_iterations to "
+              "tf.while_loop.")
+        turns[one.loop.name] = most
+    return turns
+
+  def _equal_elements(self, run, filled, exact):
+    """The lists all of whose elements are one value that shapes decide.
+
+    Args:
+      run: function, as `_session` gives it.
+      filled: list of `_FilledList`, of loops that may turn.
+      exact: dict, as `_turns` gives it; other loops may turn less often at the
+        values of the run than at others.
+
+    Returns:
+      list of (`_FilledList`, array).
+    """
+    fixed = [one for one in filled if self._is_pushed_fixed(
+        one, one.loop.name not in exact)]
+    with self._static.graph.as_default():
+      stacks = [tf.raw_ops.TensorListStack(
+          input_handle=one.loop.outputs[one.index], element_shape=-1,
+          element_dtype=one.made.get_attr("element_dtype")) for one in fixed]
+    return [(one, stack[0]) for one, stack in zip(fixed, run(stacks))
+            if len(stack) and (stack == stack[0]).all()]
+
+  def _is_pushed_fixed(self, one, is_kept):
+    """Whether shapes decide what a loop puts on a list, at each turn alike.
+
+    Args:
+      one: `_FilledList`.
+      is_kept: bool; whether what differs from turn to turn does not count.
+    """
+    body, = self._static.bodies_of(one.loop, "body")
+    value = _pushed(body, one.index)
+    return value is not None and value.name in (
+        self._static.fixed.fixed_in_turns(one.loop, [
+            not is_kept or turns_lib.is_kept(body, i)
+            for i in range(len(body.inputs))]))
+
+
+def _filled_lists(graph):
+  """The lists of `graph` that begin empty and go into a loop: a list."""
+  return [_FilledList(op, user, index) for op in graph.get_operations()
+          if op.type == "EmptyTensorList"
+          for user, index in _users(op.outputs[0])
+          if user.type in op_types.FUNCTIONAL_LOOPS]
+
+
+def _users(tensor):
+  """Yields (op, index of its input) of what reads `tensor`, or its Identity."""
+  for op in tensor.consumers():
+    for i, given in enumerate(op.inputs):
+      if given is tensor:
+        if op.type == "Identity":
+          yield from _users(op.outputs[0])
+        else:
+          yield op, i
+
+
+def _pushed(body, index):
+  """What a body puts on the list that is its argument `index`, or None."""
+  push = turns_lib.source(body.outputs[index]).op
+  if push.type == "TensorListPushBack" and (
+      push.inputs[0] is body.inputs[index]):
+    return push.inputs[1]
+  return None
+
+
+def _replace_popped(body, index, function, value):
+  """Reads a constant in the place of what a body takes from a list.
+
+  Args:
+    body: the graph of the function.
+    index: int, of the argument that is the list.
+    function: FunctionDef; changed.
+    value: array, each element of the list.
+  """
+  nodes = _Nodes(function.node_def, ":output:0")
+  for op, i in _users(body.inputs[index]):
+    if op.type == "TensorListPopBack" and i == 0:
+      constant = nodes.add_constant(op.name + "/fixed", np.asarray(value))
+      for user in op.outputs[1].consumers():
+        for j, given in enumerate(user.inputs):
+          if given is op.outputs[1]:
+            nodes[user.name].input[j] = constant

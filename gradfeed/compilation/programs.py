@@ -1,0 +1,112 @@
+"""Puts a program of XLA into the user's graph, as one op."""
+
+import collections
+
+import numpy as np
+
+from gradfeed import _tf
+from gradfeed._tf import tf
+from gradfeed.compilation import list_sizes
+from gradfeed.compilation import static_graphs
+from gradfeed.compilation import value_checks
+from gradfeed import errors
+
+#: A program for one set of shapes.
+#:   feeds: list of the placeholders to feed.
+#:   results: list of `tf.Tensor`, what it computes.
+#:   checks: list of one bool scalar `tf.Tensor`, whether TensorFlow would have
+#:     taken the values that were fed; empty where it takes all.
+#:   tolerance: float, how far apart rounding may take results, by their largest
+#:     element: half of the digits of the least precise dtype in between.
+Program = collections.namedtuple(
+    "Program", ["feeds", "results", "checks", "tolerance"])
+
+#: Half a unit in the last place of one, at least.
+_PRECISIONS = {tf.bfloat16: 2.0 ** -7, tf.float16: 2.0 ** -10,
+               tf.float32: 2.0 ** -23, tf.complex64: 2.0 ** -23}
+
+
+def build(graph, targets, results, shapes):
+  """Adds a program for certain shapes to a graph.
+
+  Args:
+    graph: `tf.Graph`, not finalized.
+    targets: list of `tf.Tensor` that are fed.
+    results: list of `tf.Tensor` to compute.
+    shapes: list of tuples of int, the shapes of what is fed.
+
+  Returns:
+    `Program`.
+
+  Raises:
+    UnsupportedGraphError: XLA cannot compile it, or would not compute the same.
+  """
+  try:
+    static = static_graphs.StaticGraph(graph, targets, results, shapes)
+    static.refuse()
+    list_sizes.ListSizes(static).apply()
+    static.drop_checks()
+    call = _traced(static)
+  except errors.GradfeedError:
+    raise
+  except Exception as error:  # pylint: disable=broad-except
+    # What builds loops and reads functions raises errors of any class.
+    raise errors.UnsupportedGraphError(
+        "TensorFlow cannot build a program for XLA.",
+        "It raises {}: {}".format(
+            type(error).__name__, str(error).split("\n")[0]),
+        "Leave jit_compile out, or take outputs that do not need it."
+    ) from error
+  with _tf.building(graph), tf.name_scope("compiled"):
+    feeds = [tf.placeholder(t.dtype.base_dtype, shape)
+             for t, shape in zip(targets, shapes)]
+    outputs = call(*feeds + [_value(variable)
+                             for variable in static.variables])
+  count = len(results)
+  return Program(feeds, outputs[:count], outputs[count:], _tolerance(static))
+
+
+def _traced(static):
+  """A `static_graphs.StaticGraph` as a concrete function that XLA compiles.
+
+  It returns the results, then, if some values are checked, whether TensorFlow
+  would take them.
+  """
+  guarded, conditions = static.checks.guarded, static.conditions()
+
+  def compute(*values):
+    made = tf.import_graph_def(
+        static.graph_def, {name + ":0": value for name, value in zip(
+            static.arguments, values)}, static.results + conditions + [
+                t.name for op in guarded
+                for t in value_checks.tensors_read(op)],
+        name="")
+    count = len(static.results)
+    read = iter(made[count:])
+    valid = [tf.reduce_all(next(read)) for _ in conditions]
+    valid += [value_checks.is_in_range(op, [
+        next(read) for _ in value_checks.tensors_read(op)]) for op in guarded]
+    return made[:count] + ([tf.reduce_all(tf.stack(valid))] if valid else [])
+
+  return _tf.traced(compute, [
+      tf.TensorSpec(t.shape, t.dtype) for t in (
+          static.graph.get_tensor_by_name(name + ":0")
+          for name in static.arguments)], jit_compile=True)
+
+
+def _tolerance(static):
+  """The `Program.tolerance` of a `static_graphs.StaticGraph`."""
+  dtypes = {t.dtype.base_dtype for op in static.graph.get_operations()
+            for t in op.outputs}
+  precisions = [_PRECISIONS.get(dtype, 0.0) for dtype in dtypes]
+  return float(np.sqrt(max(precisions + [np.finfo(np.float64).eps])))
+
+
+def _value(variable):
+  """The value of a variable, read now."""
+  if variable.dtype != tf.resource:
+    return tf.identity(variable)
+  dtype, shape = static_graphs.dtype_and_shape(variable)
+  value = tf.raw_ops.ReadVariableOp(resource=variable, dtype=dtype)
+  value.set_shape(shape)
+  return value

@@ -1,0 +1,267 @@
+"""A part of a graph at certain shapes, in a form that XLA can compile.
+
+XLA compiles functional loops and branches, at shapes that it knows. What is
+computed is built again in a graph of its own, with placeholders of the shapes
+of a call; each loop has functions of its own, which take the shapes of what
+goes into them. `list_sizes` gives the lists in it their sizes.
+"""
+
+import copy
+
+from gradfeed import _tf
+from gradfeed._tf import tf
+from gradfeed.compilation import value_checks
+from gradfeed import errors
+from gradfeed.graph import effects
+from gradfeed.graph import op_types
+from gradfeed.graph import traversal
+from gradfeed.rewriting import cloning
+from gradfeed.rewriting import function_calls
+from gradfeed.rewriting import functionalization
+
+
+class StaticGraph:
+  """What some tensors need, as a graph of its own with static shapes.
+
+  Attributes:
+    variables: list of `tf.Tensor` of the user's graph: the variables that are
+      read, or handles of them.
+    graph: `tf.Graph` with functional control flow.
+    graph_def: GraphDef of it, in which lists have sizes.
+    arguments: list of the names of the placeholders in it, for the targets and
+      then for the values of the variables.
+    results: list of the names of the tensors in it.
+    fixed: `value_checks.FixedValues` of it.
+    checks: `value_checks.Checks`.
+  """
+
+  def __init__(self, graph, targets, results, shapes):
+    """Builds it.
+
+    Args:
+      graph: `tf.Graph` of the user, not finalized.
+      targets: list of `tf.Tensor` that are fed.
+      results: list of `tf.Tensor`.
+      shapes: list of tuples of int, the shapes of what is fed.
+
+    Raises:
+      UnsupportedGraphError: what is computed has no such form; names the op.
+    """
+    ops = traversal.ancestors(results, {t.name for t in targets})
+    conditions = _conditions(ops)
+    self.variables = [
+        op.outputs[0] for op in effects.variables(ops.values())]
+    scratch = _tf.scratch_graph()
+    with scratch.as_default():
+      values = [tf.placeholder(t.dtype.base_dtype, shape)
+                for t, shape in zip(targets, shapes)]
+      values += [tf.placeholder(*dtype_and_shape(v)) for v in self.variables]
+      look_up = _build(graph, ops, dict(zip(
+          [t.name for t in targets + self.variables], values)))
+      outputs = [tf.identity(look_up(t.name)) for t in results]
+      outputs += [tf.identity(look_up(t.name)) for t in conditions]
+    self.arguments = [value.op.name for value in values]
+    self.results = [output.name for output in outputs[:len(results)]]
+    self._conditions = [output.name for output in outputs[len(results):]]
+    self.graph_def = _with_own_functions(scratch.as_graph_def())
+    self.graph = tf.Graph()
+    with self.graph.as_default():
+      tf.import_graph_def(self.graph_def, name="")
+    self._bodies = {}
+    self.fixed = value_checks.FixedValues(self.graph, self.bodies_of)
+    self.checks = self.fixed.checks()
+
+  def refuse(self):
+    """Raises UnsupportedGraphError for what is not computed in the same way."""
+    if self.checks.refused:
+      raise _refused(self.checks.refused)
+
+  def conditions(self):
+    """list of the names of the bool tensors that assertions want."""
+    return self._conditions + [t.name for t in self.checks.conditions]
+
+  def drop_checks(self):
+    """Leaves out what does nothing but check a value."""
+    _drop_checks(self.graph_def.node)
+    for function in self.graph_def.library.function:
+      gone = _drop_checks(function.node_def)
+      for output, name in list(function.control_ret.items()):
+        if name in gone:
+          del function.control_ret[output]
+      outputs = [name for name in function.signature.control_output
+                 if name in function.control_ret]
+      del function.signature.control_output[:]
+      function.signature.control_output.extend(outputs)
+
+  def bodies_of(self, op, attribute):
+    """The graphs of the functions that an op names in an attribute: a list."""
+    key = op.graph, op.name, attribute
+    if key not in self._bodies:
+      shapes = [t.shape for t in op.inputs][
+          op_types.FUNCTION_CALLS[op.type].first_argument:]
+      self._bodies[key] = [
+          _tf.function_graph(self.graph, _tf.function_definition(
+              self.graph, callee.name), shapes)
+          for callee in _tf.callees(op.node_def, [attribute])]
+    return self._bodies[key]
+
+
+def dtype_and_shape(variable):
+  """The dtype and the static shape of the value of a variable."""
+  if variable.dtype != tf.resource:
+    return variable.dtype.base_dtype, variable.shape
+  op = variable.op
+  return op.get_attr("dtype"), tf.TensorShape(op.get_attr("shape"))
+
+
+def _conditions(ops):
+  """What assertions among `ops` want to be true; takes them from `ops`.
+
+  An assertion in a branch, as `tf.Assert` builds it, is one outside: the branch
+  is that in which the condition is false.
+
+  Args:
+    ops: dict from name to op; changed.
+
+  Returns:
+    list of bool `tf.Tensor`.
+
+  Raises:
+    UnsupportedGraphError: an assertion in a loop, or of what is in a branch.
+  """
+  conditions = []
+  for name, op in list(ops.items()):
+    if op.type == value_checks.CHECKS_ALONE:
+      condition = op.inputs[0]
+      while condition.op.type in op_types.SWITCHES + ("Identity",):
+        condition = condition.op.inputs[0]
+      if _tf.is_inside(condition.op):
+        raise _refused([(
+            "{} '{}'".format(op.type, name),
+            "TensorFlow checks a value there that differs from call to call, "
+            "and XLA does not")])
+      conditions.append(condition)
+      del ops[name]
+  return conditions
+
+
+def _refused(refused):
+  """The error for ops that cannot be compiled, as in `value_checks.Checks`."""
+  return errors.UnsupportedGraphError(
+      "XLA cannot compile {}{}.".format(
+          ", ".join(name for name, _ in refused[:3]),
+          " and {} more".format(len(refused) - 3) if len(refused) > 3
+          else ""),
+      "{}.".format(refused[0][1][:1].upper() + refused[0][1][1:]),
+      "Leave jit_compile out, or take outputs that do not need it.")
+
+
+def _build(graph, ops, values):
+  """Builds ops in the default graph, with functional control flow.
+
+  Args:
+    graph: `tf.Graph` that they are of.
+    ops: dict from name to op.
+    values: dict from the names of the tensors that are given, variables among
+      them, to their values here.
+
+  Returns:
+    function from the name of a tensor to the `tf.Tensor` here.
+  """
+  outside = {name.split(":")[0] for name in values}
+  subgraph = cloning.subgraph_of(graph, set(ops) - outside, ops, values)
+  nodes, renamed = [], {}
+  for node in subgraph.nodes:
+    inlined = function_calls.inline_in_graph(graph, node) if (
+        node.op in op_types.CALLS) else None
+    nodes.extend([node] if inlined is None else inlined[0])
+    renamed.update({} if inlined is None else inlined[1])
+  function_calls.rename_inputs(nodes, renamed)
+  names = {"^" + node.name for node in nodes}
+  for node in nodes:  # What is outside is computed before in any case.
+    kept = [name for name in node.input if name[0] != "^" or name in names]
+    del node.input[:]
+    node.input.extend(kept)
+  known = {function.signature.name for function in subgraph.functions}
+  subgraph = subgraph._replace(
+      nodes=nodes, renamed=renamed, functions=subgraph.functions + [
+          function for function in traversal.functions_called(graph, nodes)
+          if function.signature.name not in known])
+  if functionalization.is_needed(nodes):
+    made = functionalization.emit(
+        nodes, values, lambda name: _static_shape(graph, name),
+        subgraph.functions)
+  else:
+    new = cloning.import_subgraph(graph, subgraph, values, "part")
+    made = {"{}:{}".format(name, i): tensor for name, op in new.items()
+            for i, tensor in enumerate(op.outputs)}
+
+  def look_up(name):
+    name = function_calls.last_name(name, renamed)
+    return values[name] if name in values else made[name]
+
+  return look_up
+
+
+def _static_shape(graph, name):
+  """The static shape of a tensor of `graph`; unknown for an inlined one."""
+  try:
+    return graph.get_tensor_by_name(name).shape
+  except (KeyError, ValueError):
+    return tf.TensorShape(None)
+
+
+def _with_own_functions(graph_def):
+  """A GraphDef in which each op calls functions that nothing else calls.
+
+  Loops take the shapes of what goes into them, and stay functional.
+  """
+  library = {f.signature.name: f for f in graph_def.library.function}
+  separate = []
+
+  def visit(nodes):
+    for node in nodes:
+      node.attr.pop("_output_shapes", None)
+      if node.op in op_types.FUNCTION_CALLS:
+        node.attr["_lower_using_switch_merge"].b = False
+      if node.op in op_types.FUNCTIONAL_LOOPS:
+        del node.attr["output_shapes"].list.shape[:]
+      for callee in _tf.callees(node):
+        if callee.name in library:
+          function = copy.deepcopy(library[callee.name])
+          function.signature.name = "{}_jit_{}".format(
+              callee.name, len(separate))
+          callee.name = function.signature.name
+          for argument in function.arg_attr.values():
+            argument.attr.pop("_output_shapes", None)
+          separate.append(function)
+          visit(function.node_def)
+
+  visit(graph_def.node)
+  del graph_def.library.function[:]
+  graph_def.library.function.extend(separate)
+  del graph_def.library.gradient[:]
+  return graph_def
+
+
+def _drop_checks(nodes):
+  """Takes the ops that only check from NodeDefs; returns the set of their names.
+
+  One that also hands its value on becomes an Identity.
+  """
+  gone = {node.name for node in nodes
+          if node.op == value_checks.CHECKS_ALONE}
+  for node in nodes:
+    if node.op in value_checks.CHECKED_IDENTITIES:
+      node.op = "Identity"
+      node.attr.pop("message", None)
+  kept = [node for node in nodes if node.name not in gone]
+  for node in kept:
+    inputs = [name for name in node.input
+              if name[0] != "^" or name[1:] not in gone]
+    del node.input[:]
+    node.input.extend(inputs)
+  kept = [copy.deepcopy(node) for node in kept]
+  del nodes[:]
+  nodes.extend(kept)
+  return gone

@@ -1,0 +1,173 @@
+"""How often a loop turns at most, where its condition compares a counter."""
+
+import math
+
+import numpy as np
+
+from gradfeed import _tf
+from gradfeed._tf import tf
+from gradfeed.graph import traversal
+
+
+class Place:
+  """A graph with loops in it, and where it is.
+
+  Attributes:
+    graph: `tf.Graph`: the outermost, or that of the body of a loop.
+    loop: `tf.Operation` that it is the body of, or None.
+    around: `Place` of that loop, or None.
+  """
+
+  def __init__(self, graph, fixed, loop=None, around=None):
+    """Describes it.
+
+    Args:
+      graph, loop, around: as the attributes.
+      fixed: set of the names of the tensors of `graph` that depend on shapes
+        alone, whatever the values of its arguments are.
+    """
+    self.graph, self.loop, self.around = graph, loop, around
+    self._fixed = fixed
+
+  def value(self, tensor):
+    """The value of a tensor that shapes decide, as an array; or None."""
+    if tensor.name in self._fixed:
+      return _evaluated(self.graph, tensor)
+    outside = self._outside(tensor)
+    return None if outside is None else self.around.value(outside)
+
+  def upper(self, tensor):
+    """A number that the value of an integer tensor never exceeds, or None."""
+    value = self.value(tensor)
+    if value is not None:
+      return int(value) if np.ndim(value) == 0 else None
+    op = tensor.op
+    if op.type in ("Identity", "Cast"):
+      return self.upper(op.inputs[0])
+    if op.type in ("Minimum", "Maximum"):
+      numbers = [self.upper(given) for given in op.inputs]
+      known = [number for number in numbers if number is not None]
+      if op.type == "Minimum":
+        return min(known) if known else None
+      return max(known) if len(known) == len(numbers) else None
+    outside = self._outside(tensor)
+    return None if outside is None else self.around.upper(outside)
+
+  def _outside(self, tensor):
+    """What an argument of the body is at every turn: a tensor outside."""
+    if self.loop is None:
+      return None
+    return argument_outside(self.graph, self.loop, tensor)
+
+
+def argument_outside(body, loop, tensor):
+  """What goes into a loop for an argument that its body hands on unchanged.
+
+  Args:
+    body: the graph of the body.
+    loop: `tf.Operation`.
+    tensor: `tf.Tensor` of `body`.
+
+  Returns:
+    `tf.Tensor`, or None where `tensor` is no such argument.
+  """
+  for i, argument in enumerate(body.inputs):
+    if argument is tensor:
+      return loop.inputs[i] if is_kept(body, i) else None
+  return None
+
+
+def is_kept(body, index):
+  """Whether a body hands its argument `index` on unchanged."""
+  return source(body.outputs[index]) is body.inputs[index]
+
+
+def most_turns(place, loop, condition, body):
+  """How often a loop turns at most: an int, or None where nothing tells.
+
+  Args:
+    place: `Place` that the loop is in.
+    loop: `tf.Operation`.
+    condition, body: the graphs of its functions.
+  """
+  # The condition has the arguments of the body, unchanged while it is computed.
+  inside = Place(condition, fixed_alone(condition), loop, place)
+  inside._outside = lambda tensor: next(
+      (loop.inputs[i] for i, argument in enumerate(condition.inputs)
+       if argument is tensor and is_kept(body, i)), None)
+
+  def limit(predicate):
+    op = source(predicate).op
+    if op.type == "LogicalAnd":
+      known = [number for number in map(limit, op.inputs) if number is not None]
+      return min(known) if known else None
+    if op.type in ("Greater", "GreaterEqual"):
+      larger, counter = op.inputs
+    elif op.type in ("Less", "LessEqual"):
+      counter, larger = op.inputs
+    else:
+      return None
+    for i, argument in enumerate(condition.inputs):
+      if argument is source(counter):
+        step, start = _step(body, i), place.value(loop.inputs[i])
+        most = inside.upper(larger)
+        if step and start is not None and most is not None:
+          turns = (most - int(start)) / step
+          return max(0, math.floor(turns) + 1 if op.type.endswith("Equal")
+                     else math.ceil(turns))
+    return None
+
+  return limit(condition.outputs[0])
+
+
+def is_counter(body, loop):
+  """Whether the first variable of a loop is the number of its turns."""
+  return _step(body, 0) == 1 and _tf.constant_value(
+      source(loop.inputs[0])) == 0
+
+
+def _step(body, index):
+  """By how much an integer argument grows at each turn; 0 if that is unknown.
+  """
+  op = source(body.outputs[index]).op
+  if op.type not in ("Add", "AddV2") or not op.outputs[0].dtype.is_integer:
+    return 0
+  for given, other in (op.inputs, reversed(op.inputs)):
+    step = _tf.constant_value(source(other))
+    if source(given) is body.inputs[index] and step is not None and step > 0:
+      return int(step)
+  return 0
+
+
+def source(tensor):
+  """The tensor that `tensor` is an Identity of."""
+  while tensor.op.type == "Identity":
+    tensor = tensor.op.inputs[0]
+  return tensor
+
+
+def fixed_alone(graph):
+  """The names of tensors that are computed from shapes and constants."""
+  fixed = set()
+  for op in graph.get_operations():
+    if op.type in ("Shape", "ShapeN", "Size", "Rank", "Const") or (
+        op.inputs and all(t.name in fixed for t in op.inputs)):
+      fixed.update(t.name for t in op.outputs)
+  return fixed
+
+
+def _evaluated(graph, tensor):
+  """The value of a tensor that depends on shapes alone."""
+  ops = traversal.ancestors([tensor])
+  nodes = [op.node_def for op in ops.values()]
+  scratch = tf.Graph()
+  with scratch.as_default():
+    imported = _tf.import_nodes(graph, nodes, {}, "")
+  zeros = {
+      op.outputs[0]: np.zeros(op.outputs[0].shape.as_list(),
+                              _tf.numpy_dtype(op.outputs[0].dtype))
+      for op in imported.values() if op.type == "Placeholder" and
+      op.outputs[0].dtype not in (tf.variant, tf.resource)}
+  with _tf.plain_session(scratch) as session:
+    return _tf.session_run(
+        session, imported[tensor.op.name].outputs[tensor.value_index], zeros)

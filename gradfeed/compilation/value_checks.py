@@ -1,0 +1,275 @@
+"""What XLA computes as TensorFlow does, and where TensorFlow looks at values.
+
+TensorFlow refuses an index that is out of range and the division of an integer
+by zero; a program of XLA takes the nearest index, or any number. Such a value
+cannot be wrong where it depends on shapes alone, as a run at these shapes has
+succeeded. Elsewhere it has to be looked at.
+"""
+
+import collections
+
+from gradfeed import _tf
+from gradfeed._tf import tf
+from gradfeed.compilation import turns
+from gradfeed.graph import op_types
+
+#: Ops that have the same results, but for rounding, and check no value.
+_SAME = frozenset("""
+Abs Acos Acosh Add AddN AddV2 All Angle Any ArgMax ArgMin Asin Asinh Atan Atan2
+Atanh AvgPool AvgPool3D AvgPool3DGrad AvgPoolGrad BatchMatMul BatchMatMulV2
+BatchMatMulV3 BatchToSpace BatchToSpaceND BiasAdd BiasAddGrad
+BroadcastGradientArgs BroadcastTo Cast Ceil ClipByValue Complex ComplexAbs
+Concat ConcatOffset ConcatV2 Conj Const Conv2D Conv2DBackpropFilter
+Conv2DBackpropInput Conv3D Conv3DBackpropFilterV2 Conv3DBackpropInputV2 Cos Cosh
+Cross Cumprod Cumsum DepthToSpace DepthwiseConv2dNative
+DepthwiseConv2dNativeBackpropFilter DepthwiseConv2dNativeBackpropInput Diag
+DiagPart Einsum Elu EluGrad EmptyTensorList Equal Erf Erfc Exp ExpandDims Expm1
+Fill Floor FusedBatchNorm FusedBatchNormGrad FusedBatchNormGradV2
+FusedBatchNormGradV3 FusedBatchNormV2 FusedBatchNormV3 Greater GreaterEqual
+Identity IdentityN Imag Inv InvGrad L2Loss LRN LRNGrad LeakyRelu LeakyReluGrad
+Less LessEqual Lgamma LinSpace Log Log1p LogSoftmax LogicalAnd LogicalNot
+LogicalOr MatMul MatrixBandPart MatrixDiag MatrixDiagPart MatrixDiagV2
+MatrixDiagV3 MatrixDiagPartV2 MatrixDiagPartV3 MatrixSetDiag MatrixSetDiagV2
+MatrixSetDiagV3 Max MaxPool MaxPoolGrad MaxPoolV2 MaxPoolGradV2 Maximum Mean Min
+Minimum MirrorPad MirrorPadGrad Mul MulNoNan DivNoNan Ndtri Neg NoOp NotEqual
+OneHot OnesLike Pack Pad PadV2 Placeholder PlaceholderWithDefault
+PreventGradient Prod Range Rank Real
+Reciprocal ReciprocalGrad Relu Relu6 Relu6Grad ReluGrad Reshape ResizeBilinear
+ResizeNearestNeighbor ReverseV2 Rint Round Rsqrt RsqrtGrad Select SelectV2 Selu
+SeluGrad Shape ShapeN Sigmoid SigmoidGrad Sign Sin Sinh Size Snapshot Softmax
+SoftmaxCrossEntropyWithLogits Softplus SoftplusGrad Softsign SoftsignGrad
+SpaceToBatch SpaceToBatchND SpaceToDepth Split SplitV Sqrt SqrtGrad Square
+SquaredDifference Squeeze StopGradient Sub Sum Tan Tanh TanhGrad
+TensorListElementShape TensorListFromTensor TensorListLength TensorListPopBack
+TensorListPushBack TensorListReserve TensorListStack Tile TopKV2 Transpose
+Unpack Xdivy Xlog1py Xlogy ZerosLike
+""".split()) | frozenset(op_types.FUNCTION_CALLS)
+
+_DIVISIONS = ("Div", "FloorDiv", "FloorMod", "Mod", "RealDiv", "TruncateDiv",
+              "TruncateMod")
+
+#: From the type of an op to the indices of those inputs that TensorFlow checks.
+_CHECKED = dict({
+    "Assert": (0,),
+    "CheckNumerics": (0,),
+    "CheckNumericsV2": (0,),
+    "DynamicStitch": (0,),
+    "Gather": (1,),
+    "GatherNd": (1,),
+    "GatherV2": (1,),
+    "InvertPermutation": (0,),
+    "Pow": (1,),
+    "Slice": (1, 2),
+    "SparseSoftmaxCrossEntropyWithLogits": (1,),
+    "StridedSlice": (1, 2, 3),
+    "StridedSliceGrad": (1, 2, 3),
+    "TensorListGetItem": (1,),
+    "TensorListSetItem": (1,),
+    "UnsortedSegmentSum": (1,),
+}, **dict.fromkeys(_DIVISIONS, (1,)))
+
+#: Ops of which the values do not count: what they give depends on shapes alone.
+_OF_SHAPES = op_types.SHAPE_READING | frozenset([
+    "OnesLike", "TensorListElementShape", "TensorListLength", "ZerosLike"])
+
+#: Which checked values cannot be told from shapes.
+#:   guarded: list of the `tf.Operation` outside of loops and branches whose
+#:     values a program can look at.
+#:   conditions: list of bool `tf.Tensor` that assertions in branches want.
+#:   refused: list of (name of the op, why it cannot be compiled).
+Checks = collections.namedtuple("Checks", ["guarded", "conditions", "refused"])
+
+#: Ops of which TensorFlow checks integers alone.
+_INTEGRAL = frozenset(_DIVISIONS + ("Pow",))
+
+_NUMERICS = ("CheckNumerics", "CheckNumericsV2")
+
+#: Ops whose values a program can look at.
+_GUARDED = frozenset([
+    "Assert", "Gather", "GatherV2", "SparseSoftmaxCrossEntropyWithLogits",
+    "UnsortedSegmentSum"]).union(_DIVISIONS, _NUMERICS)
+
+#: Ops that do nothing but check a value, and those that hand it on as well.
+CHECKS_ALONE = "Assert"
+CHECKED_IDENTITIES = _NUMERICS
+
+
+class FixedValues:
+  """Which tensors depend on shapes alone, in a graph and all that it calls.
+
+  Attributes:
+    fixed: set of the names of those of the graph itself.
+  """
+
+  def __init__(self, graph, body_of):
+    """Looks at all ops.
+
+    Args:
+      graph: `tf.Graph` with functional control flow; its placeholders get
+        values.
+      body_of: function from an op that calls functions, and one of its
+        attributes that names them, to the list of their graphs.
+    """
+    self._body_of = body_of
+    self._guarded, self._conditions = {}, {}
+    self._refused = collections.OrderedDict()
+    self._graph = graph
+    self.fixed = self._look(graph, ())
+
+  def checks(self):
+    """The `Checks`."""
+    return Checks(list(self._guarded.values()), list(self._conditions.values()),
+                  list(self._refused.items()))
+
+  def is_fixed(self, tensor):
+    """Whether a tensor of the graph depends on shapes alone."""
+    return tensor.name in self.fixed
+
+  def counts_turns(self, loop):
+    """Whether the number of turns of a loop depends on shapes alone."""
+    condition, = self._body_of(loop, "cond")
+    return self._results(condition, self._statuses(loop))[0]
+
+  def fixed_in_turns(self, loop, counts):
+    """The names of the tensors in the body of a loop that are fixed.
+
+    Args:
+      loop: `tf.Operation`.
+      counts: list of bool, which of its variables may make a tensor fixed.
+    """
+    body, = self._body_of(loop, "body")
+    return self._look(body, {t.name for t, status, does_count in zip(
+        body.inputs, self._statuses(loop), counts)
+                             if status and does_count})
+
+  def _statuses(self, loop):
+    return self._loop_statuses(loop, [
+        t.name in self.fixed for t in loop.inputs])
+
+  def _look(self, graph, fixed_inputs, given=None):
+    """The set of the names of the tensors of one graph that are fixed.
+
+    Args:
+      graph: `tf.Graph`, the outermost or that of a function.
+      fixed_inputs: iterable of the names of the arguments that are.
+      given: dict from the names of the arguments of a branch to the tensors of
+        the outermost graph that they are, or None.
+    """
+    fixed = set(fixed_inputs)
+    for op in graph.get_operations():
+      if op.type in op_types.FUNCTION_CALLS:
+        statuses = self._of_call(op, [t.name in fixed for t in op.inputs])
+        fixed.update(t.name for t, is_fixed in zip(op.outputs, statuses)
+                     if is_fixed)
+        continue
+      if op.type in _OF_SHAPES or op.type == "Const" or (
+          op.type != "Placeholder" and
+          all(t.name in fixed for t in op.inputs)):
+        fixed.update(t.name for t in op.outputs)
+      self._check(op, fixed, given or {})
+    return fixed
+
+  def _check(self, op, fixed, given):
+    """Notes what is to be said about one op."""
+    if op.type not in _SAME and op.type not in _CHECKED:
+      self._refused["{} '{}'".format(op.type, op.name)] = (
+          "it draws other random numbers" if op_types.RANDOM.search(op.type)
+          else "it is not known to give the same there")
+      return
+    checked = _CHECKED.get(op.type, ())
+    if op.type in _INTEGRAL and not op.inputs[1].dtype.is_integer:
+      checked = ()
+    if all(op.inputs[i].name in fixed for i in checked):
+      return
+    condition = (turns.source(op.inputs[0]).name if op.type == CHECKS_ALONE
+                 else None)
+    if op.graph is self._graph and op.type in _GUARDED:
+      self._guarded[op.name] = op
+    elif condition in given:
+      self._conditions[given[condition].name] = given[condition]
+    else:
+      self._refused["{} '{}'".format(op.type, op.name)] = (
+          "TensorFlow checks a value there that differs from call to call, and "
+          "XLA does not")
+
+  def _of_call(self, op, statuses):
+    """list of bool, for each output of a call of functions."""
+    call = op_types.FUNCTION_CALLS[op.type]
+    if op.type in op_types.FUNCTIONAL_LOOPS:
+      statuses = self._loop_statuses(op, statuses)
+      condition, = self._body_of(op, "cond")
+      is_known, = self._results(condition, statuses)
+      return [is_known and one for one in statuses]
+    is_chosen = all(statuses[:call.first_argument])
+    arguments = list(op.inputs)[call.first_argument:]
+    results = [self._results(
+        body, statuses[call.first_argument:],
+        arguments if op.graph is self._graph else None)
+               for attribute in call.functions
+               for body in self._body_of(op, attribute)]
+    return [is_chosen and all(ones) for ones in zip(*results)]
+
+  def _loop_statuses(self, op, statuses):
+    """Which variables of a loop are fixed at every turn: list of bool.
+
+    Where values decide how often it turns, a run tells nothing about turns that
+    it does not have: then only what the body hands on unchanged is fixed.
+    """
+    body, = self._body_of(op, "body")
+    condition, = self._body_of(op, "cond")
+    while True:
+      after = [before and result for before, result in zip(
+          statuses, self._results(body, statuses))]
+      if after == statuses:
+        break
+      statuses = after
+    if not self._results(condition, statuses)[0]:
+      statuses = [one and turns.is_kept(body, i)
+                  for i, one in enumerate(statuses)]
+      self._results(body, statuses)  # What is checked in it.
+    return statuses
+
+  def _results(self, body, statuses, arguments=None):
+    """Which results of a function are fixed: list of bool."""
+    fixed = self._look(body, {
+        t.name for t, status in zip(body.inputs, statuses) if status},
+                       arguments and dict(zip(
+                           [t.name for t in body.inputs], arguments)))
+    return [t.name in fixed for t in body.outputs]
+
+
+def tensors_read(op):
+  """The tensors that `is_in_range` looks at: a list.
+
+  Args:
+    op: `tf.Operation`, one of `Checks.guarded`.
+  """
+  return list(op.inputs)[:1] if op.type == CHECKS_ALONE else list(op.inputs)
+
+
+def is_in_range(op, inputs):
+  """A tensor that is True where TensorFlow would take the values of an op.
+
+  Args:
+    op: `tf.Operation`, one of `Checks.guarded`.
+    inputs: list of `tf.Tensor`, the `tensors_read`.
+
+  Returns:
+    bool scalar `tf.Tensor` of the default graph.
+  """
+  if op.type == CHECKS_ALONE:
+    return tf.reduce_all(inputs[0])
+  if op.type in _NUMERICS:
+    return tf.reduce_all(tf.math.is_finite(inputs[0]))
+  if op.type in _DIVISIONS:
+    return tf.reduce_all(tf.not_equal(
+        inputs[1], tf.zeros([], inputs[1].dtype)))
+  indices = tf.cast(inputs[1], tf.int64)
+  if op.type == "UnsortedSegmentSum":
+    limit = tf.cast(inputs[2], tf.int64)
+  else:
+    axis = {"Gather": 0, "SparseSoftmaxCrossEntropyWithLogits": -1}.get(op.type)
+    if axis is None:
+      axis = _tf.constant_value(op.inputs[2])
+    limit = tf.shape(inputs[0], out_type=tf.int64)[int(axis)]
+  return tf.reduce_all(tf.logical_and(indices >= 0, indices < limit))

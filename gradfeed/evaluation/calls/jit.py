@@ -1,0 +1,322 @@
+"""Programs of XLA in the place of calls: when one is made, and if it is used.
+
+There is one program for each set of shapes. Before it is used, it is run once
+on the values of a call that TensorFlow has answered op by op, and has to give
+the same. With "auto" it also has to be faster:
+
+1. Calls are counted until they have taken as long as compiling may take.
+2. The program is built in the next call, and compiled by XLA in a thread while
+   calls go on.
+3. Both are timed on calls that are made anyway, in turn, and the faster is
+   kept.
+"""
+
+import collections
+import functools
+import threading
+import time
+import warnings
+import weakref
+
+import numpy as np
+
+from gradfeed import _tf
+from gradfeed._tf import tf
+from gradfeed import errors
+from gradfeed.evaluation.calls import callables
+from gradfeed import numeric_comparison
+
+_clock = time.perf_counter
+
+#: What `jit_compile` may be.
+MODES = (None, False, True, "auto")
+
+#: Sets of shapes that have a program; calls of others run op by op.
+MOST_PROGRAMS = 16
+
+#: Sets of shapes of which is remembered how calls of them run.
+_MOST_CHOICES = 256
+
+#: Seconds of calls of some shapes after which "auto" compiles for them.
+_WORTH = 2.0
+
+#: How many calls of each kind are timed, after one that fills caches.
+_TIMED_CALLS = 3
+
+#: Results that are smaller than this share of the largest number that goes in or
+#: comes out are compared as if they were as large.
+_CANCELLED = 1e-3
+
+#: "auto" takes the program if it takes less than this share of the time.
+_CLEARLY_FASTER = 0.97
+
+#: What a program of a plan is called by.
+#:   call_spec: `callables.CallSpec`.
+#:   key: `callables.CallKey`, under which a session keeps what it compiled.
+#:   is_guarded: bool; whether the last result says if the values were valid.
+#:   tolerance: float; by how much of the largest element its results may differ
+#:     from those of the ops, with the precision that it computes in.
+Program = collections.namedtuple(
+    "Program", ["call_spec", "key", "is_guarded", "tolerance"])
+
+
+class _Choice:
+  """How calls of one set of shapes are run.
+
+  Attributes:
+    state: "counting", "compiling", "timing", "compiled" or "op by op".
+    why: str, the reason for it.
+    program: `Program`, or None.
+    left: seconds of calls until a program is made.
+    seconds: (list, list), of calls op by op and of calls of the program.
+  """
+
+  def __init__(self, worth):
+    self.state, self.why = "counting", "few calls of these shapes so far"
+    self.program = None
+    self.left = worth
+    self.seconds = [], []
+
+  def settle(self, state, why):
+    """Decides how calls are run from now on."""
+    self.why = why
+    self.state = state
+
+
+class Jit:
+  """What takes the place of the calls of a plan.
+
+  Safe from many threads.
+  """
+
+  def __init__(self, mode, make_program, dtypes):
+    """Makes nothing yet.
+
+    Args:
+      mode: True or "auto".
+      make_program: function from a tuple of shapes of what is fed to a
+        `Program`; raises `errors.UnsupportedGraphError`.
+      dtypes: list of the NumPy dtypes of what is fed.
+    """
+    self._mode = mode
+    self._make_program = make_program
+    self._dtypes = dtypes
+    self._choices = collections.OrderedDict()
+    self._lock = threading.RLock()
+    self._has_warned = False
+
+  @property
+  def compiled(self):
+    """list of the tuples of shapes for which there is a program."""
+    return [shapes for shapes, choice in list(self._choices.items())
+            if choice.program is not None]
+
+  def report(self):
+    """str, how calls of each set of shapes are run, and why: a line for each.
+    """
+    return "\n".join("{}: {} ({})".format(
+        ", ".join(map(str, shapes)), choice.state, choice.why)
+                     for shapes, choice in list(self._choices.items()))
+
+  def call(self, session, op_by_op, arrays):
+    """One call.
+
+    Args:
+      session: raw `tf.Session`.
+      op_by_op: function from the fed arrays to the results, which runs the ops.
+      arrays: sequence of `np.ndarray`.
+
+    Returns:
+      list of the results.
+    """
+    choice = self._choice_of(tuple(np.shape(array) for array in arrays))
+    if choice.state == "compiled":
+      return self._run(choice, session, op_by_op, arrays)
+    if choice.state == "counting":
+      if self._mode is True:
+        return self._compile_now(choice, session, op_by_op, arrays)
+      return self._count(choice, session, op_by_op, arrays)
+    if choice.state == "timing":
+      return self._timed(choice, session, op_by_op, arrays)
+    return op_by_op(arrays)
+
+  def fast_path(self, session, op_by_op):
+    """The `callables.Compiled.fast_path` for calls like the last, if any.
+
+    Args:
+      session: raw `tf.Session`.
+      op_by_op: `callables.Compiled` that runs the ops.
+
+    Returns:
+      Weak reference, or `callables.no_reference`.
+    """
+    compiled = None
+    choices = list(self._choices.values())
+    if choices and all(choice.state == "op by op" for choice in choices):
+      compiled = op_by_op
+    elif choices and choices[-1].state == "compiled" and (
+        not choices[-1].program.is_guarded):
+      compiled = _tf.session_cache(session).get(choices[-1].program.key)
+    if compiled is None or compiled.fast_path is None:
+      return callables.no_reference
+    return weakref.ref(compiled.fast_path)
+
+  def _choice_of(self, shapes):
+    """The `_Choice` of a set of shapes, which becomes the last."""
+    choice = self._choices.get(shapes)
+    if choice is not None:
+      return choice
+    with self._lock:
+      if len(self._choices) >= _MOST_CHOICES:
+        choice = _Choice(_WORTH)  # Not kept: memory stays bounded.
+        choice.settle("op by op", "too many sets of shapes")
+        return choice
+      return self._choices.setdefault(shapes, _Choice(_WORTH))
+
+  def _run(self, choice, session, op_by_op, arrays):
+    """A call of the program, or op by op where it does not take the values."""
+    results = self._compiled(choice.program, session, arrays)(arrays)
+    if not choice.program.is_guarded:
+      return results
+    return results[:-1] if results[-1] else op_by_op(arrays)
+
+  def _compiled(self, program, session, arrays):
+    """The `callables.Compiled` of a program in a session; made once."""
+    kept = _tf.session_cache(session)
+    compiled = kept.get(program.key)
+    if compiled is None:
+      compiled = kept.setdefault(program.key, callables.Compiled(
+          session, program.call_spec,
+          [(dtype, frozenset([np.shape(array)]))
+           for dtype, array in zip(self._dtypes, arrays)]))
+    return compiled
+
+  def _compile_now(self, choice, session, op_by_op, arrays):
+    """A call op by op, after which there is a program for its shapes."""
+    with self._lock:
+      expected = op_by_op(arrays)
+      if choice.state == "counting" and self._build(choice, arrays):
+        start = _clock()
+        self._try(choice, session, arrays, expected)
+        if choice.state == "compiling":
+          choice.settle("compiled", "asked for; XLA took {:.1f} s".format(
+              _clock() - start))
+      return expected
+
+  def _count(self, choice, session, op_by_op, arrays):
+    """A call op by op; when such calls took long, a program is begun."""
+    start = _clock()
+    results = op_by_op(arrays)
+    choice.left -= _clock() - start
+    if choice.left > 0:
+      return results
+    with self._lock:
+      if choice.state == "counting" and self._build(choice, arrays):
+        # The caller may write into its arrays.
+        threading.Thread(target=self._compile_meanwhile, args=(
+            choice, session, [np.array(array) for array in arrays],
+            [np.array(result) for result in results])).start()
+    return results
+
+  def _compile_meanwhile(self, choice, session, arrays, expected):
+    """Has XLA compile, in a thread of its own."""
+    self._try(choice, session, arrays, expected)
+    if choice.state == "compiling":
+      choice.settle("timing", "op by op and the program are compared")
+
+  def _build(self, choice, arrays):
+    """Builds the program of a choice; whether there is one."""
+    if len(self.compiled) >= MOST_PROGRAMS:
+      choice.settle("op by op", "{} sets of shapes have programs".format(
+          MOST_PROGRAMS))
+      return False
+    try:
+      choice.program = self._make_program(
+          tuple(np.shape(array) for array in arrays))
+    except errors.GradfeedError as error:
+      self._give_up(choice, error)
+      return False
+    choice.settle("compiling", "XLA compiles it")
+    return True
+
+  def _try(self, choice, session, arrays, expected):
+    """Runs the program once, and gives it up if it fails or differs."""
+    try:
+      results = self._compiled(choice.program, session, arrays)(arrays)
+    except (tf.errors.OpError, RuntimeError) as error:
+      self._give_up(choice, errors.UnsupportedGraphError(
+          "XLA does not compile the outputs.",
+          "It says: {}".format(str(error).strip().split("\n")[0][:400]),
+          "Leave jit_compile out, or take outputs that do not need it."))
+      return
+    # What cancels is as small as the rounding of what it was computed from.
+    least = _CANCELLED * numeric_comparison.largest(
+        [np.asarray(value) for value in list(arrays) + list(expected)
+         if np.asarray(value).dtype.kind in "fc"])
+    for result, own in zip(results, expected):
+      if not _is_same(np.asarray(own), np.asarray(result),
+                      choice.program.tolerance, least):
+        self._give_up(choice, errors.UnsupportedGraphError(
+            "XLA computes something else than TensorFlow does op by op.",
+            "At the values of this call a result differs by {:.2g}, its "
+            "largest element being {:.2g}.".format(
+                np.max(np.abs(np.subtract(result, own, dtype=np.float64))),
+                np.max(np.abs(own))),
+            "Leave jit_compile out."))
+        return
+
+  def _give_up(self, choice, error):
+    """Runs calls op by op from now on; raises `error` where XLA is a must."""
+    choice.program = None
+    if self._mode is True:
+      raise error
+    choice.settle("op by op", "{} {}".format(error.what, error.why))
+    if not self._has_warned:
+      self._has_warned = True
+      warnings.warn(errors.GradfeedWarning(
+          "jit_compile=\"auto\": calls go on op by op. {} {}".format(
+              error.what, error.why)), stacklevel=2)
+
+  def _timed(self, choice, session, op_by_op, arrays):
+    """A call that is timed, op by op or by the program, in turn."""
+    plain, compiled = choice.seconds
+    is_compiled = len(compiled) < len(plain)
+    start = _clock()
+    results = (functools.partial(self._run, choice, session, op_by_op)
+               if is_compiled else op_by_op)(arrays)
+    (compiled if is_compiled else plain).append(_clock() - start)
+    if min(len(plain), len(compiled)) > _TIMED_CALLS:
+      seconds = min(plain[1:]), min(compiled[1:])
+      is_faster = seconds[1] < _CLEARLY_FASTER * seconds[0]
+      choice.settle("compiled" if is_faster else "op by op", (
+          "op by op {:.3g} ms, compiled {:.3g} ms".format(
+              *[1e3 * one for one in seconds])))
+    return results
+
+
+def _is_same(own, result, tolerance, least):
+  """Whether two arrays are the same; numbers that are no integers, nearly.
+
+  Args:
+    own, result: arrays.
+    tolerance: float, by their largest element.
+    least: float, the size that counts where all elements are smaller.
+  """
+  if own.dtype.kind not in "fcV":
+    return np.array_equal(own, result)
+  return numeric_comparison.is_within(
+      own, result, tolerance, max(least, numeric_comparison.largest([own])))
+
+
+def check_mode(mode):
+  """Refuses a `jit_compile` that is none of `MODES`, or that cannot be."""
+  if not (mode is None or isinstance(mode, bool) or mode == "auto"):
+    raise errors.ArgumentError(
+        "jit_compile={!r} is none of its values.".format(mode),
+        "They are {}.".format(", ".join(map(repr, MODES))), "Pass one of them.")
+  if mode and not _tf.IS_TF2:
+    raise errors.UnsupportedGraphError(
+        "jit_compile={!r} needs TensorFlow 2; this is {}.".format(
+            mode, _tf.VERSION),
+        "XLA of TensorFlow 1.15 makes calls on the CPU slower.",
+        "Leave jit_compile out.")

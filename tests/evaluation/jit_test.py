@@ -1,0 +1,399 @@
+"""`jit_compile`: programs of XLA in the place of calls."""
+
+import threading
+import time
+import unittest
+from unittest import mock
+import warnings
+
+from absl.testing import parameterized
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from gradfeed import _tf
+from gradfeed.evaluation.calls import jit
+from gradfeed.graph import op_types
+import gradfeed as gf
+from tests.testing import flows
+from tests.testing import graphs
+from tests.testing import numeric
+
+
+def _step(h, x):
+  return tf.tanh(1.1 * h + x)
+
+
+def _loop(x):
+  return tf.while_loop(lambda i, h: i < 5, lambda i, h: (i + 1, _step(h, x)),
+                       [0, x])[1]
+
+
+def _loop_with_branch(x):
+  return tf.while_loop(
+      lambda i, h: i < 4, lambda i, h: (i + 1, tf.cond(
+          tf.equal(i % 2, 0), lambda: tf.sin(h), lambda: h * x)), [0, x])[1]
+
+
+def _nested_loops(x):
+  def turn(i, h):
+    _, inner = tf.while_loop(
+        lambda j, h: j < 3, lambda j, h: (j + 1, 1.5 * tf.sin(h)), [0, h])
+    return i + 1, inner + x
+  return tf.while_loop(lambda i, h: i < 4, turn, [0, x])[1]
+
+
+def _as_long_as_the_batch(x):
+  return tf.while_loop(
+      lambda i, h: i < tf.shape(x)[0],
+      lambda i, h: (i + 1, _step(h, x)), [0, x])[1]
+
+
+def _at_most(x):
+  """A loop of which values decide how often it turns, up to a limit."""
+  return tf.while_loop(
+      lambda i, h: tf.logical_and(i < 6, tf.reduce_sum(h) < 50.),
+      lambda i, h: (i + 1, h + tf.square(x)), [0, x])[1]
+
+
+def _scan(x):
+  return tf.scan(lambda h, row: _step(h, row), x, initializer=x[0])[-1]
+
+
+def _map(x):
+  return tf.map_fn(lambda row: tf.exp(row) * tf.reduce_sum(row), x)
+
+
+def _branch(x):
+  return tf.cond(tf.reduce_sum(x) > 0, lambda: x ** 3, lambda: tf.exp(x))
+
+
+_NETWORKS = [
+    ("loop", _loop), ("loop_with_branch", _loop_with_branch),
+    ("nested_loops", _nested_loops), ("scan", _scan), ("map", _map),
+    ("branch", _branch), ("as_long_as_the_batch", _as_long_as_the_batch),
+    ("at_most", _at_most)]
+
+
+@unittest.skipIf(not _tf.IS_TF2, "TensorFlow 1.15 compiles nothing.")
+class ProgramsTest(graphs.GraphTest):
+  """What a program gives is what TensorFlow gives, and what is true."""
+
+  def _compiled(self, inputs, outputs, *values, **kwargs):
+    """A function that has a program for the shapes of `values`."""
+    f = gf.function(inputs, outputs, jit_compile=True, **kwargs)
+    f(*values)
+    self.assertLen(f.compiled, 1)
+    return f
+
+  @parameterized.named_parameters(*_NETWORKS)
+  def test_gradients_are_central_differences(self, network):
+    with flows.control_flow(None):
+      x = tf.placeholder(tf.float64, [None, 2])
+      y = tf.reduce_sum(network(x) ** 2)
+    f = self._compiled(x, [y, gf.gradient(y, x)], np.full([3, 2], 0.2))
+    plain = gf.function(x, y)
+    for seed in range(2):
+      value = np.random.RandomState(seed).uniform(-0.6, 0.8, [3, 2])
+      got, gradient = f(value)
+      np.testing.assert_allclose(got, plain(value), rtol=1e-12)
+      np.testing.assert_allclose(gradient, numeric.central_differences(plain, value),
+                                 rtol=1e-6, atol=1e-8)
+    self.assertIn("compiled (asked for", f.jit)
+
+  @parameterized.named_parameters(("loop", _loop), ("scan", _scan))
+  def test_second_derivatives(self, network):
+    x = tf.placeholder(tf.float64, [None, 2])
+    gradient = gf.gradient(tf.reduce_sum(network(x) ** 2), x)
+    squares = tf.reduce_sum(gradient ** 2)
+    f = self._compiled(x, gf.gradient(squares, x), np.full([3, 2], 0.2))
+    value = np.random.RandomState(0).uniform(-0.6, 0.8, [3, 2])
+    np.testing.assert_allclose(
+        f(value), numeric.central_differences(gf.function(x, squares), value),
+        rtol=1e-5, atol=1e-8)
+
+  def test_variables_are_read_at_each_call(self):
+    for use_resource in (False, True):
+      w = graphs.variable("w{}".format(use_resource), [2., 3.], use_resource)
+      self.session.run(w.initializer)
+      x = tf.placeholder(tf.float64, [2])
+      f = self._compiled(x, gf.gradient(tf.reduce_sum(w * x ** 2), x), [1., 1.])
+      w.load([5., 7.], self.session)
+      np.testing.assert_array_equal(f([1., 2.]), [10., 28.])
+
+  def test_a_layer_in_the_middle_and_held_values(self):
+    x = tf.placeholder(tf.float64, [2])
+    scale = tf.placeholder(tf.float64, [])
+    h = tf.exp(x)
+    y = tf.reduce_sum(scale * h ** 2)
+    f = self._compiled(h, gf.gradient(y, h), [1., 1.], feed_dict={scale: 3.})
+    np.testing.assert_array_equal(f([5., 2.]), [30., 12.])
+
+  def test_results_belong_to_the_caller(self):
+    x = tf.placeholder(tf.float64, [2])
+    w = graphs.variable("w", [2., 3.], True)
+    self.session.run(w.initializer)
+    f = self._compiled(x, [gf.gradient(tf.reduce_sum(w * x), x), x + 0.],
+                       [1., 1.])
+    for _ in range(4):
+      value = np.array([1., 2.])
+      for result in f(value):
+        result[...] = -1.
+      np.testing.assert_array_equal(value, [1., 2.])
+    np.testing.assert_array_equal(self.session.run(w), [2., 3.])
+
+  def test_one_program_for_each_set_of_shapes_up_to_a_limit(self):
+    x = tf.placeholder(tf.float64, [None])
+    f = gf.function(x, gf.gradient(tf.reduce_sum(x ** 3), x), jit_compile=True)
+    with mock.patch.object(jit, "MOST_PROGRAMS", 2):
+      for size in (1, 2, 2, 3, 1):
+        np.testing.assert_array_equal(
+            f(np.full([size], 2.)), np.full([size], 12.))
+      self.assertEqual(f.compiled, [((1,),), ((2,),)])
+      for size in range(3, 300):
+        f(np.full([size], 2.))
+    self.assertLen([op for op in self.graph.get_operations()
+                    if op.type in op_types.CALLS], 2)
+    self.assertIn("(3,): op by op (2 sets of shapes have programs)", f.jit)
+    self.assertLessEqual(len(f.jit.split("\n")), 256)
+
+  def test_a_function_between_others_compiles_too(self):
+    x = tf.placeholder(tf.float64, [None, 2])
+    f = gf.function(x, gf.gradient(tf.reduce_sum(x ** 3), x), jit_compile=True)
+    other = f.between([x], f.outputs)
+    other(np.ones([1, 2]))
+    self.assertLen(other.compiled, 1)
+
+  def test_without_it_there_is_no_program(self):
+    x = tf.placeholder(tf.float64, [])
+    f = gf.function(x, gf.gradient(x ** 3, x))
+    f(2.)
+    self.assertEqual(f.compiled, [])
+    self.assertIn("not asked for", f.jit)
+
+
+@unittest.skipIf(not _tf.IS_TF2, "TensorFlow 1.15 compiles nothing.")
+class CheckedValuesTest(graphs.GraphTest):
+  """XLA takes values that TensorFlow refuses; gradfeed does not."""
+
+  def _assert_refuses(self, f, good, bad):
+    for _ in range(3):
+      f(*good)
+    self.assertLen(f.compiled, 1)
+    with self.assertRaises((gf.GradfeedError, tf.errors.OpError)):
+      f(*bad)
+    f(*good)
+
+  def test_index_that_is_out_of_range(self):
+    rows = tf.constant(np.arange(6.).reshape(3, 2))
+    i = tf.placeholder(tf.int32, [2])
+    h = tf.gather(rows, i)
+    f = gf.function(i, [h * 2., gf.gradient(tf.reduce_sum(h ** 2), h)],
+                    jit_compile=True)
+    self._assert_refuses(f, [np.array([0, 2], np.int32)],
+                         [np.array([0, 3], np.int32)])
+
+  def test_label_that_is_out_of_range(self):
+    x = tf.placeholder(tf.float64, [None, 4])
+    labels = tf.placeholder(tf.int32, [None])
+    y = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(
+        labels=labels, logits=x))
+    f = gf.function([x, labels], gf.gradient(y, x), jit_compile=True)
+    self._assert_refuses(f, [np.ones([1, 4]), np.array([3], np.int32)],
+                         [np.ones([1, 4]), np.array([4], np.int32)])
+
+  def test_division_of_an_integer_by_zero(self):
+    n = tf.placeholder(tf.int32, [])
+    f = gf.function(n, 7 // n, jit_compile=True)
+    self._assert_refuses(f, [np.int32(2)], [np.int32(0)])
+    self.assertEqual(f(np.int32(3)), 2)
+
+  def test_assertion_and_check_numerics(self):
+    x = tf.placeholder(tf.float64, [])
+    with tf.control_dependencies([tf.debugging.assert_greater(x, x * 0.)]):
+      y = tf.identity(x) ** 2
+    self._assert_refuses(gf.function(x, y, jit_compile=True), [1.], [-1.])
+    z = tf.check_numerics(tf.log(x), "log")
+    self._assert_refuses(gf.function(x, z * 2., jit_compile=True), [1.], [0.])
+
+  def test_index_in_a_loop_is_refused_by_name(self):
+    rows = tf.constant(np.arange(6.).reshape(3, 2))
+    first = tf.placeholder(tf.int32, [])
+    _, h = tf.while_loop(
+        lambda i, h: i < 2,
+        lambda i, h: (i + 1, h + tf.gather(rows, first + i)),
+        [0, tf.zeros([2], tf.float64)])
+    f = gf.function(first, h, jit_compile=True)
+    with self.assertRaisesRegex(gf.UnsupportedGraphError, "Gather"):
+      f(np.int32(1))
+
+  def test_a_run_proves_nothing_about_turns_that_it_did_not_have(self):
+    rows = tf.constant(np.arange(6.).reshape(3, 2))
+    x = tf.placeholder(tf.float64, [2])
+    _, h = tf.while_loop(
+        lambda i, h: tf.logical_and(i < 9, tf.reduce_sum(h) < 3.),
+        lambda i, h: (i + 1, h + x + 0. * tf.gather(rows, i)), [0, x])
+    f = gf.function(x, h, jit_compile=True)
+    with self.assertRaisesRegex(gf.UnsupportedGraphError, "Gather"):
+      f(np.ones([2]))
+
+
+@unittest.skipIf(not _tf.IS_TF2, "TensorFlow 1.15 compiles nothing.")
+class RefusalsTest(graphs.GraphTest):
+
+  def _assert_refused(self, f, message, *values):
+    before = len(self.graph.get_operations())
+    with self.assertRaisesRegex(gf.UnsupportedGraphError, message):
+      f(*values)
+    self.assertLen(self.graph.get_operations(), before)
+    self.assertEqual(f.compiled, [])
+
+  def _function(self, inputs, outputs):
+    f = gf.function(inputs, outputs, jit_compile=True)
+    return f
+
+  def test_random_numbers(self):
+    x = tf.placeholder(tf.float64, [])
+    self._assert_refused(
+        self._function(x, x * tf.random.uniform([], dtype=tf.float64)),
+        "(?s)RandomUniform.*other random numbers", 1.)
+
+  def test_python(self):
+    x = tf.placeholder(tf.float64, [])
+    self._assert_refused(self._function(
+        x, tf.py_func(lambda value: value, [x], tf.float64)), "PyFunc", 1.)
+
+  def test_unknown_number_of_turns(self):
+    x = tf.placeholder(tf.float64, [])
+    h = tf.while_loop(lambda h: h < 9., lambda h: (h * 2.,), (x,))
+    h = h[0] if isinstance(h, (tuple, list)) else h
+    gradient = gf.gradient(h, x)
+    f = self._function(x, gradient)
+    with self.assertRaisesRegex(gf.UnsupportedGraphError,
+                                "maximum_iterations"):
+      f(1.)
+
+  def test_closed_graph(self):
+    x = tf.placeholder(tf.float64, [])
+    f = self._function(x, x * 2.)
+    self.graph.finalize()
+    self._assert_refused(f, "closed", 1.)
+
+  def test_what_xla_does_not_compile(self):
+    x = tf.placeholder(tf.float64, [None])
+    f = self._function(x, tf.reduce_sum(x) * 2.)
+    with mock.patch.object(
+        jit.Jit, "_compiled", side_effect=tf.errors.InvalidArgumentError(
+            None, None, "unsupported operations: Where")):
+      with self.assertRaisesRegex(gf.UnsupportedGraphError, "Where"):
+        f([1.])
+
+  def test_another_result(self):
+    x = tf.placeholder(tf.float64, [2])
+    f = self._function(x, x * 2.)
+    with mock.patch.object(jit.Jit, "_compiled",
+                           return_value=lambda arrays: [np.array([2., 5.])]):
+      with self.assertRaisesRegex(gf.UnsupportedGraphError,
+                                  "differs by 1.*largest element being 4"):
+        f([1., 2.])
+    np.testing.assert_array_equal(f([1., 2.]), [2., 4.])
+
+  def test_rounding_of_what_cancels_is_no_other_result(self):
+    x = tf.placeholder(tf.float64, [2])
+    f = self._function(x, x * 2.)
+    with mock.patch.object(
+        jit.Jit, "_compiled",
+        return_value=lambda arrays: [np.array([0., 2. + 1e-12])]):
+      f([0., 1.])
+    self.assertLen(f.compiled, 1)
+
+
+@unittest.skipIf(not _tf.IS_TF2, "TensorFlow 1.15 compiles nothing.")
+class AutoTest(graphs.GraphTest):
+
+  def setUp(self):
+    super().setUp()
+    self.enter_context(mock.patch.object(jit, "_WORTH", 0.))
+
+  def _settled(self, f, *values):
+    """Calls until it is decided how; what was returned."""
+    results = []
+    deadline = time.monotonic() + 60
+    while "(few" in f.jit or not f.jit or any(
+        state in f.jit for state in ("compiling", "timing")):
+      results.append(f(*values))
+      self.assertLess(time.monotonic(), deadline, f.jit)
+    return results
+
+  @parameterized.parameters((1., 2., "compiled"), (2., 1., "op by op"))
+  def test_keeps_what_is_faster(self, compiled, plain, expected):
+    x = tf.placeholder(tf.float64, [2])
+    f = gf.function(x, gf.gradient(tf.reduce_sum(x ** 3), x),
+                    jit_compile="auto")
+    choose = jit._Choice.settle
+
+    def settle(choice, state, why):
+      if "op by op" in why and "ms" in why:
+        choice.seconds = [plain] * 9, [compiled] * 9
+        state = "compiled" if compiled < plain else "op by op"
+      choose(choice, state, why)
+
+    with mock.patch.object(jit._Choice, "settle", settle):
+      for result in self._settled(f, [1., 2.]):
+        np.testing.assert_array_equal(result, [3., 12.])
+    self.assertIn("(2,): {} (op by op".format(expected), f.jit)
+    for _ in range(5):
+      np.testing.assert_array_equal(f([1., 2.]), [3., 12.])
+
+  def test_falls_back_with_one_warning(self):
+    x = tf.placeholder(tf.float64, [None])
+    f = gf.function(x, x * tf.random.uniform([], dtype=tf.float64),
+                    jit_compile="auto")
+    with warnings.catch_warnings(record=True) as caught:
+      warnings.simplefilter("always")
+      for size in (1, 2, 1):
+        f(np.ones([size]))
+    self.assertLen(caught, 1)
+    self.assertIsInstance(caught[0].message, gf.GradfeedWarning)
+    self.assertIn("RandomUniform", str(caught[0].message))
+    self.assertIn("op by op", f.jit)
+
+  def test_calls_go_on_while_xla_compiles_and_own_their_values(self):
+    x = tf.placeholder(tf.float64, [2])
+    f = gf.function(x, gf.gradient(tf.reduce_sum(x ** 3), x),
+                    jit_compile="auto")
+    waits = threading.Event()
+    try_ = jit.Jit._try
+
+    def slow_try(*arguments):
+      waits.wait(60)
+      return try_(*arguments)
+
+    with mock.patch.object(jit.Jit, "_try", slow_try):
+      value = np.array([1., 2.])
+      f(value)[...] = -1.  # Neither is what the program is held against.
+      value[...] = 7.
+      self.assertIn("compiling", f.jit)
+      np.testing.assert_array_equal(f([2., 2.]), [12., 12.])
+      waits.set()
+      self._settled(f, [1., 2.])
+    self.assertNotIn("differs", f.jit)
+
+
+class ModesTest(graphs.GraphTest):
+
+  @parameterized.parameters("yes", 1.5, "True")
+  def test_refuses_other_values(self, mode):
+    x = tf.placeholder(tf.float64, [])
+    with self.assertRaisesRegex(gf.ArgumentError, "jit_compile="):
+      gf.function(x, x * 2., jit_compile=mode)
+
+  def test_false_is_none(self):
+    x = tf.placeholder(tf.float64, [])
+    self.assertEqual(gf.function(x, x * 2., jit_compile=False)(2.), 4.)
+
+  def test_needs_tensorflow_2(self):
+    x = tf.placeholder(tf.float64, [])
+    with mock.patch.object(_tf, "IS_TF2", False):
+      for mode in (True, "auto"):
+        with self.assertRaisesRegex(gf.UnsupportedGraphError, "TensorFlow 2"):
+          gf.function(x, x * 2., jit_compile=mode)
