@@ -30,6 +30,24 @@ def _ints(value, dtype=np.int32):
   return np.array(value, dtype)
 
 
+#: How many outputs of an op count; the others are there for its gradient.
+OUTPUTS = {"FusedBatchNorm": 1, "FusedBatchNormV2": 1, "FusedBatchNormV3": 1}
+
+_REALS = (tf.float32.as_datatype_enum, tf.float64.as_datatype_enum)
+
+
+def is_real(op_def, argument):
+  """Whether an argument of an op may be a float32 or float64 tensor."""
+  if argument.is_ref:
+    return False
+  if argument.type:
+    return argument.type in _REALS
+  name = argument.type_attr or argument.type_list_attr
+  allowed = [attribute.allowed_values.list.type
+             for attribute in op_def.attr if attribute.name == name][0]
+  return not allowed or any(real in allowed for real in _REALS)
+
+
 def draw(real, random, dtype):
   """The array for a `Real`; random numbers from `random`."""
   value = (random.uniform(0.2, 0.8, real.shape) if real.value is None

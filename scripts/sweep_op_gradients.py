@@ -22,7 +22,6 @@ from absl import flags
 import numpy as np
 import op_inputs
 import tensorflow.compat.v1 as tf
-from tensorflow.core.framework import types_pb2
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))
@@ -43,30 +42,13 @@ _MODULE = os.path.join(
 #: What is found of an input that gets no gradient.
 SMOOTH, FLAT = "smooth", "flat"
 
-_REALS = (types_pb2.DT_FLOAT, types_pb2.DT_DOUBLE)
 _STEPS = {np.float64: (1e-4, 1e-5), np.float32: (1e-2, 3e-3)}
 _MOST_GUESSES = 600
-
-#: How many outputs of an op count; the others are there for its gradient.
-_OUTPUTS = {"FusedBatchNorm": 1, "FusedBatchNormV2": 1, "FusedBatchNormV3": 1}
-
-
-def is_real(op_def, argument):
-  """Whether an argument of an op may be a float32 or float64 tensor."""
-  if argument.is_ref:
-    return False
-  if argument.type:
-    return argument.type in _REALS
-  name = argument.type_attr or argument.type_list_attr
-  allowed = [attribute.allowed_values.list.type
-             for attribute in op_def.attr if attribute.name == name][0]
-  return not allowed or any(real in allowed for real in _REALS)
-
 
 def is_candidate(op_def):
   """Whether an op may be a function from floating to any numbers."""
   return op_def is not None and (
-      any(is_real(op_def, argument) for argument in op_def.input_arg))
+      any(op_inputs.is_real(op_def, argument) for argument in op_def.input_arg))
 
 
 def sweep(op_types):
@@ -133,7 +115,7 @@ def try_cases(op_type):
   cases = op_inputs.CASES.get(op_type)
   inputs, reason = None, "no arguments were found"
   for case in cases or itertools.islice(
-      op_inputs.guesses(op_def, lambda argument: is_real(op_def, argument)),
+      op_inputs.guesses(op_def, lambda argument: op_inputs.is_real(op_def, argument)),
       _MOST_GUESSES):
     found, reason = _try(op_type, op_def, case)
     if found is not None:
@@ -192,7 +174,7 @@ def _differentiated(op_type, op_def, case, dtype):
               if op.type == op_type)
     del result
     ys = [y for y in op.outputs if y.dtype.base_dtype.is_floating]
-    ys = ys[:_OUTPUTS.get(op_type)] or [
+    ys = ys[:op_inputs.OUTPUTS.get(op_type)] or [
         tf.cast(y, tf.float64) for y in op.outputs
         if y.dtype.base_dtype.is_integer or y.dtype.base_dtype.is_bool]
     if not ys:

@@ -199,7 +199,7 @@ class ListSizes:
     """
     body, = self._static.bodies_of(one.loop, "body")
     value = _pushed(body, one.index)
-    return value is not None and value.name in (
+    return value is not None and value.dtype != tf.variant and value.name in (
         self._static.fixed.fixed_in_turns(one.loop, [
             not is_kept or turns_lib.is_kept(body, i)
             for i in range(len(body.inputs))]))

@@ -14,8 +14,8 @@ from gradfeed import errors
 #: A program for one set of shapes.
 #:   feeds: list of the placeholders to feed.
 #:   results: list of `tf.Tensor`, what it computes.
-#:   checks: list of one bool scalar `tf.Tensor`, whether TensorFlow would have
-#:     taken the values that were fed; empty where it takes all.
+#:   checks: list of one bool scalar `tf.Tensor`, whether the results are finite
+#:     and TensorFlow would have taken the values; empty where it takes all.
 #:   tolerance: float, how far apart rounding may take results, by their largest
 #:     element: half of the digits of the least precise dtype in between.
 Program = collections.namedtuple(
@@ -83,7 +83,10 @@ def _traced(static):
         name="")
     count = len(static.results)
     read = iter(made[count:])
-    valid = [tf.reduce_all(next(read)) for _ in conditions]
+    # TensorFlow and XLA may disagree on what is not finite.
+    valid = [_is_finite(result) for result in made[:count]
+             if result.dtype.is_floating or result.dtype.is_complex]
+    valid += [tf.reduce_all(next(read)) for _ in conditions]
     valid += [value_checks.is_in_range(op, [
         next(read) for _ in value_checks.tensors_read(op)]) for op in guarded]
     return made[:count] + ([tf.reduce_all(tf.stack(valid))] if valid else [])
@@ -92,6 +95,14 @@ def _traced(static):
       tf.TensorSpec(t.shape, t.dtype) for t in (
           static.graph.get_tensor_by_name(name + ":0")
           for name in static.arguments)], jit_compile=True)
+
+
+def _is_finite(tensor):
+  """Whether all elements of a floating or complex tensor are finite."""
+  parts = ([tf.math.real(tensor), tf.math.imag(tensor)]
+           if tensor.dtype.is_complex else [tensor])
+  return tf.reduce_all([tf.reduce_all(tf.math.is_finite(part))
+                        for part in parts])
 
 
 def _tolerance(static):

@@ -10,6 +10,8 @@ import copy
 
 from gradfeed import _tf
 from gradfeed._tf import tf
+from gradfeed.compilation import nans
+from gradfeed.compilation import optionals
 from gradfeed.compilation import value_checks
 from gradfeed import errors
 from gradfeed.graph import effects
@@ -18,6 +20,10 @@ from gradfeed.graph import traversal
 from gradfeed.rewriting import cloning
 from gradfeed.rewriting import function_calls
 from gradfeed.rewriting import functionalization
+
+
+#: How many branches after each other are given their shapes.
+_MOST_IMPORTS = 10
 
 
 class StaticGraph:
@@ -64,12 +70,43 @@ class StaticGraph:
     self.results = [output.name for output in outputs[:len(results)]]
     self._conditions = [output.name for output in outputs[len(results):]]
     self.graph_def = _with_own_functions(scratch.as_graph_def())
-    self.graph = tf.Graph()
-    with self.graph.as_default():
-      tf.import_graph_def(self.graph_def, name="")
-    self._bodies = {}
+    nans.pass_on(self.graph_def)
+    for _ in range(_MOST_IMPORTS):
+      self._import()
+      if not self._write_shapes():
+        break
+    if optionals.replace(self.graph_def, self.graph, self.bodies_of):
+      self._import()
     self.fixed = value_checks.FixedValues(self.graph, self.bodies_of)
     self.checks = self.fixed.checks()
+
+  def _import(self):
+    """Makes `graph` of `graph_def`."""
+    self.graph, self._bodies = tf.Graph(), {}
+    with self.graph.as_default():
+      tf.import_graph_def(self.graph_def, name="")
+
+  def _write_shapes(self):
+    """Writes shapes that branches have into their nodes; whether any is new."""
+    nodes = {node.name: node for node in self.graph_def.node}
+    is_new = False
+    for op in self.graph.get_operations():
+      if op.type not in op_types.FUNCTIONAL_BRANCHES or all(
+          t.shape.is_fully_defined() for t in op.outputs):
+        continue
+      bodies = [body for attribute in op_types.FUNCTION_CALLS[op.type].functions
+                for body in self.bodies_of(op, attribute)]
+      shapes = [body.outputs[i].shape for body in bodies[:1]
+                for i in range(len(op.outputs))]
+      if any(shape.is_fully_defined() and not t.shape.is_fully_defined()
+             for shape, t in zip(shapes, op.outputs)) and all(
+                 t.shape.is_compatible_with(shape) for body in bodies
+                 for t, shape in zip(body.outputs, shapes)):
+        written = nodes[op.name].attr["output_shapes"].list.shape
+        del written[:]
+        written.extend(shape.as_proto() for shape in shapes)
+        is_new = True
+    return is_new
 
   def refuse(self):
     """Raises UnsupportedGraphError for what is not computed in the same way."""

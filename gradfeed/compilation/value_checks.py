@@ -1,7 +1,8 @@
 """What XLA computes as TensorFlow does, and where TensorFlow looks at values.
 
 TensorFlow refuses an index that is out of range and the division of an integer
-by zero; a program of XLA takes the nearest index, or any number. Such a value
+by zero; a program of XLA takes the nearest index, or any number. NaN has another
+place among numbers there. Such a value
 cannot be wrong where it depends on shapes alone, as a run at these shapes has
 succeeded. Elsewhere it has to be looked at.
 """
@@ -15,7 +16,7 @@ from gradfeed.graph import op_types
 
 #: Ops that have the same results, but for rounding, and check no value.
 _SAME = frozenset("""
-Abs Acos Acosh Add AddN AddV2 All Angle Any ArgMax ArgMin Asin Asinh Atan Atan2
+Abs Acos Acosh Add AddN AddV2 All Angle Any Asin Asinh Atan Atan2
 Atanh AvgPool AvgPool3D AvgPool3DGrad AvgPoolGrad BatchMatMul BatchMatMulV2
 BatchMatMulV3 BatchToSpace BatchToSpaceND BiasAdd BiasAddGrad
 BroadcastGradientArgs BroadcastTo Cast Ceil ClipByValue Complex ComplexAbs
@@ -30,7 +31,7 @@ Identity IdentityN Imag Inv InvGrad L2Loss LRN LRNGrad LeakyRelu LeakyReluGrad
 Less LessEqual Lgamma LinSpace Log Log1p LogSoftmax LogicalAnd LogicalNot
 LogicalOr MatMul MatrixBandPart MatrixDiag MatrixDiagPart MatrixDiagV2
 MatrixDiagV3 MatrixDiagPartV2 MatrixDiagPartV3 MatrixSetDiag MatrixSetDiagV2
-MatrixSetDiagV3 Max MaxPool MaxPoolGrad MaxPoolV2 MaxPoolGradV2 Maximum Mean Min
+MatrixSetDiagV3 Max MaxPool MaxPoolGrad MaxPoolGradGrad MaxPoolV2 MaxPoolGradV2 Maximum Mean Min
 Minimum MirrorPad MirrorPadGrad Mul MulNoNan DivNoNan Ndtri Neg NoOp NotEqual
 OneHot OnesLike Pack Pad PadV2 Placeholder PlaceholderWithDefault
 PreventGradient Prod Range Rank Real
@@ -41,7 +42,7 @@ SoftmaxCrossEntropyWithLogits Softplus SoftplusGrad Softsign SoftsignGrad
 SpaceToBatch SpaceToBatchND SpaceToDepth Split SplitV Sqrt SqrtGrad Square
 SquaredDifference Squeeze StopGradient Sub Sum Tan Tanh TanhGrad
 TensorListElementShape TensorListFromTensor TensorListLength TensorListPopBack
-TensorListPushBack TensorListReserve TensorListStack Tile TopKV2 Transpose
+TensorListPushBack TensorListReserve TensorListStack Tile Transpose
 Unpack Xdivy Xlog1py Xlogy ZerosLike
 """.split()) | frozenset(op_types.FUNCTION_CALLS)
 
@@ -50,6 +51,8 @@ _DIVISIONS = ("Div", "FloorDiv", "FloorMod", "Mod", "RealDiv", "TruncateDiv",
 
 #: From the type of an op to the indices of those inputs that TensorFlow checks.
 _CHECKED = dict({
+    "ArgMax": (0,),
+    "ArgMin": (0,),
     "Assert": (0,),
     "CheckNumerics": (0,),
     "CheckNumericsV2": (0,),
@@ -65,6 +68,7 @@ _CHECKED = dict({
     "StridedSliceGrad": (1, 2, 3),
     "TensorListGetItem": (1,),
     "TensorListSetItem": (1,),
+    "TopKV2": (0,),
     "UnsortedSegmentSum": (1,),
 }, **dict.fromkeys(_DIVISIONS, (1,)))
 
@@ -79,6 +83,9 @@ _OF_SHAPES = op_types.SHAPE_READING | frozenset([
 #:   refused: list of (name of the op, why it cannot be compiled).
 Checks = collections.namedtuple("Checks", ["guarded", "conditions", "refused"])
 
+#: Ops that give the place of an element, where XLA has another order for NaN.
+_PLACES = ("ArgMax", "ArgMin", "TopKV2")
+
 #: Ops of which TensorFlow checks integers alone.
 _INTEGRAL = frozenset(_DIVISIONS + ("Pow",))
 
@@ -86,12 +93,17 @@ _NUMERICS = ("CheckNumerics", "CheckNumericsV2")
 
 #: Ops whose values a program can look at.
 _GUARDED = frozenset([
-    "Assert", "Gather", "GatherV2", "SparseSoftmaxCrossEntropyWithLogits",
-    "UnsortedSegmentSum"]).union(_DIVISIONS, _NUMERICS)
+    "ArgMax", "ArgMin", "Assert", "Gather", "GatherV2", "SparseSoftmaxCrossEntropyWithLogits",
+    "TopKV2", "UnsortedSegmentSum"]).union(_DIVISIONS, _NUMERICS)
 
 #: Ops that do nothing but check a value, and those that hand it on as well.
 CHECKS_ALONE = "Assert"
 CHECKED_IDENTITIES = _NUMERICS
+
+
+def compiled_types():
+  """The types of ops that are compiled, those that call functions apart."""
+  return sorted(_SAME.union(_CHECKED).difference(op_types.FUNCTION_CALLS))
 
 
 class FixedValues:
@@ -177,7 +189,8 @@ class FixedValues:
           else "it is not known to give the same there")
       return
     checked = _CHECKED.get(op.type, ())
-    if op.type in _INTEGRAL and not op.inputs[1].dtype.is_integer:
+    if (op.type in _INTEGRAL and not op.inputs[1].dtype.is_integer or
+        op.type in _PLACES and not op.inputs[0].dtype.is_floating):
       checked = ()
     if all(op.inputs[i].name in fixed for i in checked):
       return
@@ -259,6 +272,8 @@ def is_in_range(op, inputs):
   """
   if op.type == CHECKS_ALONE:
     return tf.reduce_all(inputs[0])
+  if op.type in _PLACES:
+    return tf.reduce_all(tf.equal(inputs[0], inputs[0]))
   if op.type in _NUMERICS:
     return tf.reduce_all(tf.math.is_finite(inputs[0]))
   if op.type in _DIVISIONS:

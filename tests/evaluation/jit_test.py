@@ -67,7 +67,16 @@ def _branch(x):
   return tf.cond(tf.reduce_sum(x) > 0, lambda: x ** 3, lambda: tf.exp(x))
 
 
+def _branch_that_is_fed(x):
+  is_training = tf.placeholder_with_default(True, [])
+  for _ in range(2):
+    x = tf.cond(is_training, lambda: tf.sin(x) * x,  # pylint: disable=cell-var-from-loop
+                lambda: tf.exp(-tf.square(x)))  # pylint: disable=cell-var-from-loop
+  return x
+
+
 _NETWORKS = [
+    ("branch_that_is_fed", _branch_that_is_fed),
     ("loop", _loop), ("loop_with_branch", _loop_with_branch),
     ("nested_loops", _nested_loops), ("scan", _scan), ("map", _map),
     ("branch", _branch), ("as_long_as_the_batch", _as_long_as_the_batch),
@@ -214,6 +223,25 @@ class CheckedValuesTest(graphs.GraphTest):
     self._assert_refuses(gf.function(x, y, jit_compile=True), [1.], [-1.])
     z = tf.check_numerics(tf.log(x), "log")
     self._assert_refuses(gf.function(x, z * 2., jit_compile=True), [1.], [0.])
+
+  @parameterized.parameters(np.nan, np.inf, -np.inf)
+  def test_what_is_not_finite_is_as_tensorflow_has_it(self, special):
+    x = tf.placeholder(tf.float64, [3])
+    limit = tf.constant(0.1, tf.float64)
+    _, h = tf.while_loop(
+        lambda i, h: i < 2, lambda i, h: (i + 1, tf.minimum(
+            tf.maximum(h, limit) * 2., x + 9.)), [0, x])
+    outputs = [h, tf.reduce_max(x), tf.argmax(x), tf.reduce_min(h),
+               tf.raw_ops.ClipByValue(t=x, clip_value_min=limit,
+                                      clip_value_max=limit + 1.)]
+    for output in outputs:
+      f = gf.function(x, output, jit_compile=True)
+      f([1., 2., 3.])
+      self.assertLen(f.compiled, 1)
+      for place in range(3):
+        value = np.array([0.5, -1., 2.])
+        value[place] = special
+        np.testing.assert_array_equal(f(value), gf.function(x, output)(value))
 
   def test_index_in_a_loop_is_refused_by_name(self):
     rows = tf.constant(np.arange(6.).reshape(3, 2))

@@ -187,7 +187,8 @@ class Compiled:
     self._first_choice = self._call_in(not self._is_pool_only)
     # Seconds of slow calls until threads are compared.
     self._wait = _WORTH * (_clock() - start)
-    self.fast_path = self.trial = self.specialized = self._counted = None
+    self.fast_path = self.trial = self.specialized = None
+    self._counted = self._checked = None
 
   def counted_fast_path(self):
     """A weak reference to the `fast_path` that its trial counts, if any."""
@@ -196,6 +197,22 @@ class Compiled:
     if self._counted is None:
       self._counted = self.trial.counted(self.fast_path)
     return weakref.ref(self._counted)
+
+  def checked_fast_path(self):
+    """A weak reference to a `fast_path` without the last result, if any.
+
+    That result tells whether the others are valid; where they are not, the call
+    takes the longer path.
+    """
+    fast_path = self.fast_path
+    if fast_path is None:
+      return no_reference
+    if self._checked is None:
+      def checked(values):
+        results = fast_path(values)
+        return results[:-1] if results is not None and results[-1] else None
+      self._checked = checked
+    return weakref.ref(self._checked)
 
   def accepts(self, arrays):
     """Whether arrays of the right dtypes have shapes that it is made for."""

@@ -154,9 +154,11 @@ class Jit:
     choices = list(self._choices.values())
     if choices and all(choice.state == "op by op" for choice in choices):
       compiled = op_by_op
-    elif choices and choices[-1].state == "compiled" and (
-        not choices[-1].program.is_guarded):
-      compiled = _tf.session_cache(session).get(choices[-1].program.key)
+    elif choices and choices[-1].state == "compiled":
+      program = choices[-1].program
+      compiled = _tf.session_cache(session).get(program.key)
+      if compiled is not None and program.is_guarded:
+        return compiled.checked_fast_path()
     if compiled is None or compiled.fast_path is None:
       return callables.no_reference
     return weakref.ref(compiled.fast_path)

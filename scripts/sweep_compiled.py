@@ -1,0 +1,293 @@
+"""Holds programs of XLA against TensorFlow op by op (TF 2).
+
+  python scripts/sweep_compiled.py ops                  # each op that is allowed
+  python scripts/sweep_compiled.py networks --count=200
+  python scripts/sweep_compiled.py ops --only=MaxPool,Cumsum
+
+`ops`: each type of op that `gradfeed.compilation.value_checks` lists is run by
+itself at random points, and at points with equal elements, zeros, negative
+numbers, infinities and NaN. `networks`: random networks of layers, loops and
+branches, in float32 and float64, their gradients, and products with a Hessian,
+at points that they were not compiled at.
+
+A difference is told as a part of the largest element. The status is 1 if one is
+over the limit: 1e-5 in float32, 1e-12 in float64.
+"""
+
+import itertools
+import os
+import sys
+
+from absl import app
+from absl import flags
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+import op_inputs
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__))))
+# pylint: disable=g-import-not-at-top, wrong-import-position
+from gradfeed import _tf
+from gradfeed.compilation import value_checks
+import gradfeed as gf
+
+_COUNT = flags.DEFINE_integer("count", 200, "Networks to try.", lower_bound=1)
+_SEED = flags.DEFINE_integer("seed", 0, "That of the first network.")
+_ONLY = flags.DEFINE_list("only", [], "Types of ops to try.")
+
+#: By how much of the largest element results may differ.
+LIMITS = {np.float32: 1e-5, np.float64: 1e-12}
+
+#: What a point is made of, beside random numbers.
+_SPECIAL = (0.0, -0.5, 1.0, np.inf, -np.inf, np.nan)
+
+
+#: Where XLA is right: TensorFlow says that the error function of infinity is NaN.
+_RIGHT = {"Erf": (np.inf, -np.inf)}
+
+
+def difference(own, result):
+  """By how much of the largest element two lists of arrays differ.
+
+  Returns:
+    float; infinity where NaN, infinities or integers are not the same.
+  """
+  worst = 0.0
+  for a, b in zip(own, result):
+    a, b = np.asarray(a), np.asarray(b)
+    if a.dtype.kind not in "fc":
+      worst = max(worst, 0.0 if np.array_equal(a, b) else np.inf)
+      continue
+    finite = np.isfinite(a)
+    if not np.array_equal(finite, np.isfinite(b)) or not np.array_equal(
+        a[~finite], b[~finite], equal_nan=True):
+      return np.inf
+    if finite.any():
+      size = max(np.max(np.abs(a[finite])), 1e-3)
+      worst = max(worst, float(np.max(np.abs(a[finite] - b[finite])) / size))
+  return worst
+
+
+def sweep_ops(op_types):
+  """Yields (type of an op, difference or None, what is to be said)."""
+  for op_type in op_types:
+    op_def = _tf.op_definition(tf.Graph(), op_type)
+    if op_def is None or not hasattr(tf.raw_ops, op_type):
+      yield op_type, None, "not in this TensorFlow"
+      continue
+    cases = op_inputs.CASES.get(op_type) or itertools.islice(op_inputs.guesses(
+        op_def, lambda argument, op_def=op_def: op_inputs.is_real(
+            op_def, argument)), 300)
+    worst, said = None, "no arguments were found"
+    for case in cases:
+      for dtype in (np.float64, np.float32):
+        found, reason = _try_op(op_type, op_def, case, dtype)
+        if found is None:
+          said = reason if worst is None else said
+          continue
+        # The limits of both dtypes as one.
+        found *= LIMITS[np.float32] / LIMITS[dtype]
+        if worst is None or found > worst:
+          worst, said = found, reason
+        if op_type not in op_inputs.CASES and found is not None:
+          break
+      if worst is not None and op_type not in op_inputs.CASES:
+        break
+    yield op_type, worst, said
+
+
+def _try_op(op_type, op_def, case, dtype):
+  """(worst difference, at which point), or (None, why it was not tried)."""
+  fed = []
+
+  def tensor_of(value):
+    if isinstance(value, op_inputs.Real):
+      array = op_inputs.draw(value, np.random.RandomState(1), dtype)
+      fed.append((tf.placeholder(dtype, array.shape), array))
+      return fed[-1][0]
+    if isinstance(value, list) and any(
+        isinstance(item, (op_inputs.Real, np.ndarray)) for item in value):
+      return [tensor_of(item) for item in value]
+    return tf.constant(value) if isinstance(value, np.ndarray) else value
+
+  with tf.Graph().as_default() as graph, tf.Session() as session:
+    names = [argument.name for argument in op_def.input_arg]
+    try:
+      getattr(tf.raw_ops, op_type)(
+          **{name: tensor_of(case[name]) for name in sorted(
+              case, key=lambda n: names.index(n) if n in names else -1)})
+      op = next(op for op in reversed(graph.get_operations())
+                if op.type == op_type)
+      ys = [y for y in op.outputs if y.dtype.base_dtype in (
+          tf.float32, tf.float64, tf.int32, tf.int64, tf.bool)]
+      ys = ys[:op_inputs.OUTPUTS.get(op_type)]
+      if not fed or not ys:
+        return None, "no numbers go in or out"
+      session.run(ys, dict(fed))
+    except Exception as error:  # pylint: disable=broad-except
+      # Whatever TensorFlow says of arguments that are tried.
+      return None, str(error).split("\n")[0][:80]
+    plain = gf.function([x for x, _ in fed], ys, session)
+    compiled = gf.function([x for x, _ in fed], ys, session, jit_compile=True)
+    try:
+      compiled(*[array for _, array in fed])
+    except gf.UnsupportedGraphError as error:
+      return (None, str(error).replace("\n", " ")[:150]) if (
+          "something else" not in str(error)) else (np.inf, "a random point")
+    worst, where = 0.0, "a random point"
+    for name, point in _points([array for _, array in fed],
+                               _RIGHT.get(op_type, ())):
+      try:
+        own = plain(*point)
+      except (gf.GradfeedError, tf.errors.OpError):
+        continue  # That the program refuses them too is tested elsewhere.
+      found = difference(own, compiled(*point))
+      if found > worst:
+        worst, where = found, name
+    return worst, "{} of {}".format(where, np.dtype(dtype).name)
+
+
+def _points(arrays, left_out):
+  """Yields (what it is, list of arrays) to evaluate an op at.
+
+  Args:
+    arrays: list of arrays.
+    left_out: tuple of special numbers that are not tried.
+  """
+  random = np.random.RandomState(2)
+  yield "another point", [np.asarray(random.uniform(0.1, 0.9, a.shape),
+                                     a.dtype) for a in arrays]
+  yield "negative numbers", [np.asarray(random.uniform(-2.0, 2.0, a.shape),
+                                        a.dtype) for a in arrays]
+  yield "equal elements", [np.asarray(random.randint(0, 2, a.shape), a.dtype)
+                           for a in arrays]
+  for special in [one for one in _SPECIAL if one not in left_out]:
+    for i in range(len(arrays)):
+      point = [array.copy() for array in arrays]
+      if point[i].size:
+        point[i].reshape(-1)[random.randint(point[i].size)] = special
+        yield "{} in input {}".format(special, i), point
+
+
+def network(random, dtype):
+  """A random network.
+
+  Args:
+    random: `np.random.RandomState`.
+    dtype: NumPy dtype.
+
+  Returns:
+    (x, list of what to evaluate, shape of x).
+  """
+  rows, columns = random.randint(1, 5), random.randint(2, 5)
+  x = tf.placeholder(dtype, [None, columns])
+  layers = [random.randint(len(_LAYERS)) for _ in range(random.randint(2, 6))]
+  h = x
+  for i in layers:
+    h = _LAYERS[i](h, random)
+  y = tf.reduce_sum(tf.square(h))
+  gradient = gf.gradient(y, x)
+  outputs = [y, gradient]
+  if random.randint(2):
+    outputs.append(gf.hvp(y, x, tf.ones_like(x)))
+  return x, outputs, (rows, columns)
+
+
+def _weights(h, random):
+  columns = int(h.shape[1])
+  return tf.constant(random.normal(size=[columns, columns]) / columns, h.dtype)
+
+
+def _loop(h, random):
+  w, turns = _weights(h, random), random.randint(1, 6)
+  return tf.while_loop(
+      lambda i, s: i < turns,
+      lambda i, s: (i + 1, tf.tanh(tf.matmul(s, w) + h)), [0, h])[1]
+
+
+def _nested(h, random):
+  w = _weights(h, random)
+
+  def turn(i, s):
+    inner = tf.while_loop(lambda j, t: j < 2,
+                          lambda j, t: (j + 1, tf.sin(tf.matmul(t, w))),
+                          [0, s])[1]
+    return i + 1, inner + h
+
+  return tf.while_loop(lambda i, s: i < 3, turn, [0, h])[1]
+
+
+def _rows_in_turn(h, random):
+  w = _weights(h, random)
+  return tf.scan(lambda s, row: tf.tanh(tf.matmul(s[None], w)[0] + row), h)
+
+
+def _branch(h, random):
+  limit = random.uniform(-1, 1)
+  return tf.cond(tf.reduce_sum(h) > limit, lambda: tf.sin(h) * 2.0,
+                 lambda: tf.exp(-tf.square(h)))
+
+
+_LAYERS = [
+    lambda h, random: tf.tanh(tf.matmul(h, _weights(h, random))),
+    lambda h, random: tf.nn.softmax(h),
+    lambda h, random: tf.nn.relu(tf.matmul(h, _weights(h, random))),
+    lambda h, random: h - tf.reduce_mean(h, 0, keepdims=True),
+    lambda h, random: tf.concat([h[:, 1:], h[:, :1] * 0.5], 1),
+    lambda h, random: tf.cumsum(h, 1) * tf.sigmoid(h),
+    lambda h, random: tf.nn.softplus(h) / (1.0 + tf.square(h)),
+    lambda h, random: tf.transpose(tf.gather(tf.transpose(h), random.randint(
+        int(h.shape[1]), size=int(h.shape[1])))),
+    lambda h, random: tf.map_fn(lambda r: r * tf.reduce_sum(r), h),
+    lambda h, random: tf.reshape(tf.nn.max_pool(
+        tf.reshape(h, [-1, 1, h.shape[1], 1]), [1, 1, 2, 1], [1, 1, 1, 1],
+        "SAME"), [-1, h.shape[1]]),
+    _loop, _nested, _rows_in_turn, _branch]
+
+
+def sweep_networks(count, seed):
+  """Yields (seed of a network, difference or None, what is to be said)."""
+  for i in range(seed, seed + count):
+    random = np.random.RandomState(i)
+    dtype = (np.float64, np.float32)[i % 2]
+    with tf.Graph().as_default(), tf.Session() as session:
+      x, outputs, shape = network(random, dtype)
+      plain = gf.function(x, outputs, session)
+      compiled = gf.function(x, outputs, session, jit_compile=True)
+      try:
+        compiled(random.uniform(-1, 1, shape).astype(dtype))
+      except gf.UnsupportedGraphError as error:
+        yield i, (np.inf if "something else" in str(error) else None), str(
+            error).replace("\n", " ")
+        continue
+      points = [random.uniform(-1, 1, shape).astype(dtype) for _ in range(3)]
+      found = max(difference(plain(point), compiled(point)) for point in points)
+      yield i, found * LIMITS[np.float32] / LIMITS[dtype], np.dtype(dtype).name
+
+
+def main(argv):
+  what = argv[1] if len(argv) > 1 else "networks"
+  if what not in ("ops", "networks"):
+    raise app.UsageError("ops or networks, not {!r}.".format(what))
+  found = (sweep_networks(_COUNT.value, _SEED.value) if what == "networks" else
+           sweep_ops(_ONLY.value or value_checks.compiled_types()))
+  tried, untried, wrong = 0, 0, 0
+  for name, worst, said in found:
+    if worst is None:
+      untried += 1
+      print("{}: not tried: {}".format(name, said), flush=True)
+      continue
+    tried += 1
+    if not worst <= LIMITS[np.float32]:
+      wrong += 1
+      print("{}: {:.2g} of the limit, {}".format(
+          name, worst / LIMITS[np.float32], said), flush=True)
+  print("{} agree, {} differ, {} were not tried.".format(
+      tried - wrong, wrong, untried))
+  sys.exit(bool(wrong))
+
+
+if __name__ == "__main__":
+  tf.disable_v2_behavior()
+  app.run(main)
