@@ -10,10 +10,14 @@ import numpy as np
 
 from gradfeed import _tf
 from gradfeed._tf import tf
+from gradfeed.streaming.formats import batch_parsing
 from gradfeed.streaming.formats import files
 from gradfeed.streaming.formats import row_layout
 
 _BLOCK = 2 ** 20
+_FEW_RECORDS = 64  # For which it does not pay to build a graph.
+#: The first byte of a `TensorProto` that is written as its fields are numbered.
+_DTYPE_TAG = 8
 _FRAME = 16  # Bytes of a record beside its content: its length, two checksums.
 
 
@@ -32,6 +36,8 @@ class RecordReader(row_layout.RowReader):
     self._keys = keys
     self._is_raw = len(inputs) == 1 and keys == [None] and (
         row_layout.dtype_of(inputs[0]) == object)
+    self._few = _FEW_RECORDS
+    self._parser = None  # (the features, what parses them) of the last block.
     self._records = _tf.records(path)
 
   def _next_raw(self):
@@ -67,24 +73,91 @@ class RecordReader(row_layout.RowReader):
       raise files.damaged(self._path, "a whole TFRecord file", self.position,
                           error) from None
 
+  def _values_at_once(self, records, are_many):
+    if self._is_raw:
+      array = np.empty([len(records), 1], object)
+      array[:, 0] = records
+      return [array]
+    if not are_many:
+      raise row_layout.Unreadable("is alone")
+    features = _features_of(records[0])
+    sources = self._sources(features)
+    wanted = []
+    for name, _ in sources:
+      kind = features[name].WhichOneof("kind")
+      wanted.append((name, kind, len(
+          getattr(features[name], kind).value) if kind else 0))
+    if not all(count for _, _, count in wanted):
+      raise row_layout.Unreadable("has a feature without values")
+    if self._parser is None or self._parser[0] != wanted:
+      self._parser = wanted, batch_parsing.examples_program(
+          tuple(dict.fromkeys(wanted)))
+    arrays, different_names = self._parser[1](records)
+    if any(self._sources(names) != sources for names in different_names):
+      raise row_layout.Unreadable("has other features")
+    array_of = dict(zip(dict.fromkeys(wanted), arrays))
+    return [
+        _at_once(array_of[feature], leaf, form)
+        for feature, leaf, (_, form) in zip(wanted, self.inputs, sources)]
+
   def _values_of(self, record):
     if self._is_raw:
       return [np.array([record], object)]
-    example = tf.train.Example()
-    try:
-      example.ParseFromString(record)
-    except Exception:  # Which class it is depends on the version of protobuf.
-      raise row_layout.Unreadable("is not a tf.train.Example") from None
-    features = example.features.feature
-    values = []
+    features = _features_of(record)
+    return [_numbers(features[name], leaf, form) for leaf, (name, form) in zip(
+        self.inputs, self._sources(features))]
+
+  def _sources(self, names):
+    """(name of the feature, form as in `_numbers_in_bytes`) for each input.
+
+    Args:
+      names: container of the names of the features of an Example.
+
+    Raises:
+      Unreadable: there is no such feature.
+    """
+    sources = []
     for leaf, key in zip(self.inputs, self._keys):
-      key, form = _key_and_form(features, key)
-      name = _name_of(features, leaf, key, len(self.inputs))
-      values.append(_numbers(features[name], leaf, form))
-    return values
+      key, form = _key_and_form(names, key)
+      sources.append((_name_of(names, leaf, key, len(self.inputs)), form))
+    return sources
 
   def close(self):
-    self._records = iter(())
+    self._records, self._parser = iter(()), None
+
+
+def _features_of(record):
+  """The map from the names of the features of an Example to them.
+
+  Raises:
+    Unreadable: the bytes are not an Example.
+  """
+  example = tf.train.Example()
+  try:
+    example.ParseFromString(record)
+  except Exception:  # Which class it is depends on the version of protobuf.
+    raise row_layout.Unreadable("is not a tf.train.Example") from None
+  return example.features.feature
+
+
+def _at_once(values, leaf, form):
+  """The values of a feature in many Examples, in the dtype of `leaf`.
+
+  Args:
+    values: array of shape [Examples, values], as TensorFlow parses them.
+    leaf, form: as in `_numbers`.
+
+  Raises:
+    Unreadable: `_numbers` gives something else for one of them.
+  """
+  dtype = row_layout.dtype_of(leaf)
+  if values.dtype == object and dtype != object:
+    if values.shape[1] != 1:
+      raise row_layout.Unreadable("has several texts")
+    return _numbers_in_many_bytes(values[:, 0].tolist(), dtype, leaf, form)
+  if values.dtype != object and dtype == object:
+    raise row_layout.Unreadable("has numbers")
+  return values if dtype == object else _cast(values, dtype, leaf)
 
 
 def _key_and_form(features, key):
@@ -184,6 +257,45 @@ def _numbers_in_bytes(values, dtype, leaf, form):
   raise row_layout.Unreadable(
       "has bytes for '{}' that are neither a TensorProto nor {}".format(
           leaf.name, dtype.name))
+
+
+def _numbers_in_many_bytes(contents, dtype, leaf, form):
+  """`_numbers_in_bytes` of many features of one form and length.
+
+  The header of a `TensorProto` says where its numbers begin. What begins as the
+  first one does, and is as long, is the same but for the numbers.
+
+  Args:
+    contents: list of bytes, one at least.
+    dtype, leaf, form: as in `_numbers_in_bytes`.
+
+  Returns:
+    array of shape [contents, values].
+
+  Raises:
+    Unreadable: as there; or they are not all of one form and length.
+  """
+  first = _numbers_in_bytes(contents[:1], dtype, leaf, form)
+  length = len(contents[0])
+  if any(len(content) != length for content in contents):
+    raise row_layout.Unreadable("has another length")
+  matrix = np.frombuffer(b"".join(contents), np.uint8).reshape(-1, length)
+  if first.tobytes() == contents[0]:
+    for i in np.flatnonzero(matrix[:, 0] == _DTYPE_TAG):
+      if _numbers_in_bytes([contents[i]], dtype, leaf, form).tobytes() != (
+          contents[i]):
+        raise row_layout.Unreadable("has a TensorProto")
+    return matrix.view(dtype)
+  proto = _tf.TensorProto.FromString(contents[0])
+  begin = length - len(proto.tensor_content)
+  stored = np.dtype(tf.as_dtype(proto.dtype).as_numpy_dtype)
+  is_last = proto.SerializeToString() == contents[0] and (
+      proto.ListFields()[-1][0].name == "tensor_content")
+  if not is_last or length - begin != first.size * stored.itemsize or (
+      (matrix[:, :begin] != matrix[0, :begin]).any()):
+    raise row_layout.Unreadable("has another header")
+  return _cast(np.ascontiguousarray(matrix[:, begin:]).view(stored), dtype,
+               leaf)
 
 
 def _row_size(leaf):
