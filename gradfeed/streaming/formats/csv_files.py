@@ -4,7 +4,6 @@ import codecs
 import csv
 import fnmatch
 import gzip
-import io
 import re
 import zlib
 
@@ -320,56 +319,3 @@ def _columns_by_number(width, key):
   end = int(end) if end else None
   columns = list(range(width))
   return columns[begin:end] if colon else columns[begin:][:1]
-
-
-class ColumnWriter(files.RowWriter):
-  """Writes a line for each row, below a line of names.
-
-  A number that is read again from its text is the same to the bit.
-  """
-
-  def _header(self, results):
-    return _csv([[
-        name for output, result in zip(self._names, results)
-        for name in _column_names(output, result.shape[1:])]])
-
-  def _encoded(self, results):
-    texts = [
-        _texts(result.reshape(len(result), int(np.prod(result.shape[1:]))))
-        for result in results]
-    return _csv(sum(row, []) for row in zip(*texts))
-
-
-def _column_names(output, shape):
-  """A name for each column of an output, such as "y" or "y[0,1]"."""
-  if not shape:
-    return [output]
-  return ["{}[{}]".format(output, ",".join(map(str, index)))
-          for index in np.ndindex(*shape)]
-
-
-def _texts(result):
-  """The shortest texts that are read as the same numbers.
-
-  Args:
-    result: array of shape [rows, columns].
-
-  Returns:
-    list with a list of str for each row.
-  """
-  if result.dtype.kind == "V":  # bfloat16
-    result = result.astype(np.float32)
-  if result.dtype.kind in "OS":
-    return [[value.decode("utf-8", "backslashreplace")
-             if isinstance(value, bytes) else str(value) for value in row]
-            for row in result.tolist()]
-  if result.dtype == np.float64 or result.dtype.kind in "iub":
-    return [list(map(repr, row)) for row in result.tolist()]
-  return [list(map(str, row)) for row in result]
-
-
-def _csv(rows):
-  """The bytes of a line for each of `rows`, which are lists of str."""
-  text = io.StringIO(newline="")
-  csv.writer(text, lineterminator="\n").writerows(rows)
-  return text.getvalue().encode()
