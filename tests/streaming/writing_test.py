@@ -1,5 +1,7 @@
 """Texts and records of results, held against Python's and TensorFlow's."""
 
+import unittest.mock
+
 from absl.testing import parameterized
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -59,6 +61,14 @@ class NumberTextsTest(parameterized.TestCase):
         [b"0.0,-0.0,1.0", b"-1.5,0.0001,-1e-05",
          b"1000000000000000.0,1e+16,1.5e-20", b"nan,inf,-inf",
          b"123456.0,0.001,1e+38"])
+
+  def test_long_rows(self):
+    values = np.random.RandomState(0).normal(size=[5, 9000]).astype("f")
+    with unittest.mock.patch.object(number_texts, "_AT_ONCE", 20000):
+      texts = number_texts.rows_of_texts(values)
+    np.testing.assert_array_equal(
+        [np.array(row.split(b",")).astype(np.float64).astype(np.float32)
+         for row in texts], values)
 
   def test_other_dtypes(self):
     for values in (np.array([[1, -2], [3, 4]], np.int16),

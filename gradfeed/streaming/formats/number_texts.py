@@ -1,7 +1,11 @@
 """Short texts of many numbers, which are read as the same numbers."""
 
+import itertools
+
 import numpy as np
 
+#: Numbers whose texts are made together: all about them stays in the cache.
+_AT_ONCE = 2 ** 15
 #: Bytes for one number: its text is at most 19, the last is what follows it.
 _WIDTH = 24
 #: Digits that tell every float32 from the next one.
@@ -34,6 +38,14 @@ def rows_of_texts(values):
   if values.dtype != np.float32:
     return [repr(row)[1:-1].replace(", ", ",").encode()
             for row in values.tolist()]
+  size = max(1, _AT_ONCE // values.shape[1])
+  return list(itertools.chain.from_iterable(
+      _rows_of_float32(values[i:i + size])
+      for i in range(0, len(values), size)))
+
+
+def _rows_of_float32(values):
+  """As `rows_of_texts`, for few rows."""
   texts = _fields(np.ascontiguousarray(values).ravel())
   texts[:, -1] = b","[0]
   texts.reshape(values.shape + (_WIDTH,))[:, -1, -1] = b"\n"[0]
