@@ -11,6 +11,7 @@ import gradfeed as gf
 from gradfeed.streaming import point_sources
 from gradfeed.streaming.formats import batch_parsing
 from gradfeed.streaming.formats import csv_files
+from gradfeed.streaming.formats import record_writing
 from gradfeed.streaming.formats import row_layout
 from gradfeed.streaming.formats import tfrecords
 from tests.streaming import damaged_points_test
@@ -57,6 +58,13 @@ def _floats(*values):
 
 def _bytes(*values):
   return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
+
+
+def _in_example(*features):
+  """An Example whose feature is written as several, one after the other."""
+  content = b"".join(each.SerializeToString() for each in features)
+  field = record_writing._field  # pylint: disable=protected-access
+  return field(1, field(1, field(1, b"input_0") + field(2, content)))
 
 
 class _ReaderTest(folders.FolderTest, graphs.GraphTest):
@@ -143,6 +151,11 @@ class ColumnsTest(_ReaderTest):
   def test_lines(self, line):
     self.assert_same(self.write(["1,2,3", line, "7,8,9"]))
 
+  def test_fields_in_quotes(self):
+    block = self.assert_same(self.write(["1,2,3", '"4",5,"6"', "7,8,9"]))
+    np.testing.assert_array_equal(
+        block.arrays[0], np.arange(1, 10).reshape(3, 3))
+
   def test_a_line_that_python_before_3_11_does_not_read(self):
     with contextlib.suppress(gf.ModelFileError):
       self.assert_same(self.write(["1,2,3", "1,2,\0", "7,8,9"]))
@@ -213,6 +226,12 @@ class ExamplesTest(_ReaderTest):
       ("bytes", _features(input_0=_bytes(np.arange(3).astype("f").tobytes()))),
       ("another_name", _features(**{"input_0:0": _floats(7, 8, 9),
                                     "input_0": _floats(1, 2, 3)})),
+      ("of_two_kinds", _in_example(
+          tf.train.Feature(int64_list=tf.train.Int64List(value=[1, 2, 3])),
+          _floats(7, 8, 9))),
+      ("of_two_kinds_reversed", _in_example(
+          _floats(7, 8, 9),
+          tf.train.Feature(int64_list=tf.train.Int64List(value=[1, 2, 3])))),
       ("in_two_parts", _features(input_0=_floats(1, 2, 3)).SerializeToString() +
        _features(input_0=_floats(7, 8, 9)).SerializeToString()),
       ("a_name_that_is_no_text", _features(
@@ -248,10 +267,21 @@ class ExamplesTest(_ReaderTest):
     self.assert_same(self.write([
         _features(input_0=_bytes(row.SerializeToString())) for row in rows]))
 
+  def test_tensors_of_several_dtypes(self):
+    rows = [tf.make_tensor_proto(np.arange(3).astype(dtype))
+            for dtype in (np.float32, np.int32, np.float32)]
+    block = self.assert_same(self.write([
+        _features(input_0=_bytes(row.SerializeToString())) for row in rows]))
+    np.testing.assert_array_equal(block.arrays[0], [[0, 1, 2]] * 3)
+
   def test_a_tensor_among_bare_numbers(self):
-    content = bytes([8, 1, 0x12, 0, 0x2d, 0, 0, 0])  # A scalar; two floats.
-    rows = np.ones([6, 2], np.float32)
-    for size in (2, None):
+    proto = tf.make_tensor_proto(np.arange(5).astype(np.float16))
+    proto.ClearField("half_val")
+    proto.tensor_content = np.arange(5).astype(np.float16).tobytes()
+    content = proto.SerializeToString()
+    self.assertLen(content, 20)  # Five numbers of float32 as well.
+    rows = np.ones([6, 5], np.float32)
+    for size in (5, None):
       self.assert_same(self.write([
           _features(input_0=_bytes(row.tobytes() if i != 3 else content))
           for i, row in enumerate(rows)]), shapes=[(None, size)])
@@ -309,6 +339,6 @@ class ProgramsTest(_ByKernels, _ReaderTest):
   def test_an_error_of_tensorflow_is_a_row_that_is_refused(self):
     parse = batch_parsing.columns_program(2, (((0, 1), False),))
     np.testing.assert_array_equal(parse([b"1,2", b"3,4"])[0], [[1, 2], [3, 4]])
-    for rows in ([b"1,2", b"3"], [b"1,2,3", b"4"], [b"1,b"]):
+    for rows in ([b"1,2,3", b"4"] * 8, [b"1,2", b"3"], [b"1,2,3", b"4"], [b"1,b"]):
       with self.assertRaises(row_layout.Unreadable):
         parse(rows)
