@@ -363,6 +363,9 @@ def streaming():
   return [("Streaming {} x 784 float32".format(_POINTS.value),
            benchmark_streams.streaming(
                _MODE.value, _POINTS.value, min(_ROUNDS.value, 3))),
+          ("Streaming from and to other formats",
+           benchmark_streams.formats(
+               _MODE.value, _POINTS.value, min(_ROUNDS.value, 3))),
           ("A batch that is fixed to 1, float32",
            benchmark_streams.batches_of_one(
                _MODE.value, _POINTS.value, min(_ROUNDS.value, 3)))]

@@ -3,6 +3,8 @@
 Run through `python scripts/benchmark.py streaming --points=1000000`.
 """
 
+import functools
+import glob
 import os
 import tempfile
 import time
@@ -100,22 +102,102 @@ def _network(x):
   return tf.matmul(hidden, layers[2])[:, 3]
 
 
-def _streamed(x, dx, folder, chunk):
+def _streamed(x, dx, folder, chunk, points="points.npy", out="out.npy"):
   """(points in a second, bytes that the process grew by, share of the time in
-  which nothing was evaluated).
+  which nothing was evaluated). Memory is looked at in a run of its own.
   """
-  f, out = _Timed(x, dx), os.path.join(folder, "out.npy")
-  if os.path.exists(out):  # To delete gigabytes takes its time as well.
-    os.remove(out)
-  before, start = benchmark_workers.memory()[0], time.perf_counter()
-  largest = [before or 0]
-  report = gf.stream(
-      f, os.path.join(folder, "points.npy"), out, chunk=chunk,
-      progress=lambda *unused: largest.append(
-          benchmark_workers.memory()[0] or 0))
+  f = _Timed(x, dx)
+  points, out = os.path.join(folder, points), os.path.join(folder, out)
+  before = benchmark_workers.memory()[0] or 0
+  largest = [before]
+  gf.stream(f, points, out, chunk=chunk, progress=lambda *unused: (
+      largest.append(benchmark_workers.memory()[0] or 0)))
+  for path in glob.glob(os.path.splitext(out)[0] + "*"):
+    os.remove(path)  # To delete gigabytes takes its time as well.
+  f.seconds, start = 0.0, time.perf_counter()
+  report = gf.stream(f, points, out, chunk=chunk)
   seconds = time.perf_counter() - start
-  return (report.rows / seconds, max(largest) - (before or 0),
+  return (report.rows / seconds, max(largest) - before,
           1.0 - f.seconds / seconds)
+
+
+def formats(mode, points, rounds):
+  """Streams points from each format to .npy, and from .npy to each format.
+
+  Args:
+    mode, rounds: as for `streaming`.
+    points: int, as for `streaming`; a part of them has to do.
+
+  Returns:
+    list of dict, a row for each format; and for pandas and pyarrow, where they
+    are installed, one with the points in a second that they read of the CSV
+    file without doing anything with them.
+  """
+  benchmark_graphs.set_mode(mode)
+  points = max(1000, points // _PART)
+  with tempfile.TemporaryDirectory() as folder:
+    _write(os.path.join(folder, "points.npy"), points)
+    _write_other_formats(folder)
+    with tf.Graph().as_default(), tf.Session():
+      x = tf.placeholder(tf.float32, [None, _WIDTH])
+      dx = gf.gradient(_network(x), x)
+      ways = {}
+      for ending in (".npy", ".npz", ".tfrecord", ".csv"):
+        ways["from " + ending] = functools.partial(
+            _streamed, x, dx, folder, 1024, points="points" + ending)
+      for ending in (".npz", ".tfrecord", ".csv"):
+        ways["to " + ending] = functools.partial(
+            _streamed, x, dx, folder, 1024, out="out" + ending)
+      measured = {name: [] for name in ways}
+      for _ in range(rounds):
+        for name, way in ways.items():
+          measured[name].append(way())
+    rows = [_row(name, runs) for name, runs in measured.items()]
+    return rows + _others_alone(os.path.join(folder, "points.csv"), rounds)
+
+
+def _write_other_formats(folder):
+  """Writes the rows of points.npy in the other formats."""
+  path = os.path.join(folder, "points")
+  points = np.load(path + ".npy")
+  np.savez(path + ".npz", x=points)
+  with tf.io.TFRecordWriter(path + ".tfrecord") as writer:
+    for row in points:
+      writer.write(tf.train.Example(features=tf.train.Features(feature={
+          "x": tf.train.Feature(float_list=tf.train.FloatList(
+              value=row.tolist()))})).SerializeToString())
+  with open(path + ".csv", "w") as output:
+    for row in points:
+      output.write(",".join(map("{:.9g}".format, row)) + "\n")
+
+
+def _others_alone(path, rounds):
+  """Rows for the libraries that read a CSV file, where they are installed."""
+  def with_pandas():
+    import pandas  # pylint: disable=g-import-not-at-top
+    return len(pandas.read_csv(path, header=None, dtype=np.float32))
+
+  def with_pyarrow():
+    from pyarrow import csv  # pylint: disable=g-import-not-at-top
+    table = csv.read_csv(path, read_options=csv.ReadOptions(
+        autogenerate_column_names=True))
+    return len(np.stack([column.to_numpy().astype(np.float32)
+                         for column in table.columns], 1))
+
+  rows = []
+  for name, read in (("pandas.read_csv alone", with_pandas),
+                     ("pyarrow.csv.read_csv alone", with_pyarrow)):
+    try:
+      read()
+    except ImportError:
+      continue
+    rates = []
+    for _ in range(rounds):
+      start = time.perf_counter()
+      rates.append(read() / (time.perf_counter() - start))
+    rows.append({"way": name, "points/s": float(np.median(rates)),
+                 "memory MB": "", "outside of TensorFlow": ""})
+  return rows
 
 
 def _looped(session, x, dx, folder, size, points):

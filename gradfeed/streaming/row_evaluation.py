@@ -58,11 +58,13 @@ class RowEvaluator:
           "It is no value of {}.".format(
               tensors.describe_all(self._source.inputs)), _MEND)
     count = len(block.arrays[0])
-    good = [i for i in range(count) if i not in bad]
+    good = [i for i in range(count) if i not in bad] if bad else range(count)
     results = None
     if good:
       values = [array[good] for array in block.arrays] if bad else block.arrays
-      results, failed = self._evaluate_rows(values, [start + i for i in good])
+      results, failed = self._evaluate_rows(
+          values, [start + i for i in good] if bad else
+          range(start, start + count))
       bad.update((good[i], why) for i, why in failed.items())
     if results is not None:
       self._row_types = [
@@ -140,7 +142,7 @@ class RowEvaluator:
 
     Args:
       values: list with an array for each input, of some rows.
-      numbers: list of the number of each row.
+      numbers: sequence of the number of each row.
 
     Returns:
       (list of the array of each output, for the rows that can be evaluated;

@@ -9,16 +9,16 @@ from gradfeed import errors
 from gradfeed.graph import nest
 from gradfeed.graph import tensors
 from gradfeed.streaming import journals
-from gradfeed.streaming.formats import csv_files
+from gradfeed.streaming.formats import csv_writing
 from gradfeed.streaming.formats import npy
 from gradfeed.streaming.formats import npz
-from gradfeed.streaming.formats import tfrecords
+from gradfeed.streaming.formats import record_writing
 
 #: (pattern of the name of a file, the class that writes such files).
 _WRITERS = [
     (re.compile(r"\.npz$"), npz.ArchiveWriter),
-    (re.compile(r"\.csv$"), csv_files.ColumnWriter),
-    (re.compile(r"\.tf-?records?$"), tfrecords.RecordWriter),
+    (re.compile(r"\.csv$"), csv_writing.ColumnWriter),
+    (re.compile(r"\.tf-?records?$"), record_writing.RecordWriter),
 ]
 #: Time between two notes, in the time that one waits for the disk.
 _SHARE = 10.0

@@ -20,6 +20,9 @@ from gradfeed.streaming import skips
 
 #: Chunks that are read ahead of the one that is evaluated.
 _AHEAD = 2
+#: Chunks of results, and bytes of them, that wait to be written: the writer
+#: waits for the disk now and then.
+_BEHIND, _BYTES_BEHIND = 8, 32 * 2 ** 20
 
 
 def stream(f, points, out, chunk=256, on_error="stop", coupled=False,
@@ -214,7 +217,8 @@ def _evaluate_rest(rows, source, sink, chunk, report, show_progress,
   with concurrent.futures.ThreadPoolExecutor(1) as reader, (
       concurrent.futures.ThreadPoolExecutor(1)) as writer:
     start = following = report.resumed
-    ahead, writing, unreported = [], None, collections.deque()
+    ahead, unreported = [], collections.deque()
+    writes = _Writes(writer, sink, source, report)
     try:
       while True:
         while len(ahead) <= _AHEAD:
@@ -225,18 +229,18 @@ def _evaluate_rest(rows, source, sink, chunk, report, show_progress,
         count = len(block.arrays[0])
         if count or not start:
           results, skipped = rows.evaluate(block, start)
-          _wait_for(writing, sink, source)
-          skips.check(report, source.count, max_skipped)
-          writing = writer.submit(
-              _write, sink, results, skipped, start, report, {
-                  "points": [[start + count, block.digest]],
-                  "identity": source.identity()})
+          if max_skipped is not None:
+            writes.wait()
+            skips.check(report, source.count, max_skipped)
+          writes.add(results, skipped, start, {
+              "points": [[start + count, block.digest]],
+              "identity": source.identity()})
           start += count
         unreported.append((start, source.estimate_count()))
         if count < chunk:
           break
         _show_done(sink, unreported, show_progress)
-      _wait_for(writing, sink, source)
+      writes.wait()
       with _translated_write_errors(sink, source):
         sink.note()
       _show_done(sink, unreported, show_progress)
@@ -246,23 +250,68 @@ def _evaluate_rest(rows, source, sink, chunk, report, show_progress,
         future.cancel()
 
 
-def _write(sink, results, skipped, start, report, points):
-  """Writes the results of a chunk, and counts them in the report.
+class _Writes:
+  """Chunks of results that are written in another thread, in their order."""
 
-  Args:
-    sink, report: as in `_evaluate_rest`.
-    results: list of the array of each output.
-    skipped: dict from the index in them of each row that was skipped.
-    start: int, the number of the first row.
-    points: dict of what identifies the points, for the journal.
-  """
-  report.look_at(results, start)
-  skipped = {start + i: why for i, why in skipped.items()}
-  report.reasons.update(skipped)
-  report.rows = start + len(results[0])
-  sink.write(results, report.rows, dict(points, **{
-      "reasons": skipped, "not_finite": report.not_finite,
-      "first_not_finite": report.first_not_finite}))
+  def __init__(self, writer, sink, source, report):
+    """Writes nothing yet.
+
+    Args:
+      writer: executor of one thread.
+      sink, source, report: as in `_evaluate_rest`.
+    """
+    self._writer, self._sink, self._source = writer, sink, source
+    self._report = report
+    self._pending = collections.deque()  # (future, bytes) of each chunk.
+    self._has_failed = False
+
+  def add(self, results, skipped, start, points):
+    """Lets a chunk be written after those before it.
+
+    Args:
+      results: list of the array of each output.
+      skipped: dict from the index in them of each row that was skipped.
+      start: int, the number of the first row.
+      points: dict of what identifies the points, for the journal.
+
+    Raises:
+      StreamError: one of those before it cannot be written.
+    """
+    size = sum(result.nbytes for result in results)
+    while self._pending and (
+        self._pending[0][0].done() or len(self._pending) >= _BEHIND or
+        sum(each for _, each in self._pending) + size > _BYTES_BEHIND):
+      self._wait_for_first()
+    self._pending.append((self._writer.submit(
+        self._write, results, skipped, start, points), size))
+
+  def wait(self):
+    """Waits until all chunks are written.
+
+    Raises:
+      StreamError: one cannot be written.
+    """
+    while self._pending:
+      self._wait_for_first()
+
+  def _wait_for_first(self):
+    with _translated_write_errors(self._sink, self._source):
+      self._pending.popleft()[0].result()
+
+  def _write(self, results, skipped, start, points):
+    """Writes a chunk, and counts it in the report: see `add`."""
+    if self._has_failed:
+      return  # Rows of the chunk before it would be missing.
+    self._has_failed = True
+    report = self._report
+    report.look_at(results, start)
+    skipped = {start + i: why for i, why in skipped.items()}
+    report.reasons.update(skipped)
+    report.rows = start + len(results[0])
+    self._sink.write(results, report.rows, dict(points, **{
+        "reasons": skipped, "not_finite": report.not_finite,
+        "first_not_finite": report.first_not_finite}))
+    self._has_failed = False
 
 
 def _show_done(sink, unreported, show_progress):
@@ -276,22 +325,6 @@ def _show_done(sink, unreported, show_progress):
   """
   while unreported and unreported[0][0] <= sink.done:
     show_progress(*unreported.popleft())
-
-
-def _wait_for(writing, sink, source):
-  """Waits until a chunk is written.
-
-  Args:
-    writing: future of the chunk, or None.
-    sink: `sinks.Sink`.
-    source: `point_sources.Points`.
-
-  Raises:
-    StreamError: it cannot be written.
-  """
-  if writing is not None:
-    with _translated_write_errors(sink, source):
-      writing.result()
 
 
 @contextlib.contextmanager

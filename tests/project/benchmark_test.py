@@ -256,7 +256,8 @@ class StreamingTest(parameterized.TestCase):
   def test_each_way_has_a_rate(self):
     run = _forked("streaming", "--points=2000", "--rounds=1", _MODE)
     self.assertEqual(run.returncode, 0, run.stderr)
-    for way in ("gradfeed.stream, chunk=1024", "Session.run, 32 points"):
+    for way in ("gradfeed.stream, chunk=1024", "from .csv", "to .tfrecord",
+                "Session.run, 32 points"):
       self.assertRegex(run.stdout, way + r" +\d+ ")
     for network in ("softmax regression", "MLP 512, 512", "CNN"):
       self.assertRegex(run.stdout, network + r"( +\d+){4}\n")

@@ -14,6 +14,9 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
+from gradfeed.streaming import row_evaluation
+from gradfeed.streaming import sinks
+from gradfeed.streaming import streams
 from gradfeed.streaming.formats import files
 from tests.testing import folders
 from tests.testing import graphs
@@ -130,6 +133,49 @@ class FullDiskTest(_OutputsTest):
       with open(out, "rb") as one, open(
           self.path("whole_" + name), "rb") as two:
         self.assertEqual(one.read(), two.read())
+
+  def test_what_waits_behind_a_chunk_that_fails_is_not_written(self):
+    write, written = sinks.Sink.write, []
+
+    def fails_once(sink, results, done, notes):
+      if done == 30:
+        time.sleep(0.3)  # So that more chunks wait.
+        raise OSError(errno.ENOSPC, "No space left on device")
+      written.append(done)
+      write(sink, results, done, notes)
+
+    with unittest.mock.patch.object(sinks.Sink, "write", fails_once):
+      with self.assertRaisesRegex(gf.StreamError, "No space left"):
+        gf.stream(self.f, self.points, self.path("out.npy"), chunk=10)
+    self.assertEqual(written, [10, 20])
+    report = gf.stream(self.f, self.points, self.path("out.npy"), chunk=10)
+    self.assertEqual(report.resumed, 20)
+    np.testing.assert_allclose(np.load(self.path("out.npy")),
+                               3.0 * self.points ** 2)
+
+  @parameterized.named_parameters(
+      ("chunks", 3, 2 ** 20, 3), ("bytes", 100, 500, 3), ("one", 9, 1, 1))
+  def test_few_results_wait_to_be_written(self, chunks, size, most):
+    evaluate, write = row_evaluation.RowEvaluator.evaluate, sinks.Sink.write
+    begun, waiting = [], []
+
+    def counted(rows, block, start):
+      begun.append(start)
+      return evaluate(rows, block, start)
+
+    def slow(sink, results, done, notes):
+      time.sleep(0.02)
+      waiting.append(len(begun) - done // 10)
+      write(sink, results, done, notes)
+
+    with unittest.mock.patch.object(streams, "_BEHIND", chunks), (
+        unittest.mock.patch.object(streams, "_BYTES_BEHIND", size)), (
+            unittest.mock.patch.object(sinks.Sink, "write", slow)), (
+                unittest.mock.patch.object(
+                    row_evaluation.RowEvaluator, "evaluate", counted)):
+      gf.stream(self.f, self.points[:200], self.path("out.npy"), chunk=10)
+    self.assertLessEqual(max(waiting), most)
+    self.assertGreater(max(waiting), most - 2)
 
   @parameterized.parameters("out.npy", "out.csv", "out.tfrecord", "out.npz")
   def test_nothing_is_left_where_nothing_fits(self, name):

@@ -1,15 +1,16 @@
 """Files of comma-separated values (.csv, .csv.gz)."""
 
+import codecs
 import csv
 import fnmatch
 import gzip
-import io
 import re
 import zlib
 
 import numpy as np
 
 from gradfeed import errors
+from gradfeed.streaming.formats import batch_parsing
 from gradfeed.streaming.formats import files
 from gradfeed.streaming.formats import row_layout
 
@@ -17,6 +18,16 @@ _TRUE, _FALSE = ["true", "1", "1.0"], ["false", "0", "0.0"]
 
 #: The number of a column, or a slice of their numbers.
 _SLICE = re.compile(r"^(-?\d*)(:)?(-?\d*)$")
+
+#: What TensorFlow may take for a number, and Python does not: a hexadecimal
+#: one, and a blank for 0.
+_HEXADECIMAL = re.compile(b"0[xX]")
+_BLANK = re.compile(rb"(?:^|,)[ \t\v\f]+(?:,|$)", re.MULTILINE)
+
+_BLOCK = 2 ** 16
+
+#: Numbers for which it does not pay to build a graph.
+_FEW_NUMBERS = 2 ** 14
 
 
 class ColumnReader(row_layout.RowReader):
@@ -30,10 +41,12 @@ class ColumnReader(row_layout.RowReader):
     super().__init__(path, inputs)
     self._keys = keys
     try:
-      self._file = _open_text(path)
+      self._file = (gzip.open if path.endswith(".gz") else open)(path, "rb")
     except OSError as error:
       raise files.unopened(path, error) from None
-    self._lines = csv.reader(self._counted_lines())
+    self._pushed_back, self._line_number = None, 0
+    self._lines = self._counted_lines()
+    self._rows = csv.reader(line.decode() for line in self._lines)
     try:
       self._read_header()
     except Exception:
@@ -47,51 +60,92 @@ class ColumnReader(row_layout.RowReader):
     and keys are given.
     """
     keys = self._keys
-    names, self._first = None, self._next_line()
+    names, self._first = None, self._next_row()
     if self._first is None:
       raise files.not_rows(self._path, "a .csv file of points", "It is empty.",
                            "Write a line for each point.")
-    if not all(map(_is_number, self._first)) and (
-        not any(map(_is_number, self._first)) or keys != [None] * len(keys)):
-      names, self._first = self._first, None
-    self._width = len(names or self._first)
+    fields = _fields(self._first)
+    if not all(map(_is_number, fields)) and (
+        not any(map(_is_number, fields)) or keys != [None] * len(keys)):
+      names, self._first = fields, None
+    self._width = len(fields)
+    self._few = _FEW_NUMBERS // self._width
     self._columns = [
         _columns_of(self._path, names, self._width, leaf, key, len(keys))
         for leaf, key in zip(self.inputs, keys)]
+    self._parse = None
 
-  def _next_line(self):
-    """The next line that is not blank, as a list of str; None at the end."""
+  def _next_row(self):
+    """The next line that is not blank; None at the end.
+
+    It is bytes without its end; or a list of its fields, each a str, where
+    there is more to them than the commas between.
+    """
     try:
-      return next((line for line in self._lines if line), None)
+      for line in self._lines:
+        text = line.rstrip(b"\r\n")
+        if text and _is_plain(text):
+          return text
+        if text:
+          self._pushed_back = line
+          return next(self._rows)
+      return None
     except (csv.Error, ValueError, EOFError, OSError, zlib.error) as error:
       raise files.not_rows(
           self._path, "a .csv file of points", "Line {} cannot be read: "
-          "{}.".format(self._lines.line_num + 1, errors.first_line(error)),
+          "{}.".format(self._line_number + 1, errors.first_line(error)),
           "Write it as UTF-8 text, with a line for each point.") from None
 
   def _counted_lines(self):
-    """Yields the lines of the file, and adds their length to `_bytes`."""
-    for line in self._file:
+    """Yields the lines of the file, and counts them and their length."""
+    for line in _lines_of(self._file):
       is_first = not self._bytes
       self._bytes += len(line)
-      yield line.lstrip("\ufeff") if is_first else line
+      while is_first and line.startswith(codecs.BOM_UTF8):
+        line = line[len(codecs.BOM_UTF8):]
+      if not line.isascii():
+        line.decode()  # Raises where it is not UTF-8.
+      self._line_number += 1
+      yield line
+      while self._pushed_back is not None:
+        line, self._pushed_back = self._pushed_back, None
+        yield line
 
   def _next_raw(self):
-    line, self._first = self._first, None
-    return self._next_line() if line is None else line
+    row, self._first = self._first, None
+    return self._next_row() if row is None else row
 
-  def _block_of(self, lines):
-    if lines and all(len(line) == self._width for line in lines):
-      try:  # All at once is faster by far.
-        arrays = [_parse([[line[i] for i in columns] for line in lines], leaf)
-                  for columns, leaf in zip(self._columns, self.inputs)]
-        self._check_sizes([array[0] for array in arrays])
-        return self._as_block(list(zip(*arrays)), {})
-      except (ValueError, OverflowError, row_layout.Unreadable):
-        pass  # Some line is bad: find out which, line by line.
-    return super()._block_of(lines)
+  def _values_at_once(self, rows, are_many):
+    dtypes = [row_layout.dtype_of(leaf) for leaf in self.inputs]
+    if are_many and all(isinstance(row, bytes) for row in rows) and all(
+        dtype.kind in "fViuO" for dtype in dtypes):
+      return self._values_by_kernels(rows, dtypes)
+    lines = list(map(_fields, rows))
+    if any(len(line) != self._width for line in lines):
+      raise row_layout.Unreadable("has another width")
+    try:
+      return [_parse([[line[i] for i in columns] for line in lines], leaf)
+              for columns, leaf in zip(self._columns, self.inputs)]
+    except (ValueError, OverflowError):
+      raise row_layout.Unreadable("has what is no number") from None
 
-  def _values_of(self, line):
+  def _values_by_kernels(self, rows, dtypes):
+    """As `_values_at_once`, for lines without quotes and these dtypes."""
+    text = b"\n".join(rows)
+    if any(each in text for each in (b"x", b"X")) and (
+        _HEXADECIMAL.search(text)) or (
+            any(each in text for each in (b" ", b"\t", b"\v", b"\f")) and (
+                _BLANK.search(text))):
+      raise row_layout.Unreadable("has what may be no number")
+    if self._parse is None:
+      self._parse = batch_parsing.columns_program(self._width, tuple(
+          (tuple(columns), dtype == object)
+          for columns, dtype in zip(self._columns, dtypes)))
+    return [_as_dtype(values, dtype) for values, dtype in zip(
+        self._parse(rows), dtypes)]
+
+  def _values_of(self, row):
+    line = _fields(row)
     if len(line) != self._width:
       raise row_layout.Unreadable(
           "has {} column{} where the first line has {}".format(
@@ -109,12 +163,56 @@ class ColumnReader(row_layout.RowReader):
 
   def close(self):
     self._file.close()
+    self._parse = None
 
 
-def _open_text(path):
-  if path.endswith(".gz"):
-    return gzip.open(path, "rt", encoding="utf-8", newline="")
-  return open(path, encoding="utf-8", newline="")
+def _lines_of(source):
+  """Yields the lines of a binary file with their ends: LF, CR, or both."""
+  rest = b""
+  for block in iter(lambda: source.read1(_BLOCK), b""):
+    lines = (rest + block).splitlines(True)
+    rest = lines.pop()  # Its end may be in the next block.
+    yield from lines
+  if rest:
+    yield rest
+
+
+def _is_plain(text):
+  """Whether the fields of a line are what stands between its commas."""
+  if b'"' in text or b"\0" in text:
+    return False
+  limit = csv.field_size_limit()
+  return len(text) <= limit or max(map(len, text.split(b","))) <= limit
+
+
+def _fields(row):
+  """The fields of a row as `ColumnReader` has read it, a list of str."""
+  return row.decode().split(",") if isinstance(row, bytes) else row
+
+
+def _as_dtype(values, dtype):
+  """Casts what was parsed at once, as `_parse` would have parsed it.
+
+  Args:
+    values: array of float64, or of bytes.
+    dtype: `np.dtype`, not bool and not complex.
+
+  Raises:
+    Unreadable: Python may read one of the texts in another way.
+  """
+  if dtype == object:
+    return values
+  if not np.isfinite(values).all():  # "nan(1)" is none for Python.
+    raise row_layout.Unreadable("is not finite")
+  if dtype.kind in "iu":
+    with np.errstate(all="ignore"):
+      cast = values.astype(dtype)
+    if (cast != values).any() or (abs(values) >= 2.0 ** 53).any():
+      raise row_layout.Unreadable("has no whole number")
+    return cast
+  with np.errstate(all="ignore"):
+    return values.astype(np.float32).astype(dtype) if dtype.kind == "V" else (
+        values.astype(dtype))
 
 
 def _is_number(text):
@@ -221,56 +319,3 @@ def _columns_by_number(width, key):
   end = int(end) if end else None
   columns = list(range(width))
   return columns[begin:end] if colon else columns[begin:][:1]
-
-
-class ColumnWriter(files.RowWriter):
-  """Writes a line for each row, below a line of names.
-
-  A number that is read again from its text is the same to the bit.
-  """
-
-  def _header(self, results):
-    return _csv([[
-        name for output, result in zip(self._names, results)
-        for name in _column_names(output, result.shape[1:])]])
-
-  def _encoded(self, results):
-    texts = [
-        _texts(result.reshape(len(result), int(np.prod(result.shape[1:]))))
-        for result in results]
-    return _csv(sum(row, []) for row in zip(*texts))
-
-
-def _column_names(output, shape):
-  """A name for each column of an output, such as "y" or "y[0,1]"."""
-  if not shape:
-    return [output]
-  return ["{}[{}]".format(output, ",".join(map(str, index)))
-          for index in np.ndindex(*shape)]
-
-
-def _texts(result):
-  """The shortest texts that are read as the same numbers.
-
-  Args:
-    result: array of shape [rows, columns].
-
-  Returns:
-    list with a list of str for each row.
-  """
-  if result.dtype.kind == "V":  # bfloat16
-    result = result.astype(np.float32)
-  if result.dtype.kind in "OS":
-    return [[value.decode("utf-8", "backslashreplace")
-             if isinstance(value, bytes) else str(value) for value in row]
-            for row in result.tolist()]
-  if result.dtype == np.float64 or result.dtype.kind in "iub":
-    return [list(map(repr, row)) for row in result.tolist()]
-  return [list(map(str, row)) for row in result]
-
-
-def _csv(rows):
-  """The bytes of a line for each of `rows`, which are lists of str."""
-  text = io.StringIO(newline="")
-  csv.writer(text, lineterminator="\n").writerows(rows)
-  return text.getvalue().encode()

@@ -185,7 +185,9 @@ class RowReader:
   """Reads rows of flat values, one after the other.
 
   A format says how to read the next row as it stands in the file (`_next_raw`,
-  which adds its length to `_bytes`), and what its values are (`_values_of`).
+  which adds its length to `_bytes`), what the values of many rows are
+  (`_values_at_once`), and what those of one row are (`_values_of`), which is
+  asked where one of many is bad.
 
   Attributes:
     inputs: list of the inputs that the rows have values of.
@@ -206,6 +208,7 @@ class RowReader:
     self._path = path
     self._bytes = 0
     self._shapes = None
+    self._few = 0  # Rows for which it does not pay to build a graph.
 
   def estimate_count(self):
     """The number of rows, estimated from the size of those before; or None."""
@@ -235,6 +238,15 @@ class RowReader:
 
   def _block_of(self, raw_rows):
     """A `Block` of rows as they stand in the file."""
+    if raw_rows:
+      try:
+        arrays = self._values_at_once(raw_rows, self.position > self._few)
+        self._check_sizes([array[0] for array in arrays])
+        return Block([
+            array.reshape((len(raw_rows),) + tuple(shape))
+            for array, shape in zip(arrays, self._shapes)], {})
+      except Unreadable:
+        pass  # Some row is bad: find out which, row by row.
     rows, bad = [], {}
     for raw_row in raw_rows:
       try:
@@ -248,6 +260,21 @@ class RowReader:
 
   def _next_raw(self):
     """The next row as it stands in the file; None at the end."""
+    raise NotImplementedError
+
+  def _values_at_once(self, rows, are_many):
+    """The values of many rows.
+
+    Args:
+      rows: list of rows as they stand in the file, one at least.
+      are_many: bool, whether it pays to build a graph.
+
+    Returns:
+      list with an array of shape [rows, values] for each input.
+
+    Raises:
+      Unreadable: they are not what `_values_of` gives for each of them.
+    """
     raise NotImplementedError
 
   def _values_of(self, row):
