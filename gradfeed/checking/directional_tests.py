@@ -61,24 +61,45 @@ class Differences:
     self._rounded = rounded
     self._steps = (finite_differences.FINE_STEPS if eps < 1e-12
                    else finite_differences.COARSE_STEPS)
+    self._first_steps = {}  # By whether the direction is a single element.
     ys = to_float64(f(rounded(self._values)))
+    self._total_at_point = sum(float(np.sum(y.real)) for y in ys)
     self.noise = eps * (cancelled + sum(float(np.sum(np.abs(y))) for y in ys))
     self.resolution = self.noise * (1e6 if eps < 1e-12 else 100.0)
 
-  def slope(self, direction, goal):
-    """The `finite_differences.Slope` along a `finite_differences.Direction`."""
+  def slope(self, direction, goal, least_kink=0.0):
+    """The slope along a direction.
+
+    Args:
+      direction: `finite_differences.Direction`.
+      goal, least_kink: floats, as in `finite_differences.slopes`.
+
+    Returns:
+      `finite_differences.Slope`.
+    """
 
     def corrected_value(step):
       exact = [value + step * array for value, array in zip(
           self._values, direction.arrays)]
       given = self._rounded(exact)
-      total = sum(float(np.sum(_in_float64(y).real)) for y in self._f(given))
+      total = self._total(given) if step else self._total_at_point
       return np.array([total - finite_differences.inner(self._gradients, [
           _in_float64(taken) - value for taken, value in zip(given, exact)])])
 
-    return finite_differences.slopes(
+    is_element = direction.length is not None
+    first = self._first_steps.get(is_element)
+    if first is None:
+      first = finite_differences.first_step(self._steps, self.noise, goal)
+    slope = finite_differences.slopes(
         corrected_value, self._steps, np.array([self.noise]),
-        np.array([goal]))[0]
+        np.array([goal]), first, least_kink)[0]
+    self._first_steps[is_element] = finite_differences.first_step_after(
+        self._steps, slope)
+    return slope
+
+  def _total(self, xs):
+    """The sum of f(xs)."""
+    return sum(float(np.sum(_in_float64(y).real)) for y in self._f(xs))
 
 
 def _in_float64(array):
@@ -113,7 +134,8 @@ def run(source, gradients, directions, eps):
     size = max(finite_differences.size(gradients, direction.arrays),
                abs(expected), smallest)
     allowed = relative_tolerance(eps) * size
-    slope = source.slope(direction, max(0.05 * allowed, source.noise))
+    slope = source.slope(direction, max(0.05 * allowed, source.noise),
+                         allowed)
     tests.append(_test_slope(direction, expected, slope, size, allowed,
                              source.resolution))
   return tests

@@ -23,12 +23,16 @@ _LEVELS = 3
 FINE_STEPS = tuple(2.0 ** -8 * _RATIO ** -k for k in range(11))
 COARSE_STEPS = tuple(2.0 ** -1 * _RATIO ** -k for k in range(7))
 
+#: The index of the smallest of the fine steps to begin with.
+_MOST_FIRST = 4
+
 #: A slope at a point: its value; a bound on the error, infinite if no estimate
 #: was finite; whether the slopes to the left and to the right stay apart as the
 #: steps shrink (a kink); whether they did not come closer at the last step that
-#: was used (a jump, or noise); the slopes to the left and to the right.
-Slope = collections.namedtuple(
-    "Slope", ["value", "error", "has_kink", "is_rough", "left", "right"])
+#: was used (a jump, or noise); the slopes to the left and to the right; the
+#: smallest step that the value was taken from.
+Slope = collections.namedtuple("Slope", [
+    "value", "error", "has_kink", "is_rough", "left", "right", "step"])
 
 #: A direction in the space of all x: a label for messages; one array for each
 #: x; where it is a single element, the size of the x it is in, else None.
@@ -41,7 +45,7 @@ def norm(direction):
                      for array in direction.arrays)) or 1.0
 
 
-def slopes(f, steps, noise, goal):
+def slopes(f, steps, noise, goal, first=0, least_kink=0.0):
   """Estimates the slopes of the components of `f` at 0.
 
   Args:
@@ -49,32 +53,82 @@ def slopes(f, steps, noise, goal):
     steps: sequence of floats, each a quarter of the one before.
     noise: float64 array [M], the least rounding error of a value of `f`.
     goal: float64 array [M], bounds on the errors that are good enough.
+    first: int, the index of the step to begin with. Smaller ones follow, and
+      then those that were left out, until all estimates have settled.
+    least_kink: float, below which it does not matter how far the slopes to the
+      left and to the right are apart.
 
   Returns:
     list of M `Slope`.
   """
   centre = f(0.0)
-  estimates = [_Estimates(*limits) for limits in zip(noise, goal)]
-  for step in steps:
-    above, below = f(step), f(-step)
-    for i, estimate in enumerate(estimates):
-      estimate.add(step, above[i], centre[i], below[i])
+  taken = []  # (step, values above, values below), the largest step first.
+  low = high = first  # The steps from `low` to `high`, exclusive, are taken.
+  goes_up = False
+  while low > 0 or high < len(steps):
+    k = low - 1 if high == len(steps) or goes_up and low > 0 else high
+    taken.insert(k - low if k >= low else 0, (
+        steps[k], f(steps[k]), f(-steps[k])))
+    low, high = min(low, k), max(high, k + 1)
+    estimates = [
+        _Estimates(*limits, max(limits[1], least_kink)).added(
+            (step, above[i], centre[i], below[i])
+            for step, above, below in taken)
+        for i, limits in enumerate(zip(noise, goal))]
     if all(estimate.is_settled() for estimate in estimates):
       break
+    goes_up = all(estimate.is_noisy() for estimate in estimates)
   return [estimate.slope() for estimate in estimates]
+
+
+def first_step(steps, noise, goal):
+  """The index of the step to begin with where nothing is known of `f`.
+
+  Args:
+    steps: sequence of floats, as in `slopes`.
+    noise: float, the rounding error of a value.
+    goal: float, the error of a slope that is good enough.
+
+  Returns:
+    int: of a small step, where kinks are seldom near enough to be crossed; of
+    a larger one where the rounding error of smaller ones would be too large.
+  """
+  if len(steps) < len(FINE_STEPS):
+    return 0
+  return max([k for k in range(_MOST_FIRST + 1)
+              if _margin(noise, steps[k + _LEVELS - 1]) <= 0.25 * goal] or [0])
+
+
+def first_step_after(steps, slope):
+  """As `first_step`, where another `Slope` of the same kind is known."""
+  if len(steps) < len(FINE_STEPS):
+    return 0
+  return max(0, steps.index(slope.step) - _LEVELS + 1)
+
+
+def _margin(noise, step):
+  """How far rounding may move an estimate with this step."""
+  return 2.0 * noise / step
 
 
 class _Estimates:
   """Estimates of one slope: a list for each level, the largest step first."""
 
-  def __init__(self, noise, goal):
+  def __init__(self, noise, goal, least_kink):
     """Has no estimate yet; the arguments are floats, as in `slopes`."""
     self._noise = noise
     self._goal = goal
+    self._least_kink = least_kink
     self._steps, self._jumps = [], []
     self._levels = [[] for _ in range(_LEVELS)]
 
-  def add(self, step, above, centre, below):
+  def added(self, values):
+    """Itself, with the values (step, above, centre, below) of each step."""
+    for one in values:
+      self._add(*one)
+    return self
+
+  def _add(self, step, above, centre, below):
     """Adds the estimates that the values at a smaller step give."""
     with np.errstate(all="ignore"):
       self._steps.append(step)
@@ -90,12 +144,19 @@ class _Estimates:
 
   def is_settled(self):
     """Whether the error is small enough, and no kink can be ahead."""
-    value, error, _ = self._best()
+    value, error, index = self._best()
     if not error <= self._goal or not np.isfinite(value):
       return False
-    jumps = np.abs(self._jumps[-2:])
-    return len(jumps) == 2 and (
-        jumps[1] <= self._goal or jumps[1] < 0.5 * jumps[0])
+    before, jump = np.abs(self._jumps[index - 1:index + 1])
+    return jump <= self._least_kink or jump < 0.5 * before
+
+  def is_noisy(self):
+    """Whether the slopes of both sides come apart as the steps shrink.
+
+    Those of a kink do not; rounding makes them do so.
+    """
+    jumps = np.abs(self._jumps[-_LEVELS:])
+    return len(jumps) == _LEVELS and bool(np.all(jumps[1:] > 2.0 * jumps[:-1]))
 
   def _floor(self):
     """The rounding error of a value: as given, or as observed if larger."""
@@ -114,7 +175,7 @@ class _Estimates:
         before, previous, last = estimates[k - 2:k + 1]
         index = k + level
         error = (max(abs(last - previous), abs(previous - before) / _RATIO) +
-                 2.0 * floor / self._steps[index])
+                 _margin(floor, self._steps[index]))
         if error < best[1]:  # Never where one of them is not a number.
           best = last, error, index
     return best
@@ -127,7 +188,7 @@ class _Estimates:
         0.6 * abs(self._jumps[index - 1]),
         16.0 * self._floor() / self._steps[index])
     return Slope(value, error, self._has_kink(value), is_rough,
-                 value - 0.5 * jump, value + 0.5 * jump)
+                 value - 0.5 * jump, value + 0.5 * jump, self._steps[index])
 
   def _has_kink(self, value):
     """Whether the slopes on both sides stay apart as the steps shrink."""
