@@ -29,7 +29,8 @@ setuptools.setup(
     packages=[
         "gradfeed", "gradfeed._tf", "gradfeed.analysis", "gradfeed.auditing",
         "gradfeed.branches",
-        "gradfeed.checking", "gradfeed.commands", "gradfeed.commands.flags",
+        "gradfeed.checking", "gradfeed.checking.causes", "gradfeed.commands",
+        "gradfeed.commands.flags",
         "gradfeed.comparing",
         "gradfeed.derivatives", "gradfeed.derivatives.rows",
         "gradfeed.derivatives.vectors",

@@ -2,15 +2,15 @@
 
 import numpy as np
 
-from gradfeed.checking import blocked_paths
+from gradfeed.checking.causes import blocked_paths
 from gradfeed.checking import comparisons
 from gradfeed.checking import directional_tests
 from gradfeed.checking import evaluation_points
 from gradfeed.checking import forward_functions
 from gradfeed.checking import held_constants
-from gradfeed.checking import nonfinite
+from gradfeed.checking.causes import nonfinite
 from gradfeed.checking import reports
-from gradfeed.checking import row_coupling
+from gradfeed.checking.causes import row_coupling
 from gradfeed.derivatives import gradients
 from gradfeed import errors
 from gradfeed.evaluation import sessions

@@ -6,8 +6,8 @@ from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.checking import directional_tests
 from gradfeed.checking import finite_differences
-from gradfeed.checking import nonfinite
-from gradfeed.checking import op_checks
+from gradfeed.checking.causes import nonfinite
+from gradfeed.checking.causes import op_checks
 from gradfeed.checking import reports
 from gradfeed.derivatives import hessians
 from gradfeed.findings import BAD

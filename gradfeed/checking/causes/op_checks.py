@@ -12,7 +12,7 @@ from gradfeed.checking import directional_tests
 from gradfeed.checking import evaluation_points
 from gradfeed.checking import finite_differences
 from gradfeed.checking import forward_functions
-from gradfeed.checking import nonfinite
+from gradfeed.checking.causes import nonfinite
 from gradfeed import errors
 
 _MOST_OPS = 300
