@@ -4,6 +4,7 @@ import collections
 
 import numpy as np
 
+from gradfeed.checking import budgets
 from gradfeed.checking import finite_differences
 
 RIGHT, WRONG, UNDECIDABLE = "right", "wrong", "undecidable"
@@ -112,7 +113,7 @@ def to_float64(arrays):
   return [_in_float64(array) for array in arrays]
 
 
-def run(source, gradients, directions, eps):
+def run(source, gradients, directions, eps, budget=None):
   """Compares the slope by gradients with differences in each direction.
 
   Args:
@@ -120,25 +121,36 @@ def run(source, gradients, directions, eps):
     gradients: list of float64 arrays, one for each x.
     directions: list of `finite_differences.Direction`.
     eps: float, the rounding that the gradients were computed with.
+    budget: `budgets.Budget` in which the directions are counted, and that ends
+      the comparison when it is spent; or None to raise `budgets.OutOfTime`.
 
   Returns:
-    list of `DirectionalTest`.
+    list of `DirectionalTest`, in the order of `directions`; those that there
+    was no time for are left out.
   """
   sizes = [finite_differences.size(gradients, direction.arrays)
            for direction in directions if direction.length is None]
   count = sum(np.size(g) for g in gradients)
   smallest = 1e-3 * max(sizes) / np.sqrt(max(count, 1))
-  tests = []
-  for direction in directions:
+  tests = {}
+  for i in finite_differences.most_telling_first(directions, gradients):
+    direction = directions[i]
     expected = finite_differences.inner(gradients, direction.arrays)
     size = max(finite_differences.size(gradients, direction.arrays),
                abs(expected), smallest)
     allowed = relative_tolerance(eps) * size
-    slope = source.slope(direction, max(0.05 * allowed, source.noise),
-                         allowed)
-    tests.append(_test_slope(direction, expected, slope, size, allowed,
-                             source.resolution))
-  return tests
+    try:
+      slope = source.slope(
+          direction, max(0.05 * allowed, source.noise), allowed)
+    except budgets.OutOfTime:
+      if budget is None:
+        raise
+      break
+    tests[i] = _test_slope(
+        direction, expected, slope, size, allowed, source.resolution)
+    if budget is not None:
+      budget.compared += 1
+  return [test for _, test in sorted(tests.items())]
 
 
 def _test_slope(direction, expected, slope, size, allowed, resolution):

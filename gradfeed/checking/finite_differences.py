@@ -263,14 +263,47 @@ def directions(values, gradients, names, seed, randoms=3, largest=3, zeros=3):
   weights = np.concatenate([
       np.abs(g).ravel() * length for g, length in zip(gradients, sizes)])
   if len(weights) > 1:
-    order = np.argsort(-weights, kind="stable")[:largest]
-    indices = [index for index in order if weights[index] > 0]
+    indices = [index for index in _largest(weights, largest)
+               if weights[index] > 0]
     without_gradient = np.flatnonzero(weights == 0)
     if len(without_gradient):
       indices += sorted(generator.choice(
           without_gradient, min(zeros, len(without_gradient)), replace=False))
     result += [_along_element(values, names, sizes, index) for index in indices]
   return result
+
+
+def _largest(weights, count):
+  """The indices of the `count` largest weights; of equal ones, the first."""
+  count = min(count, len(weights))
+  if not count:
+    return []
+  least = np.partition(weights, len(weights) - count)[len(weights) - count]
+  candidates = np.flatnonzero(weights >= least)
+  return candidates[np.argsort(-weights[candidates], kind="stable")][:count]
+
+
+def most_telling_first(chosen, gradients):
+  """The order in which to try directions while there is time.
+
+  The gradient shows an error in scale, a random direction one in any element,
+  an element with a large gradient and one with none what is its own: one of
+  each kind comes before a second of any.
+
+  Args:
+    chosen: list of `Direction`, as of `directions`.
+    gradients: list of arrays, as there.
+
+  Returns:
+    list of indices into `chosen`.
+  """
+  counts, places = collections.Counter(), []
+  for i, direction in enumerate(chosen):
+    kind = (int(i > 0) if direction.length is None else
+            2 if size(gradients, direction.arrays) else 3)
+    places.append((counts[kind], kind))
+    counts[kind] += 1
+  return sorted(range(len(chosen)), key=places.__getitem__)
 
 
 def _signs(value, generator):
