@@ -62,7 +62,7 @@ class Differences:
     self._rounded = rounded
     self._steps = (finite_differences.FINE_STEPS if eps < 1e-12
                    else finite_differences.COARSE_STEPS)
-    self._first_steps = {}  # By whether the direction is a single element.
+    self._last = {}  # Slopes by whether the direction is a single element.
     ys = to_float64(f(rounded(self._values)))
     self._total_at_point = sum(float(np.sum(y.real)) for y in ys)
     self.noise = eps * (cancelled + sum(float(np.sum(np.abs(y))) for y in ys))
@@ -88,14 +88,12 @@ class Differences:
           _in_float64(taken) - value for taken, value in zip(given, exact)])])
 
     is_element = direction.length is not None
-    first = self._first_steps.get(is_element)
-    if first is None:
-      first = finite_differences.first_step(self._steps, self.noise, goal)
     slope = finite_differences.slopes(
         corrected_value, self._steps, np.array([self.noise]),
-        np.array([goal]), first, least_kink)[0]
-    self._first_steps[is_element] = finite_differences.first_step_after(
-        self._steps, slope)
+        np.array([goal]), finite_differences.first_step(
+            self._steps, self.noise, goal, self._last.get(is_element)),
+        least_kink)[0]
+    self._last[is_element] = slope
     return slope
 
   def _total(self, xs):

@@ -23,8 +23,11 @@ _LEVELS = 3
 FINE_STEPS = tuple(2.0 ** -8 * _RATIO ** -k for k in range(11))
 COARSE_STEPS = tuple(2.0 ** -1 * _RATIO ** -k for k in range(7))
 
-#: The index of the smallest of the fine steps to begin with.
-_MOST_FIRST = 4
+#: How many steps have to make nothing better before an error is taken as it is.
+_PATIENCE = 2
+
+#: The index of the fine step to begin with where nothing is known.
+_FIRST = 4
 
 #: A slope at a point: its value; a bound on the error, infinite if no estimate
 #: was finite; whether the slopes to the left and to the right stay apart as the
@@ -54,7 +57,8 @@ def slopes(f, steps, noise, goal, first=0, least_kink=0.0):
     noise: float64 array [M], the least rounding error of a value of `f`.
     goal: float64 array [M], bounds on the errors that are good enough.
     first: int, the index of the step to begin with. Smaller ones follow, and
-      then those that were left out, until all estimates have settled.
+      then those that were left out, until all estimates have settled, or are
+      good enough and become no better.
     least_kink: float, below which it does not matter how far the slopes to the
       left and to the right are apart.
 
@@ -65,6 +69,7 @@ def slopes(f, steps, noise, goal, first=0, least_kink=0.0):
   taken = []  # (step, values above, values below), the largest step first.
   low = high = first  # The steps from `low` to `high`, exclusive, are taken.
   goes_up = False
+  best, since = np.inf, 0  # The least error, and for how many steps it was so.
   while low > 0 or high < len(steps):
     k = low - 1 if high == len(steps) or goes_up and low > 0 else high
     taken.insert(k - low if k >= low else 0, (
@@ -75,35 +80,41 @@ def slopes(f, steps, noise, goal, first=0, least_kink=0.0):
             (step, above[i], centre[i], below[i])
             for step, above, below in taken)
         for i, limits in enumerate(zip(noise, goal))]
-    if all(estimate.is_settled() for estimate in estimates):
+    error = max(estimate.error() for estimate in estimates)
+    best, since = (error, 0) if error < 0.7 * best else (best, since + 1)
+    is_smooth = all(estimate.is_smooth() for estimate in estimates)
+    if is_smooth and all(estimate.is_settled(since >= _PATIENCE)
+                         for estimate in estimates):
       break
-    goes_up = all(estimate.is_noisy() for estimate in estimates)
+    goes_up = all(
+        estimate.is_noisy() or is_smooth and since > 0 and
+        estimate.is_settled(True) and estimate.is_best_before_the_end()
+        for estimate in estimates)
   return [estimate.slope() for estimate in estimates]
 
 
-def first_step(steps, noise, goal):
-  """The index of the step to begin with where nothing is known of `f`.
+def first_step(steps, noise, goal, slope=None):
+  """The index of the step to begin with.
 
   Args:
     steps: sequence of floats, as in `slopes`.
     noise: float, the rounding error of a value.
     goal: float, the error of a slope that is good enough.
+    slope: `Slope` of the same function in a direction of the same kind, or
+      None if there is none yet.
 
   Returns:
-    int: of a small step, where kinks are seldom near enough to be crossed; of
-    a larger one where the rounding error of smaller ones would be too large.
+    int: of a small step, where kinks are seldom near enough to be crossed, or
+    of those that the other slope was found with; of a larger one where the
+    rounding error of smaller ones would be too large.
   """
   if len(steps) < len(FINE_STEPS):
     return 0
-  return max([k for k in range(_MOST_FIRST + 1)
-              if _margin(noise, steps[k + _LEVELS - 1]) <= 0.25 * goal] or [0])
-
-
-def first_step_after(steps, slope):
-  """As `first_step`, where another `Slope` of the same kind is known."""
-  if len(steps) < len(FINE_STEPS):
-    return 0
-  return max(0, steps.index(slope.step) - _LEVELS + 1)
+  wanted = _FIRST if slope is None else steps.index(slope.step) - _LEVELS + 1
+  while wanted > 0 and _margin(
+      noise, steps[wanted + _LEVELS - 1]) > 0.25 * goal:
+    wanted -= 1
+  return max(wanted, 0)
 
 
 def _margin(noise, step):
@@ -142,13 +153,29 @@ class _Estimates:
         self._levels[level].append(
             (weight * before[1] - before[0]) / (weight - 1.0))
 
-  def is_settled(self):
-    """Whether the error is small enough, and no kink can be ahead."""
+  def error(self):
+    """The bound on the error of the best estimate; infinite without one."""
+    return self._best()[1]
+
+  def is_settled(self, is_at_rest):
+    """Whether the error is small enough.
+
+    Args:
+      is_at_rest: bool, whether it has not become smaller for some steps.
+    """
+    return self.error() <= (self._least_kink if is_at_rest else self._goal)
+
+  def is_smooth(self):
+    """Whether there is an estimate, and no kink can be ahead."""
     value, error, index = self._best()
-    if not error <= self._goal or not np.isfinite(value):
+    if not np.isfinite(value) or not np.isfinite(error):
       return False
     before, jump = np.abs(self._jumps[index - 1:index + 1])
     return jump <= self._least_kink or jump < 0.5 * before
+
+  def is_best_before_the_end(self):
+    """Whether the best estimate is one without the smallest step."""
+    return self._best()[2] < len(self._steps) - 1
 
   def is_noisy(self):
     """Whether the slopes of both sides come apart as the steps shrink.
