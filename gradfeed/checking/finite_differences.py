@@ -26,6 +26,10 @@ COARSE_STEPS = tuple(2.0 ** -1 * _RATIO ** -k for k in range(7))
 #: How many steps have to make nothing better before an error is taken as it is.
 _PATIENCE = 2
 
+#: How many steps show the rounding error of a value. After these, smaller steps
+#: whose rounding error alone is too large are left out.
+_ENOUGH = 5
+
 #: The index of the fine step to begin with where nothing is known.
 _FIRST = 4
 
@@ -83,14 +87,21 @@ def slopes(f, steps, noise, goal, first=0, least_kink=0.0):
     error = max(estimate.error() for estimate in estimates)
     best, since = (error, 0) if error < 0.7 * best else (best, since + 1)
     is_smooth = all(estimate.is_smooth() for estimate in estimates)
-    if is_smooth and all(estimate.is_settled(since >= _PATIENCE)
-                         for estimate in estimates):
+    if is_smooth and (
+        all(estimate.is_settled(since >= _PATIENCE) for estimate in estimates)
+        or low == 0 and _is_hopeless(steps, high, max(noise), error)):
       break
     goes_up = all(
         estimate.is_noisy() or is_smooth and since > 0 and
         estimate.is_settled(True) and estimate.is_best_before_the_end()
         for estimate in estimates)
   return [estimate.slope() for estimate in estimates]
+
+
+def _is_hopeless(steps, count, noise, error):
+  """Whether steps after the first `count` cannot make an error smaller."""
+  return _ENOUGH <= count < len(steps) == len(FINE_STEPS) and (
+      _margin(noise, steps[count]) > error)
 
 
 def first_step(steps, noise, goal, slope=None):
@@ -171,7 +182,8 @@ class _Estimates:
     if not np.isfinite(value) or not np.isfinite(error):
       return False
     before, jump = np.abs(self._jumps[index - 1:index + 1])
-    return jump <= self._least_kink or jump < 0.5 * before
+    with np.errstate(invalid="ignore"):
+      return bool(jump <= self._least_kink or jump < 0.5 * before)
 
   def is_best_before_the_end(self):
     """Whether the best estimate is one without the smallest step."""
@@ -183,12 +195,14 @@ class _Estimates:
     Those of a kink do not; rounding makes them do so.
     """
     jumps = np.abs(self._jumps[-_LEVELS:])
-    return len(jumps) == _LEVELS and bool(np.all(jumps[1:] > 2.0 * jumps[:-1]))
+    with np.errstate(invalid="ignore"):
+      return len(jumps) == _LEVELS and bool(
+          np.all(jumps[1:] > 2.0 * jumps[:-1]))
 
   def _floor(self):
     """The rounding error of a value: as given, or as observed if larger."""
     differences, steps = self._levels[0], self._steps
-    if len(steps) < 5:
+    if len(steps) < _ENOUGH:
       return self._noise
     observed = [abs(differences[k] - differences[k - 1]) * steps[k]
                 for k in range(len(steps) - 3, len(steps))]

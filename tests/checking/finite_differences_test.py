@@ -168,3 +168,39 @@ class DirectionalTestsTest(parameterized.TestCase):
     self.assertEqual(directional_tests.verdict_of(tests), "wrong")
     self.assertIn("'x'[400]", [test.direction.label for test in tests
                                if test.verdict == "wrong"])
+
+  def test_take_few_evaluations_where_a_large_number_hides_them(self):
+    count = [0]
+
+    def f(xs):
+      count[0] += 1
+      return [np.sin(xs[0]), 1e6]
+
+    x = np.linspace(-1.0, 1.0, 5)
+    g, eps = [np.cos(x)], np.finfo(float).eps
+    tests = directional_tests.run(
+        directional_tests.Differences(f, [x], g, eps, list), g,
+        finite_differences.directions([x], g, ["x"], 0), eps)
+    self.assertEqual({test.verdict for test in tests}, {"right"})
+    self.assertLess(max(test.error for test in tests), 5e-6)
+    self.assertLessEqual(count[0], 1 + 7 * 11)
+
+  def test_come_in_the_order_of_what_they_tell(self):
+    x, g = np.ones(9), np.array([0.0, 5.0, 0.0, 4.0, 3.0, 0.0, 1.0, 1.0, 1.0])
+    directions = finite_differences.directions([x], [g], ["x"], 0)
+    order = finite_differences.most_telling_first(directions, [g])
+    self.assertCountEqual(order, range(10))
+    labels = [directions[i].label for i in order]
+    self.assertEqual(labels[:3], ["the gradient", "direction 1", "'x'[1]"])
+    self.assertIn(labels[3], ["'x'[0]", "'x'[2]", "'x'[5]"])
+    self.assertEqual(labels[4:6], ["direction 2", "'x'[3]"])
+
+  @parameterized.parameters(0, 1, 3, 40)
+  def test_largest_elements_are_the_first_of_equal_ones(self, count):
+    weights = np.random.RandomState(0).randint(5, size=30).astype(float)
+    g = [weights]
+    labels = [d.label for d in finite_differences.directions(
+        [np.ones(30)], g, ["x"], 0, randoms=0, largest=count, zeros=0)][1:]
+    order = [i for i in np.argsort(-weights, kind="stable")[:count]
+             if weights[i]]
+    self.assertEqual(labels, ["'x'[{}]".format(i) for i in order])
