@@ -204,8 +204,8 @@ class _Examination:
     """Looks for what the gradient leaves out."""
     if not self._open_reasons:
       self._findings += blocked_paths.find_blocked_paths(
-          self._point, self._constants, self._forward, self._released,
-          self._gradients, self._seed)
+          self._constants, self._comparison.tests, self._released,
+          self._gradients)
 
   def _find_coupling(self):
     """Looks for rows that depend on each other."""

@@ -36,6 +36,7 @@ class Comparison:
     rows: list of dicts, as in `reports.Check`.
     findings: list of `Finding`.
     reasons: list of str, why the verdict is open, if it is.
+    tests: list of `directional_tests.DirectionalTest`, of first derivatives.
   """
 
   def __init__(self, point, ys, dxs, constants, forward, gradients, is_own,
@@ -54,6 +55,7 @@ class Comparison:
       seed: int, of the directions.
     """
     self.rows, self.findings, self.reasons = [], [], []
+    self.tests = []
     self._point, self._ys, self._dxs = point, ys, dxs
     self._constants, self._forward = constants, forward
     self._gradients = gradients
@@ -90,6 +92,7 @@ class Comparison:
         forward.differences(tested), tested, directions, eps, self._budget)
     if tested is self._gradients and self._constants.eps > 1e-12:
       tests = self._excuse_rounding_of_x(tests, "", tested, self._dxs)
+    self.tests = tests
     self._report([test._replace(gradient=finite_differences.inner(
         self._gradients, test.direction.arrays)) for test in tests], "", 1)
     verdict = directional_tests.verdict_of(tests)

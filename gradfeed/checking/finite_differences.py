@@ -26,6 +26,10 @@ COARSE_STEPS = tuple(2.0 ** -1 * _RATIO ** -k for k in range(7))
 #: How many steps have to make nothing better before an error is taken as it is.
 _PATIENCE = 2
 
+#: How many times what does not matter an error may be that kinks are the reason
+#: of, for the larger steps to be left out.
+_USEFUL = 1e3
+
 #: How many steps show the rounding error of a value. After these, smaller steps
 #: whose rounding error alone is too large are left out.
 _ENOUGH = 5
@@ -91,8 +95,13 @@ def slopes(f, steps, noise, goal, first=0, least_kink=0.0):
         all(estimate.is_settled(since >= _PATIENCE) for estimate in estimates)
         or low == 0 and _is_hopeless(steps, high, max(noise), error)):
       break
+    is_noisy = all(estimate.is_noisy() for estimate in estimates)
+    if high == len(steps) == len(FINE_STEPS) and len(taken) >= _ENOUGH and (
+        error <= _USEFUL * least_kink) and (
+            since >= _PATIENCE or not is_noisy):
+      break  # Larger steps cross more kinks.
     goes_up = all(
-        estimate.is_noisy() or is_smooth and since > 0 and
+        is_noisy or is_smooth and since > 0 and
         estimate.is_settled(True) and estimate.is_best_before_the_end()
         for estimate in estimates)
   return [estimate.slope() for estimate in estimates]
