@@ -195,3 +195,13 @@ class EvaluationsTest(graphs.GraphTest):
     report, count = self._count(h, x, np.linspace(0.2, 1.0, 5))
     self.assertEqual(report.findings[0].names, ["planted"])
     self.assertLess(count, 60 + 3 * 30)  # One op of each of three types.
+
+  def test_of_a_stopped_gradient_are_no_second_comparison(self):
+    x = tf.placeholder(tf.float64, [20])
+    w = tf.constant(np.random.RandomState(0).normal(size=[30, 20]))
+    h = tf.tanh(tf.linalg.matvec(w, x))
+    _, count = self._count(h * h, x, np.linspace(-1.0, 1.0, 20))
+    report, stopped = self._count(
+        h * tf.stop_gradient(h), x, np.linspace(-1.0, 1.0, 20))
+    self.assertEqual(report.verdict, "right")
+    self.assertLess(stopped, count + 3 * 10)  # Along three directions.
