@@ -29,8 +29,9 @@ setuptools.setup(
     packages=[
         "gradfeed", "gradfeed._tf", "gradfeed.analysis", "gradfeed.auditing",
         "gradfeed.branches",
-        "gradfeed.checking", "gradfeed.commands", "gradfeed.commands.flags",
-        "gradfeed.comparing", "gradfeed.compilation",
+        "gradfeed.checking", "gradfeed.checking.causes", "gradfeed.commands",
+        "gradfeed.commands.flags", "gradfeed.comparing",
+        "gradfeed.compilation",
         "gradfeed.derivatives", "gradfeed.derivatives.rows",
         "gradfeed.derivatives.vectors",
         "gradfeed.evaluation", "gradfeed.evaluation.calls",

@@ -49,6 +49,7 @@ from gradfeed._tf.gradient_registry import gradient_function
 from gradfeed._tf.gradient_registry import gradient_settings
 from gradfeed._tf.gradient_registry import has_attribute
 from gradfeed._tf.gradient_registry import has_gradient
+from gradfeed._tf.gradient_registry import gradient_function_name
 from gradfeed._tf.gradient_registry import has_own_gradient
 from gradfeed._tf.gradient_registry import has_state
 from gradfeed._tf.gradient_registry import is_restored_gradient

@@ -67,6 +67,13 @@ def has_own_gradient(node):
   return "_gradient_op_type" in node.attr
 
 
+def gradient_function_name(node):
+  """The name that the gradient of a NodeDef is registered by, a str."""
+  if has_own_gradient(node):
+    return node.attr["_gradient_op_type"].s.decode("utf-8", "replace")
+  return node.op
+
+
 def has_attribute(op, name):
   """Whether the node of `op` has the attribute `name`."""
   try:

@@ -2,15 +2,16 @@
 
 import numpy as np
 
-from gradfeed.checking import blocked_paths
+from gradfeed.checking import budgets
+from gradfeed.checking.causes import blocked_paths
 from gradfeed.checking import comparisons
 from gradfeed.checking import directional_tests
 from gradfeed.checking import evaluation_points
 from gradfeed.checking import forward_functions
 from gradfeed.checking import held_constants
-from gradfeed.checking import nonfinite
+from gradfeed.checking.causes import nonfinite
 from gradfeed.checking import reports
-from gradfeed.checking import row_coupling
+from gradfeed.checking.causes import row_coupling
 from gradfeed.derivatives import gradients
 from gradfeed import errors
 from gradfeed.evaluation import sessions
@@ -29,7 +30,7 @@ _LAST_DIGITS = 1e-4
 
 
 def check(y, x, x_t, session=None, feed_dict=None, gradient=None, order=1,
-          seed=0):
+          seed=0, seconds=None, progress=None):
   """Holds the gradient at x_t against finite differences, and looks around.
 
   The differences are those of a float64 copy of the graph where there is one,
@@ -52,6 +53,17 @@ def check(y, x, x_t, session=None, feed_dict=None, gradient=None, order=1,
     order: 1, or 2 to check second derivatives (`hvp`) as well.
     seed: int, of the random directions. The same seed gives the same report;
       no other random state is touched.
+    seconds: float, how long the check may take, or None for no limit. The
+      gradient itself is evaluated in any case, and then the directions that
+      tell most come first. When the time is up nothing more is evaluated, and
+      the verdict is "undecidable", with what was seen until then, unless that
+      shows the gradient to be wrong. An evaluation that has begun is waited
+      for, since TensorFlow cannot interrupt one.
+    progress: None for a line on a terminal, where a check takes more than two
+      seconds; True for that, or a line each half minute in a log; False for
+      nothing; or a function of three ints, called before each evaluation: how
+      many there are with it, along how many directions was compared, and along
+      how many there is to be compared, as far as is known.
 
   Returns:
     `Check`.
@@ -59,7 +71,8 @@ def check(y, x, x_t, session=None, feed_dict=None, gradient=None, order=1,
   Raises:
     MissingFeedError: a placeholder, or what an iterator or a queue gives, has
       no value.
-    ArgumentError: `order`, or a `gradient` that does not fit.
+    ArgumentError: `order`, a `gradient` that does not fit, or another argument
+      that is none.
     The errors of `gradient`, of `hvp` and of a call of a `Function`.
 
   Example:
@@ -82,10 +95,12 @@ def check(y, x, x_t, session=None, feed_dict=None, gradient=None, order=1,
         "seed={!r} is no seed.".format(seed),
         "It is that of the random directions.",
         "Pass an int of at least 0 and less than 2 ** 32.")
+  budget = budgets.Budget(seconds, progress)
   session = session if session is not None else sessions.default_session()
   graph = sessions.graph_of(session)
   ys = _flat_tensors(y, graph, "y")
-  point = evaluation_points.EvaluationPoint(graph, x, x_t, session, feed_dict)
+  point = evaluation_points.EvaluationPoint(
+      graph, x, x_t, session, feed_dict, budget)
   point.require_steady(ys)
   return _Examination(point, ys, gradient, order, seed).report()
 
@@ -118,39 +133,84 @@ class _Examination:
     self._findings = list(self._point_findings)
     self._rows = []
     self._open_reasons = []
+    self._comparison = None
 
   def report(self):
     """Runs the check and returns its `reports.Check`."""
     if self._point_findings:
       self._open_reasons.append("x_t is not finite")
-    self._evaluate()
-    self._check_repeatability()
-    self._count_special_values()
-    if self._is_finite and not self._point_findings:
-      if not self._open_reasons:
-        self._compare()
-      if not self._open_reasons:
-        self._findings += blocked_paths.find_blocked_paths(
-            self._point, self._constants, self._forward, self._released,
-            self._gradients, self._seed)
-      self._findings += row_coupling.find_coupling(
-          self._point, self._ys, self._dxs, self._constants, self._seed)
+    budget = self._point.budget
+    try:
+      self._evaluate()
+      for what, look in self._stages():
+        look()
+        budget.finish(what)
+    except budgets.OutOfTime:
+      pass
+    finally:
+      budget.close()
     return reports.Check(
         tensors.describe_all(self._requested_ys),
         tensors.describe_all(self._point.xs), self._rows, self._findings,
         self._shares, self._open_reasons, self._forward, self._gradients,
-        self._constants.eps)
+        self._constants.eps, budget)
 
-  def _compare(self):
-    """Compares the derivatives of each order with finite differences."""
-    comparison = comparisons.Comparison(
-        self._point, self._ys, self._dxs, self._constants, self._forward,
-        self._gradients, self._is_own, self._seed)
-    comparison.first(self._values)
-    if self._order > 1 and not comparison.is_wrong:
-      comparison.second()
-    self._rows, self._open_reasons = comparison.rows, comparison.reasons
-    self._findings += comparison.findings
+  def _stages(self):
+    """Yields (what is looked at, function that does it), until nothing is due.
+
+    What was found before decides what is worth while.
+    """
+    stages = [("special values", self._find_special_values),
+              ("whether two runs give the same", self._check_repeatability)]
+    if self._is_finite and not self._point_findings:
+      stages += self._comparing_stages()
+    self._point.budget.missing += [what for what, _ in stages]
+    return stages
+
+  def _comparing_stages(self):
+    """Those that compare numbers, as `_stages`."""
+    stages = [(reports.DIRECTIONS, self._compare_first)]
+    if self._order > 1:
+      stages.append(("second derivatives", self._compare_second))
+    if self._released:
+      stages.append(("what no gradient passes", self._find_blocked_paths))
+    if row_coupling.is_due(self._point, self._constants):
+      stages.append(("rows that depend on each other", self._find_coupling))
+    return stages
+
+  def _compare_first(self):
+    """Compares the gradient with finite differences."""
+    if not self._open_reasons:
+      self._comparison = comparisons.Comparison(
+          self._point, self._ys, self._dxs, self._constants, self._forward,
+          self._gradients, self._is_own, self._seed)
+      self._collect(lambda: self._comparison.first(self._values))
+
+  def _compare_second(self):
+    """Compares second derivatives, unless the first are wrong."""
+    if self._comparison is not None and not self._comparison.is_wrong:
+      self._collect(self._comparison.second)
+
+  def _collect(self, compare):
+    """Takes what a comparison finds, also where there is no time for all."""
+    comparison, count = self._comparison, len(self._comparison.findings)
+    try:
+      compare()
+    finally:
+      self._rows, self._open_reasons = comparison.rows, comparison.reasons
+      self._findings += comparison.findings[count:]
+
+  def _find_blocked_paths(self):
+    """Looks for what the gradient leaves out."""
+    if not self._open_reasons:
+      self._findings += blocked_paths.find_blocked_paths(
+          self._constants, self._comparison.tests, self._released,
+          self._gradients)
+
+  def _find_coupling(self):
+    """Looks for rows that depend on each other."""
+    self._findings += row_coupling.find_coupling(
+        self._point, self._ys, self._dxs, self._constants, self._seed)
 
   def _evaluate(self):
     """Evaluates the gradients, the ys and all sources, in one run."""
@@ -164,13 +224,14 @@ class _Examination:
     self._targets = self._dxs + self._ys
     for forward in [self._forward] + self._released:
       self._targets = self._targets + forward.sources
-    results = self._point.sample(self._targets, strict=True)
+    results = self._point.sample(self._targets, strict=True, is_needed=True)
     self._raw_gradients, results = _split(results, len(self._dxs))
     self._values, results = _split(results, len(self._ys))
     self._gradients = directional_tests.to_float64(self._raw_gradients)
     self._require_shapes_of_x()
     self._is_finite = all(map(
         nonfinite.is_finite, self._gradients + list(self._values)))
+    self._count_special_values()
     for forward in [self._forward] + self._released:
       sources, results = _split(results, len(forward.sources))
       if self._is_finite:
@@ -224,12 +285,15 @@ class _Examination:
           "zero": _share(flat == 0), "nan": _share(np.isnan(flat)),
           "inf": _share(np.isinf(flat)), "denormal": _share(
               (flat != 0) & (np.abs(flat) < tiny))}
+
+  def _find_special_values(self):
+    """Looks for where NaN, infinities and zeros come from."""
     if self._point_findings:
       return
     if not self._is_finite:
       self._findings.append(nonfinite.finding(
           self._point, self._ys, self._dxs, self._gradients))
-    elif self._shares["zero"] == 1.0 and len(flat):
+    elif self._shares["zero"] == 1.0 and any(map(np.size, self._gradients)):
       self._findings.append(self._zero_finding())
 
   def _zero_finding(self):

@@ -4,10 +4,11 @@ import numpy as np
 
 from gradfeed import _tf
 from gradfeed._tf import tf
+from gradfeed.checking import budgets
 from gradfeed.checking import directional_tests
 from gradfeed.checking import finite_differences
-from gradfeed.checking import nonfinite
-from gradfeed.checking import op_checks
+from gradfeed.checking.causes import nonfinite
+from gradfeed.checking.causes import op_checks
 from gradfeed.checking import reports
 from gradfeed.derivatives import hessians
 from gradfeed.findings import BAD
@@ -15,6 +16,10 @@ from gradfeed.findings import Finding
 from gradfeed.findings import WARNING
 from gradfeed.graph import cache
 from gradfeed.graph import provenance
+
+#: What is left to do where the time ended while it was done.
+_WRONG_OP = "the op that is to blame"
+_ROUNDING_OF_X = "whether the rounding of x explains the difference"
 
 #: How many roundings of y a gradient may be off, as it adds them up.
 _ROUNDINGS = 32.0
@@ -31,6 +36,7 @@ class Comparison:
     rows: list of dicts, as in `reports.Check`.
     findings: list of `Finding`.
     reasons: list of str, why the verdict is open, if it is.
+    tests: list of `directional_tests.DirectionalTest`, of first derivatives.
   """
 
   def __init__(self, point, ys, dxs, constants, forward, gradients, is_own,
@@ -49,11 +55,13 @@ class Comparison:
       seed: int, of the directions.
     """
     self.rows, self.findings, self.reasons = [], [], []
+    self.tests = []
     self._point, self._ys, self._dxs = point, ys, dxs
     self._constants, self._forward = constants, forward
     self._gradients = gradients
     self._is_own = is_own
     self._seed = seed
+    self._budget = point.budget
     self._x_t = directional_tests.to_float64(point.values)
     self._names = [component.name for component in point.xs]
 
@@ -67,6 +75,10 @@ class Comparison:
 
     Args:
       values: list of arrays, the ys of the same run.
+
+    Raises:
+      budgets.OutOfTime: something was left out; the rest is in `rows` and
+        `findings`.
     """
     forward = self._forward
     precise = _finite_or_none(forward.gradients(self._point.values))
@@ -75,22 +87,34 @@ class Comparison:
     directions = finite_differences.directions(
         self._x_t, tested, self._names, self._seed)
     eps = self._constants.eps if tested is self._gradients else forward.eps
+    self._budget.directions += len(directions)
     tests = directional_tests.run(
-        forward.differences(tested), tested, directions, eps)
+        forward.differences(tested), tested, directions, eps, self._budget)
     if tested is self._gradients and self._constants.eps > 1e-12:
-      tests = self._excuse_rounding_of_x(tests, tested, self._dxs)
+      tests = self._excuse_rounding_of_x(tests, "", tested, self._dxs)
+    self.tests = tests
     self._report([test._replace(gradient=finite_differences.inner(
         self._gradients, test.direction.arrays)) for test in tests], "", 1)
     verdict = directional_tests.verdict_of(tests)
-    if precise is not None and verdict != directional_tests.WRONG:
+    if precise is not None and tests and verdict != directional_tests.WRONG:
       self._compare_elements(precise, verdict, values)
+    _require_all(tests, directions)
 
-  def _excuse_rounding_of_x(self, tests, gradients, targets, extra_feeds=()):
+  def _excuse_rounding_of_x(self, tests, label, gradients, targets,
+                            extra_feeds=()):
     """Makes wrong tests undecidable where the rounding of x explains them."""
     if directional_tests.verdict_of(tests) != directional_tests.WRONG:
       return tests
-    gradients_nearby = [
-        self._sample(targets, xs, extra_feeds) for xs in self._points_nearby()]
+    try:
+      gradients_nearby = [self._sample(targets, xs, extra_feeds)
+                          for xs in self._points_nearby()]
+    except budgets.OutOfTime:  # So that none is known to be wrong.
+      self.rows += [reports.row(test._replace(
+          verdict=directional_tests.UNDECIDABLE if
+          test.verdict == directional_tests.WRONG else test.verdict), label)
+                    for test in tests]
+      self._budget.missing.append(_ROUNDING_OF_X)
+      raise
     return directional_tests.excuse_rounding_of_x(
         tests, gradients, gradients_nearby)
 
@@ -139,8 +163,7 @@ class Comparison:
           provenance.original_names(stops))
     op = None
     if self._is_own:
-      op = op_checks.find_wrong_op(
-          self._point, self._constants, order, self._seed)
+      op = self._in_time(op_checks.find_wrong_op, order, self._seed)
     return Finding(
         "wrong", BAD, "The {} is off by {} along {}.".format(
             "second derivative" if order > 1 else "gradient", error,
@@ -151,6 +174,14 @@ class Comparison:
         "Write this op from others, or correct the gradient that is registered "
         "for it." if op is not None else "",
         [provenance.original_name(op)] if op is not None else [])
+
+  def _in_time(self, find, *arguments):
+    """What `find` finds of the ops; None where there is no time for it."""
+    try:
+      return find(self._point, self._constants, *arguments)
+    except budgets.OutOfTime:
+      self._budget.missing.append(_WRONG_OP)
+      return None
 
   def _report_undecidable(self, test, label):
     """Adds why one `DirectionalTest` is undecidable."""
@@ -164,7 +195,7 @@ class Comparison:
           "there.", "Build the model in float64, or take another x_t."))
       return
     self.reasons.append("y has a kink there")
-    kinks = op_checks.find_kinks(self._point, self._constants)[:2]
+    kinks = (self._in_time(op_checks.find_kinks) or [])[:2]
     length = finite_differences.norm(test.direction)
     self.findings.append(Finding(
         "kink", WARNING, "y has a kink at x_t: along {} its {}slope is {:.6g} "
@@ -282,13 +313,22 @@ class Comparison:
     directions = finite_differences.directions(
         self._x_t, tested, self._names, self._seed, randoms=2, largest=2,
         zeros=2)
+    self._budget.directions += len(directions)
     tests = directional_tests.run(
         forward.differences_of(gradients_at, v, tested), tested, directions,
-        eps)
+        eps, self._budget)
     if precise is None and eps > 1e-12:
-      tests = self._excuse_rounding_of_x(tests, tested, hv, extra_feeds)
+      tests = self._excuse_rounding_of_x(
+          tests, label, tested, hv, extra_feeds)
     self._report(tests, label, 2)
+    _require_all(tests, directions)
     return directional_tests.verdict_of(tests)
+
+
+def _require_all(tests, directions):
+  """Raises OutOfTime if some of the directions were left out."""
+  if len(tests) < len(directions):
+    raise budgets.OutOfTime
 
 
 def _finite_or_none(arrays):

@@ -4,6 +4,7 @@ import collections
 
 import numpy as np
 
+from gradfeed.checking import budgets
 from gradfeed.checking import finite_differences
 
 RIGHT, WRONG, UNDECIDABLE = "right", "wrong", "undecidable"
@@ -61,24 +62,43 @@ class Differences:
     self._rounded = rounded
     self._steps = (finite_differences.FINE_STEPS if eps < 1e-12
                    else finite_differences.COARSE_STEPS)
+    self._last = {}  # Slopes by whether the direction is a single element.
     ys = to_float64(f(rounded(self._values)))
+    self._total_at_point = sum(float(np.sum(y.real)) for y in ys)
     self.noise = eps * (cancelled + sum(float(np.sum(np.abs(y))) for y in ys))
     self.resolution = self.noise * (1e6 if eps < 1e-12 else 100.0)
 
-  def slope(self, direction, goal):
-    """The `finite_differences.Slope` along a `finite_differences.Direction`."""
+  def slope(self, direction, goal, least_kink=0.0):
+    """The slope along a direction.
+
+    Args:
+      direction: `finite_differences.Direction`.
+      goal, least_kink: floats, as in `finite_differences.slopes`.
+
+    Returns:
+      `finite_differences.Slope`.
+    """
 
     def corrected_value(step):
       exact = [value + step * array for value, array in zip(
           self._values, direction.arrays)]
       given = self._rounded(exact)
-      total = sum(float(np.sum(_in_float64(y).real)) for y in self._f(given))
+      total = self._total(given) if step else self._total_at_point
       return np.array([total - finite_differences.inner(self._gradients, [
           _in_float64(taken) - value for taken, value in zip(given, exact)])])
 
-    return finite_differences.slopes(
+    is_element = direction.length is not None
+    slope = finite_differences.slopes(
         corrected_value, self._steps, np.array([self.noise]),
-        np.array([goal]))[0]
+        np.array([goal]), finite_differences.first_step(
+            self._steps, self.noise, goal, self._last.get(is_element)),
+        least_kink)[0]
+    self._last[is_element] = slope
+    return slope
+
+  def _total(self, xs):
+    """The sum of f(xs)."""
+    return sum(float(np.sum(_in_float64(y).real)) for y in self._f(xs))
 
 
 def _in_float64(array):
@@ -91,7 +111,7 @@ def to_float64(arrays):
   return [_in_float64(array) for array in arrays]
 
 
-def run(source, gradients, directions, eps):
+def run(source, gradients, directions, eps, budget=None):
   """Compares the slope by gradients with differences in each direction.
 
   Args:
@@ -99,24 +119,36 @@ def run(source, gradients, directions, eps):
     gradients: list of float64 arrays, one for each x.
     directions: list of `finite_differences.Direction`.
     eps: float, the rounding that the gradients were computed with.
+    budget: `budgets.Budget` in which the directions are counted, and that ends
+      the comparison when it is spent; or None to raise `budgets.OutOfTime`.
 
   Returns:
-    list of `DirectionalTest`.
+    list of `DirectionalTest`, in the order of `directions`; those that there
+    was no time for are left out.
   """
   sizes = [finite_differences.size(gradients, direction.arrays)
            for direction in directions if direction.length is None]
   count = sum(np.size(g) for g in gradients)
   smallest = 1e-3 * max(sizes) / np.sqrt(max(count, 1))
-  tests = []
-  for direction in directions:
+  tests = {}
+  for i in finite_differences.most_telling_first(directions, gradients):
+    direction = directions[i]
     expected = finite_differences.inner(gradients, direction.arrays)
     size = max(finite_differences.size(gradients, direction.arrays),
                abs(expected), smallest)
     allowed = relative_tolerance(eps) * size
-    slope = source.slope(direction, max(0.05 * allowed, source.noise))
-    tests.append(_test_slope(direction, expected, slope, size, allowed,
-                             source.resolution))
-  return tests
+    try:
+      slope = source.slope(
+          direction, max(0.05 * allowed, source.noise), allowed)
+    except budgets.OutOfTime:
+      if budget is None:
+        raise
+      break
+    tests[i] = _test_slope(
+        direction, expected, slope, size, allowed, source.resolution)
+    if budget is not None:
+      budget.compared += 1
+  return [test for _, test in sorted(tests.items())]
 
 
 def _test_slope(direction, expected, slope, size, allowed, resolution):

@@ -7,6 +7,7 @@ again adds no op, whatever shapes the values have.
 
 import re
 
+from gradfeed.checking import budgets
 from gradfeed import errors
 from gradfeed.evaluation import executables
 from gradfeed.evaluation import fetchables
@@ -35,9 +36,10 @@ class EvaluationPoint:
     has_sparse: bool, whether an x is a `SparseTensor`: the first axis of its
       values does not count rows.
     session: the session that evaluates.
+    budget: `budgets.Budget` that each evaluation is counted in.
   """
 
-  def __init__(self, graph, x, x_t, session, feed_dict):
+  def __init__(self, graph, x, x_t, session, feed_dict, budget=None):
     """Finds the tensors that a caller means, and checks the values for them.
 
     Args:
@@ -46,8 +48,10 @@ class EvaluationPoint:
       x_t: the value, or a list of values.
       session: a session, or None for the default one.
       feed_dict: dict from tensors to values, or None.
+      budget: `budgets.Budget`, or None for no limit.
     """
     self.graph = graph
+    self.budget = budget or budgets.Budget()
     self.session = session or sessions.default_session()
     sessions.check_open(self.session, graph)
     leaves = [tensors.resolve(leaf, graph, "x") for leaf in nest.flatten(x)]
@@ -100,7 +104,7 @@ class EvaluationPoint:
               "{!r}: ...".format(t.name) for t in taken)))
 
   def sample(self, targets, values=None, extra_feeds=(), fed=None,
-             strict=False):
+             strict=False, is_needed=False):
     """Evaluates tensors, all in one run.
 
     Args:
@@ -110,10 +114,15 @@ class EvaluationPoint:
       fed: list of arrays instead of those of `self.fed`, or None.
       strict: bool, whether a value that has no effect on the targets is
         refused; otherwise it is not fed.
+      is_needed: bool, whether it is evaluated even if there is no time.
 
     Returns:
       list of arrays, one for each target.
+
+    Raises:
+      budgets.OutOfTime: there is no time for it.
     """
+    self.budget.begin_evaluation(is_needed)
     leaves = self.xs + [tensors.Dense(t) for t, _ in extra_feeds] + [
         leaf for leaf, _ in self.fed]
     key = ("samples", strict, tuple(t.name for t in targets),

@@ -19,6 +19,9 @@ from gradfeed.rewriting import cloning
 from gradfeed.rewriting import float64
 from gradfeed.rewriting import subgraphs
 
+#: The bytes that the address of a tensor in TensorFlow is a multiple of.
+_ALIGNMENT = 64
+
 #: A tensor of more integers than this is not copied as a constant.
 _MOST_KNOWN = 64
 
@@ -139,8 +142,11 @@ class Float64Copy:
         list(directions))
 
   def widened(self, sources):
-    """The values of `sources` in the dtypes of the copy's inputs."""
-    return [np.asarray(value, _tf.numpy_dtype(feed.dtype))
+    """The values of `sources` as TensorFlow takes them without a copy.
+
+    Weights are fed at each evaluation, and may be the largest part of it.
+    """
+    return [_aligned(value, _tf.numpy_dtype(feed.dtype))
             for feed, value in zip(self._sources, sources)]
 
   def _run(self, kind, fetches, feeds, values):
@@ -154,6 +160,19 @@ class Float64Copy:
         for feed, value in zip(feeds, values)])
     # TensorFlow does not copy what is fed, and may hand it out as a result.
     return [np.array(result) for result in results]
+
+
+def _aligned(value, dtype):
+  """`value` in a dtype and at an address that TensorFlow computes with."""
+  value = np.asarray(value)
+  if dtype == object or not value.size:
+    return np.asarray(value, dtype)
+  size = value.size * np.dtype(dtype).itemsize
+  memory = np.empty(size + _ALIGNMENT, np.uint8)
+  start = -memory.ctypes.data % _ALIGNMENT
+  result = memory[start:start + size].view(dtype).reshape(value.shape)
+  result[...] = value
+  return result
 
 
 def _gradients_or_none(ys, xs, weights):

@@ -92,7 +92,7 @@ class ForwardFunction:
   def _has_values(self, expected):
     """Whether the copy evaluates ys to `expected`, but for rounding."""
     try:
-      results = self._float64_copy.values(*self._arguments(self._point.values))
+      results = self._copied("values", self._point.values)
     except (tf.errors.OpError, ValueError, TypeError) as error:
       self.why = str(error).split("\n")[0]
       return False
@@ -105,8 +105,11 @@ class ForwardFunction:
         return False
     return True
 
-  def _arguments(self, xs):
-    return xs, self._values[len(self._held_tensors):]
+  def _copied(self, method, xs, *more):
+    """What `method` of the copy returns at `xs`."""
+    self._point.budget.begin_evaluation()
+    return getattr(self._float64_copy, method)(
+        xs, self._values[len(self._held_tensors):], *more)
 
   def values(self, xs):
     """Evaluates the ys.
@@ -118,7 +121,7 @@ class ForwardFunction:
       list of arrays.
     """
     if self._float64_copy is not None:
-      return self._float64_copy.values(*self._arguments(xs))
+      return self._copied("values", xs)
     return self._point.sample(
         self._ys, xs, list(zip(self._held_tensors, self._values)))
 
@@ -155,8 +158,7 @@ class ForwardFunction:
     if weights is None:
       weights = [np.ones(shape) for shape in self._shapes]
     try:
-      results = getattr(self._float64_copy, method)(
-          *self._arguments(xs), weights, *more)
+      results = self._copied(method, xs, weights, *more)
     except (tf.errors.OpError, ValueError, TypeError):
       return None
     return results and directional_tests.to_float64(results)

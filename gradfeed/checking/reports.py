@@ -4,7 +4,12 @@ from gradfeed.checking import directional_tests
 from gradfeed.checking import finite_differences
 from gradfeed import errors
 from gradfeed.findings import BAD
+from gradfeed.findings import Finding
 from gradfeed.findings import FindingsReport
+from gradfeed.findings import WARNING
+
+#: What stands for the directions in what a check has to look at.
+DIRECTIONS = "directions"
 
 
 class Check(FindingsReport):
@@ -27,7 +32,7 @@ class Check(FindingsReport):
   """
 
   def __init__(self, ys, xs, rows, findings, shares, reasons, forward,
-               gradients, eps):
+               gradients, eps, budget):
     """Sums up a check.
 
     Args:
@@ -40,9 +45,12 @@ class Check(FindingsReport):
       forward: `forward_functions.ForwardFunction`.
       gradients: list of arrays.
       eps: float, of the least precise dtype between x and y.
+      budget: `budgets.Budget`.
     """
     least = max(1e-6, 100.0 * eps)  # The same on every machine.
-    verdict, why = _verdict(findings, reasons)
+    if budget.is_spent:
+      findings = findings + [_out_of_time(rows, budget)]
+    verdict, why = _verdict(findings, reasons, budget)
     self.rows = rows
     self.shares = shares
     self.precision = "float64" if forward.is_float64 else "session"
@@ -59,6 +67,8 @@ class Check(FindingsReport):
           max(self.tolerance, least))
     elif verdict == directional_tests.WRONG:
       summary += "is not the derivative."
+    elif why is budget:
+      summary = _until_the_end(summary, rows, budget, self.error)
     else:
       summary += "cannot be told from finite differences: {}.".format(why)
     super().__init__(verdict, summary, findings)
@@ -98,12 +108,54 @@ class Check(FindingsReport):
   __repr__ = __str__
 
 
-def _verdict(findings, reasons):
-  """(verdict, the first of the reasons if it is open, else "")."""
+def _out_of_time(rows, budget):
+  """The `Finding` that names what there was no time for."""
+  missing = []
+  for what in budget.missing or ["any comparison"]:
+    if what == DIRECTIONS:
+      what = ("{} of {} directions".format(
+          budget.directions - budget.compared, budget.directions)
+              if budget.compared < budget.directions else
+              "the elements, beside those in float64"
+              if budget.directions else "all directions")
+    missing.append(what)
+  return Finding(
+      "time", WARNING, "There was no time left for {}.".format(
+          "; ".join(missing)), "", "Give it more seconds, or a smaller batch.",
+      seconds=budget.seconds, directions=budget.directions,
+      compared=budget.compared, agreeing=_count_agreeing(rows),
+      missing=missing)
+
+
+def _until_the_end(gradient, rows, budget, error):
+  """The sentence about a check that ran out of time."""
+  start = "out of time after {:g} s, ".format(budget.seconds)
+  if not rows:
+    return start + "before {}was compared with finite differences.".format(
+        gradient)
+  return start + ("with {}compared along {} of {} directions: {} agree with "
+                  "finite differences{}.".format(
+                      gradient, budget.compared, budget.directions,
+                      _count_agreeing(rows), "" if error != error else
+                      ", and the largest difference is {:.1e} of the "
+                      "gradient".format(error)))
+
+
+def _count_agreeing(rows):
+  return sum(row["verdict"] == directional_tests.RIGHT for row in rows)
+
+
+def _verdict(findings, reasons, budget):
+  """(verdict, the first of the reasons if it is open, else "").
+
+  The reason is `budget` where nothing is open but for lack of time.
+  """
   if any(finding.severity == BAD for finding in findings):
     return directional_tests.WRONG, ""
   if reasons:
     return directional_tests.UNDECIDABLE, reasons[0]
+  if budget.is_spent:
+    return directional_tests.UNDECIDABLE, budget
   return directional_tests.RIGHT, ""
 
 

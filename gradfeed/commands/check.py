@@ -6,6 +6,10 @@ the verdict, the numbers beside each other, and what else was found: NaN and the
 op that it comes from, rows that depend on each other, parts that no gradient
 passes. The exit status is 1 where the gradient is wrong.
 
+A large model takes minutes, and --seconds=60 a minute at most but for the run
+that is under way then: what was seen until then is printed, and the verdict is
+"undecidable" unless it is "wrong".
+
 A file of points as `gradfeed at` takes it will do: where it does not have the
 shape of x, its first row is the value.
 
@@ -41,6 +45,10 @@ _ORDER = flags.DEFINE_enum(
 _SEED = flags.DEFINE_integer(
     "seed", 0, "The seed of the random directions.", lower_bound=0,
     flag_values=FLAGS)
+_SECONDS = flags.DEFINE_float(
+    "seconds", None, "How long it may take: when the time is up, what was seen "
+    "until then is printed. A run of the model that has begun is waited for.",
+    flag_values=FLAGS)
 _FORMAT = flags.DEFINE_enum(
     "format", "text", ["text", "json"], "How to print it.", flag_values=FLAGS)
 
@@ -55,7 +63,8 @@ def main():
     feeds = value_flags.parse_feeds(_FEED.value or [], graph)
     value_flags.require_all_fed(function(x.tensor, y, model.session, feeds))
     report = check(y, x.tensor, value_at(x, points), model.session, feeds,
-                   order=int(_ORDER.value), seed=_SEED.value)
+                   order=int(_ORDER.value), seed=_SEED.value,
+                   seconds=_SECONDS.value)
   print(report.to_json() if _FORMAT.value == "json" else report)
   return 1 if report.is_bad else 0
 

@@ -7,7 +7,7 @@ import traceback
 from gradfeed import errors
 from gradfeed.optimization import limits
 from gradfeed.optimization import objectives
-from gradfeed.optimization import progress_lines
+from gradfeed import progress_lines
 
 #: What methods of SciPy take besides the loss; all others the gradient alone.
 _WITHOUT_GRADIENT = ("nelder-mead", "powell", "cobyla", "cobyqa")
@@ -78,7 +78,8 @@ def minimize(loss, variables_or_x, session=None, feed_dict=None, x0=None,
       loss, layout, session, feed_dict, unconnected)
   arguments = _arguments(objective, method)
   limited["constraints"] = limits.constraints_of(constraints, objective)
-  report = progress_lines.reporter(progress)
+  report = progress_lines.reporter(
+      progress, "{} evaluations, loss {:.8g}".format)
   if report is not None:
     arguments["fun"] = _counted(arguments["fun"], report)
   try:

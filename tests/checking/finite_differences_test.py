@@ -7,10 +7,20 @@ from gradfeed.checking import directional_tests
 from gradfeed.checking import finite_differences
 
 
-def _slope(f, steps=finite_differences.FINE_STEPS, noise=1e-16, goal=1e-9):
+def _slope(f, steps=finite_differences.FINE_STEPS, noise=1e-16, goal=1e-9,
+           **options):
   return finite_differences.slopes(
       lambda t: np.array([f(t)], np.float64), steps, np.array([noise]),
-      np.array([goal]))[0]
+      np.array([goal]), **options)[0]
+
+
+def _rectified(units=3000):
+  """A network of rectified units, with its gradient at the origin."""
+  rng = np.random.RandomState(1)
+  w, b = rng.normal(size=[units, 20]), rng.normal(size=[units])
+  v = rng.normal(size=[units]) / units
+  return (lambda xs: [v.dot(np.maximum(w.dot(xs[0]) + b, 0.0))],
+          [(v * (b > 0.0)).dot(w)])
 
 
 class SlopesTest(parameterized.TestCase):
@@ -27,10 +37,11 @@ class SlopesTest(parameterized.TestCase):
       ("close_to_the_end", lambda t: np.log(t + 1e-4) if t > -1e-4
        else np.nan, 1e4))
   def test_is_within_its_error(self, f, expected):
-    slope = _slope(f)
-    self.assertLessEqual(abs(slope.value - expected), slope.error)
-    self.assertLess(slope.error, 1e-5 * max(1.0, abs(expected)))
-    self.assertFalse(slope.has_kink)
+    for first in (0, 4, 8):
+      slope = _slope(f, first=first)
+      self.assertLessEqual(abs(slope.value - expected), slope.error)
+      self.assertLess(slope.error, 1e-5 * max(1.0, abs(expected)))
+      self.assertFalse(slope.has_kink)
 
   def test_noise_is_part_of_the_error(self):
     rng = np.random.RandomState(0)
@@ -45,9 +56,10 @@ class SlopesTest(parameterized.TestCase):
       ("relu", lambda t: max(t, 0.0), 0.0, 1.0),
       ("bent", lambda t: 2.0 * t + abs(t), 1.0, 3.0))
   def test_tells_a_kink_with_the_slopes_of_both_sides(self, f, left, right):
-    slope = _slope(f)
-    self.assertTrue(slope.has_kink)
-    np.testing.assert_allclose([slope.left, slope.right], [left, right])
+    for first in (0, 4, 8):
+      slope = _slope(f, first=first, least_kink=0.5)
+      self.assertTrue(slope.has_kink)
+      np.testing.assert_allclose([slope.left, slope.right], [left, right])
 
   def test_a_jump_is_rough(self):
     slope = _slope(lambda t: 1.0 if t == 0 else t)
@@ -57,6 +69,20 @@ class SlopesTest(parameterized.TestCase):
     seen = []
     _slope(lambda t: seen.append(t) or np.exp(t))
     self.assertLess(len(seen), 2 * len(finite_differences.FINE_STEPS))
+
+
+  def test_goes_to_larger_steps_where_rounding_hides_the_slope(self):
+    rng = np.random.RandomState(0)
+    seen = []
+
+    def noisy(t):
+      seen.append(abs(t))
+      return np.sin(t) + 1e-12 * rng.normal()
+
+    slope = _slope(noisy, noise=1e-13, goal=1e-7, first=6)
+    self.assertLessEqual(abs(slope.value - 1.0), slope.error)
+    self.assertLess(slope.error, 1e-7)
+    self.assertNotIn(finite_differences.FINE_STEPS[-1], seen)
 
 
 class DirectionsTest(parameterized.TestCase):
@@ -105,6 +131,31 @@ class DirectionalTestsTest(parameterized.TestCase):
         np.finfo(float).eps)
     self.assertEqual(directional_tests.verdict_of(tests), verdict)
 
+  def test_of_many_kinks_take_few_evaluations(self):
+    f, g = _rectified()
+    count = [0]
+
+    def counted(xs):
+      count[0] += 1
+      return f(xs)
+
+    x, eps = [np.zeros(20)], np.finfo(float).eps
+    tests = directional_tests.run(
+        directional_tests.Differences(counted, x, g, eps, list), g,
+        finite_differences.directions(x, g, ["x"], 0), eps)
+    self.assertLen(tests, 7)
+    self.assertEqual({test.verdict for test in tests}, {"right"})
+    self.assertLessEqual(count[0], 1 + 7 * 7)
+
+  def test_finds_a_part_in_a_hundred_thousand_beside_many_kinks(self):
+    f, g = _rectified()
+    g = [g[0] * (1.0 + 1e-5)]
+    x, eps = [np.zeros(20)], np.finfo(float).eps
+    tests = directional_tests.run(
+        directional_tests.Differences(f, x, g, eps, list), g,
+        finite_differences.directions(x, g, ["x"], 0), eps)
+    self.assertEqual(directional_tests.verdict_of(tests), "wrong")
+
   def test_finds_an_element_that_is_left_out(self):
     x = np.linspace(0.5, 1.0, 1000)
     g = [2.0 * x]
@@ -117,3 +168,39 @@ class DirectionalTestsTest(parameterized.TestCase):
     self.assertEqual(directional_tests.verdict_of(tests), "wrong")
     self.assertIn("'x'[400]", [test.direction.label for test in tests
                                if test.verdict == "wrong"])
+
+  def test_take_few_evaluations_where_a_large_number_hides_them(self):
+    count = [0]
+
+    def f(xs):
+      count[0] += 1
+      return [np.sin(xs[0]), 1e6]
+
+    x = np.linspace(-1.0, 1.0, 5)
+    g, eps = [np.cos(x)], np.finfo(float).eps
+    tests = directional_tests.run(
+        directional_tests.Differences(f, [x], g, eps, list), g,
+        finite_differences.directions([x], g, ["x"], 0), eps)
+    self.assertEqual({test.verdict for test in tests}, {"right"})
+    self.assertLess(max(test.error for test in tests), 5e-6)
+    self.assertLessEqual(count[0], 1 + 7 * 11)
+
+  def test_come_in_the_order_of_what_they_tell(self):
+    x, g = np.ones(9), np.array([0.0, 5.0, 0.0, 4.0, 3.0, 0.0, 1.0, 1.0, 1.0])
+    directions = finite_differences.directions([x], [g], ["x"], 0)
+    order = finite_differences.most_telling_first(directions, [g])
+    self.assertCountEqual(order, range(10))
+    labels = [directions[i].label for i in order]
+    self.assertEqual(labels[:3], ["the gradient", "direction 1", "'x'[1]"])
+    self.assertIn(labels[3], ["'x'[0]", "'x'[2]", "'x'[5]"])
+    self.assertEqual(labels[4:6], ["direction 2", "'x'[3]"])
+
+  @parameterized.parameters(0, 1, 3, 40)
+  def test_largest_elements_are_the_first_of_equal_ones(self, count):
+    weights = np.random.RandomState(0).randint(5, size=30).astype(float)
+    g = [weights]
+    labels = [d.label for d in finite_differences.directions(
+        [np.ones(30)], g, ["x"], 0, randoms=0, largest=count, zeros=0)][1:]
+    order = [i for i in np.argsort(-weights, kind="stable")[:count]
+             if weights[i]]
+    self.assertEqual(labels, ["'x'[{}]".format(i) for i in order])

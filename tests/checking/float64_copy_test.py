@@ -195,3 +195,17 @@ class Float64CopyTest(graphs.GraphTest):
     x_t, v = np.array([0.1, 0.2, 0.3]), np.array([1.0, -1.0, 2.0])
     second, = copy.seconds([x_t], sources, [np.ones(3)], [v])
     np.testing.assert_allclose(second, 4.0 * np.exp(2.0 * x_t) * v, 1e-12)
+
+
+class AlignedTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      ((), np.float64), ((3,), np.float64), ((5, 7), np.complex128),
+      ((0, 2), np.float64), ((9,), np.int32), ((2, 2), np.bool_))
+  def test_has_the_values_at_an_address_that_is_not_copied(self, shape, dtype):
+    value = np.random.RandomState(0).normal(size=shape).astype(np.float32)
+    result = float64_copy._aligned(value, np.dtype(dtype))
+    self.assertEqual(result.dtype, dtype)
+    np.testing.assert_array_equal(result, value.astype(dtype))
+    if result.size:
+      self.assertEqual(result.ctypes.data % 64, 0)

@@ -45,6 +45,15 @@ class CheckCommandTest(folders.FolderTest):
     self.assertEqual(data["verdict"], "wrong")
     self.assertEqual(data["findings"][0]["names"], ["root"])
 
+  def test_out_of_time_is_said(self):
+    done = self._check("y:0", "--feed=keep:0=0.5", "--seconds=1e-9")
+    self.assertEqual((done.returncode, done.stderr), (0, ""))
+    self.assertTrue(done.stdout.startswith(
+        "undecidable: out of time after 1e-09 s, "), done.stdout)
+    done = self._check("y:0", "--feed=keep:0=0.5", "--seconds=0")
+    self.assertEqual(done.returncode, 1)
+    self.assertIn("seconds=0.0 is no time", done.stderr)
+
   def test_what_is_missing_is_one_message(self):
     done = self._check("y:0")
     self.assertEqual((done.returncode, done.stdout), (1, ""))

@@ -13,7 +13,8 @@ _PACKAGE = os.path.join(folders.ROOT, "gradfeed")
 
 #: From the ground up. A package imports from lower floors and from itself.
 FLOORS = [
-    ("ground: messages, comparison", ["errors", "numeric_comparison"]),
+    ("ground: messages, comparison", [
+        "errors", "numeric_comparison", "progress_lines"]),
     ("ground: findings", ["findings"]),
     ("ground: TensorFlow", ["_tf"]),
     ("reads a graph, adds nothing", ["graph"]),

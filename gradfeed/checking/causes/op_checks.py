@@ -4,6 +4,8 @@ Each op between x and y is checked by itself, in float64, at the values of its
 inputs: its own gradient is compared with finite differences of its outputs.
 """
 
+import collections
+
 import numpy as np
 
 from gradfeed import _tf
@@ -12,7 +14,7 @@ from gradfeed.checking import directional_tests
 from gradfeed.checking import evaluation_points
 from gradfeed.checking import finite_differences
 from gradfeed.checking import forward_functions
-from gradfeed.checking import nonfinite
+from gradfeed.checking.causes import nonfinite
 from gradfeed import errors
 
 _MOST_OPS = 300
@@ -31,8 +33,17 @@ _AT_TIES = frozenset(["Maximum", "Minimum"])
 _OF_WINDOWS = frozenset(["Max", "MaxPool", "MaxPoolV2", "Min", "TopKV2"])
 
 
+#: How many random directions, elements with the largest gradients and elements
+#: with none are tried: for all ops at first, and then for all once more.
+_FEW = dict(randoms=1, largest=1, zeros=0)
+_MANY = dict(randoms=3, largest=3, zeros=3)
+
+
 def find_wrong_op(point, constants, order, seed):
-  """The op nearest to y whose own derivative is wrong.
+  """An op whose own derivative is wrong, the nearest to y of its kind.
+
+  One op of each kind comes before a second of any, and a few directions in each
+  before many in any: mostly all ops of a kind are wrong, and in any direction.
 
   Args:
     point: `evaluation_points.EvaluationPoint`.
@@ -47,15 +58,27 @@ def find_wrong_op(point, constants, order, seed):
   candidates = [op for op in constants.operations()
                 if op.type not in _NOT_CHECKED][:_MOST_OPS]
   values = _values(point, candidates)
-  for op in candidates:
-    try:
-      if values is not None and _is_wrong(point, op, values, order, seed):
-        return op
-    except (tf.errors.OpError, errors.GradfeedError, KeyError, TypeError,
-            ValueError):
-      continue  # It cannot be evaluated by itself.
+  for counts in (_FEW, _MANY) if values is not None else ():
+    for op in _one_of_each_kind_first(candidates):
+      try:
+        if _is_wrong(point, op, values, order, seed, counts):
+          return op
+      except (tf.errors.OpError, errors.GradfeedError, KeyError, TypeError,
+              ValueError):
+        continue  # It cannot be evaluated by itself.
   own = [op for op in candidates if _tf.has_own_gradient(op.node_def)]
   return own[0] if own else None
+
+
+def _one_of_each_kind_first(operations):
+  """Ops in another order: a kind has one type and one gradient function."""
+  kinds = collections.Counter()
+  places = []
+  for op in operations:
+    kind = (op.type, _tf.gradient_function_name(op.node_def))
+    places.append((kinds[kind] > 0, len(places)))
+    kinds[kind] += 1
+  return [operations[i] for _, i in sorted(places)]
 
 
 def _values(point, operations):
@@ -70,7 +93,7 @@ def _values(point, operations):
     return None
 
 
-def _is_wrong(point, op, values, order, seed):
+def _is_wrong(point, op, values, order, seed, counts):
   """Whether the derivatives of `op` itself differ from its differences."""
   ys = [t for t in op.outputs if _tf.is_number(t.dtype)]
   inputs = list(
@@ -80,7 +103,7 @@ def _is_wrong(point, op, values, order, seed):
     return False
   op_point = evaluation_points.EvaluationPoint(
       point.graph, inputs, [values[t.name] for t in inputs], point.session,
-      {t: values[name] for name, t in others.items()})
+      {t: values[name] for name, t in others.items()}, point.budget)
   forward = forward_functions.ForwardFunction(op_point, ys, [], remember=False)
   outputs = [values[y.name] for y in ys]
   forward.bind([values[t.name] for t in forward.sources], outputs)
@@ -91,7 +114,8 @@ def _is_wrong(point, op, values, order, seed):
     return False
   x_t = directional_tests.to_float64(op_point.values)
   names = [t.name for t in inputs]
-  directions = finite_differences.directions(x_t, gradients, names, seed)
+  directions = finite_differences.directions(
+      x_t, gradients, names, seed, **counts)
   tests = directional_tests.run(
       forward.differences(gradients, weights), gradients, directions,
       forward.eps)
@@ -102,8 +126,8 @@ def _is_wrong(point, op, values, order, seed):
       tests = directional_tests.run(
           forward.differences_of(
               lambda xs: forward.gradients(xs, weights), v, seconds),
-          seconds, finite_differences.directions(x_t, seconds, names, seed),
-          forward.eps)
+          seconds, finite_differences.directions(
+              x_t, seconds, names, seed, **counts), forward.eps)
   return directional_tests.verdict_of(tests) == directional_tests.WRONG
 
 

@@ -2,8 +2,6 @@
 
 import numpy as np
 
-from gradfeed.checking import directional_tests
-from gradfeed.checking import finite_differences
 from gradfeed.checking import reports
 from gradfeed.findings import BAD
 from gradfeed.findings import Finding
@@ -14,58 +12,56 @@ from gradfeed.graph import provenance
 _SMALL = 1e-4
 
 
-def find_blocked_paths(point, constants, forward, released, gradients, seed):
+def find_blocked_paths(constants, tests, released, gradients):
   """Compares slopes of y with and without the ops that no gradient passes.
 
   Args:
-    point: `evaluation_points.EvaluationPoint`.
     constants: `held_constants.HeldConstants`.
-    forward: `forward_functions.ForwardFunction` with all of these ops held.
+    tests: list of `directional_tests.DirectionalTest` of y with all of these
+      ops held.
     released: list of `forward_functions.ForwardFunction`: in the first, the
       unintended stops are not held; in the second, the intended stops. One is
       missing if there are no such ops.
     gradients: list of float64 arrays, one for each x.
-    seed: int, of the directions.
 
   Returns:
     list of `Finding`.
   """
   groups = [group for group in (
       constants.unintended_stops, constants.intended_stops) if group]
-  if not groups:
-    return []
-  directions = finite_differences.directions(
-      directional_tests.to_float64(point.values), gradients,
-      [component.name for component in point.xs], seed)[:3]
-  held_slopes = _slopes(forward.differences(gradients), directions)
+  held = [test for test in tests if test.direction.length is None][:3]
   result = []
   for operations, function in zip(groups, released):
-    share = _missing_share(
-        _slopes(function.differences(gradients), directions), held_slopes)
+    source = function.differences(gradients)
+    share = _missing_share([
+        _slope(source, test) for test in held], held)
     if share:
       result.append(_finding(constants, operations, share))
   return result
 
 
-def _slopes(source, directions):
-  return [source.slope(direction, source.resolution)
-          for direction in directions]
+def _slope(source, test):
+  """The slope along the direction of `test`, as far as it matters."""
+  size = abs(test.difference)
+  return source.slope(
+      test.direction, max(source.resolution, 0.01 * _SMALL * size),
+      0.1 * _SMALL * size)
 
 
-def _missing_share(full_slopes, held_slopes):
-  """The share of `full_slopes` that `held_slopes` lack.
+def _missing_share(full_slopes, held):
+  """The share of `full_slopes` that others lack.
 
   Args:
     full_slopes: list of `finite_differences.Slope`.
-    held_slopes: list of `finite_differences.Slope` in the same directions.
+    held: list of `directional_tests.DirectionalTest` in the same directions.
 
   Returns:
     float; 0 where the slopes are the same to within their errors.
   """
-  missing = [(abs(a.value - b.value), max(abs(a.value), abs(b.value)))
-              for a, b in zip(full_slopes, held_slopes)
-              if abs(a.value - b.value) > 10.0 * (a.error + b.error) +
-              _SMALL * abs(a.value)]
+  missing = [(abs(a.value - b.difference), max(abs(a.value), abs(b.difference)))
+             for a, b in zip(full_slopes, held)
+             if abs(a.value - b.difference) > 10.0 * (a.error + b.error) +
+             _SMALL * abs(a.value)]
   return sum(part for part, _ in missing) / max(
       sum(whole for _, whole in missing), np.finfo(float).tiny)
 

@@ -12,6 +12,17 @@ from gradfeed.graph import tensors
 from gradfeed import numeric_comparison
 
 
+def is_due(point, constants):
+  """Whether rows can be compared: x_t is a batch, and nothing is drawn.
+
+  Args:
+    point: `evaluation_points.EvaluationPoint`.
+    constants: `held_constants.HeldConstants`.
+  """
+  return bool(_row_count(point)) and not (
+      constants.randoms or constants.unheld_randoms)
+
+
 def find_coupling(point, ys, dxs, constants, seed):
   """Compares the gradient of a row alone, beside itself, beside another row.
 
@@ -25,9 +36,9 @@ def find_coupling(point, ys, dxs, constants, seed):
   Returns:
     list of `findings.Finding`, one at most.
   """
-  count = _row_count(point)
-  if not count or constants.randoms or constants.unheld_randoms:
+  if not is_due(point, constants):
     return []
+  count = _row_count(point)
   try:
     single, twice, beside = [
         _first_row_gradients(point, dxs, count, is_other, seed)

@@ -9,6 +9,7 @@ import numpy as np
 
 from gradfeed import _tf
 from gradfeed._tf import tf
+from gradfeed.checking import budgets
 from gradfeed import errors
 from gradfeed import findings
 from gradfeed.graph import control_flow
@@ -224,6 +225,10 @@ def finding(point, ys, dxs, gradients, extra_feeds=()):
             "s" if len(rows) > 1 else "", _listed(rows)) if rows else "")
   try:
     values = ForwardAndBackwardValues(point, ys, dxs, extra_feeds)
+  except budgets.OutOfTime:
+    return findings.Finding(
+        "nonfinite", findings.BAD, what, "There was no time left to look for "
+        "the op that it comes from.", "Give the check more seconds.", rows=rows)
   except (tf.errors.OpError, errors.GradfeedError):
     values = None
   origin = values and values.origin(is_finite)
