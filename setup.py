@@ -32,7 +32,7 @@ setuptools.setup(
         "gradfeed.checking", "gradfeed.commands", "gradfeed.commands.flags",
         "gradfeed.comparing",
         "gradfeed.derivatives", "gradfeed.derivatives.rows",
-        "gradfeed.derivatives.vectors",
+        "gradfeed.derivatives.sparsity", "gradfeed.derivatives.vectors",
         "gradfeed.evaluation", "gradfeed.evaluation.inputs",
         "gradfeed.explaining", "gradfeed.graph", "gradfeed.migration",
         "gradfeed.migration.exports", "gradfeed.models",

@@ -98,6 +98,13 @@ class Pullback:
                    _tf.has_own_gradient(node) or node.op in _OTHER_AT_TIES
                    for node in nodes)
 
+  def dtypes(self):
+    """The set of the floating dtypes of the ys, the xs and all between."""
+    results = [tensor for op in self._original.trace().path.values()
+               for tensor in op.outputs]
+    return {tensor.dtype.base_dtype for tensor in self.ys + self.xs + results
+            if tensor.dtype.is_floating}
+
   def refuse_hidden(self):
     """Refuses results that are None only because an op hides the dependence.
 
