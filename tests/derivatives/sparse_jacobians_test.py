@@ -79,10 +79,10 @@ class ColoursTest(parameterized.TestCase):
 
 class SparseJacobianTest(graphs.GraphTest):
 
-  def stacked(self):
-    """The sizes of the stacks of products in the graph."""
-    return {op.inputs[0].shape.as_list()[0]
-            for op in self.graph.get_operations() if op.type == "GatherNd"}
+  def groups(self):
+    """The numbers of groups for which there are products in the graph."""
+    return {int(tf.make_ndarray(op.inputs[1].op.get_attr("value")))
+            for op in self.graph.get_operations() if op.type == "OneHot"}
 
   @parameterized.named_parameters(
       (name + mode, dtype, way) for name, dtype in _DTYPES
@@ -95,7 +95,7 @@ class SparseJacobianTest(graphs.GraphTest):
     dense = gf.jacobian(residual, u, mode=mode, sparsity=_band(40))
     sparse = gf.jacobian(residual, u, mode=mode, sparsity=_band(40),
                          sparse=True)
-    self.assertEqual(self.stacked(), {5})
+    self.assertEqual(self.groups(), {3})
     dense_t, sparse_t = gf.function(u, [dense, sparse], self.session)(u_t)
     precision = 1e-5 if dtype == tf.float32 else 1e-12
     for found in (dense_t, _dense(sparse_t)):
@@ -153,9 +153,9 @@ class SparseJacobianTest(graphs.GraphTest):
     column = np.zeros([8, 8], bool)
     column[:, 0] = True
     one = gf.jacobian(wide, x, sparsity=np.ones([1, 8]))
-    self.assertEqual(self.stacked(), {3})
+    self.assertEqual(self.groups(), {1})
     two = gf.jacobian(tall, x, sparsity=column | np.eye(8, dtype=bool))
-    self.assertEqual(self.stacked(), {3, 4})
+    self.assertEqual(self.groups(), {1, 2})
     x_t = np.arange(1.0, 9.0)
     one_t, two_t = self.session.run([one, two], {x: x_t})
     np.testing.assert_allclose(one_t, np.full([1, 8], 72.0))

@@ -87,12 +87,13 @@ def values(pullback, pattern, chunk, mode):
   def build():
     with _tf.building(y.graph):
       with tf.control_dependencies(_check_sizes(pattern, y, x)):
-        width = tf.reshape(pullbacks.size_of(made.other), [1])
-        flat = tf.reshape(made.stack, tf.concat([tf.shape(made.stack)[:1],
-                                                 width], 0))
-      found = tf.gather_nd(flat, _places(made))
+        width = tf.identity(pullbacks.size_of(made.other))
+      # One index for each place takes a third of what two take.
+      places = made.groups[made.inner] * tf.cast(width, tf.int64) + made.outer
+      found = tf.gather(tf.reshape(made.stack, [-1]), places)
+      rows = tf.reshape(made.stack, tf.stack([_count(made) + 2, width]))
       with tf.control_dependencies(
-          [_check_products(pullback, made, flat, found)]):
+          [_check_products(pullback, made, rows, found)]):
         return tf.cast(tf.identity(found), x.dtype)
 
   return cache.cached(
@@ -251,12 +252,6 @@ def _scattered_numbers(count, dtype):
   return tf.cast(digits - tf.floor(digits) + 0.6, dtype)
 
 
-def _places(products):
-  """Where the elements of the pattern are in the products: [places, 2]."""
-  return np.stack([products.groups[products.inner],
-                   products.outer.astype(np.int32)], -1).astype(np.int32)
-
-
 def _check_sizes(pattern, y, x):
   """Ops that fail where y or x is no tensor that the pattern is for."""
   checks = []
@@ -305,9 +300,7 @@ def _check_products(pullback, products, stack, found):
       _TIMES_NOISE * _finite_maximum(noise), np.sqrt(precision) * largest)
   # The products that have no place in a row are zero there, however large the
   # other rows are.
-  has_place = tf.scatter_nd(
-      _places(products), tf.ones([len(outer)], tf.int32),
-      tf.stack([count, size])) > 0
+  has_place = _has_place(products, size)
   outside = tf.reduce_max(tf.concat([
       _only(tf.logical_not(has_place), tf.abs(stack[:count])),
       tf.zeros([1, size], dtype)], 0), 0)
@@ -320,6 +313,17 @@ def _check_products(pullback, products, stack, found):
       pullback.ys[0].name, pullback.xs[0].name, products.other.name)
   return tf.Assert(tf.logical_not(tf.reduce_any(wrong > 0)), [
       message, tf.reduce_max(wrong), tf.argmax(wrong)])
+
+
+def _has_place(products, size):
+  """Where a product has an element of the pattern: [groups, size] of bool."""
+  outer = products.outer
+  known = int(outer.max()) + 1 if len(outer) else 0
+  # Of a shape that is known, so that TensorFlow computes it once.
+  has_place = tf.scatter_nd(
+      np.stack([products.groups[products.inner], outer], -1).astype(np.int32),
+      tf.ones([len(outer)], tf.int32), [_count(products), known]) > 0
+  return tf.pad(has_place, [[0, 0], [0, size - known]])
 
 
 def _finite_maximum(numbers):
