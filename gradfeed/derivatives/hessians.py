@@ -7,6 +7,7 @@ from gradfeed.derivatives import jacobians
 from gradfeed.derivatives import preconditions
 from gradfeed.derivatives import pullbacks
 from gradfeed.derivatives import result_forms
+from gradfeed.derivatives.sparsity import patterns
 from gradfeed.derivatives.vectors import flat_forms
 from gradfeed.derivatives import vjps
 from gradfeed import errors
@@ -76,7 +77,8 @@ def hessian(y, x, stop_gradients=None, chunk=None, flat=False, sparsity=None,
   if sparsity is not None or sparse is not False:
     pattern = jacobians.stated_pattern(
         arguments.Request(x, x, stop_gradients), sparsity, sparse)
-    pattern = pattern and pattern.with_transpose()
+    if isinstance(pattern, patterns.Pattern):
+      pattern = pattern.with_transpose()
   first = request.product([None] * len(request.ys))
   built = first.on_functional_copy(strict=True, order=2).build(strict=False)
   gradients = _gradients(request, built)
@@ -95,7 +97,7 @@ def _row(request, first, built, gradient, chunk, pattern, sparse):
     built: `result_forms.BuiltVJP` of it.
     gradient: `tf.Tensor`, the dense gradient by one leaf of x.
     chunk, sparse: as in `hessian`.
-    pattern: `patterns.Pattern` of the only x, or None.
+    pattern: as `jacobians.stated_pattern` gives it.
 
   Returns:
     list of `tf.Tensor` or `tf.SparseTensor`.

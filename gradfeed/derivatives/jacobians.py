@@ -53,7 +53,9 @@ def jacobian(y, x, stop_gradients=None, unconnected="error", chunk=None,
       dense: an array or a matrix of scipy.sparse of shape [elements of y,
       elements of x] that is zero where the Jacobian is, an array of shape
       y.shape + x.shape, or a tuple of two arrays of ints: rows and columns.
-      Too many do no harm. None for all.
+      Too many do no harm. None for all. "auto" for those that the ops between
+      x and y prove (slices, shifts, what works by element or by row), where
+      shapes are known, and for all where these prove nothing.
     sparse: bool; with `sparsity`, give a `tf.SparseTensor` of shape [elements
       of y, elements of x], with a value for each place of the pattern, row by
       row.
@@ -134,9 +136,13 @@ def stated_pattern(request, sparsity, sparse):
     sparsity, sparse: as in `jacobian`.
 
   Returns:
-    `patterns.Pattern` or None.
+    `patterns.Pattern`, `patterns.AUTO` or None.
   """
   arguments.check_flag("sparse", sparse)
+  if isinstance(sparsity, str) and sparsity == patterns.AUTO:
+    if sparse:
+      coloured_products.check_real(request)
+    return patterns.AUTO
   if sparsity is not None:
     coloured_products.check_real(request)
     return patterns.stated(sparsity, request.ys[0], request.xs[0])
@@ -159,13 +165,15 @@ def rows(request, pullback, unconnected, chunk, remember, mode="reverse",
     chunk: as in `jacobian`.
     remember: function that takes the list of results, one for each component
       of x, records them and returns those to give to the caller.
-    pattern: `patterns.Pattern` of the only x, or None.
+    pattern: as `stated_pattern` gives it.
     sparse: as in `jacobian`.
 
   Returns:
     list with a `tf.Tensor`, `tf.SparseTensor` or None for each leaf of x.
   """
   y, = pullback.ys
+  if isinstance(pattern, str):
+    pattern = coloured_products.found_pattern(request, pullback, sparse)
   if pattern is not None:
     x, found = pullback.xs[0], coloured_products.values(
         pullback, pattern, chunk, mode)

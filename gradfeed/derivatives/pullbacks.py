@@ -10,6 +10,7 @@ import numpy as np
 
 from gradfeed import _tf
 from gradfeed._tf import tf
+from gradfeed.analysis import element_dependence
 from gradfeed.analysis import row_dependence
 from gradfeed.derivatives import cotangent_types
 from gradfeed.derivatives import preconditions
@@ -78,6 +79,16 @@ class Pullback:
     return row_dependence.coupling([y.tensor for y in self._original.ys],
                                    x.tensor, self._original.path(x),
                                    only_certain=True)
+
+  def places(self):
+    """Where the Jacobian of the only y by the only x may not be zero.
+
+    Returns:
+      As `element_dependence.places`, which may raise an `Unfollowed`.
+    """
+    (y,), (x,) = self._original.ys, self.xs
+    return element_dependence.places(
+        y.tensor, x.tensor, x.shape, self._original.path(x))
 
   def hides_something(self):
     """Whether an op that no gradient passes hides a part of a result."""

@@ -459,6 +459,99 @@ class SparseHessianTest(graphs.GraphTest):
       f(np.arange(1.0, 6.0))
 
 
+class AutoSparsityTest(graphs.GraphTest):
+  """Patterns that the ops prove."""
+
+  def groups(self):
+    return SparseJacobianTest.groups(self)
+
+  @parameterized.named_parameters(*_MODES)
+  def test_burgers(self, mode):
+    u = tf.placeholder(tf.float64, [40])
+    residual = _burgers(u, 0.025)
+    dense = gf.jacobian(residual, u, sparsity="auto", mode=mode)
+    sparse = gf.jacobian(residual, u, sparsity="auto", sparse=True, mode=mode)
+    u_t = np.sin(np.arange(40.0))
+    dense_t, sparse_t = gf.function(u, [dense, sparse], self.session)(u_t)
+    for found in (dense_t, _dense(sparse_t)):
+      np.testing.assert_allclose(
+          found, _burgers_jacobian(u_t, 0.025), rtol=1e-12, atol=1e-12)
+    np.testing.assert_array_equal(sparse_t.indices, np.argwhere(_band(40)))
+    self.assertEqual(self.groups(), {3})
+
+  def test_rows_of_a_batch(self):
+    random = np.random.RandomState(0)
+    first, second = random.normal(size=[5, 8]), random.normal(size=[8, 4])
+    x = tf.placeholder(tf.float64, [6, 5])
+    y = tf.matmul(tf.nn.softmax(tf.matmul(x, first)), second)
+    x_t = random.normal(size=[6, 5])
+    j = self.session.run(gf.jacobian(y, x, sparsity="auto"), {x: x_t})
+    expected = np.zeros([6, 4, 6, 5])
+    for b in range(6):
+      p = np.exp(x_t[b].dot(first))
+      p /= p.sum()
+      expected[b, :, b] = (first * p).dot(second).T - np.outer(
+          p.dot(second), first.dot(p))
+    np.testing.assert_allclose(j, expected, rtol=1e-9, atol=1e-12)
+    self.assertEqual(self.groups(), {4})  # Elements of a row of y.
+
+  @parameterized.named_parameters(
+      ("nothing_proven", lambda u: tf.cumsum(u)),
+      ("nothing_saved", lambda u: u * tf.reduce_sum(u)),
+      ("a_scalar", lambda u: tf.reduce_sum(u ** 2)))
+  def test_all_where_nothing_is_gained(self, function):
+    u = tf.placeholder(tf.float64, [6])
+    y = function(u)
+    j = gf.jacobian(y, u, sparsity="auto")
+    self.assertIs(j, gf.jacobian(y, u))
+
+  def test_what_is_not_proven_cannot_be_sparse(self):
+    u = tf.placeholder(tf.float64, [6])
+    v = tf.placeholder(tf.float64, [None], name="v")
+    with self.assertRaisesRegex(gf.ArgumentError, "(?s)prove no.*Cumsum"):
+      gf.jacobian(tf.cumsum(u), u, sparsity="auto", sparse=True)
+    with self.assertRaisesRegex(gf.ArgumentError, "(?s)prove no.*'v'"):
+      gf.jacobian(v ** 2, v, sparsity="auto", sparse=True)
+    with self.assertRaisesRegex(gf.ArgumentError, "sparsity is for"):
+      gf.jacobian([u * u, u], u, sparsity="auto", sparse=True)
+
+  def test_structures_and_complex_tensors(self):
+    u = tf.placeholder(tf.complex128, [8])
+    v = tf.placeholder(tf.float64, [8])
+    j = gf.jacobian(u * u, u, sparsity="auto")
+    np.testing.assert_allclose(
+        self.session.run(j, {u: np.arange(8.0)}), np.diag(2 * np.arange(8.0)))
+    a, b = gf.jacobian([v * v, v ** 3], [v], sparsity="auto")
+    for found, expected in ((a[0], 4.0), (b[0], 12.0)):
+      np.testing.assert_allclose(
+          self.session.run(found, {v: np.full(8, 2.0)}),
+          np.diag(np.full(8, expected)))
+    self.assertIn(1, self.groups())
+
+  @parameterized.named_parameters(*graphs.KINDS)
+  def test_variables(self, use_resource):
+    v = graphs.variable("v", np.arange(7.0), use_resource)
+    self.initialize()
+    j = gf.jacobian(_burgers(v * 1.0, 0.5), v, sparsity="auto")
+    np.testing.assert_allclose(
+        self.session.run(j), _burgers_jacobian(np.arange(7.0), 0.5),
+        rtol=1e-12, atol=1e-12)
+    self.assertEqual(self.groups(), {3})
+
+  def test_a_hessian(self):
+    x = tf.placeholder(tf.float64, [9])
+    y = tf.reduce_sum((x[1:] - x[:-1]) ** 4)
+    x_t = np.sin(np.arange(9.0))
+    beside = 12 * (x_t[1:] - x_t[:-1]) ** 2
+    h = gf.hessian(y, x, sparsity="auto", sparse=True)
+    self.assertLen(self.session.run(h, {x: x_t}).values, 25)
+    np.testing.assert_allclose(
+        self.session.run(gf.hessian(y, x, sparsity="auto"), {x: x_t}),
+        np.diag(np.pad(beside, [0, 1], "constant") +
+                np.pad(beside, [1, 0], "constant")) -
+        np.diag(beside, 1) - np.diag(beside, -1), rtol=1e-12, atol=1e-12)
+
+
 class ArgumentsTest(graphs.GraphTest):
 
   @parameterized.named_parameters(

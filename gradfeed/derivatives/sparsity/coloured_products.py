@@ -63,6 +63,42 @@ def check_real(request):
           "Leave sparsity out.")
 
 
+def found_pattern(request, pullback, sparse):
+  """The pattern that the ops prove, if it saves anything.
+
+  Args:
+    request: `arguments.Request`.
+    pullback: `pullbacks.Pullback` of one y.
+    sparse: bool; whether only what is in a pattern can be returned.
+
+  Returns:
+    `patterns.Pattern`, or None for all of the Jacobian.
+
+  Raises:
+    ArgumentError: `sparse`, and there is none.
+  """
+  leaf, components = request.xs[0], pullback.ys + pullback.xs
+  if not sparse and (len(components) > 2 or any(
+      component.dtype.is_complex for component in components) or
+                     not isinstance(leaf, tensors.Dense)):
+    return None
+  pattern = patterns.found(pullback)
+  if isinstance(pattern, patterns.Pattern):
+    sizes = [component.shape.num_elements() for component in components]
+    # The products, with the two of the checks, have to be fewer than rows.
+    least = min(np.bincount(places, minlength=1).max()
+                for places in (pattern.rows, pattern.columns))
+    return pattern if sparse or least + 2 < min(sizes) else None
+  if sparse:
+    raise errors.ArgumentError(
+        "sparsity is 'auto', and the ops between {} and {} prove no "
+        "pattern.".format(*map(tensors.describe, components[::-1])),
+        "It is not known which elements this op reads, or how many there are: "
+        "{}.".format(tensors.describe(pattern)),
+        "State sparsity; or leave out sparse.")
+  return None
+
+
 def values(pullback, pattern, chunk, mode):
   """The elements of the Jacobian at the places of a pattern, checked.
 

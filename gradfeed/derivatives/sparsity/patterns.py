@@ -11,14 +11,19 @@ import hashlib
 import numpy as np
 
 from gradfeed._tf import tf
+from gradfeed.analysis import element_dependence
 from gradfeed import errors
+from gradfeed.graph import cache
 from gradfeed.graph import tensors
 
 #: What may be passed.
 _FORMS = (
     "Pass an array of shape [elements of y, elements of x] that is zero where "
     "the Jacobian is, a matrix of scipy.sparse, or a tuple of two arrays of "
-    "ints: rows and columns.")
+    "ints: rows and columns; or 'auto', to have it found from the ops.")
+
+#: Has the pattern found from the ops between x and y.
+AUTO = "auto"
 
 
 class Pattern:
@@ -82,6 +87,42 @@ def colours(rows, columns):
       taken[row] = taken.get(row, 0) | free
     groups[column] = free.bit_length() - 1
   return groups
+
+
+def found(pullback):
+  """The pattern that the ops between x and y prove.
+
+  Args:
+    pullback: `pullbacks.Pullback` of one y by one x, dense and real.
+
+  Returns:
+    `Pattern`; or, where the ops prove none, the `tf.Operation` for which it is
+    not known.
+  """
+  y, x = pullback.ys[0], pullback.xs[0]
+  sizes = y.shape.num_elements(), x.shape.num_elements()
+
+  def find():
+    try:
+      return Pattern(*pullback.places(), shape=sizes)
+    except element_dependence.Unfollowed as error:
+      if None in sizes or not y.shape.ndims or not x.shape.ndims or (
+          y.shape[:1].as_list() != x.shape[:1].as_list()) or (
+              pullback.coupling(x)[0] != "independent"):
+        return error.op.name
+    return _of_blocks(y.shape.as_list()[0], *sizes)
+
+  result = cache.cached(pullback.graph, ("found places", pullback.key), find)
+  return (pullback.graph.get_operation_by_name(result)
+          if isinstance(result, str) else result)
+
+
+def _of_blocks(count, rows, columns):
+  """The `Pattern` of so many blocks along the diagonal, none for count 0."""
+  height, width = rows // max(count, 1), columns // max(count, 1)
+  row, column = np.indices([height * count, width])
+  return Pattern(row.ravel(), (column + row // max(height, 1) * width).ravel(),
+                 (rows, columns))
 
 
 def stated(sparsity, y, x):
