@@ -376,6 +376,16 @@ class NoFalseAlarmTest(graphs.GraphTest):
     points.append(1 + 1e-6 * np.arange(2000))
     self.check(x ** 3 - 3 * x, x, np.nonzero(np.eye(2000)), points)
 
+  @parameterized.named_parameters(
+      (name + str(size), dtype, size) for name, dtype in _DTYPES
+      for size in (1, 2, 5))
+  def test_few_elements_that_all_cancel(self, dtype, size):
+    x = tf.placeholder(dtype, [size])
+    random = np.random.RandomState(0)
+    points = [1 + random.normal(size=size) * 10.0 ** random.uniform(-9, -1)
+              for _ in range(200)]
+    self.check(x ** 3 - 3 * x, x, np.eye(size), points)
+
   def test_rows_of_every_size(self):
     size = 10.0 ** np.linspace(-18, 18, 200)
     x = tf.placeholder(tf.float32, [200])

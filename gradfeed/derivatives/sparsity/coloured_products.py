@@ -4,7 +4,8 @@ There is one product for each group of columns, or of rows, that do not meet
 (`patterns.colours`). Two more are computed with them, so that a pattern that
 lacks a place is an error and no wrong number: one with other weights for all,
 which the elements found have to give as well; and one of which the products of
-the groups are the parts, which shows how far rounding alone takes them.
+the groups are the parts, which shows how far rounding alone takes them. Of
+results of few elements there are several of the latter.
 """
 
 import collections
@@ -30,6 +31,9 @@ _ROUNDINGS = 64
 
 #: What differs by so many times what rounding was seen to do is wrong.
 _TIMES_NOISE = 16
+
+#: In so many numbers at least, rounding is looked for: in one it may be none.
+_LEAST_SEEN = 16
 
 #: How the products are computed.
 #:   groups: int32 array with the group of each element that is multiplied.
@@ -127,7 +131,7 @@ def values(pullback, pattern, chunk, mode):
       # One index for each place takes a third of what two take.
       places = made.groups[made.inner] * tf.cast(width, tf.int64) + made.outer
       found = tf.gather(tf.reshape(made.stack, [-1]), places)
-      rows = tf.reshape(made.stack, tf.stack([_count(made) + 2, width]))
+      rows = tf.reshape(made.stack, tf.stack([_stack_size(made), width]))
       with tf.control_dependencies(
           [_check_products(pullback, made, rows, found)]):
         return tf.cast(tf.identity(found), x.dtype)
@@ -225,7 +229,7 @@ def _count(products):
 
 def _stacked(linear, products, pattern, chunk):
   """`products` with the stack that a map gives, if it gives one."""
-  component, count = products.component, _count(products)
+  component, size = products.component, _stack_size(products)
   weights = _weights(products)
 
   def cotangents(scratch):
@@ -234,11 +238,22 @@ def _stacked(linear, products, pattern, chunk):
         component.shape.is_fully_defined()) else scratch.placeholder_for(
             _shape_of(component))
     return lambda i: [tf.reshape(
-        tf.gather(held, tf.minimum(i, count + 1)), shape)]
+        tf.gather(held, tf.minimum(i, size - 1)), shape)]
 
-  stack, = linear.stacked(("coloured", pattern.key), lambda: count + 2,
-                          cotangents, chunk)
+  stack, = linear.stacked(("coloured", pattern.key), lambda: size, cotangents,
+                          chunk)
   return products._replace(stack=stack)
+
+
+def _stack_size(products):
+  """The number of products, with those of the checks."""
+  return _count(products) + 1 + _sums(products)
+
+
+def _sums(products):
+  """The number of products of which those of the groups are the parts."""
+  known = int(products.outer.max()) + 1 if len(products.outer) else 1
+  return -(-_LEAST_SEEN // known)
 
 
 def _shape_of(component):
@@ -254,7 +269,7 @@ def _weights(products):
   """What the elements of `component` are multiplied with in each product.
 
   Returns:
-    `tf.Tensor` of shape [groups + 2, elements]: each group, then both checks.
+    `tf.Tensor` of shape [products, elements]: each group, then the checks.
   """
   component, groups = products.component, products.groups
 
@@ -265,17 +280,19 @@ def _weights(products):
         held = tf.pad(held, [[0, tf.maximum(size - len(groups), 0)]],
                       constant_values=-1)[:size]
       units = tf.one_hot(held, _count(products), axis=0, dtype=component.dtype)
-      parts = tf.reduce_sum(_parts(products, component.dtype) * units, 0)
-      return tf.concat([units, tf.stack([
-          _scattered_numbers(size, component.dtype), parts])], 0)
+      return tf.concat([
+          units, _scattered_numbers(size, component.dtype)[tf.newaxis],
+          tf.matmul(_parts(products, component.dtype), units)], 0)
 
   return cache.cached(component.graph, (
-      "group weights", component.name, groups.tobytes()), build)
+      "group weights", component.name, groups.tobytes(), _sums(products)),
+                      build)
 
 
 def _parts(products, dtype):
-  """How often the last product has each group: shape [groups, 1]."""
-  return _scattered_numbers(_count(products), dtype)[:, tf.newaxis]
+  """How often each of the last products has each group: [sums, groups]."""
+  shape = [_sums(products), _count(products)]
+  return tf.reshape(_scattered_numbers(shape[0] * shape[1], dtype), shape)
 
 
 def _scattered_numbers(count, dtype):
@@ -312,7 +329,7 @@ def _check_products(pullback, products, stack, found):
   Args:
     pullback: `pullbacks.Pullback`.
     products: `_Products`.
-    stack: `tf.Tensor` of shape [groups + 2, elements of `other`].
+    stack: `tf.Tensor` of shape [products, elements of `other`].
     found: `tf.Tensor` with the elements at the places of the pattern.
   """
   count, outer = _count(products), products.outer
@@ -329,11 +346,13 @@ def _check_products(pullback, products, stack, found):
   scale = row_sums(tf.abs(weighed))
   apart = tf.abs(stack[count] - row_sums(weighed))
   parts = tf.cast(_parts(products, products.component.dtype), dtype)
-  noise = tf.abs(stack[count + 1] - tf.reduce_sum(parts * stack[:count], 0))
+  noise = tf.abs(stack[count + 1:] - tf.matmul(parts, stack[:count]))
   precision = _precision(pullback)
   largest = _finite_maximum(scale)
-  allowed = _ROUNDINGS * precision * (scale + largest) + tf.minimum(
-      _TIMES_NOISE * _finite_maximum(noise), np.sqrt(precision) * largest)
+  noise = _TIMES_NOISE * _finite_maximum(noise)
+  if pullback.has_doubtful_columns():  # What is not linear is no rounding.
+    noise = tf.minimum(noise, np.sqrt(precision) * largest)
+  allowed = _ROUNDINGS * precision * (scale + largest) + noise
   # The products that have no place in a row are zero there, however large the
   # other rows are.
   has_place = _has_place(products, size)
@@ -364,9 +383,8 @@ def _has_place(products, size):
 
 def _finite_maximum(numbers):
   """The largest of some numbers that are not negative; 0 where none is."""
-  return tf.reduce_max(tf.concat([
-      _only(tf.math.is_finite(numbers), numbers),
-      tf.zeros([1], numbers.dtype)], 0))
+  return tf.maximum(tf.reduce_max(
+      _only(tf.math.is_finite(numbers), numbers)), 0)
 
 
 def _only(condition, numbers):
