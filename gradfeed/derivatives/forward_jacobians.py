@@ -166,7 +166,8 @@ def _columns(linear, chunk, is_by_row):
 
   def build():
     with _tf.building(linear.graph):
-      return tf.transpose(stacked, tf.concat(
+      turned = tf.transpose(stacked, tf.concat(
           [tf.range(1, tf.rank(stacked)), [0]], 0))
+      return tf.cast(turned, direction.dtype)  # That of x, as of rows.
 
   return cache.cached(linear.graph, ("columns", stacked.name), build)
