@@ -33,6 +33,7 @@ setuptools.setup(
         "gradfeed.commands.flags", "gradfeed.comparing",
         "gradfeed.compilation",
         "gradfeed.derivatives", "gradfeed.derivatives.rows",
+        "gradfeed.derivatives.sparsity",
         "gradfeed.derivatives.vectors",
         "gradfeed.evaluation", "gradfeed.evaluation.calls",
         "gradfeed.evaluation.inputs",

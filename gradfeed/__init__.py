@@ -46,6 +46,7 @@ from gradfeed.errors import MissingFeedError
 from gradfeed.errors import MissingGradientError
 from gradfeed.errors import ModelFileError
 from gradfeed.errors import SessionError
+from gradfeed.errors import SparsityError
 from gradfeed.errors import StreamError
 from gradfeed.errors import TangentError
 from gradfeed.errors import TensorNotFoundError

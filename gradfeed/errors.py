@@ -226,6 +226,18 @@ class SessionError(GradfeedError, RuntimeError):
   """
 
 
+class SparsityError(GradfeedError, ValueError):
+  """A Jacobian has elements where the stated `sparsity` has none.
+
+  They would have been added to other elements, or left out. Products with all
+  that was found are held against products with the Jacobian itself at each
+  evaluation; the message says how large the largest difference is, and where.
+
+  Fix: Add the missing places to `sparsity`; too many do no harm. Or leave
+  `sparsity` out.
+  """
+
+
 class StreamError(GradfeedError, OSError):
   """Results cannot be written, or belong to another stream.
 

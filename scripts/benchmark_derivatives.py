@@ -30,7 +30,7 @@ class _Tensorflow(benchmark_workers.Tensorflow):
                "v": task.sizes[0]}
       fed = {name: tf.placeholder(tf.float32, [None, width[name]], name=name)
              for name in task.inputs()}
-      logits = self.logits(task, fed["x"], layers)
+      logits = self.logits(task, fed["x"], layers) if layers else None
       losses = (self.losses(logits, fed["labels"]) if "labels" in fed
                 else None)
       session = tf.Session()
@@ -49,6 +49,13 @@ class _Tensorflow(benchmark_workers.Tensorflow):
   def losses(self, logits, labels):
     return self.tf.nn.softmax_cross_entropy_with_logits_v2(
         labels=labels, logits=logits)
+
+  def residual(self, model):
+    return benchmark_tasks.residual(self.tf.pad(model.x[0], [[1, 1]]))
+
+  def on_diagonals(self, dense):
+    return self.tf.gather_nd(dense, np.stack(benchmark_tasks.diagonals(
+        int(dense.shape[0])), -1))
 
   def ops(self, model):
     return len(model.session.graph.get_operations())
@@ -77,6 +84,15 @@ class Gradfeed(_Tensorflow):
     return self._function(model, self._gf.jacobian(model.logits, model.x))
 
   wide_jacobian = jacobian
+
+  def sparse_jacobian(self, model):
+    return self._function(model, self._gf.jacobian(
+        self.residual(model), model.x, sparse=True,
+        sparsity=benchmark_tasks.diagonals(model.task.sizes[0])).values)
+
+  def dense_jacobian(self, model):
+    return self._function(model, self.on_diagonals(
+        self._gf.jacobian(self.residual(model), model.x)[:, 0]))
 
   def batch_jacobian(self, model):
     return self._function(
@@ -117,6 +133,18 @@ class SessionRun(_Tensorflow):
     columns = [self._product(model, row[tf.newaxis])
                for row in tf.unstack(tf.eye(model.task.sizes[0]))]
     return self.run(model, tf.stack(columns, -1)[:, :, tf.newaxis])
+
+  def sparse_jacobian(self, model):
+    """Three rows of zeros and ones: in none of them do two rows of it meet."""
+    rows, columns = benchmark_tasks.diagonals(model.task.sizes[0])
+    weights = np.eye(3, dtype="f")[:, np.arange(model.task.sizes[0]) % 3]
+    y = self.residual(model)
+    products = [self.tf.gradients(y, model.x, weight)[0][0]
+                for weight in weights]
+    return self.run(model, self.tf.gather_nd(
+        self.tf.stack(products), np.stack([rows % 3, columns], -1)))
+
+  dense_jacobian = sparse_jacobian
 
   def batch_jacobian(self, model):
     tf = self.tf
@@ -175,6 +203,10 @@ class ParallelFor(_Tensorflow):
 
   wide_jacobian = jacobian
 
+  def dense_jacobian(self, model):
+    return self._run(model, lambda: self.on_diagonals(
+        self._gradients.jacobian(self.residual(model), model.x)[:, 0]))
+
   def batch_jacobian(self, model):
     return self._run(
         model, lambda: self._gradients.batch_jacobian(model.logits, model.x))
@@ -212,7 +244,7 @@ class _Functional:
   log_softmax = None
 
   def model(self, task, seed):
-    activate = self.activations[task.activation]
+    activate = self.activations.get(task.activation)
 
     def logits(layers, x):
       hidden = x
@@ -233,6 +265,10 @@ class _Functional:
   def held(self, array):
     raise NotImplementedError
 
+  def padded(self, x):
+    """A vector with a zero before it and one after it."""
+    raise NotImplementedError
+
   def compiled(self, function):
     """`function` of the layers and of arrays, as it is called many times."""
     raise NotImplementedError
@@ -246,6 +282,12 @@ class _Functional:
 
   def wide_jacobian(self, model):
     return self._call(model, self.transforms.jacfwd(model.logits, 1))
+
+  def dense_jacobian(self, model):
+    dense = self.transforms.jacrev(
+        lambda layers, x: benchmark_tasks.residual(self.padded(x)), 1)
+    return self._call(model, lambda layers, x: dense(layers, x[0])[
+        benchmark_tasks.diagonals(x.shape[1])])
 
   def batch_jacobian(self, model):
     return self._call(model, self.transforms.vmap(
@@ -285,6 +327,9 @@ class Jax(_Functional):
   def held(self, array):
     return self.transforms.device_put(array)
 
+  def padded(self, x):
+    return self.transforms.numpy.pad(x, 1)
+
   def compiled(self, function):
     return self.transforms.jit(function)
 
@@ -303,6 +348,9 @@ class Torch(_Functional):
 
   def held(self, array):
     return self._torch.from_numpy(array)
+
+  def padded(self, x):
+    return self._torch.nn.functional.pad(x, (1, 1))
 
   def compiled(self, function):
     held = self.held

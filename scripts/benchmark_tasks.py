@@ -7,10 +7,13 @@ import numpy as np
 import benchmark_workers
 
 #: For each task: the verb, sizes of the layers, what is between the layers,
-#: and the rows of x.
+#: and the rows of x. Without layers: elements of x, of which `residual` is
+#: differentiated.
 _TASKS = collections.OrderedDict([
     ("jacobian_1000", ("jacobian", (784, 512, 1000), "relu", 1)),
     ("wide_jacobian", ("wide_jacobian", (3, 64, 5000), "tanh", 1)),
+    ("sparse_jacobian", ("sparse_jacobian", (10000,), None, 1)),
+    ("dense_jacobian", ("dense_jacobian", (2500,), None, 1)),
     ("jacobian_10", ("jacobian", (784, 128, 128, 10), "tanh", 1)),
     ("batch_jacobian", ("batch_jacobian", (784, 512, 512, 10), "tanh", 32)),
     ("jvp", ("jvp", (784, 128, 128, 10), "tanh", 1)),
@@ -24,6 +27,9 @@ _TASKS = collections.OrderedDict([
 _VERBS = {
     "jacobian": (["x"], "logits by x"),
     "wide_jacobian": (["x"], "logits by x, of few elements"),
+    "sparse_jacobian": (["x"], "a residual by x, three diagonals that are "
+                        "stated"),
+    "dense_jacobian": (["x"], "a residual by x, all of it"),
     "batch_jacobian": (["x"], "logits of each row by its x"),
     "jvp": (["x", "v"], "logits by x, times v"),
     "hessian": (["x", "labels"], "cross entropy by x, twice"),
@@ -47,12 +53,15 @@ class Task(collections.namedtuple(
     name: str, as `--only` takes it.
     verb: str, a key of `_VERBS` and the name of a method of a library.
     sizes: tuple of int, the sizes of the layers.
-    activation: str, "relu" or "tanh".
+    activation: str, "relu" or "tanh"; None without layers.
     batch: int, rows of x.
     step: int; a loop over the classes builds each `step`-th alone.
   """
 
   def title(self):
+    if self.activation is None:
+      return "{}: {}; Burgers' equation, {} points".format(
+          self.name, _VERBS[self.verb][1], self.sizes[0])
     return "{}: {}; {} {} network, {} {} of x".format(
         self.name, _VERBS[self.verb][1], "-".join(map(str, self.sizes)),
         self.activation, self.batch, "row" if self.batch == 1 else "rows")
@@ -102,6 +111,28 @@ class Task(collections.namedtuple(
     whole["library"] = "session_run, all {}, in proportion or more".format(
         classes)
     return [row, whole]
+
+
+def residual(around, viscosity=0.01):
+  """u u_x - viscosity u_xx on points between 0 and 1, by central differences.
+
+  Args:
+    around: array or tensor of any library, shape [points + 2]: u, with its
+      values at both ends.
+    viscosity: float.
+  """
+  left, u, right = around[:-2], around[1:-1], around[2:]
+  points = int(u.shape[0])
+  return u * (right - left) * (points / 2.0) - (
+      viscosity * points ** 2) * (right - 2 * u + left)
+
+
+def diagonals(points):
+  """The rows and columns of the three diagonals, row by row."""
+  rows = np.repeat(np.arange(points), 3)
+  columns = rows + np.tile([-1, 0, 1], points)
+  inside = (columns >= 0) & (columns < points)
+  return rows[inside], columns[inside]
 
 
 def tasks(shrink, whole):

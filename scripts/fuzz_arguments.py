@@ -100,13 +100,15 @@ class Subject:
             "aggregation_method": None, "unconnected_gradients": "none"}),
         "vjp": (gf.vjp, [y, x, y], dict(options, sparse=False, flat=False)),
         "jvp": (gf.jvp, [y, x, x], dict(options, flat=False)),
-        "jacobian": (gf.jacobian, [y, x], dict(more, flat=False)),
+        "jacobian": (gf.jacobian, [y, x], dict(
+            more, flat=False, mode="auto", sparsity=None, sparse=False)),
         "batch_jacobian": (gf.batch_jacobian, [y, x],
                            dict(more, coupled=False)),
         "class_gradient": (gf.class_gradient, [y, x, self.labels],
                            dict(options, axis=-1)),
         "hessian": (gf.hessian, [self.loss, x], {
-            "stop_gradients": None, "chunk": None, "flat": False}),
+            "stop_gradients": None, "chunk": None, "flat": False,
+            "sparsity": None, "sparse": False}),
         "hessians": (gf.hessians, [self.loss, [x]], {}),
         "hvp": (gf.hvp, [self.loss, x, x], flat),
         "flatten": (gf.flatten, [{"y": y, "x": [x]}], {}),

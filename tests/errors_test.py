@@ -38,6 +38,7 @@ _BUILTINS = {
     "ModelFileError": (OSError,),
     "SessionError": (RuntimeError,),
     "TangentError": (ValueError,),
+    "SparsityError": (ValueError,),
     "StreamError": (OSError,),
     "TensorNotFoundError": (KeyError, ValueError),
     "TimeLimitError": (TimeoutError,),

@@ -53,19 +53,14 @@ def columns(pullback, chunk, mode, is_by_row=False):
     MissingGradientError, UnsupportedGraphError: "forward" where an op between
       has no second derivative.
   """
-  is_asked_for = mode == "forward"
-  if is_asked_for:
-    _refuse_complex(pullback.ys + pullback.xs)
+  if mode == "forward":
+    linear = transposed(pullback)
   elif mode == "reverse" or not _is_cheaper(pullback, is_by_row):
     return None
-  try:
-    linear = [None if result is None else _transposed(pullback, result)
-              for result in pullback.results]
-  except (errors.MissingGradientError, errors.UnsupportedGraphError) as error:
-    if not is_asked_for:
+  else:
+    linear = transposed_or_none(pullback)
+    if linear is None:
       return None
-    error.fix = _BY_ROWS
-    raise
   return [None if one is None else _columns(one, chunk, is_by_row)
           for one in linear]
 
@@ -95,11 +90,48 @@ def _is_cheaper(pullback, is_by_row):
   sizes = [np.prod(known, dtype=np.float64) for known in axes]
   return (len(unknown) == 1 and
           sum(sizes[1:]) < _MOST_COLUMNS * sizes[0] and
-          not any(component.dtype.is_complex for component in components) and
-          not pullback.has_doubtful_columns())
+          not any(component.dtype.is_complex for component in components))
 
 
-def _transposed(pullback, result):
+def transposed(pullback):
+  """The maps from directions of each x to changes of y.
+
+  Args:
+    pullback: `pullbacks.Pullback` of one y.
+
+  Returns:
+    list with a `pullbacks.Pullback`, or None where y does not depend on it, for
+    each x.
+
+  Raises:
+    ArgumentError: y or an x is complex.
+    MissingGradientError, UnsupportedGraphError: an op between has no second
+      derivative.
+  """
+  _refuse_complex(pullback.ys + pullback.xs)
+  try:
+    return _transposed(pullback)
+  except (errors.MissingGradientError, errors.UnsupportedGraphError) as error:
+    error.fix = _BY_ROWS
+    raise
+
+
+def transposed_or_none(pullback):
+  """As `transposed`, or None where columns may fail or differ from rows."""
+  if pullback.has_doubtful_columns():
+    return None
+  try:
+    return _transposed(pullback)
+  except (errors.MissingGradientError, errors.UnsupportedGraphError):
+    return None
+
+
+def _transposed(pullback):
+  return [None if result is None else _transposed_of(pullback, result)
+          for result in pullback.results]
+
+
+def _transposed_of(pullback, result):
   """The map from directions of one x to changes of y, as a `Pullback`.
 
   Args:
@@ -134,7 +166,8 @@ def _columns(linear, chunk, is_by_row):
 
   def build():
     with _tf.building(linear.graph):
-      return tf.transpose(stacked, tf.concat(
+      turned = tf.transpose(stacked, tf.concat(
           [tf.range(1, tf.rank(stacked)), [0]], 0))
+      return tf.cast(turned, direction.dtype)  # That of x, as of rows.
 
   return cache.cached(linear.graph, ("columns", stacked.name), build)

@@ -7,6 +7,7 @@ from gradfeed.derivatives import jacobians
 from gradfeed.derivatives import preconditions
 from gradfeed.derivatives import pullbacks
 from gradfeed.derivatives import result_forms
+from gradfeed.derivatives.sparsity import patterns
 from gradfeed.derivatives.vectors import flat_forms
 from gradfeed.derivatives import vjps
 from gradfeed import errors
@@ -15,11 +16,14 @@ from gradfeed.graph import tensors
 
 
 @_tf.unconverted
-def hessian(y, x, stop_gradients=None, chunk=None, flat=False):
+def hessian(y, x, stop_gradients=None, chunk=None, flat=False, sparsity=None,
+            sparse=False):
   """Builds the second derivative of sum(y) by x, with all cross blocks; once.
 
   The Jacobian of the gradient: `gradient(gradient(y, x), x)` is only its row
   sums. The number of ops does not grow with the number of elements of x.
+
+  There is no `mode`: columns of a Hessian are its rows, and as many.
 
   Args:
     y: floating `tf.Tensor` of any shape, variable, name, or nested lists,
@@ -30,6 +34,10 @@ def hessian(y, x, stop_gradients=None, chunk=None, flat=False):
       grows with it.
     flat: bool; give one matrix for all of `x`, whose rows and columns are in
       the order of `flatten`. All have to have one dtype.
+    sparsity: which elements may differ from zero, for one dense x, as in
+      `jacobian`: of shape [elements of x, elements of x]. One triangle of it
+      will do.
+    sparse: as in `jacobian`.
 
   Returns:
     The structure of `x` (for the rows) of structures of `x` (for the columns),
@@ -42,7 +50,8 @@ def hessian(y, x, stop_gradients=None, chunk=None, flat=False):
     MissingGradientError: an op between them has no second derivative; says
       which, before an op is built.
     ArgumentError: `chunk` is no positive int, or an x is complex, whose second
-      derivative is no complex matrix.
+      derivative is no complex matrix; or `sparsity` is no pattern of x by x.
+    SparsityError: as in `jacobian`.
 
   Example:
     >>> import gradfeed as gf, tensorflow.compat.v1 as tf
@@ -63,17 +72,23 @@ def hessian(y, x, stop_gradients=None, chunk=None, flat=False):
           "and imaginary part, not in itself: no complex matrix holds it.",
           "Use `hvp`, or make x from two real tensors with tf.complex and "
           "differentiate by these.")
-  flat_forms.check(flat, request)
+  flat_forms.check(flat, request, sparse=sparse)
+  pattern = None
+  if sparsity is not None or sparse is not False:
+    pattern = jacobians.stated_pattern(
+        arguments.Request(x, x, stop_gradients), sparsity, sparse)
+    if isinstance(pattern, patterns.Pattern):
+      pattern = pattern.with_transpose()
   first = request.product([None] * len(request.ys))
   built = first.on_functional_copy(strict=True, order=2).build(strict=False)
   gradients = _gradients(request, built)
-  blocks = [_row(request, first, built, gradient, chunk)
+  blocks = [_row(request, first, built, gradient, chunk, pattern, sparse)
             for gradient in gradients]
   return (flat_forms.matrix(request, blocks, gradients) if flat else
           nest.pack(x, [nest.pack(x, row) for row in blocks]))
 
 
-def _row(request, first, built, gradient, chunk):
+def _row(request, first, built, gradient, chunk, pattern, sparse):
   """The second derivatives of one gradient by each leaf of x.
 
   Args:
@@ -81,10 +96,11 @@ def _row(request, first, built, gradient, chunk):
     first: `vjps.VJP` of the gradients.
     built: `result_forms.BuiltVJP` of it.
     gradient: `tf.Tensor`, the dense gradient by one leaf of x.
-    chunk: as in `hessian`.
+    chunk, sparse: as in `hessian`.
+    pattern: as `jacobians.stated_pattern` gives it.
 
   Returns:
-    list of `tf.Tensor`.
+    list of `tf.Tensor` or `tf.SparseTensor`.
   """
   pullback = pullbacks.Pullback(request.graph, [tensors.Dense(gradient)],
                                 request.xs, request.stops, False)
@@ -96,7 +112,8 @@ def _row(request, first, built, gradient, chunk):
     first.remember(passes, results)
     return results
 
-  return jacobians.rows(request, pullback, "zero", chunk, remember)
+  return jacobians.rows(request, pullback, "zero", chunk, remember,
+                        pattern=pattern, sparse=sparse)
 
 
 def _gradients(request, built):

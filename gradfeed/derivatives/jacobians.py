@@ -7,6 +7,8 @@ from gradfeed.derivatives import forward_jacobians
 from gradfeed.derivatives import preconditions
 from gradfeed.derivatives import pullbacks
 from gradfeed.derivatives import result_forms
+from gradfeed.derivatives.sparsity import coloured_products
+from gradfeed.derivatives.sparsity import patterns
 from gradfeed.derivatives.vectors import flat_forms
 from gradfeed.derivatives import vjps
 from gradfeed import errors
@@ -17,7 +19,7 @@ from gradfeed.graph import tensors
 
 @_tf.unconverted
 def jacobian(y, x, stop_gradients=None, unconnected="error", chunk=None,
-             flat=False, mode="auto"):
+             flat=False, mode="auto", sparsity=None, sparse=False):
   """Builds dy/dx, all elements of y by all elements of x; once.
 
   Row i is the product of the i-th unit cotangent with the Jacobian: what
@@ -26,6 +28,11 @@ def jacobian(y, x, stop_gradients=None, unconnected="error", chunk=None,
   ops does not grow with the number of elements: all rows, or all columns, are
   computed together, by ops on whole stacks where TensorFlow has them and by a
   loop where it has not.
+
+  Where most elements are known to be zero, `sparsity` says which: one product
+  gives all columns that have no row in common, or all rows that have no column
+  in common. A banded Jacobian of three diagonals takes three of them, whatever
+  its size, and two by which each evaluation checks what was stated.
 
   Args:
     y: floating or complex `tf.Tensor` of any shape, known or not, variable,
@@ -41,7 +48,17 @@ def jacobian(y, x, stop_gradients=None, unconnected="error", chunk=None,
       `jax.jacfwd`; "auto" for columns where `x` has less than half as many
       elements as a y (unknown axes being as long in both), everything is real,
       and no op between them has a gradient of its own (`tf.custom_gradient`),
-      which need not be linear.
+      which need not be linear. With `sparsity`, for the fewer products.
+    sparsity: which elements may differ from zero, for one y and one x, real and
+      dense: an array or a matrix of scipy.sparse of shape [elements of y,
+      elements of x] that is zero where the Jacobian is, an array of shape
+      y.shape + x.shape, or a tuple of two arrays of ints: rows and columns.
+      Too many do no harm. None for all. "auto" for those that the ops between
+      x and y prove (slices, shifts, what works by element or by row), where
+      shapes are known, and for all where these prove nothing.
+    sparse: bool; with `sparsity`, give a `tf.SparseTensor` of shape [elements
+      of y, elements of x], with a value for each place of the pattern, row by
+      row.
 
   Returns:
     The structure of `y`, with the structure of `x` in the place of each y: a
@@ -54,7 +71,10 @@ def jacobian(y, x, stop_gradients=None, unconnected="error", chunk=None,
     The same errors as `gradient`.
     ArgumentError: `chunk` is no positive int; or y is complex and x real, where
       a row of `tf.gradients` is only the real part; or `mode` is another one,
-      or "forward" for complex tensors.
+      or "forward" for complex tensors; or `sparsity` is no pattern of y by x.
+    SparsityError: when the result is evaluated, there are elements where
+      `sparsity` has none. Such as are less than 64 roundings of the largest
+      row of the Jacobian (1e-5 of it in float32) may not be noticed.
 
   Example:
     >>> import gradfeed as gf, tensorflow.compat.v1 as tf
@@ -70,7 +90,8 @@ def jacobian(y, x, stop_gradients=None, unconnected="error", chunk=None,
   forward_jacobians.check_mode(mode)
   request = arguments.Request(y, x, stop_gradients)
   refuse_real_parts(request)
-  flat_forms.check(flat, request, unconnected)
+  flat_forms.check(flat, request, unconnected, sparse)
+  pattern = stated_pattern(request, sparsity, sparse)
   if len(request.ys) > 1:  # All of them, before an op is built.
     strict = unconnected == "error"
     for leaf in request.ys:
@@ -82,8 +103,8 @@ def jacobian(y, x, stop_gradients=None, unconnected="error", chunk=None,
   by_y = [pullbacks.Pullback(
       request.graph, [leaf], request.xs, request.stops, unconnected == "error")
           for leaf in request.ys]
-  by_x = [rows(request, pullback, unconnected, chunk, pullback.remember, mode)
-          for pullback in by_y]
+  by_x = [rows(request, pullback, unconnected, chunk, pullback.remember, mode,
+               pattern, sparse) for pullback in by_y]
   return nest.pack(y, [
       flat_forms.rows(request, pullback.ys[0], own) if flat else
       nest.pack(x, own) for pullback, own in zip(by_y, by_x)])
@@ -107,7 +128,34 @@ def refuse_real_parts(request):
             "each.")
 
 
-def rows(request, pullback, unconnected, chunk, remember, mode="reverse"):
+def stated_pattern(request, sparsity, sparse):
+  """The pattern that a caller stated, or None; checks both arguments.
+
+  Args:
+    request: `arguments.Request`.
+    sparsity, sparse: as in `jacobian`.
+
+  Returns:
+    `patterns.Pattern`, `patterns.AUTO` or None.
+  """
+  arguments.check_flag("sparse", sparse)
+  if isinstance(sparsity, str) and sparsity == patterns.AUTO:
+    if sparse:
+      coloured_products.check_real(request)
+    return patterns.AUTO
+  if sparsity is not None:
+    coloured_products.check_real(request)
+    return patterns.stated(sparsity, request.ys[0], request.xs[0])
+  if sparse:
+    raise errors.ArgumentError(
+        "sparse is True, and sparsity is None.",
+        "Which elements are not zero has to be known when ops are built.",
+        "Pass sparsity, or leave sparse out.")
+  return None
+
+
+def rows(request, pullback, unconnected, chunk, remember, mode="reverse",
+         pattern=None, sparse=False):
   """dy/dx for one leaf of y.
 
   Args:
@@ -117,12 +165,25 @@ def rows(request, pullback, unconnected, chunk, remember, mode="reverse"):
     chunk: as in `jacobian`.
     remember: function that takes the list of results, one for each component
       of x, records them and returns those to give to the caller.
+    pattern: as `stated_pattern` gives it.
+    sparse: as in `jacobian`.
 
   Returns:
-    list with a `tf.Tensor` or None for each leaf of x.
+    list with a `tf.Tensor`, `tf.SparseTensor` or None for each leaf of x.
   """
   y, = pullback.ys
-  stacked = forward_jacobians.columns(pullback, chunk, mode)
+  if isinstance(pattern, str):
+    pattern = coloured_products.found_pattern(request, pullback, sparse)
+  if pattern is not None:
+    x, found = pullback.xs[0], coloured_products.values(
+        pullback, pattern, chunk, mode)
+    if sparse:
+      return [None if found is None and unconnected == "none" else
+              coloured_products.as_sparse(remember([found])[0], pattern, y, x)]
+    stacked = [None if found is None else
+               coloured_products.scattered(found, pattern, y, x)]
+  else:
+    stacked = forward_jacobians.columns(pullback, chunk, mode)
   if stacked is None:
     stacked = pullback.stacked(
         ("jacobian",), lambda: pullbacks.size_of(y),

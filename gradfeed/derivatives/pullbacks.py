@@ -10,6 +10,7 @@ import numpy as np
 
 from gradfeed import _tf
 from gradfeed._tf import tf
+from gradfeed.analysis import element_dependence
 from gradfeed.analysis import row_dependence
 from gradfeed.derivatives import cotangent_types
 from gradfeed.derivatives import preconditions
@@ -79,6 +80,16 @@ class Pullback:
                                    x.tensor, self._original.path(x),
                                    only_certain=True)
 
+  def places(self):
+    """Where the Jacobian of the only y by the only x may not be zero.
+
+    Returns:
+      As `element_dependence.places`, which may raise an `Unfollowed`.
+    """
+    (y,), (x,) = self._original.ys, self.xs
+    return element_dependence.places(
+        y.tensor, x.tensor, x.shape, self._original.path(x))
+
   def hides_something(self):
     """Whether an op that no gradient passes hides a part of a result."""
     return self._vjp.hides_something()
@@ -97,6 +108,13 @@ class Pullback:
                for op in ops) or any(
                    _tf.has_own_gradient(node) or node.op in _OTHER_AT_TIES
                    for node in nodes)
+
+  def dtypes(self):
+    """The set of the floating dtypes of the ys, the xs and all between."""
+    results = [tensor for op in self._original.trace().path.values()
+               for tensor in op.outputs]
+    return {tensor.dtype.base_dtype for tensor in self.ys + self.xs + results
+            if tensor.dtype.is_floating}
 
   def refuse_hidden(self):
     """Refuses results that are None only because an op hides the dependence.

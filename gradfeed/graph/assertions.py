@@ -25,6 +25,16 @@ INDEX_OF_CLASS = "gradfeed: index {} is no class of {} ;"
 #: a run: the name of the vector, and the number of tensors.
 LENGTH_OF_VECTOR = "gradfeed: vector {} must have the size of {} tensors ;"
 
+#: Asserted where the shape of a tensor whose Jacobian has stated zeros is known
+#: only in a run: what the elements of the tensor are, "rows" or "columns", and
+#: its name. The size is added.
+SIZE_OF_SPARSITY = "gradfeed: sparsity does not have the {} of {} ;"
+
+#: Asserted with a Jacobian whose zeros are stated: the names of y, of x, and of
+#: the one along which products are compared. The largest difference and the
+#: element at which it is are added.
+ELEMENTS_OUTSIDE = "gradfeed: {} by {} has more than sparsity says, along {} ;"
+
 #: The error for a cotangent of another shape, by what the caller calls it.
 SHAPE_ERRORS = {
     "grad_ys": errors.CotangentError,
@@ -33,6 +43,8 @@ SHAPE_ERRORS = {
 }
 
 _NAME = r"(\S+)"
+#: A number that TensorFlow writes after the message.
+_NUMBER = r"\S*\s+\[(\S+?)\]"
 _ROLE = "({})".format("|".join(SHAPE_ERRORS))
 
 
@@ -94,10 +106,41 @@ def _length_error(graph, name, count):
       "Feed as many numbers as they have elements at this call.")
 
 
+def _sparsity_size_error(graph, places, name, size):
+  """The error for `SIZE_OF_SPARSITY`."""
+  return errors.ArgumentError(
+      "sparsity does not have the {} of {}, which has {} elements at this "
+      "call.".format(places, tensors.describe(graph.get_tensor_by_name(name)),
+                     size),
+      "It states which elements of the Jacobian may differ from zero: it has "
+      "one row for each element of y and one column for each of x.",
+      "Feed a value of the size that the pattern was made for; or build the "
+      "Jacobian anew, with a pattern for this size.")
+
+
+def _outside_error(graph, *parts):
+  """The error for `ELEMENTS_OUTSIDE`."""
+  y, x, along = [tensors.describe(graph.get_tensor_by_name(name))
+                 for name in parts[:3]]
+  difference, index = parts[3:]
+  return errors.SparsityError(
+      "The Jacobian of {} by {} has elements where sparsity has none.".format(
+          y, x),
+      "Products with the elements that were found differ from products with "
+      "the Jacobian itself: most at element {} of {}, counted row by row, by "
+      "{}. A place is missing there; or an op between has a gradient of its "
+      "own that is not linear.".format(index, along, difference),
+      "Add the missing places to sparsity: `gf.jacobian` without it, of a "
+      "smaller model, shows them; too many do no harm.")
+
+
 #: (regular expression, function from the graph and its groups to the error).
 _TRANSLATIONS = [
     (SHAPE_OF_COTANGENT.format(_ROLE, _NAME, _NAME), _shape_error),
     (COUPLED_ROWS.replace("{}", _NAME), _rows_error),
     (INDEX_OF_CLASS.replace("{}", _NAME), _index_error),
+    (SIZE_OF_SPARSITY.format("(rows|columns)", _NAME) + _NUMBER,
+     _sparsity_size_error),
+    (ELEMENTS_OUTSIDE.replace("{}", _NAME) + _NUMBER * 2, _outside_error),
     (LENGTH_OF_VECTOR.replace("{}", _NAME), _length_error),
 ]

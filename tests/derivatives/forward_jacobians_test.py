@@ -227,6 +227,16 @@ class ModesTest(graphs.GraphTest):
     with self.assertRaisesRegex(gf.MissingGradientError, "reverse"):
       gf.jacobian(y, x, mode="forward")
 
+  def test_the_dtype_is_that_of_x(self):
+    x = tf.placeholder(tf.float64, [None, 2])
+    y = tf.tile(tf.cast(x, tf.float32) ** 2, [1, 5])
+    for j in (gf.jacobian(y, x), gf.batch_jacobian(y, x)):
+      self.assertEqual(j.dtype, tf.float64)
+      np.testing.assert_allclose(
+          np.reshape(self.session.run(j, {x: [[1.5, 2.5]]}), [5, 2, 2]),
+          [np.diag([3.0, 5.0])] * 5)
+    self.assertTrue(self.is_by_columns())
+
   def test_the_second_derivative_of_columns(self):
     x = tf.placeholder(tf.float64, [2])
     y = tf.stack([x[0] ** 3 * x[1], x[1] ** 2, x[0], x[0] * x[1], x[1] * 1.0])

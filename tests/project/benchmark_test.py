@@ -152,8 +152,8 @@ class DerivativesTest(parameterized.TestCase):
         report = json.load(file)
     del report["environment"]
     self.assertEqual([title.split(":")[0] for title in report], [
-        "jacobian_1000", "wide_jacobian", "jacobian_10", "batch_jacobian",
-        "jvp", "hessian", "hvp", "per_example_gradient"])
+        "jacobian_1000", "wide_jacobian", "sparse_jacobian", "dense_jacobian",
+        "jacobian_10", "batch_jacobian", "jvp", "hessian", "hvp", "per_example_gradient"])
     for title, rows in report.items():
       by_name = {row["library"]: row for row in rows}
       expected = {"gradfeed", "session_run", "parallel_for", "jax", "torch"}

@@ -1,0 +1,1 @@
+"""Jacobians of which only few elements are not zero."""
