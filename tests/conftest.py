@@ -30,8 +30,9 @@ _MODES[MODE]()
 _WITHOUT_MODE = [
     "commands/audit_test.py", "commands/check_test.py",
     "commands/compare_test.py", "commands/completion_test.py",
-    "commands/export_test.py", "models/damaged_files_test.py",
-    "models/keras_configs_test.py", "project/architecture_test.py",
+    "commands/export_test.py", "compilation/sweep_test.py",
+    "models/damaged_files_test.py", "models/keras_configs_test.py",
+    "project/architecture_test.py",
     "project/benchmark_test.py", "project/check_script_test.py",
     "project/interrupt_streams_test.py", "project/package_test.py",
     "project/public_names_test.py", "rewriting/functionalization_test.py"]

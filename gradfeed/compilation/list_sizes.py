@@ -113,7 +113,7 @@ class ListSizes:
       turns: dict from the name of each loop to how often it turns at most.
       known: list of (`_FilledList`, array that is each of its elements).
     """
-    sizes = collections.defaultdict(int)
+    sizes = collections.defaultdict(lambda: 1)  # XLA wants room for one.
     for one in filled:
       sizes[one.made.name] = max(sizes[one.made.name], turns[one.loop.name])
     for name, size in sizes.items():
