@@ -28,7 +28,7 @@ def pass_on(graph_def):
     renamed = _pass_on(
         function.node_def,
         lambda name, output: "{}:{}:0".format(name, output))
-    for output, name in function.ret.items():
+    for output, name in list(function.ret.items()):
       function.ret[output] = renamed.get(name, name)
 
 

@@ -158,5 +158,5 @@ def _take_value(function, index, dtype):
   for node in function.node_def:
     for i, name in enumerate(node.input):
       node.input[i] = renamed.get(name, name)
-  for output, name in function.ret.items():
+  for output, name in list(function.ret.items()):
     function.ret[output] = renamed.get(name, name)
