@@ -165,6 +165,17 @@ class ProgramsTest(graphs.GraphTest):
     self.assertIn("(3,): op by op (2 sets of shapes have programs)", f.jit)
     self.assertLessEqual(len(f.jit.split("\n")), 256)
 
+  def test_a_call_of_known_shapes_goes_the_short_way(self):
+    x = tf.placeholder(tf.float64, [None])
+    f = gf.function(x, gf.gradient(tf.reduce_sum(x ** 3), x), jit_compile=True)
+    for size in (1, 2, 1, 1, 1, 1):
+      f(np.full([size], 2.))
+    with mock.patch.object(jit.Jit, "call") as long_way:
+      np.testing.assert_array_equal(f(np.array([3.])), [27.])
+      long_way.assert_not_called()
+    self.assertTrue(np.isnan(f(np.array([np.nan]))[0]))
+    np.testing.assert_array_equal(f(np.array([1., 3.])), [3., 27.])
+
   def test_a_function_between_others_compiles_too(self):
     x = tf.placeholder(tf.float64, [None, 2])
     f = gf.function(x, gf.gradient(tf.reduce_sum(x ** 3), x), jit_compile=True)

@@ -102,6 +102,7 @@ class Jit:
     self._make_program = make_program
     self._dtypes = dtypes
     self._choices = collections.OrderedDict()
+    self._last = None  # The choice of the last call.
     self._lock = threading.RLock()
     self._has_warned = False
 
@@ -129,7 +130,8 @@ class Jit:
     Returns:
       list of the results.
     """
-    choice = self._choice_of(tuple(np.shape(array) for array in arrays))
+    choice = self._last = self._choice_of(
+        tuple(np.shape(array) for array in arrays))
     if choice.state == "compiled":
       return self._run(choice, session, op_by_op, arrays)
     if choice.state == "counting":
@@ -150,21 +152,22 @@ class Jit:
     Returns:
       Weak reference, or `callables.no_reference`.
     """
-    compiled = None
-    choices = list(self._choices.values())
-    if choices and all(choice.state == "op by op" for choice in choices):
-      compiled = op_by_op
-    elif choices and choices[-1].state == "compiled":
-      program = choices[-1].program
-      compiled = _tf.session_cache(session).get(program.key)
-      if compiled is not None and program.is_guarded:
+    last, compiled = self._last, None
+    if last is None:
+      return callables.no_reference
+    if last.state == "compiled":
+      compiled = _tf.session_cache(session).get(last.program.key)
+      if compiled is not None and last.program.is_guarded:
         return compiled.checked_fast_path()
+    elif all(choice.state == "op by op"
+             for choice in list(self._choices.values())):
+      compiled = op_by_op
     if compiled is None or compiled.fast_path is None:
       return callables.no_reference
     return weakref.ref(compiled.fast_path)
 
   def _choice_of(self, shapes):
-    """The `_Choice` of a set of shapes, which becomes the last."""
+    """The `_Choice` of a set of shapes."""
     choice = self._choices.get(shapes)
     if choice is not None:
       return choice
