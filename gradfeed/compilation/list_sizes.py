@@ -74,7 +74,24 @@ class ListSizes:
         known = self._equal_elements(run, [
             one for one in filled if turns[one.loop.name]], exact)
       self._write(_Nodes(nodes, ""), filled, turns, known)
+    self._read_past_loops(graph, _Nodes(nodes, ""))
     self._apply_inside(outermost, _Nodes(nodes, ""))
+
+  def _read_past_loops(self, graph, nodes):
+    """Reads what loops hand on unchanged from where they have it.
+
+    XLA does that for constants, and fails at a loop that comes after such a
+    loop and has constants of its own.
+    """
+    for loop in graph.get_operations():
+      if loop.type in op_types.FUNCTIONAL_LOOPS:
+        body, = self._static.bodies_of(loop, "body")
+        for i, output in enumerate(loop.outputs):
+          if turns_lib.is_kept(body, i):
+            for user in output.consumers():
+              for j, given in enumerate(user.inputs):
+                if given is output:
+                  nodes[user.name].input[j] = nodes[loop.name].input[i]
 
   def _apply_inside(self, place, nodes):
     """Does the same in the bodies of the loops of a place."""
@@ -98,6 +115,7 @@ class ListSizes:
           if value is not None:
             known.append((one, value))
         self._write(own, filled, turns, known)
+      self._read_past_loops(body, own)
       self._apply_inside(inside, own)
 
   def _function(self, node):

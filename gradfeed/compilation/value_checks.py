@@ -27,11 +27,11 @@ DepthwiseConv2dNativeBackpropFilter DepthwiseConv2dNativeBackpropInput Diag
 DiagPart Einsum Elu EluGrad EmptyTensorList Equal Erf Erfc Exp ExpandDims Expm1
 Fill Floor FusedBatchNorm FusedBatchNormGrad FusedBatchNormGradV2
 FusedBatchNormGradV3 FusedBatchNormV2 FusedBatchNormV3 Greater GreaterEqual
-Identity IdentityN Imag Inv InvGrad L2Loss LRN LRNGrad LeakyRelu LeakyReluGrad
+Identity IdentityN Imag Inv L2Loss LRN LRNGrad LeakyRelu LeakyReluGrad
 Less LessEqual Lgamma LinSpace Log Log1p LogSoftmax LogicalAnd LogicalNot
 LogicalOr MatMul MatrixBandPart MatrixDiag MatrixDiagPart MatrixDiagV2
 MatrixDiagV3 MatrixDiagPartV2 MatrixDiagPartV3 MatrixSetDiag MatrixSetDiagV2
-MatrixSetDiagV3 Max MaxPool MaxPoolGrad MaxPoolGradGrad MaxPoolV2 MaxPoolGradV2 Maximum Mean Min
+MatrixSetDiagV3 Max MaxPool MaxPoolGrad MaxPoolV2 MaxPoolGradV2 Maximum Mean Min
 Minimum MirrorPad MirrorPadGrad Mul MulNoNan DivNoNan Ndtri Neg NoOp NotEqual
 OneHot OnesLike Pack Pad PadV2 Placeholder PlaceholderWithDefault
 PreventGradient Prod Range Rank Real

@@ -28,6 +28,10 @@ def _loop(x):
                        [0, x])[1]
 
 
+def _loop_after_loop(x):
+  return _loop(_loop(x))
+
+
 def _loop_with_branch(x):
   return tf.while_loop(
       lambda i, h: i < 4, lambda i, h: (i + 1, tf.cond(
@@ -109,7 +113,8 @@ class ProgramsTest(graphs.GraphTest):
                                  rtol=1e-6, atol=1e-8)
     self.assertIn("compiled (asked for", f.jit)
 
-  @parameterized.named_parameters(("loop", _loop), ("scan", _scan))
+  @parameterized.named_parameters(
+      ("loop_after_loop", _loop_after_loop), ("scan", _scan))
   def test_second_derivatives(self, network):
     x = tf.placeholder(tf.float64, [None, 2])
     gradient = gf.gradient(tf.reduce_sum(network(x) ** 2), x)
