@@ -22,6 +22,11 @@ _ON_REQUEST = ("resnet_50",)
 #: Values of x that are fed in turn.
 _POINTS = 4
 
+#: A rectifier this near to its kink, as a part of the largest of its layer, may
+#: fall on either side of it; rows with one are drawn again, so often at most.
+_KINK = 1e-6
+_DRAWN_AGAIN = 50
+
 
 class _Tensorflow(benchmark_workers.Tensorflow):
   """What all ways to ask a graph of TensorFlow have in common."""
@@ -49,14 +54,43 @@ class _Tensorflow(benchmark_workers.Tensorflow):
     return [(network.feed_dict[network.x].shape or (1,))[0]]
 
   def points(self, name, batch, folder):
-    """Values for x: list of tuples of one array each."""
-    if name in benchmark_networks.NETWORKS:
-      return _images(name, batch)
-    _, network = self.network(name, batch, folder)
+    """Values for x, none at the kink of a rectifier: list of arrays.
+
+    There a derivative is one number or another, as rounding has it.
+    """
+    session, network = self.network(name, batch, folder)
     value = network.feed_dict[network.x]
     shape = (batch,) + value.shape[1:] if value.shape else ()
-    return [(benchmark_networks.image(shape, seed).astype(value.dtype),)
-            for seed in range(_POINTS)]
+    with session.graph.as_default():
+      nearest = self._nearest(network.x)
+    points = []
+    for seed in range(_POINTS):
+      x_t = benchmark_networks.image(shape, seed).astype(value.dtype)
+      for again in range(1, _DRAWN_AGAIN if nearest else 1):
+        near = np.min(session.run(nearest, dict(
+            list(network.feed_dict.items()) + [(network.x, x_t)])), 0) < _KINK
+        if not near.any():
+          break
+        other = benchmark_networks.image(shape, seed + _POINTS * again)
+        x_t[near] = other[near]
+      points.append(x_t)
+    return points
+
+  def _nearest(self, x):
+    """How near each row is to the kink of each rectifier: list of tensors."""
+    tf = self.tf
+    nearest = []
+    for op in x.graph.get_operations():
+      if op.type not in ("Relu", "Relu6") or not x.shape.ndims:
+        continue
+      if op._get_control_flow_context() is not None:  # pylint: disable=protected-access
+        continue
+      h = tf.reshape(op.inputs[0], [tf.shape(x)[0], -1])
+      away = tf.abs(h)
+      if op.type == "Relu6":
+        away = tf.minimum(away, tf.abs(h - 6))
+      nearest.append(tf.reduce_min(away, 1) / tf.reduce_max(tf.abs(h), 1))
+    return nearest
 
   def ready(self, name, batch, folder):
     """What makes the call that is timed, with everything before it done."""
@@ -139,9 +173,6 @@ class GradfeedJit(Gradfeed):
 class TfFunction(benchmark_workers.Eager):
   """tf.function of a GradientTape, for the networks that are made here."""
 
-  def points(self, name, batch, unused_folder):
-    return _images(name, batch)
-
   def ready(self, name, unused_batch, unused_folder):
     tf = self.tf
     if name not in benchmark_networks.NETWORKS:
@@ -167,15 +198,14 @@ class TfFunction(benchmark_workers.Eager):
 class _Functional:
   """What JAX and PyTorch have in common."""
 
-  def points(self, name, batch, unused_folder):
-    return _images(name, batch)
-
   def ready(self, name, unused_batch, unused_folder):
     network = benchmark_functional.NETWORKS.get(name)
     if network is None:
       return None
     weights = benchmark_networks.Weights(self.held)
-    network(self.ops, self.held(_images(name, 1)[0][0]), weights)
+    x_t = benchmark_networks.image(
+        (1,) + benchmark_networks.NETWORKS[name][1])
+    network(self.ops, self.held(x_t), weights)
     return lambda: self.compiled(network, weights.made)
 
 
@@ -229,19 +259,23 @@ LIBRARIES = collections.OrderedDict([
 ])
 
 
-def _images(name, batch):
-  shape = (batch,) + benchmark_networks.NETWORKS[name][1]
-  return [(benchmark_networks.image(shape, seed),) for seed in range(_POINTS)]
-
-
 class Worker(benchmark_workers.Worker):
   """Answers for one network at a time."""
 
   def batches(self, *network):
     return self._library.batches(*network)
 
-  def prepare(self, name, batch, folder):
+  def points(self, *network):
+    return [_sent(x_t) for x_t in self._library.points(*network)]
+
+  def prepare(self, name, batch, folder, points):
     """Makes a network the one to time.
+
+    Args:
+      name: str.
+      batch: int.
+      folder: str or None.
+      points: list of the values of x, as `points` gives them.
 
     Returns:
       None where this library has no such network, or a dict of the seconds
@@ -251,7 +285,8 @@ class Worker(benchmark_workers.Worker):
     build = self._library.ready(name, batch, folder)
     if build is None:
       return None
-    self._points = self._library.points(name, batch, folder)
+    self._points = [
+        (x_t,) for x_t in benchmark_libraries.arrays_of(points)]
     answer = {"first": None, "arrays": None, "refused": None, "failed": None}
     start = time.perf_counter()
     try:
@@ -259,14 +294,18 @@ class Worker(benchmark_workers.Worker):
       self._call(*self._points[0])
       answer["first"] = time.perf_counter() - start
       answer["arrays"] = [
-          (array.dtype.str, array.shape, array.tobytes())
-          for point in self._points
+          _sent(array) for point in self._points
           for array in benchmark_workers.arrays_of(self._call(*point))]
     except Exception as error:  # pylint: disable=broad-except
       kind = type(error).__name__
       answer["refused" if kind == "UnsupportedGraphError" else "failed"] = (
           "{}: {}".format(kind, " ".join(str(error).split())[:200]))
     return answer
+
+
+def _sent(array):
+  """An array as every version of NumPy reads it."""
+  return array.dtype.str, array.shape, array.tobytes()
 
 
 def names(folder):
@@ -297,7 +336,8 @@ def rows(running, name, batches, folder, rounds, seconds, seed):
     A dict for each batch and library.
   """
   for batch in running[0].ask("batches", name, batches, folder):
-    answers = [library.ask("prepare", name, batch, folder)
+    points = running[0].ask("points", name, batch, folder)
+    answers = [library.ask("prepare", name, batch, folder, points)
                for library in running]
     able = [library for library, answer in zip(running, answers)
             if answer and answer["arrays"]]
