@@ -27,9 +27,12 @@ _POINTS = 4
 _KINK = 1e-6
 _DRAWN_AGAIN = 50
 
+#: Characters of the reason why a library has no number.
+_LONGEST_NOTE = 100
+
 
 class _Tensorflow(benchmark_workers.Tensorflow):
-  """What all ways to ask a graph of TensorFlow have in common."""
+  """What all ways to ask a graph have in common; each has a `call`."""
 
   def network(self, name, batch, folder):
     """(session, network) in a graph of their own."""
@@ -103,10 +106,6 @@ class _Tensorflow(benchmark_workers.Tensorflow):
         return self.call(session, network, held)
 
     return build
-
-  def call(self, session, network, held):
-    """The derivative as a function of x, with the rest of the feed held."""
-    raise NotImplementedError()
 
   def gradient(self, network):
     """That of TensorFlow; of gradfeed, where TensorFlow cannot.
@@ -295,12 +294,19 @@ class Worker(benchmark_workers.Worker):
       answer["first"] = time.perf_counter() - start
       answer["arrays"] = [
           _sent(array) for point in self._points
-          for array in benchmark_workers.arrays_of(self._call(*point))]
+          for array in _arrays(self._call(*point))]
     except Exception as error:  # pylint: disable=broad-except
       kind = type(error).__name__
       answer["refused" if kind == "UnsupportedGraphError" else "failed"] = (
-          "{}: {}".format(kind, " ".join(str(error).split())[:200]))
+          "{}: {}".format(kind, " ".join(
+              str(error).partition("Why: ")[0].split())[:_LONGEST_NOTE]))
     return answer
+
+
+def _arrays(result):
+  """A result as a list of arrays; TensorFlow gives scalars as no array."""
+  return benchmark_workers.arrays_of(
+      np.asarray(result) if isinstance(result, np.generic) else result)
 
 
 def _sent(array):
@@ -339,6 +345,9 @@ def rows(running, name, batches, folder, rounds, seconds, seed):
     points = running[0].ask("points", name, batch, folder)
     answers = [library.ask("prepare", name, batch, folder, points)
                for library in running]
+    if answers[0]["failed"]:
+      raise benchmark_libraries.BenchmarkError("{} by session_run: {}".format(
+          name, answers[0]["failed"]))
     able = [library for library, answer in zip(running, answers)
             if answer and answer["arrays"]]
     times = _timed(able, rounds, seconds, np.random.RandomState(seed))
