@@ -8,6 +8,7 @@
   python scripts/benchmark.py first --only=mobilenet,lbfgs --models=FOLDER
   python scripts/benchmark.py legacy audit --only=hmc,trpo --rounds=5
   python scripts/benchmark.py modules --batches=1,32
+  python scripts/benchmark.py models --batches=1,32 --models=FOLDER
 
 `calls` and `derivatives` run each library in a process of its own and visit
 them in random order, round after round, so that a busy moment of the machine
@@ -20,10 +21,7 @@ import contextlib
 import importlib.util
 import json
 import os
-import pickle
-import subprocess
 import sys
-import tempfile
 import time
 
 from absl import app
@@ -32,8 +30,13 @@ import numpy as np
 
 import benchmark_derivatives
 import benchmark_first_calls
+import benchmark_libraries
+import benchmark_models
+import benchmark_networks
 import benchmark_tasks
 import benchmark_workers
+from benchmark_libraries import BenchmarkError
+from benchmark_libraries import Library
 
 _ROUNDS = flags.DEFINE_integer(
     "rounds", 12, "Visits to each library, in random order.", lower_bound=1)
@@ -51,7 +54,8 @@ _ONLY = flags.DEFINE_list(
         ", ".join(list(benchmark_derivatives.LIBRARIES) +
                   list(benchmark_tasks.tasks(1, True)))))
 _BATCHES = flags.DEFINE_list(
-    "batches", ["1", "32", "256"], "Rows of x in `calls`.")
+    "batches", ["1", "32", "256"], "Rows of x in `calls`, `models` and "
+    "`modules`.")
 _MODE = flags.DEFINE_enum(
     "mode", "v1", list(benchmark_workers.MODES), "TF 2: "
     "tf.disable_v2_behavior(), or tf.disable_eager_execution() alone, or "
@@ -72,11 +76,9 @@ _WHOLE = flags.DEFINE_bool(
     "whole", False, "Build the loop over all classes in `derivatives`, which "
     "takes minutes, and not over a part of them.")
 _MODELS = flags.DEFINE_string(
-    "models", None, "Folder of models for `first`; see benchmark_first_calls.")
+    "models", None, "Folder of models for `first` and `models`; see "
+    "benchmark_networks.")
 _JSON = flags.DEFINE_string("json", None, "File for all numbers.")
-
-#: Differences from Session.run, as a part of the gradient's largest element.
-_TOLERANCE = 1e-4
 
 #: What the user may have set to make a library faster or slower.
 _SWITCHES = ("TF_ENABLE_ONEDNN_OPTS", "TF_CPU_ALLOCATOR_USE_BFC",
@@ -86,60 +88,6 @@ _SWITCHES = ("TF_ENABLE_ONEDNN_OPTS", "TF_CPU_ALLOCATOR_USE_BFC",
 
 #: Times that a derivative is built; the median counts.
 _BUILDS = 3
-
-
-class BenchmarkError(Exception):
-  """What ends the benchmark; `str` of it is one line for the user."""
-
-
-class Library:
-  """One worker process, seen from here.
-
-  Attributes:
-    name: str, a key of the `LIBRARIES` of its script.
-    grown: int, bytes by which its memory grew while calls were timed.
-  """
-
-  def __init__(self, name, script, python, mode):
-    self.name = name
-    self.grown = 0
-    self._log = tempfile.TemporaryFile()
-    self._process = subprocess.Popen(
-        [python, script, name, "--mode=" + mode],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log)
-
-  def ask(self, question, *values):
-    self._send(question, values)
-    return self.answer()
-
-  def _send(self, question, values):
-    pickle.dump((question, values), self._process.stdin, protocol=2)
-    self._process.stdin.flush()
-
-  def answer(self):
-    try:
-      kind, value = pickle.load(self._process.stdout)
-    except EOFError:
-      kind, value = "error", "the process ended with status {}".format(
-          self._process.wait())
-    if kind == "unavailable":
-      raise benchmark_workers.Unavailable(value)
-    if kind == "error":
-      self._log.seek(0)
-      last = self._log.read().decode(errors="replace").strip().splitlines()
-      raise BenchmarkError("{}: {} {}".format(
-          self.name, value, last[-1] if last else ""))
-    return value
-
-  def close(self):
-    self._process.stdin.close()
-    self._process.stdout.close()
-    try:
-      self._process.wait(timeout=20)
-    except subprocess.TimeoutExpired:
-      self._process.kill()
-      self._process.wait()
-    self._log.close()
 
 
 def calls():
@@ -205,13 +153,14 @@ def _chosen(libraries, cells):
   return libraries, [name for name in cells if name in _ONLY.value] or cells
 
 
-def _start(workers, names, stack):
+def _start(workers, names, stack, told=print):
   """The libraries that run here; says what each is, and what is left out.
 
   Args:
     workers: module that is the script of the workers.
     names: list of str.
     stack: `contextlib.ExitStack` that closes them.
+    told: what takes a line on each.
 
   Returns:
     list of `Library`.
@@ -222,17 +171,17 @@ def _start(workers, names, stack):
     python = pythons.get(name) or sys.executable
     if name in pythons and not pythons[name] and (
         importlib.util.find_spec(name) is None):
-      print("{0} is left out: this Python has none. `pip install {0}`, or "
-            "pass --{0}_python=/path/to/python.".format(name))
+      told("{0} is left out: this Python has none. `pip install {0}`, or "
+           "pass --{0}_python=/path/to/python.".format(name))
       continue
     library = Library(name, workers.__file__, python, _MODE.value)
     stack.callback(library.close)
     started.append((library, python))
   for library, python in started:
     try:
-      print("{}: {} ({})".format(library.name, library.answer(), python))
+      told("{}: {} ({})".format(library.name, library.answer(), python))
     except benchmark_workers.Unavailable as error:
-      print("{} is left out: {}.".format(library.name, error))
+      told("{} is left out: {}.".format(library.name, error))
     else:
       running.append(library)
   return running
@@ -297,14 +246,15 @@ def _timed(running, cell, step=1):
   return [Timing(
       library.name, np.median(own), np.percentile(np.concatenate(visits), 10),
       np.median(own / medians[0]), float(difference[0]),
-      "yes" if difference[1] < _TOLERANCE else "NO")
+      "yes" if difference[1] < benchmark_libraries.TOLERANCE else "NO")
           for library, own, visits, difference in zip(
               running, medians, chunks, differences)]
 
 
 def _differences(running, cell, step):
   """[(largest difference, the same as a part of the largest element)]."""
-  results = [_arrays(library.ask("prepare", *cell)) for library in running]
+  results = [benchmark_libraries.arrays_of(library.ask("prepare", *cell))
+             for library in running]
   by_hand = [library.name for library in running].index("session_run")
   reference = results[by_hand]
   if step > 1:  # Classes that it leaves out: held against another library.
@@ -313,20 +263,8 @@ def _differences(running, cell, step):
     for array, part in zip(whole, reference):
       array[:, ::step] = part
     reference = results[by_hand] = whole
-  return [_difference(result, reference) for result in results]
-
-
-def _arrays(results):
-  return [np.frombuffer(data, np.dtype(dtype)).reshape(shape)
-          for dtype, shape, data in results]
-
-
-def _difference(arrays, reference):
-  """(largest difference, the same as a part of the largest element)."""
-  if [a.shape for a in arrays] != [r.shape for r in reference]:
-    return np.inf, np.inf
-  absolute = max(np.abs(a - r).max() for a, r in zip(arrays, reference))
-  return absolute, absolute / max(np.abs(r).max() for r in reference)
+  return [benchmark_libraries.difference_of(result, reference)
+          for result in results]
 
 
 def _memory_row(library):
@@ -334,6 +272,22 @@ def _memory_row(library):
   return {"library": library.name, "threads": threads,
           "peak MB": None if peak is None else peak / 2 ** 20,
           "growth MB": None if peak is None else library.grown / 2 ** 20}
+
+
+def models():
+  """Time per call of networks as people have them; yields (title, rows)."""
+  names = benchmark_models.names(_MODELS.value)
+  known = names + [name for name in benchmark_networks.NETWORKS
+                   if name not in names]
+  libraries, chosen = _chosen(list(benchmark_models.LIBRARIES), known)
+  told = print
+  for name in names if chosen == known else chosen:
+    with contextlib.ExitStack() as stack:
+      running = _start(benchmark_models, libraries, stack, told)
+      yield name, list(benchmark_models.rows(
+          running, name, _batches(), _MODELS.value, _ROUNDS.value,
+          _SECONDS.value, _SEED.value))
+    told = lambda line: None  # Once is enough.
 
 
 def growth():
@@ -411,7 +365,7 @@ def modules():
 BENCHMARKS = {"calls": calls, "growth": growth, "building": building,
               "derivatives": derivatives, "streaming": streaming,
               "first": first, "legacy": legacy, "audit": audit,
-              "modules": modules}
+              "modules": modules, "models": models}
 
 
 def _print(title, rows):

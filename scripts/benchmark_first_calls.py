@@ -11,7 +11,6 @@ import collections
 import json
 import os
 import random
-import re
 import statistics
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import time
 
 import numpy as np
 
+import benchmark_networks
 import benchmark_workers
 
 #: How a derivative is built and evaluated.
@@ -32,16 +32,6 @@ Times = collections.namedtuple("Times", ["build", "first", "total", "norm"])
 
 #: Differences of norms between ways that are rounding, as a part of them.
 _TOLERANCE = 1e-3
-
-#: A network that is ready to be differentiated: tensors, and values to feed.
-Network = collections.namedtuple("Network", ["y", "x", "feed_dict"])
-
-
-def _weights(tf, *shape):
-  """A variable with random values."""
-  values = np.random.RandomState(len(shape)).normal(
-      0, 1 / np.sqrt(np.prod(shape[:-1])), shape)
-  return tf.Variable(values.astype(np.float32))
 
 
 def moving_averages(tf, layers=40):
@@ -59,107 +49,26 @@ def moving_averages(tf, layers=40):
 
     h = tf.tanh(h - tf.cond(is_training, update,
                             lambda mean=mean: tf.identity(mean)))
-  return Network(tf.reduce_sum(h), x,
-                 {x: np.ones((4, 8), np.float32), is_training: False})
+  return benchmark_networks.Network(
+      tf.reduce_sum(h), x,
+      {x: np.ones((4, 8), np.float32), is_training: False})
 
 
-def _batch_norm(tf, h, fused=True):
-  channels = int(h.shape[-1])
-  scale, offset, mean, variance = [
-      _weights(tf, channels) for _ in range(3)] + [tf.ones([channels])]
-  if fused:
-    return tf.nn.fused_batch_norm(h, scale, offset, mean, variance,
-                                  is_training=False)[0]
-  return tf.nn.batch_normalization(h, mean, variance, offset, scale, 1e-3)
-
-
-def _image(shape):
-  return np.random.RandomState(0).uniform(size=shape).astype(np.float32)
-
-
-def mobilenet(tf):
-  """A network in the manner of MobileNet: 13 depthwise-separable blocks."""
-  x = tf.placeholder(tf.float32, [None, 96, 96, 3])
-  h = tf.nn.conv2d(x, _weights(tf, 3, 3, 3, 16), [1, 2, 2, 1], "SAME")
-  channels = 16
-  for step, after in zip((1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1),
-                         (32, 64, 64, 96, 96, 128) + (128,) * 7):
-    h = tf.nn.depthwise_conv2d(
-        h, _weights(tf, 3, 3, channels, 1), [1, step, step, 1], "SAME")
-    h = tf.nn.relu6(_batch_norm(tf, h))
-    h = tf.nn.conv2d(h, _weights(tf, 1, 1, channels, after), [1] * 4, "SAME")
-    h = tf.nn.relu6(_batch_norm(tf, h))
-    channels = after
-  logits = tf.matmul(tf.reduce_mean(h, [1, 2]), _weights(tf, channels, 100))
-  return Network(tf.nn.softmax(logits)[:, 3], x, {x: _image((1, 96, 96, 3))})
-
-
-def ds_cnn(tf):
-  """A network in the manner of DS-CNN, which spots keywords in speech."""
-  x = tf.placeholder(tf.float32, [1, 490])
-  h = tf.reshape(x, [-1, 49, 10, 1])
-  h = tf.nn.conv2d(h, _weights(tf, 10, 4, 1, 64), [1, 2, 2, 1], "SAME")
-  for _ in range(4):
-    h = tf.nn.relu(_batch_norm(tf, h, fused=False))
-    h = tf.nn.depthwise_conv2d(
-        h, _weights(tf, 3, 3, 64, 1), [1, 1, 1, 1], "SAME")
-    h = tf.nn.relu(_batch_norm(tf, h, fused=False))
-    h = tf.nn.conv2d(h, _weights(tf, 1, 1, 64, 64), [1] * 4, "SAME")
-  logits = tf.matmul(tf.reduce_mean(h, [1, 2]), _weights(tf, 64, 12))
-  return Network(tf.nn.softmax(logits)[:, 3], x, {x: _image((1, 490))})
-
-
-def _lstm_step(tf, h, c, row, kernel):
-  i, j, f, o = tf.split(tf.matmul(tf.concat([row, h], 1), kernel), 4, 1)
-  c = c * tf.sigmoid(f) + tf.sigmoid(i) * tf.tanh(j)
-  return tf.tanh(c) * tf.sigmoid(o), c
-
-
-def unrolled_lstm(tf):
-  """Two LSTM layers, unrolled over 28 rows."""
-  x = tf.placeholder(tf.float32, [None, 28, 28])
-  rows = tf.unstack(x, axis=1)
-  for kernel in (_weights(tf, 28 + 64, 256), _weights(tf, 64 + 64, 256)):
-    h = c = tf.zeros([tf.shape(x)[0], 64])
-    outputs = []
-    for row in rows:
-      h, c = _lstm_step(tf, h, c, row, kernel)
-      outputs.append(h)
-    rows = outputs
-  return Network(tf.matmul(h, _weights(tf, 64, 10))[:, 3], x,
-                 {x: _image((4, 28, 28))})
-
-
-def loop_lstm(tf):
-  """An LSTM layer in a `tf.while_loop`."""
-  x = tf.placeholder(tf.float32, [None, 28, 28])
-  rows = tf.TensorArray(tf.float32, 28).unstack(tf.transpose(x, [1, 0, 2]))
-  kernel = _weights(tf, 28 + 64, 256)
-  start = tf.zeros([tf.shape(x)[0], 64])
-  start.set_shape([None, 64])
-  _, h, _ = tf.while_loop(
-      lambda i, h, c: i < 28,
-      lambda i, h, c: (i + 1,) + _lstm_step(tf, h, c, rows.read(i), kernel),
-      [tf.constant(0), start, start])
-  return Network(tf.matmul(h, _weights(tf, 64, 10))[:, 3], x,
-                 {x: _image((4, 28, 28))})
-
-
-def classifier(tf):
-  """Three dense layers."""
-  x = h = tf.placeholder(tf.float32, [None, 784])
-  for before, after in ((784, 128), (128, 128), (128, 10)):
-    h = tf.tanh(tf.matmul(h, _weights(tf, before, after)))
-  return Network(tf.nn.softmax(h)[:, 3], x, {x: _image((1, 784))})
-
-
-NETWORKS = {network.__name__: network for network in (
-    classifier, moving_averages, mobilenet, ds_cnn, unrolled_lstm, loop_lstm)}
+#: Made here or in benchmark_networks; ds_cnn has a batch that is fixed to 1.
+NETWORKS = {
+    "classifier": lambda tf: benchmark_networks.made(tf, "classifier", 1),
+    "moving_averages": moving_averages,
+    "mobilenet": lambda tf: benchmark_networks.made(tf, "mobilenet", 1),
+    "ds_cnn": lambda tf: benchmark_networks.made(tf, "ds_cnn", 1, rows=1),
+    "unrolled_lstm": lambda tf: benchmark_networks.made(
+        tf, "unrolled_lstm", 4),
+    "loop_lstm": lambda tf: benchmark_networks.made(tf, "loop_lstm", 4),
+}
 
 
 def conjugate_gradient(tf, gf, way, session):
   """Solves with the Hessian of a loss, by a dozen products: `Times`."""
-  w = _weights(tf, 400)
+  w = tf.Variable(benchmark_networks.Weights()(400))
   data = tf.constant(np.random.RandomState(1).normal(
       size=(200, 400)).astype(np.float32))
   loss = tf.reduce_mean(tf.nn.softplus(tf.linalg.matvec(data, w))) + (
@@ -190,7 +99,7 @@ def conjugate_gradient(tf, gf, way, session):
 
 def lbfgs(tf, gf, way, session):
   """Evaluates a loss and its gradient at 37 points: `Times`."""
-  network = classifier(tf)
+  network = NETWORKS["classifier"](tf)
   labels = tf.one_hot([3], 10)
   loss = tf.reduce_sum((network.y[:, None] - labels) ** 2)
   session.run(tf.global_variables_initializer())
@@ -241,60 +150,6 @@ def _derivative(tf, gf, way, session, network):
   return Times(build, first, time.perf_counter() - start, _norm(result))
 
 
-def models(folder):
-  """The models in the folders of `folder` that have a META.md.
-
-  It says, after a line `## name`: `loader: pb FILE`, `meta PREFIX` or
-  `sm FOLDER` with `tags=`, `x: NAME dtype[shape]`, `y: NAME`, and
-  `extra feeds:` as JSON. Loops that TensorFlow cannot differentiate as they
-  are read are left out.
-
-  Returns:
-    dict from the name of each to a dict of these.
-  """
-  found = {}
-  for name in sorted(os.listdir(folder)):
-    try:
-      with open(os.path.join(folder, name, "META.md")) as file:
-        sections = re.split(r"(?m)^## ", file.read())[1:]
-    except OSError:
-      continue
-    for section in sections:
-      title, _, text = section.partition("\n")
-      lines = dict(re.findall(r"(?m)^([a-z\- ]+): (.*)$", text))
-      if lines["needs while-context repair"] == "False":
-        found[title] = dict(lines, folder=os.path.join(folder, name))
-  return found
-
-
-def _read_model(tf, session, model):
-  """Reads a model of `models` into the default graph: `Network`."""
-  kind, *path = model["loader"].split(" tags=")[0].split()
-  path = os.path.join(model["folder"], *path)
-  if kind == "pb":
-    graph_def = tf.GraphDef()
-    with open(path, "rb") as file:
-      graph_def.ParseFromString(file.read())
-    tf.import_graph_def(graph_def, name="")
-  elif kind == "meta":
-    tf.train.import_meta_graph(path + ".meta", clear_devices=True).restore(
-        session, path)
-  else:
-    tags = re.findall(r"'(\w+)'", model["loader"])
-    tf.saved_model.load(session, tags or ["serve"], path)
-  graph = tf.get_default_graph()
-  x, y = [graph.get_tensor_by_name(model[key].split()[0]) for key in "xy"]
-  shape = [int(size) for size in re.findall(
-      r"\d+", model["x"].split("[")[1].split("]")[0])]
-  column = re.search(r"\[\.\.\., (\d+)\]", model["y"])
-  extra = model["extra feeds"]
-  feed_dict = {graph.get_tensor_by_name(name): value for name, value in (
-      {} if extra == "none" else json.loads(extra)).items()}
-  feed_dict[x] = np.random.RandomState(0).uniform(size=shape).astype(
-      x.dtype.as_numpy_dtype)
-  return Network(y[..., int(column.group(1))] if column else y, x, feed_dict)
-
-
 def measure(name, way, mode, folder):
   """One measurement in this process: `Times`."""
   import tensorflow.compat.v1 as tf  # pylint: disable=g-import-not-at-top
@@ -308,7 +163,8 @@ def measure(name, way, mode, folder):
       network = NETWORKS[name](tf)
       session.run(tf.global_variables_initializer())
     else:
-      network = _read_model(tf, session, models(folder)[name])
+      network = benchmark_networks.read(
+          tf, session, benchmark_networks.models(folder)[name])
       session.run(tf.constant(0.0))
     return _derivative(tf, gf, way, session, network)
 
@@ -332,7 +188,7 @@ def rows(names, rounds, mode, folder):
     names: list of networks, loops and models; [] for all that there are.
     rounds: int.
     mode: str, of `benchmark_workers.MODES`.
-    folder: str, of `models`, or None.
+    folder: str, of `benchmark_networks.models`, or None.
 
   Yields:
     A dict for each name and each of `WAYS`: medians in milliseconds, the median
@@ -340,7 +196,7 @@ def rows(names, rounds, mode, folder):
     derivative is that of the old way.
   """
   known = list(NETWORKS) + list(LOOPS) + (
-      list(models(folder)) if folder else [])
+      list(benchmark_networks.models(folder)) if folder else [])
   for name in [name for name in known if not names or name in names]:
     measured = {way: [] for way in WAYS}
     for _ in range(rounds):

@@ -60,6 +60,30 @@ def off(library, question, *values):
 benchmark.Library.ask = off
 """
 
+_A_THOUSANDTH_OFF_IN_A_MODEL = """
+import numpy as np
+ask = benchmark.Library.ask
+def off(library, question, *values):
+  answer = ask(library, question, *values)
+  if question == "prepare" and library.name == "make_callable":
+    dtype, shape, data = answer["arrays"][-1]
+    array = np.frombuffer(data, dtype) * np.float32(1.001)
+    answer["arrays"][-1] = dtype, shape, array.tobytes()
+  return answer
+benchmark.Library.ask = off
+"""
+
+#: What a model's folder says of it; x has three rows, and no other number.
+_META = """# cubes
+
+## cubes
+loader: pb cubes.pb  tags=None
+x: x:0 float32[3, 2]
+y: y:0 [..., 1]
+extra feeds: {"scale:0": 2.0}
+needs while-context repair: False
+"""
+
 _NOTHING_REMEMBERED = """
 import benchmark_graphs
 benchmark_graphs.gf.gradient = (
@@ -290,6 +314,80 @@ class ModulesTest(parameterized.TestCase):
           run.stdout, r"\n *softmax +1 +{} +[0-9. ]+yes".format(way))
 
 
+class ModelsTest(parameterized.TestCase):
+
+  def _rows(self, *arguments):
+    """(the run, its rows by library) of a network or model."""
+    with tempfile.TemporaryDirectory() as folder:
+      path = os.path.join(folder, "report.json")
+      run = _forked("models", "--json=" + path, *(_QUICK + list(arguments)))
+      self.assertEqual(run.returncode, 0, run.stderr)
+      with open(path) as file:
+        report = json.load(file)
+    del report["environment"]
+    (network, rows), = report.items()
+    self.assertEqual({row["network"] for row in rows}, {network})
+    return run, {row["library"]: row for row in rows}
+
+  def test_a_row_for_each_library_all_in_agreement(self):
+    run, rows = self._rows("--only=classifier")
+    expected = ["session_run", "gradfeed", "gradfeed_jit", "make_callable",
+                "tf_function", "jax", "torch"]
+    self.assertEqual(list(rows), [
+        name for name in expected if name + " is left out" not in run.stdout])
+    self.assertEqual("gradfeed_jit" in rows, _tf.IS_TF2)
+    self.assertEqual(rows["session_run"]["x session_run"], 1.0)
+    for row in rows.values():
+      self.assertEqual((row["batch"], row["agrees"], row["note"]),
+                       (1, "yes", None))
+      self.assertLess(row["largest difference"], 1e-5)
+      self.assertGreater(row["median ms"], 0)
+      self.assertGreater(row["first call s"], 0)
+
+  def test_a_model_of_a_folder_with_a_batch_of_its_own(self):
+    with tempfile.TemporaryDirectory() as folder:
+      self._write(folder)
+      run, rows = self._rows(
+          "--only=make_callable", "--models=" + folder)
+    self.assertEqual(list(rows), ["session_run", "gradfeed", "make_callable"])
+    for row in rows.values():
+      self.assertEqual((row["network"], row["batch"], row["agrees"]),
+                       ("cubes", 3, "yes"))
+    self.assertRegex(run.stdout, r"cubes +3 +gradfeed ")
+
+  def _write(self, folder):
+    """A model of y = scale x^3, and one that is no model."""
+    tf = _tf.tf
+    with tf.Graph().as_default() as graph:
+      x = tf.placeholder(tf.float32, [3, 2], name="x")
+      scale = tf.placeholder(tf.float32, [], name="scale")
+      tf.multiply(scale, x ** 3, name="y")
+    for name in ("cubes", "none"):
+      os.mkdir(os.path.join(folder, name))
+    with open(os.path.join(folder, "cubes", "cubes.pb"), "wb") as file:
+      file.write(graph.as_graph_def().SerializeToString())
+    with open(os.path.join(folder, "cubes", "META.md"), "w") as file:
+      file.write(_META)
+
+  def test_a_thousandth_off_at_one_point_is_a_failure(self):
+    run = _changed(_A_THOUSANDTH_OFF_IN_A_MODEL, ["models"],
+                   "--only=classifier,make_callable", *_QUICK)
+    self.assertEqual(run.returncode, 1, run.stderr)
+    self.assertRegex(run.stdout, r"make_callable .*NO\b")
+    self.assertRegex(run.stdout, r"gradfeed .*yes\b")
+    self.assertRegex(run.stderr, "FAILED: .*make_callable")
+
+  @unittest.skipUnless(_tf.IS_TF2, "XLA compiles in TF 2.")
+  def test_what_xla_refuses_has_the_reason_in_its_row(self):
+    run, rows = self._rows("--only=block_lstm,gradfeed_jit")
+    self.assertEqual(rows["gradfeed"]["agrees"], "yes")
+    refused = rows["gradfeed_jit"]
+    self.assertIsNone(refused["median ms"])
+    self.assertIsNone(refused["agrees"])
+    self.assertRegex(refused["note"], "UnsupportedGraphError: .*BlockLSTM")
+    self.assertRegex(run.stdout, "gradfeed_jit .*UnsupportedGraphError")
+
+
 class RefusalTest(parameterized.TestCase):
 
   @parameterized.named_parameters(
@@ -297,6 +395,8 @@ class RefusalTest(parameterized.TestCase):
       ("unknown_library", ["--only=numpy"], "numpy; it takes gradfeed,"),
       ("unknown_project", ["legacy", "--only=tiny"], "tiny; .*hmc, influence"),
       ("unknown_network", ["modules", "--only=hmc"], "hmc; .*tiny, softmax"),
+      ("unknown_model", ["models", "--only=hmc"], "hmc; .*gradfeed_jit, .*gru"),
+      ("no_folder", ["models", "--models=/nowhere"], "/nowhere"),
       ("unknown_task", ["derivatives", "--only=tiny"], "tiny; .*hessian, hvp"),
       ("no_number", ["--batches=many"], "numbers of rows, not many"),
   )
