@@ -1,8 +1,8 @@
 """Holds programs of XLA against TensorFlow op by op (TF 2).
 
-  python scripts/sweep_compiled.py ops                  # each op that is allowed
-  python scripts/sweep_compiled.py networks --count=200
-  python scripts/sweep_compiled.py ops --only=MaxPool,Cumsum
+  python scripts/sweep_compiled.py ops
+  python scripts/sweep_compiled.py networks --networks=200
+  python scripts/sweep_compiled.py ops --types=MaxPool,Cumsum
 
 `ops`: each type of op that `gradfeed.compilation.value_checks` lists is run by
 itself at random points, and at points with equal elements, zeros, negative
@@ -32,9 +32,10 @@ from gradfeed import _tf
 from gradfeed.compilation import value_checks
 import gradfeed as gf
 
-_COUNT = flags.DEFINE_integer("count", 200, "Networks to try.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "That of the first network.")
-_ONLY = flags.DEFINE_list("only", [], "Types of ops to try.")
+_COUNT = flags.DEFINE_integer(
+    "networks", 200, "Networks to try.", lower_bound=1)
+_SEED = flags.DEFINE_integer("first_seed", 0, "That of the first network.")
+_ONLY = flags.DEFINE_list("types", [], "Types of ops to try.")
 
 #: By how much of the largest element results may differ.
 LIMITS = {np.float32: 1e-5, np.float64: 1e-12}
@@ -43,7 +44,7 @@ LIMITS = {np.float32: 1e-5, np.float64: 1e-12}
 _SPECIAL = (0.0, -0.5, 1.0, np.inf, -np.inf, np.nan)
 
 
-#: Where XLA is right: TensorFlow says that the error function of infinity is NaN.
+#: Where XLA is right: TensorFlow's error function of infinity is NaN.
 _RIGHT = {"Erf": (np.inf, -np.inf)}
 
 

@@ -115,7 +115,8 @@ def try_cases(op_type):
   cases = op_inputs.CASES.get(op_type)
   inputs, reason = None, "no arguments were found"
   for case in cases or itertools.islice(
-      op_inputs.guesses(op_def, lambda argument: op_inputs.is_real(op_def, argument)),
+      op_inputs.guesses(
+          op_def, lambda argument: op_inputs.is_real(op_def, argument)),
       _MOST_GUESSES):
     found, reason = _try(op_type, op_def, case)
     if found is not None:
