@@ -19,7 +19,7 @@ _SAME = frozenset("""
 Abs Acos Acosh Add AddN AddV2 All Angle Any Asin Asinh Atan Atan2
 Atanh AvgPool AvgPool3D AvgPool3DGrad AvgPoolGrad BatchMatMul BatchMatMulV2
 BatchMatMulV3 BatchToSpace BatchToSpaceND BiasAdd BiasAddGrad
-BroadcastGradientArgs BroadcastTo Cast Ceil ClipByValue Complex ComplexAbs
+BroadcastGradientArgs BroadcastTo Ceil ClipByValue Complex ComplexAbs
 Concat ConcatOffset ConcatV2 Conj Const Conv2D Conv2DBackpropFilter
 Conv2DBackpropInput Conv3D Conv3DBackpropFilterV2 Conv3DBackpropInputV2 Cos Cosh
 Cross Cumprod Cumsum DepthToSpace DepthwiseConv2dNative
@@ -31,8 +31,7 @@ Identity IdentityN Imag Inv L2Loss LRN LRNGrad LeakyRelu LeakyReluGrad
 Less LessEqual Lgamma LinSpace Log Log1p LogSoftmax LogicalAnd LogicalNot
 LogicalOr MatMul MatrixBandPart MatrixDiag MatrixDiagPart MatrixDiagV2
 MatrixDiagV3 MatrixDiagPartV2 MatrixDiagPartV3 MatrixSetDiag MatrixSetDiagV2
-MatrixSetDiagV3 Max MaxPool MaxPoolGrad MaxPoolV2 MaxPoolGradV2 Maximum Mean Min
-Minimum MirrorPad MirrorPadGrad Mul MulNoNan DivNoNan Ndtri Neg NoOp NotEqual
+MatrixSetDiagV3 Max MaxPool MaxPoolV2 Maximum Mean Min Minimum MirrorPad MirrorPadGrad Mul MulNoNan DivNoNan Ndtri Neg NoOp NotEqual
 OneHot OnesLike Pack Pad PadV2 Placeholder PlaceholderWithDefault
 PreventGradient Prod Range Rank Real
 Reciprocal ReciprocalGrad Relu Relu6 Relu6Grad ReluGrad Reshape ResizeBilinear
@@ -54,6 +53,7 @@ _CHECKED = dict({
     "ArgMax": (0,),
     "ArgMin": (0,),
     "Assert": (0,),
+    "Cast": (0,),
     "CheckNumerics": (0,),
     "CheckNumericsV2": (0,),
     "DynamicStitch": (0,),
@@ -61,6 +61,8 @@ _CHECKED = dict({
     "GatherNd": (1,),
     "GatherV2": (1,),
     "InvertPermutation": (0,),
+    "MaxPoolGrad": (0,),
+    "MaxPoolGradV2": (0,),
     "Pow": (1,),
     "Slice": (1, 2),
     "SparseSoftmaxCrossEntropyWithLogits": (1,),
@@ -83,8 +85,8 @@ _OF_SHAPES = op_types.SHAPE_READING | frozenset([
 #:   refused: list of (name of the op, why it cannot be compiled).
 Checks = collections.namedtuple("Checks", ["guarded", "conditions", "refused"])
 
-#: Ops that give the place of an element, where XLA has another order for NaN.
-_PLACES = ("ArgMax", "ArgMin", "TopKV2")
+#: Ops that look for the place of an element, where XLA has another order for NaN.
+_PLACES = ("ArgMax", "ArgMin", "MaxPoolGrad", "MaxPoolGradV2", "TopKV2")
 
 #: Ops of which TensorFlow checks integers alone.
 _INTEGRAL = frozenset(_DIVISIONS + ("Pow",))
@@ -93,8 +95,9 @@ _NUMERICS = ("CheckNumerics", "CheckNumericsV2")
 
 #: Ops whose values a program can look at.
 _GUARDED = frozenset([
-    "ArgMax", "ArgMin", "Assert", "Gather", "GatherV2", "SparseSoftmaxCrossEntropyWithLogits",
-    "TopKV2", "UnsortedSegmentSum"]).union(_DIVISIONS, _NUMERICS)
+    "Assert", "Cast", "Gather", "GatherV2",
+    "SparseSoftmaxCrossEntropyWithLogits", "UnsortedSegmentSum"]).union(
+        _DIVISIONS, _NUMERICS, _PLACES)
 
 #: Ops that do nothing but check a value, and those that hand it on as well.
 CHECKS_ALONE = "Assert"
@@ -190,7 +193,8 @@ class FixedValues:
       return
     checked = _CHECKED.get(op.type, ())
     if (op.type in _INTEGRAL and not op.inputs[1].dtype.is_integer or
-        op.type in _PLACES and not op.inputs[0].dtype.is_floating):
+        op.type in _PLACES and not op.inputs[0].dtype.is_floating or
+        op.type == "Cast" and not _may_not_fit(op)):
       checked = ()
     if all(op.inputs[i].name in fixed for i in checked):
       return
@@ -251,6 +255,16 @@ class FixedValues:
     return [t.name in fixed for t in body.outputs]
 
 
+def _may_not_fit(cast):
+  """Whether a Cast makes integers of what may be too large for them.
+
+  A processor has the least integer for such a number, XLA the nearest.
+  """
+  given = cast.inputs[0].dtype
+  return cast.outputs[0].dtype.is_integer and (
+      given.is_floating or given.is_complex)
+
+
 def tensors_read(op):
   """The tensors that `is_in_range` looks at: a list.
 
@@ -274,6 +288,12 @@ def is_in_range(op, inputs):
     return tf.reduce_all(inputs[0])
   if op.type in _PLACES:
     return tf.reduce_all(tf.equal(inputs[0], inputs[0]))
+  if op.type == "Cast":
+    real = (tf.math.real(inputs[0]) if inputs[0].dtype.is_complex
+            else inputs[0])
+    number, limits = tf.cast(real, tf.float64), op.outputs[0].dtype
+    return tf.reduce_all(tf.logical_and(  # False for NaN.
+        number > float(limits.min) - 1., number < float(limits.max) + 1.))
   if op.type in _NUMERICS:
     return tf.reduce_all(tf.math.is_finite(inputs[0]))
   if op.type in _DIVISIONS:

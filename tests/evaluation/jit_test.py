@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from gradfeed import _tf
+from gradfeed.evaluation.calls import callables
 from gradfeed.evaluation.calls import jit
 from gradfeed.graph import op_types
 import gradfeed as gf
@@ -231,6 +232,36 @@ class CheckedValuesTest(graphs.GraphTest):
     f = gf.function(n, 7 // n, jit_compile=True)
     self._assert_refuses(f, [np.int32(2)], [np.int32(0)])
     self.assertEqual(f(np.int32(3)), 2)
+
+  @parameterized.parameters(np.uint8, np.int8, np.int32, np.int64)
+  def test_number_that_no_integer_is_near(self, dtype):
+    x = tf.placeholder(tf.float32, [2])
+    h = x * tf.cast(tf.cast(x, dtype), tf.float32)
+    f = gf.function(x, h, jit_compile=True)
+    f([1., 2.])
+    self.assertLen(f.compiled, 1)
+    for special in (-1., 127.5, 300., 3e9, -3e9, 1e20, np.nan, np.inf):
+      np.testing.assert_array_equal(
+          f([2.5, special]), gf.function(x, h)([2.5, special]))
+    # What fits needs no second run.
+    with mock.patch.object(callables.Compiled, "__call__") as again:
+      np.testing.assert_array_equal(f([2.5, 3.]), [5., 9.])
+      again.assert_not_called()
+
+  def test_gradient_of_a_pool_that_passes_nan_over(self):
+    x = tf.placeholder(tf.float32, [1, 4, 1, 1])
+    size = [1, 2, 1, 1]
+    y = tf.nn.max_pool(x, size, size, "VALID")
+    gradient = gf.gradient(
+        tf.reduce_sum(tf.where(tf.equal(y, y), 2. * y, 0. * y)), x)
+    f = gf.function(x, gradient, jit_compile=True)
+    f(np.ones([1, 4, 1, 1]))
+    self.assertLen(f.compiled, 1)
+    for place in range(2):
+      value = np.arange(4.).reshape([1, 4, 1, 1])
+      value[0, place] = np.nan
+      np.testing.assert_array_equal(
+          f(value), gf.function(x, gradient)(value))
 
   def test_assertion_and_check_numerics(self):
     x = tf.placeholder(tf.float64, [])
