@@ -95,7 +95,7 @@ _NUMERICS = ("CheckNumerics", "CheckNumericsV2")
 
 #: Ops whose values a program can look at.
 _GUARDED = frozenset([
-    "Assert", "Cast", "Gather", "GatherV2",
+    "Assert", "Cast", "Gather", "GatherNd", "GatherV2", "Pow",
     "SparseSoftmaxCrossEntropyWithLogits", "UnsortedSegmentSum"]).union(
         _DIVISIONS, _NUMERICS, _PLACES)
 
@@ -161,7 +161,7 @@ class FixedValues:
     return self._loop_statuses(loop, [
         t.name in self.fixed for t in loop.inputs])
 
-  def _look(self, graph, fixed_inputs, given=None):
+  def _look(self, graph, fixed_inputs, given=None, is_run=True):
     """The set of the names of the tensors of one graph that are fixed.
 
     Args:
@@ -169,11 +169,13 @@ class FixedValues:
       fixed_inputs: iterable of the names of the arguments that are.
       given: dict from the names of the arguments of a branch to the tensors of
         the outermost graph that they are, or None.
+      is_run: bool; whether a run at these shapes has computed it for certain.
     """
     fixed = set(fixed_inputs)
     for op in graph.get_operations():
       if op.type in op_types.FUNCTION_CALLS:
-        statuses = self._of_call(op, [t.name in fixed for t in op.inputs])
+        statuses = self._of_call(
+            op, [t.name in fixed for t in op.inputs], is_run)
         fixed.update(t.name for t, is_fixed in zip(op.outputs, statuses)
                      if is_fixed)
         continue
@@ -181,10 +183,10 @@ class FixedValues:
           op.type != "Placeholder" and
           all(t.name in fixed for t in op.inputs)):
         fixed.update(t.name for t in op.outputs)
-      self._check(op, fixed, given or {})
+      self._check(op, fixed, given or {}, is_run)
     return fixed
 
-  def _check(self, op, fixed, given):
+  def _check(self, op, fixed, given, is_run):
     """Notes what is to be said about one op."""
     if op.type not in _SAME and op.type not in _CHECKED:
       self._refused["{} '{}'".format(op.type, op.name)] = (
@@ -195,8 +197,11 @@ class FixedValues:
     if (op.type in _INTEGRAL and not op.inputs[1].dtype.is_integer or
         op.type in _PLACES and not op.inputs[0].dtype.is_floating or
         op.type == "Cast" and not _may_not_fit(op)):
-      checked = ()
-    if all(op.inputs[i].name in fixed for i in checked):
+      return
+    if all(op.inputs[i].name in fixed for i in checked) and (
+        is_run or op.type not in _GUARDED or _is_surely_in_range(
+            op, {name: t for name, t in given.items() if name in fixed and (
+                t.dtype not in (tf.variant, tf.resource))})):
       return
     condition = (turns.source(op.inputs[0]).name if op.type == CHECKS_ALONE
                  else None)
@@ -209,24 +214,24 @@ class FixedValues:
           "TensorFlow checks a value there that differs from call to call, and "
           "XLA does not")
 
-  def _of_call(self, op, statuses):
+  def _of_call(self, op, statuses, is_run):
     """list of bool, for each output of a call of functions."""
     call = op_types.FUNCTION_CALLS[op.type]
     if op.type in op_types.FUNCTIONAL_LOOPS:
-      statuses = self._loop_statuses(op, statuses)
+      statuses = self._loop_statuses(op, statuses, is_run)
       condition, = self._body_of(op, "cond")
-      is_known, = self._results(condition, statuses)
+      is_known, = self._results(condition, statuses, is_run=is_run)
       return [is_known and one for one in statuses]
     is_chosen = all(statuses[:call.first_argument])
     arguments = list(op.inputs)[call.first_argument:]
     results = [self._results(
         body, statuses[call.first_argument:],
-        arguments if op.graph is self._graph else None)
+        arguments if op.graph is self._graph else None, is_run and is_chosen)
                for attribute in call.functions
                for body in self._body_of(op, attribute)]
     return [is_chosen and all(ones) for ones in zip(*results)]
 
-  def _loop_statuses(self, op, statuses):
+  def _loop_statuses(self, op, statuses, is_run=True):
     """Which variables of a loop are fixed at every turn: list of bool.
 
     Where values decide how often it turns, a run tells nothing about turns that
@@ -236,23 +241,45 @@ class FixedValues:
     condition, = self._body_of(op, "cond")
     while True:
       after = [before and result for before, result in zip(
-          statuses, self._results(body, statuses))]
+          statuses, self._results(body, statuses, is_run=is_run))]
       if after == statuses:
         break
       statuses = after
-    if not self._results(condition, statuses)[0]:
+    if not self._results(condition, statuses, is_run=is_run)[0]:
       statuses = [one and turns.is_kept(body, i)
                   for i, one in enumerate(statuses)]
-      self._results(body, statuses)  # What is checked in it.
+      # It may have had no turn. What is checked in it is looked at.
+      self._results(body, statuses, is_run=False)
     return statuses
 
-  def _results(self, body, statuses, arguments=None):
+  def _results(self, body, statuses, arguments=None, is_run=True):
     """Which results of a function are fixed: list of bool."""
     fixed = self._look(body, {
         t.name for t, status in zip(body.inputs, statuses) if status},
                        arguments and dict(zip(
-                           [t.name for t in body.inputs], arguments)))
+                           [t.name for t in body.inputs], arguments)), is_run)
     return [t.name in fixed for t in body.outputs]
+
+
+def _is_surely_in_range(op, given):
+  """Whether TensorFlow takes the values of an op, whatever it is called with.
+
+  Args:
+    op: `tf.Operation` of `_GUARDED` in a branch or a loop that may not have run.
+    given: as in `FixedValues._look`; only arguments that are fixed.
+  """
+  given = {name: turns.evaluated(t.graph, t) for name, t in given.items()}
+  known = turns.fixed_alone(op.graph, given)
+  with tf.Graph().as_default() as graph, _tf.plain_session(graph) as session:
+    inputs, values = [], {}
+    for tensor in op.inputs:
+      inputs.append(tf.placeholder(tensor.dtype, tensor.shape))
+      if tensor.name in known:
+        values[inputs[-1]] = turns.evaluated(op.graph, tensor, given)
+    try:
+      return bool(_tf.session_run(session, is_in_range(op, inputs), values))
+    except (tf.errors.OpError, TypeError, ValueError):
+      return False  # It reads something that is not known.
 
 
 def _may_not_fit(cast):
@@ -300,8 +327,12 @@ def is_in_range(op, inputs):
     return tf.reduce_all(tf.not_equal(
         inputs[1], tf.zeros([], inputs[1].dtype)))
   indices = tf.cast(inputs[1], tf.int64)
+  if op.type == "Pow":
+    return tf.reduce_all(indices >= 0)
   if op.type == "UnsortedSegmentSum":
     limit = tf.cast(inputs[2], tf.int64)
+  elif op.type == "GatherNd":
+    limit = tf.shape(inputs[0], out_type=tf.int64)[:indices.shape[-1]]
   else:
     axis = {"Gather": 0, "SparseSoftmaxCrossEntropyWithLogits": -1}.get(op.type)
     if axis is None:

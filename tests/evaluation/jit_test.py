@@ -1,5 +1,6 @@
 """`jit_compile`: programs of XLA in the place of calls."""
 
+import itertools
 import threading
 import time
 import unittest
@@ -171,6 +172,23 @@ class ProgramsTest(graphs.GraphTest):
     self.assertIn("(3,): op by op (2 sets of shapes have programs)", f.jit)
     self.assertLessEqual(len(f.jit.split("\n")), 256)
 
+  @parameterized.named_parameters(*_NETWORKS)
+  def test_programs_of_several_shapes_are_apart(self, network):
+    with flows.control_flow(None):
+      x = tf.placeholder(tf.float64, [None, 2])
+      y = tf.reduce_sum(
+          network(x * tf.cast(tf.shape(x)[0], tf.float64)) ** 2)
+    outputs = [y, gf.gradient(y, x)]
+    f = gf.function(x, outputs, jit_compile=True)
+    plain = gf.function(x, outputs)
+    for size in (3, 1, 4, 3, 1):
+      f(np.full([size, 2], 0.1))
+    self.assertLen(f.compiled, 3)
+    for size in (1, 4, 3):
+      value = np.linspace(-0.2, 0.3, 2 * size).reshape([size, 2])
+      for got, expected in zip(f(value), plain(value)):
+        np.testing.assert_allclose(got, expected, rtol=1e-10)
+
   def test_a_call_of_known_shapes_goes_the_short_way(self):
     x = tf.placeholder(tf.float64, [None])
     f = gf.function(x, gf.gradient(tf.reduce_sum(x ** 3), x), jit_compile=True)
@@ -262,6 +280,53 @@ class CheckedValuesTest(graphs.GraphTest):
       value[0, place] = np.nan
       np.testing.assert_array_equal(
           f(value), gf.function(x, gradient)(value))
+
+  def test_indices_of_several_numbers(self):
+    rows = tf.constant(np.arange(6.).reshape(3, 2))
+    i = tf.placeholder(tf.int32, [1, 2])
+    f = gf.function(i, tf.gather_nd(rows, i), jit_compile=True)
+    self._assert_refuses(f, [np.array([[2, 1]], np.int32)],
+                         [np.array([[2, 2]], np.int32)])
+    self.assertEqual(f(np.array([[1, 0]], np.int32)), 2.)
+
+  def test_integer_power_that_is_negative(self):
+    n = tf.placeholder(tf.int32, [])
+    f = gf.function(n, tf.pow(3, n), jit_compile=True)
+    self._assert_refuses(f, [np.int32(2)], [np.int32(-1)])
+    self.assertEqual(f(np.int32(3)), 27)
+
+  @parameterized.parameters(*itertools.product(
+      ("gather", "divide", "label"), (False, True), (False, True)))
+  def test_a_branch_that_was_not_taken(self, what, is_outside, is_wrong):
+    x = tf.placeholder(tf.float64, [3])
+    number = {"gather": 2, "divide": 1, "label": 2}[what]
+    number = {"gather": 7, "divide": 0, "label": 9}[what] if is_wrong else number
+
+    def constant():
+      return tf.placeholder_with_default(np.int32(number), [])
+
+    outer = constant()
+
+    def chosen():
+      n = outer if is_outside else constant()
+      return {
+          "gather": lambda: x * tf.gather(tf.constant([1., 2., 3.], x.dtype), n),
+          "divide": lambda: x * tf.cast(4 // n, x.dtype),
+          "label": lambda: x * tf.nn.sparse_softmax_cross_entropy_with_logits(
+              labels=n, logits=x)}[what]()
+
+    with flows.control_flow(None):
+      y = tf.cond(x[0] > 0, chosen, lambda: x * 2.)
+    f = gf.function(x, y, jit_compile=True)
+    if is_wrong:
+      with self.assertRaises(gf.GradfeedError):
+        f(-np.ones(3))
+        f(np.ones(3))
+      return
+    f(-np.ones(3))
+    self.assertLen(f.compiled, 1)
+    np.testing.assert_allclose(
+        f(np.ones(3)), gf.function(x, y)(np.ones(3)), rtol=1e-12)
 
   def test_assertion_and_check_numerics(self):
     x = tf.placeholder(tf.float64, [])
