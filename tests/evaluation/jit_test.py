@@ -189,6 +189,18 @@ class ProgramsTest(graphs.GraphTest):
       for got, expected in zip(f(value), plain(value)):
         np.testing.assert_allclose(got, expected, rtol=1e-10)
 
+  @parameterized.parameters(np.nan, np.inf, 1e20)
+  def test_a_first_call_at_special_values(self, special):
+    x = tf.placeholder(tf.float64, [2])
+    y = [tf.cast(x, tf.int32), tf.math.erf(x)]
+    f = gf.function(x, y, jit_compile=True)
+    for value in ([1., special], [1., special], [1., 2.], [1., special]):
+      for got, expected in zip(f(value), gf.function(x, y)(value)):
+        np.testing.assert_allclose(got, expected, rtol=1e-12)
+    self.assertIn("compiled (asked for", f.jit)
+    self.assertLen([op for op in self.graph.get_operations()
+                    if op.type in op_types.CALLS], 1)
+
   def test_a_call_of_known_shapes_goes_the_short_way(self):
     x = tf.placeholder(tf.float64, [None])
     f = gf.function(x, gf.gradient(tf.reduce_sum(x ** 3), x), jit_compile=True)
@@ -431,7 +443,7 @@ class RefusalsTest(graphs.GraphTest):
     x = tf.placeholder(tf.float64, [2])
     f = self._function(x, x * 2.)
     with mock.patch.object(jit.Jit, "_compiled",
-                           return_value=lambda arrays: [np.array([2., 5.])]):
+                           return_value=lambda arrays: [np.array([2., 5.]), np.True_]):
       with self.assertRaisesRegex(gf.UnsupportedGraphError,
                                   "differs by 1.*largest element being 4"):
         f([1., 2.])
@@ -442,9 +454,18 @@ class RefusalsTest(graphs.GraphTest):
     f = self._function(x, x * 2.)
     with mock.patch.object(
         jit.Jit, "_compiled",
-        return_value=lambda arrays: [np.array([0., 2. + 1e-12])]):
+        return_value=lambda arrays: [np.array([0., 2. + 1e-12]), np.True_]):
       f([0., 1.])
     self.assertLen(f.compiled, 1)
+
+  def test_tells_that_it_was_given_up(self):
+    x = tf.placeholder(tf.float64, [2])
+    f = self._function(x, x * 2.)
+    with mock.patch.object(jit.Jit, "_compiled",
+                           return_value=lambda arrays: [np.array([2., 5.]), np.True_]):
+      with self.assertRaises(gf.UnsupportedGraphError):
+        f([1., 2.])
+    self.assertIn("op by op (XLA computes something else", f.jit)
 
 
 @unittest.skipIf(not _tf.IS_TF2, "TensorFlow 1.15 compiles nothing.")
@@ -458,8 +479,8 @@ class AutoTest(graphs.GraphTest):
     """Calls until it is decided how; what was returned."""
     results = []
     deadline = time.monotonic() + 60
-    while "(few" in f.jit or not f.jit or any(
-        state in f.jit for state in ("compiling", "timing")):
+    while not f.jit or any(
+        state in f.jit for state in ("counting", "compiling", "timing")):
       results.append(f(*values))
       self.assertLess(time.monotonic(), deadline, f.jit)
     return results
@@ -496,6 +517,30 @@ class AutoTest(graphs.GraphTest):
     self.assertIsInstance(caught[0].message, gf.GradfeedWarning)
     self.assertIn("RandomUniform", str(caught[0].message))
     self.assertIn("op by op", f.jit)
+
+  def test_a_session_that_is_closed_while_xla_compiles(self):
+    x = tf.placeholder(tf.float64, [2])
+    f = gf.function(x, gf.gradient(tf.reduce_sum(x ** 3), x),
+                    jit_compile="auto")
+    waits, ends = threading.Event(), threading.Event()
+    meanwhile = jit.Jit._compile_meanwhile
+
+    def late(*arguments):
+      waits.wait(60)
+      meanwhile(*arguments)
+      ends.set()
+
+    with warnings.catch_warnings():
+      warnings.simplefilter("error")
+      with mock.patch.object(jit.Jit, "_compile_meanwhile", late):
+        with tf.Session():
+          f([1., 2.])
+        waits.set()
+        self.assertTrue(ends.wait(60))
+      self.assertIn("counting", f.jit)
+      with tf.Session():
+        np.testing.assert_array_equal(self._settled(f, [1., 2.])[-1], [3., 12.])
+      self.assertIn("ms", f.jit)
 
   def test_calls_go_on_while_xla_compiles_and_own_their_values(self):
     x = tf.placeholder(tf.float64, [2])
