@@ -17,17 +17,17 @@ from gradfeed.graph import op_types
 #: Ops that have the same results, but for rounding, and check no value.
 _SAME = frozenset("""
 Abs Acos Acosh Add AddN AddV2 All Angle Any Asin Asinh Atan Atan2
-Atanh AvgPool AvgPool3D AvgPool3DGrad AvgPoolGrad BatchMatMul BatchMatMulV2
+Atanh BitwiseAnd BitwiseOr BitwiseXor AvgPool AvgPool3D AvgPool3DGrad AvgPoolGrad BatchMatMul BatchMatMulV2
 BatchMatMulV3 BatchToSpace BatchToSpaceND BiasAdd BiasAddGrad
 BroadcastGradientArgs BroadcastTo Ceil ClipByValue Complex ComplexAbs
 Concat ConcatOffset ConcatV2 Conj Const Conv2D Conv2DBackpropFilter
 Conv2DBackpropInput Conv3D Conv3DBackpropFilterV2 Conv3DBackpropInputV2 Cos Cosh
-Cross Cumprod Cumsum DepthToSpace DepthwiseConv2dNative
+Cross Digamma Cumprod Cumsum DepthToSpace DepthwiseConv2dNative
 DepthwiseConv2dNativeBackpropFilter DepthwiseConv2dNativeBackpropInput Diag
-DiagPart Einsum Elu EluGrad EmptyTensorList Equal Erf Erfc Exp ExpandDims Expm1
+DiagPart Einsum Elu EluGrad EmptyTensorList EnsureShape Equal Erf Erfc Exp ExpandDims Expm1
 Fill Floor FusedBatchNorm FusedBatchNormGrad FusedBatchNormGradV2
 FusedBatchNormGradV3 FusedBatchNormV2 FusedBatchNormV3 Greater GreaterEqual
-Identity IdentityN Imag Inv L2Loss LRN LRNGrad LeakyRelu LeakyReluGrad
+Identity IdentityN Imag Inv Invert IsFinite IsInf IsNan L2Loss LRN LRNGrad LeakyRelu LeakyReluGrad
 Less LessEqual Lgamma LinSpace Log Log1p LogSoftmax LogicalAnd LogicalNot
 LogicalOr MatMul MatrixBandPart MatrixDiag MatrixDiagPart MatrixDiagV2
 MatrixDiagV3 MatrixDiagPartV2 MatrixDiagPartV3 MatrixSetDiag MatrixSetDiagV2
@@ -35,7 +35,7 @@ MatrixSetDiagV3 Max MaxPool MaxPoolV2 Maximum Mean Min Minimum MirrorPad MirrorP
 OneHot OnesLike Pack Pad PadV2 Placeholder PlaceholderWithDefault
 PreventGradient Prod Range Rank Real
 Reciprocal ReciprocalGrad Relu Relu6 Relu6Grad ReluGrad Reshape ResizeBilinear
-ResizeNearestNeighbor ReverseV2 Rint Round Rsqrt RsqrtGrad Select SelectV2 Selu
+ResizeNearestNeighbor ReverseV2 Rint Roll Round Rsqrt RsqrtGrad Select SelectV2 Selu
 SeluGrad Shape ShapeN Sigmoid SigmoidGrad Sign Sin Sinh Size Snapshot Softmax
 SoftmaxCrossEntropyWithLogits Softplus SoftplusGrad Softsign SoftsignGrad
 SpaceToBatch SpaceToBatchND SpaceToDepth Split SplitV Sqrt SqrtGrad Square
@@ -61,6 +61,7 @@ _CHECKED = dict({
     "GatherNd": (1,),
     "GatherV2": (1,),
     "InvertPermutation": (0,),
+    "ListDiff": (0, 1),
     "MaxPoolGrad": (0,),
     "MaxPoolGradV2": (0,),
     "Pow": (1,),

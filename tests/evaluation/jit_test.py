@@ -340,6 +340,26 @@ class CheckedValuesTest(graphs.GraphTest):
     np.testing.assert_allclose(
         f(np.ones(3)), gf.function(x, y)(np.ones(3)), rtol=1e-12)
 
+  @parameterized.named_parameters(
+      ("is_nan", lambda x: tf.where(tf.math.is_nan(x), 3. * x / x, 2. * x)),
+      ("no_nan", lambda x: tf.where(tf.math.is_nan(x), tf.zeros_like(x), x)),
+      ("is_inf", lambda x: tf.where(tf.math.is_inf(x), tf.ones_like(x), x)),
+      ("is_finite", lambda x: tf.where(
+          tf.math.is_finite(x), x, tf.zeros_like(x))),
+      ("ensure_shape", lambda x: 2. * tf.ensure_shape(x, [3])),
+      ("roll", lambda x: x * tf.roll(x, 1, 0)), ("lgamma", tf.math.lgamma),
+      ("product", lambda x: tf.reduce_prod(x) * x))
+  def test_ops_of_legacy_networks(self, compute):
+    x = tf.placeholder(tf.float64, [3])
+    y = compute(x)
+    outputs = [y, gf.gradient(tf.reduce_sum(y), x)]
+    f = gf.function(x, outputs, jit_compile=True)
+    f([1., 2., 3.])
+    self.assertLen(f.compiled, 1)
+    for value in ([0.5, 2.5, 4.], [1., np.nan, 3.], [np.inf, 1., 2.]):
+      for got, expected in zip(f(value), gf.function(x, outputs)(value)):
+        np.testing.assert_allclose(got, expected, rtol=1e-12)
+
   def test_assertion_and_check_numerics(self):
     x = tf.placeholder(tf.float64, [])
     with tf.control_dependencies([tf.debugging.assert_greater(x, x * 0.)]):
