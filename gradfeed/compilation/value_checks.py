@@ -1,10 +1,10 @@
 """What XLA computes as TensorFlow does, and where TensorFlow looks at values.
 
 TensorFlow refuses an index that is out of range and the division of an integer
-by zero; a program of XLA takes the nearest index, or any number. NaN has another
-place among numbers there. Such a value
-cannot be wrong where it depends on shapes alone, as a run at these shapes has
-succeeded. Elsewhere it has to be looked at.
+by zero; a program of XLA takes the nearest index, or any number. NaN has
+another place among numbers there, and what is too large for an integer becomes
+another one. Such a value cannot be wrong where it depends on shapes alone and a
+run at these shapes has computed it. Elsewhere it has to be looked at.
 """
 
 import collections
@@ -16,33 +16,33 @@ from gradfeed.graph import op_types
 
 #: Ops that have the same results, but for rounding, and check no value.
 _SAME = frozenset("""
-Abs Acos Acosh Add AddN AddV2 All Angle Any Asin Asinh Atan Atan2
-Atanh BitwiseAnd BitwiseOr BitwiseXor AvgPool AvgPool3D AvgPool3DGrad AvgPoolGrad BatchMatMul BatchMatMulV2
-BatchMatMulV3 BatchToSpace BatchToSpaceND BiasAdd BiasAddGrad
-BroadcastGradientArgs BroadcastTo Ceil ClipByValue Complex ComplexAbs
-Concat ConcatOffset ConcatV2 Conj Const Conv2D Conv2DBackpropFilter
-Conv2DBackpropInput Conv3D Conv3DBackpropFilterV2 Conv3DBackpropInputV2 Cos Cosh
-Cross Digamma Cumprod Cumsum DepthToSpace DepthwiseConv2dNative
-DepthwiseConv2dNativeBackpropFilter DepthwiseConv2dNativeBackpropInput Diag
-DiagPart Einsum Elu EluGrad EmptyTensorList EnsureShape Equal Erf Erfc Exp ExpandDims Expm1
-Fill Floor FusedBatchNorm FusedBatchNormGrad FusedBatchNormGradV2
+Abs Acos Acosh Add AddN AddV2 All Angle Any Asin Asinh Atan Atan2 Atanh AvgPool
+AvgPool3D AvgPool3DGrad AvgPoolGrad BatchMatMul BatchMatMulV2 BatchMatMulV3
+BatchToSpace BatchToSpaceND BiasAdd BiasAddGrad BitwiseAnd BitwiseOr BitwiseXor
+BroadcastGradientArgs BroadcastTo Ceil ClipByValue Complex ComplexAbs Concat
+ConcatOffset ConcatV2 Conj Const Conv2D Conv2DBackpropFilter Conv2DBackpropInput
+Conv3D Conv3DBackpropFilterV2 Conv3DBackpropInputV2 Cos Cosh Cross Cumprod
+Cumsum DepthToSpace DepthwiseConv2dNative DepthwiseConv2dNativeBackpropFilter
+DepthwiseConv2dNativeBackpropInput Diag DiagPart Digamma DivNoNan Einsum Elu
+EluGrad EmptyTensorList EnsureShape Equal Erf Erfc Exp ExpandDims Expm1 Fill
+Floor FusedBatchNorm FusedBatchNormGrad FusedBatchNormGradV2
 FusedBatchNormGradV3 FusedBatchNormV2 FusedBatchNormV3 Greater GreaterEqual
-Identity IdentityN Imag Inv Invert IsFinite IsInf IsNan L2Loss LRN LRNGrad LeakyRelu LeakyReluGrad
-Less LessEqual Lgamma LinSpace Log Log1p LogSoftmax LogicalAnd LogicalNot
-LogicalOr MatMul MatrixBandPart MatrixDiag MatrixDiagPart MatrixDiagV2
-MatrixDiagV3 MatrixDiagPartV2 MatrixDiagPartV3 MatrixSetDiag MatrixSetDiagV2
-MatrixSetDiagV3 Max MaxPool MaxPoolV2 Maximum Mean Min Minimum MirrorPad MirrorPadGrad Mul MulNoNan DivNoNan Ndtri Neg NoOp NotEqual
-OneHot OnesLike Pack Pad PadV2 Placeholder PlaceholderWithDefault
-PreventGradient Prod Range Rank Real
-Reciprocal ReciprocalGrad Relu Relu6 Relu6Grad ReluGrad Reshape ResizeBilinear
-ResizeNearestNeighbor ReverseV2 Rint Roll Round Rsqrt RsqrtGrad Select SelectV2 Selu
-SeluGrad Shape ShapeN Sigmoid SigmoidGrad Sign Sin Sinh Size Snapshot Softmax
-SoftmaxCrossEntropyWithLogits Softplus SoftplusGrad Softsign SoftsignGrad
-SpaceToBatch SpaceToBatchND SpaceToDepth Split SplitV Sqrt SqrtGrad Square
-SquaredDifference Squeeze StopGradient Sub Sum Tan Tanh TanhGrad
+Identity IdentityN Imag Inv Invert IsFinite IsInf IsNan L2Loss LeakyRelu
+LeakyReluGrad Less LessEqual Lgamma LinSpace Log Log1p LogicalAnd LogicalNot
+LogicalOr LogSoftmax LRN LRNGrad MatMul MatrixBandPart MatrixDiag MatrixDiagPart
+MatrixDiagPartV2 MatrixDiagPartV3 MatrixDiagV2 MatrixDiagV3 MatrixSetDiag
+MatrixSetDiagV2 MatrixSetDiagV3 Max Maximum MaxPool MaxPoolV2 Mean Min Minimum
+MirrorPad MirrorPadGrad Mul MulNoNan Ndtri Neg NoOp NotEqual OneHot OnesLike
+Pack Pad PadV2 Placeholder PlaceholderWithDefault PreventGradient Prod Range
+Rank Real Reciprocal ReciprocalGrad Relu Relu6 Relu6Grad ReluGrad Reshape
+ResizeBilinear ResizeNearestNeighbor ReverseV2 Rint Roll Round Rsqrt RsqrtGrad
+Select SelectV2 Selu SeluGrad Shape ShapeN Sigmoid SigmoidGrad Sign Sin Sinh
+Size Snapshot Softmax SoftmaxCrossEntropyWithLogits Softplus SoftplusGrad
+Softsign SoftsignGrad SpaceToBatch SpaceToBatchND SpaceToDepth Split SplitV Sqrt
+SqrtGrad Square SquaredDifference Squeeze StopGradient Sub Sum Tan Tanh TanhGrad
 TensorListElementShape TensorListFromTensor TensorListLength TensorListPopBack
-TensorListPushBack TensorListReserve TensorListStack Tile Transpose
-Unpack Xdivy Xlog1py Xlogy ZerosLike
+TensorListPushBack TensorListReserve TensorListStack Tile Transpose Unpack Xdivy
+Xlog1py Xlogy ZerosLike
 """.split()) | frozenset(op_types.FUNCTION_CALLS)
 
 _DIVISIONS = ("Div", "FloorDiv", "FloorMod", "Mod", "RealDiv", "TruncateDiv",
@@ -86,7 +86,7 @@ _OF_SHAPES = op_types.SHAPE_READING | frozenset([
 #:   refused: list of (name of the op, why it cannot be compiled).
 Checks = collections.namedtuple("Checks", ["guarded", "conditions", "refused"])
 
-#: Ops that look for the place of an element, where XLA has another order for NaN.
+#: Ops that look for the place of an element: XLA has another order for NaN.
 _PLACES = ("ArgMax", "ArgMin", "MaxPoolGrad", "MaxPoolGradV2", "TopKV2")
 
 #: Ops of which TensorFlow checks integers alone.
@@ -266,7 +266,7 @@ def _is_surely_in_range(op, given):
   """Whether TensorFlow takes the values of an op, whatever it is called with.
 
   Args:
-    op: `tf.Operation` of `_GUARDED` in a branch or a loop that may not have run.
+    op: `tf.Operation` of `_GUARDED` where a run may have left it out.
     given: as in `FixedValues._look`; only arguments that are fixed.
   """
   given = {name: turns.evaluated(t.graph, t) for name, t in given.items()}
