@@ -7,6 +7,7 @@ goes into them. `list_sizes` gives the lists in it their sizes.
 """
 
 import copy
+import uuid
 
 from gradfeed import _tf
 from gradfeed._tf import tf
@@ -254,7 +255,8 @@ def _with_own_functions(graph_def):
   Loops take the shapes of what goes into them, and stay functional.
   """
   library = {f.signature.name: f for f in graph_def.library.function}
-  separate = []
+  # A graph keeps the first of two functions of one name.
+  separate, suffix = [], uuid.uuid4().hex[:12]
 
   def visit(nodes):
     for node in nodes:
@@ -266,8 +268,8 @@ def _with_own_functions(graph_def):
       for callee in _tf.callees(node):
         if callee.name in library:
           function = copy.deepcopy(library[callee.name])
-          function.signature.name = "{}_jit_{}".format(
-              callee.name, len(separate))
+          function.signature.name = "{}_jit_{}_{}".format(
+              callee.name, suffix, len(separate))
           callee.name = function.signature.name
           for argument in function.arg_attr.values():
             argument.attr.pop("_output_shapes", None)

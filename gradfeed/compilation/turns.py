@@ -32,7 +32,7 @@ class Place:
   def value(self, tensor):
     """The value of a tensor that shapes decide, as an array; or None."""
     if tensor.name in self._fixed:
-      return _evaluated(self.graph, tensor)
+      return evaluated(self.graph, tensor)
     outside = self._outside(tensor)
     return None if outside is None else self.around.value(outside)
 
@@ -146,9 +146,14 @@ def source(tensor):
   return tensor
 
 
-def fixed_alone(graph):
-  """The names of tensors that are computed from shapes and constants."""
-  fixed = set()
+def fixed_alone(graph, given=()):
+  """The names of tensors that are computed from shapes and constants.
+
+  Args:
+    graph: `tf.Graph`.
+    given: iterable of the names of tensors that are known beside.
+  """
+  fixed = set(given)
   for op in graph.get_operations():
     if op.type in ("Shape", "ShapeN", "Size", "Rank", "Const") or (
         op.inputs and all(t.name in fixed for t in op.inputs)):
@@ -156,8 +161,14 @@ def fixed_alone(graph):
   return fixed
 
 
-def _evaluated(graph, tensor):
-  """The value of a tensor that depends on shapes alone."""
+def evaluated(graph, tensor, given=None):
+  """The value of a tensor that depends on shapes alone.
+
+  Args:
+    graph: `tf.Graph` of it.
+    tensor: `tf.Tensor`.
+    given: dict from the names of placeholders that it reads to their values.
+  """
   ops = traversal.ancestors([tensor])
   nodes = [op.node_def for op in ops.values()]
   scratch = tf.Graph()
@@ -168,6 +179,9 @@ def _evaluated(graph, tensor):
                               _tf.numpy_dtype(op.outputs[0].dtype))
       for op in imported.values() if op.type == "Placeholder" and
       op.outputs[0].dtype not in (tf.variant, tf.resource)}
+  zeros.update((imported[name.split(":")[0]].outputs[0], value)
+               for name, value in (given or {}).items()
+               if name.split(":")[0] in imported)
   with _tf.plain_session(scratch) as session:
     return _tf.session_run(
         session, imported[tensor.op.name].outputs[tensor.value_index], zeros)

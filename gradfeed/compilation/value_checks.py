@@ -1,10 +1,10 @@
 """What XLA computes as TensorFlow does, and where TensorFlow looks at values.
 
 TensorFlow refuses an index that is out of range and the division of an integer
-by zero; a program of XLA takes the nearest index, or any number. NaN has another
-place among numbers there. Such a value
-cannot be wrong where it depends on shapes alone, as a run at these shapes has
-succeeded. Elsewhere it has to be looked at.
+by zero; a program of XLA takes the nearest index, or any number. NaN has
+another place among numbers there, and what is too large for an integer becomes
+another one. Such a value cannot be wrong where it depends on shapes alone and a
+run at these shapes has computed it. Elsewhere it has to be looked at.
 """
 
 import collections
@@ -16,34 +16,33 @@ from gradfeed.graph import op_types
 
 #: Ops that have the same results, but for rounding, and check no value.
 _SAME = frozenset("""
-Abs Acos Acosh Add AddN AddV2 All Angle Any Asin Asinh Atan Atan2
-Atanh AvgPool AvgPool3D AvgPool3DGrad AvgPoolGrad BatchMatMul BatchMatMulV2
-BatchMatMulV3 BatchToSpace BatchToSpaceND BiasAdd BiasAddGrad
-BroadcastGradientArgs BroadcastTo Cast Ceil ClipByValue Complex ComplexAbs
-Concat ConcatOffset ConcatV2 Conj Const Conv2D Conv2DBackpropFilter
-Conv2DBackpropInput Conv3D Conv3DBackpropFilterV2 Conv3DBackpropInputV2 Cos Cosh
-Cross Cumprod Cumsum DepthToSpace DepthwiseConv2dNative
-DepthwiseConv2dNativeBackpropFilter DepthwiseConv2dNativeBackpropInput Diag
-DiagPart Einsum Elu EluGrad EmptyTensorList Equal Erf Erfc Exp ExpandDims Expm1
-Fill Floor FusedBatchNorm FusedBatchNormGrad FusedBatchNormGradV2
+Abs Acos Acosh Add AddN AddV2 All Angle Any Asin Asinh Atan Atan2 Atanh AvgPool
+AvgPool3D AvgPool3DGrad AvgPoolGrad BatchMatMul BatchMatMulV2 BatchMatMulV3
+BatchToSpace BatchToSpaceND BiasAdd BiasAddGrad BitwiseAnd BitwiseOr BitwiseXor
+BroadcastGradientArgs BroadcastTo Ceil ClipByValue Complex ComplexAbs Concat
+ConcatOffset ConcatV2 Conj Const Conv2D Conv2DBackpropFilter Conv2DBackpropInput
+Conv3D Conv3DBackpropFilterV2 Conv3DBackpropInputV2 Cos Cosh Cross Cumprod
+Cumsum DepthToSpace DepthwiseConv2dNative DepthwiseConv2dNativeBackpropFilter
+DepthwiseConv2dNativeBackpropInput Diag DiagPart Digamma DivNoNan Einsum Elu
+EluGrad EmptyTensorList EnsureShape Equal Erf Erfc Exp ExpandDims Expm1 Fill
+Floor FusedBatchNorm FusedBatchNormGrad FusedBatchNormGradV2
 FusedBatchNormGradV3 FusedBatchNormV2 FusedBatchNormV3 Greater GreaterEqual
-Identity IdentityN Imag Inv L2Loss LRN LRNGrad LeakyRelu LeakyReluGrad
-Less LessEqual Lgamma LinSpace Log Log1p LogSoftmax LogicalAnd LogicalNot
-LogicalOr MatMul MatrixBandPart MatrixDiag MatrixDiagPart MatrixDiagV2
-MatrixDiagV3 MatrixDiagPartV2 MatrixDiagPartV3 MatrixSetDiag MatrixSetDiagV2
-MatrixSetDiagV3 Max MaxPool MaxPoolGrad MaxPoolV2 MaxPoolGradV2 Maximum Mean Min
-Minimum MirrorPad MirrorPadGrad Mul MulNoNan DivNoNan Ndtri Neg NoOp NotEqual
-OneHot OnesLike Pack Pad PadV2 Placeholder PlaceholderWithDefault
-PreventGradient Prod Range Rank Real
-Reciprocal ReciprocalGrad Relu Relu6 Relu6Grad ReluGrad Reshape ResizeBilinear
-ResizeNearestNeighbor ReverseV2 Rint Round Rsqrt RsqrtGrad Select SelectV2 Selu
-SeluGrad Shape ShapeN Sigmoid SigmoidGrad Sign Sin Sinh Size Snapshot Softmax
-SoftmaxCrossEntropyWithLogits Softplus SoftplusGrad Softsign SoftsignGrad
-SpaceToBatch SpaceToBatchND SpaceToDepth Split SplitV Sqrt SqrtGrad Square
-SquaredDifference Squeeze StopGradient Sub Sum Tan Tanh TanhGrad
+Identity IdentityN Imag Inv Invert IsFinite IsInf IsNan L2Loss LeakyRelu
+LeakyReluGrad Less LessEqual Lgamma LinSpace Log Log1p LogicalAnd LogicalNot
+LogicalOr LogSoftmax LRN LRNGrad MatMul MatrixBandPart MatrixDiag MatrixDiagPart
+MatrixDiagPartV2 MatrixDiagPartV3 MatrixDiagV2 MatrixDiagV3 MatrixSetDiag
+MatrixSetDiagV2 MatrixSetDiagV3 Max Maximum MaxPool MaxPoolV2 Mean Min Minimum
+MirrorPad MirrorPadGrad Mul MulNoNan Ndtri Neg NoOp NotEqual OneHot OnesLike
+Pack Pad PadV2 Placeholder PlaceholderWithDefault PreventGradient Prod Range
+Rank Real Reciprocal ReciprocalGrad Relu Relu6 Relu6Grad ReluGrad Reshape
+ResizeBilinear ResizeNearestNeighbor ReverseV2 Rint Roll Round Rsqrt RsqrtGrad
+Select SelectV2 Selu SeluGrad Shape ShapeN Sigmoid SigmoidGrad Sign Sin Sinh
+Size Snapshot Softmax SoftmaxCrossEntropyWithLogits Softplus SoftplusGrad
+Softsign SoftsignGrad SpaceToBatch SpaceToBatchND SpaceToDepth Split SplitV Sqrt
+SqrtGrad Square SquaredDifference Squeeze StopGradient Sub Sum Tan Tanh TanhGrad
 TensorListElementShape TensorListFromTensor TensorListLength TensorListPopBack
-TensorListPushBack TensorListReserve TensorListStack Tile Transpose
-Unpack Xdivy Xlog1py Xlogy ZerosLike
+TensorListPushBack TensorListReserve TensorListStack Tile Transpose Unpack Xdivy
+Xlog1py Xlogy ZerosLike
 """.split()) | frozenset(op_types.FUNCTION_CALLS)
 
 _DIVISIONS = ("Div", "FloorDiv", "FloorMod", "Mod", "RealDiv", "TruncateDiv",
@@ -54,6 +53,7 @@ _CHECKED = dict({
     "ArgMax": (0,),
     "ArgMin": (0,),
     "Assert": (0,),
+    "Cast": (0,),
     "CheckNumerics": (0,),
     "CheckNumericsV2": (0,),
     "DynamicStitch": (0,),
@@ -61,6 +61,9 @@ _CHECKED = dict({
     "GatherNd": (1,),
     "GatherV2": (1,),
     "InvertPermutation": (0,),
+    "ListDiff": (0, 1),
+    "MaxPoolGrad": (0,),
+    "MaxPoolGradV2": (0,),
     "Pow": (1,),
     "Slice": (1, 2),
     "SparseSoftmaxCrossEntropyWithLogits": (1,),
@@ -83,8 +86,8 @@ _OF_SHAPES = op_types.SHAPE_READING | frozenset([
 #:   refused: list of (name of the op, why it cannot be compiled).
 Checks = collections.namedtuple("Checks", ["guarded", "conditions", "refused"])
 
-#: Ops that give the place of an element, where XLA has another order for NaN.
-_PLACES = ("ArgMax", "ArgMin", "TopKV2")
+#: Ops that look for the place of an element: XLA has another order for NaN.
+_PLACES = ("ArgMax", "ArgMin", "MaxPoolGrad", "MaxPoolGradV2", "TopKV2")
 
 #: Ops of which TensorFlow checks integers alone.
 _INTEGRAL = frozenset(_DIVISIONS + ("Pow",))
@@ -93,8 +96,9 @@ _NUMERICS = ("CheckNumerics", "CheckNumericsV2")
 
 #: Ops whose values a program can look at.
 _GUARDED = frozenset([
-    "ArgMax", "ArgMin", "Assert", "Gather", "GatherV2", "SparseSoftmaxCrossEntropyWithLogits",
-    "TopKV2", "UnsortedSegmentSum"]).union(_DIVISIONS, _NUMERICS)
+    "Assert", "Cast", "Gather", "GatherNd", "GatherV2", "Pow",
+    "SparseSoftmaxCrossEntropyWithLogits", "UnsortedSegmentSum"]).union(
+        _DIVISIONS, _NUMERICS, _PLACES)
 
 #: Ops that do nothing but check a value, and those that hand it on as well.
 CHECKS_ALONE = "Assert"
@@ -158,7 +162,7 @@ class FixedValues:
     return self._loop_statuses(loop, [
         t.name in self.fixed for t in loop.inputs])
 
-  def _look(self, graph, fixed_inputs, given=None):
+  def _look(self, graph, fixed_inputs, given=None, is_run=True):
     """The set of the names of the tensors of one graph that are fixed.
 
     Args:
@@ -166,11 +170,13 @@ class FixedValues:
       fixed_inputs: iterable of the names of the arguments that are.
       given: dict from the names of the arguments of a branch to the tensors of
         the outermost graph that they are, or None.
+      is_run: bool; whether a run at these shapes has computed it for certain.
     """
     fixed = set(fixed_inputs)
     for op in graph.get_operations():
       if op.type in op_types.FUNCTION_CALLS:
-        statuses = self._of_call(op, [t.name in fixed for t in op.inputs])
+        statuses = self._of_call(
+            op, [t.name in fixed for t in op.inputs], is_run)
         fixed.update(t.name for t, is_fixed in zip(op.outputs, statuses)
                      if is_fixed)
         continue
@@ -178,10 +184,10 @@ class FixedValues:
           op.type != "Placeholder" and
           all(t.name in fixed for t in op.inputs)):
         fixed.update(t.name for t in op.outputs)
-      self._check(op, fixed, given or {})
+      self._check(op, fixed, given or {}, is_run)
     return fixed
 
-  def _check(self, op, fixed, given):
+  def _check(self, op, fixed, given, is_run):
     """Notes what is to be said about one op."""
     if op.type not in _SAME and op.type not in _CHECKED:
       self._refused["{} '{}'".format(op.type, op.name)] = (
@@ -190,9 +196,13 @@ class FixedValues:
       return
     checked = _CHECKED.get(op.type, ())
     if (op.type in _INTEGRAL and not op.inputs[1].dtype.is_integer or
-        op.type in _PLACES and not op.inputs[0].dtype.is_floating):
-      checked = ()
-    if all(op.inputs[i].name in fixed for i in checked):
+        op.type in _PLACES and not op.inputs[0].dtype.is_floating or
+        op.type == "Cast" and not _may_not_fit(op)):
+      return
+    if all(op.inputs[i].name in fixed for i in checked) and (
+        is_run or op.type not in _GUARDED or _is_surely_in_range(
+            op, {name: t for name, t in given.items() if name in fixed and (
+                t.dtype not in (tf.variant, tf.resource))})):
       return
     condition = (turns.source(op.inputs[0]).name if op.type == CHECKS_ALONE
                  else None)
@@ -205,24 +215,24 @@ class FixedValues:
           "TensorFlow checks a value there that differs from call to call, and "
           "XLA does not")
 
-  def _of_call(self, op, statuses):
+  def _of_call(self, op, statuses, is_run):
     """list of bool, for each output of a call of functions."""
     call = op_types.FUNCTION_CALLS[op.type]
     if op.type in op_types.FUNCTIONAL_LOOPS:
-      statuses = self._loop_statuses(op, statuses)
+      statuses = self._loop_statuses(op, statuses, is_run)
       condition, = self._body_of(op, "cond")
-      is_known, = self._results(condition, statuses)
+      is_known, = self._results(condition, statuses, is_run=is_run)
       return [is_known and one for one in statuses]
     is_chosen = all(statuses[:call.first_argument])
     arguments = list(op.inputs)[call.first_argument:]
     results = [self._results(
         body, statuses[call.first_argument:],
-        arguments if op.graph is self._graph else None)
+        arguments if op.graph is self._graph else None, is_run and is_chosen)
                for attribute in call.functions
                for body in self._body_of(op, attribute)]
     return [is_chosen and all(ones) for ones in zip(*results)]
 
-  def _loop_statuses(self, op, statuses):
+  def _loop_statuses(self, op, statuses, is_run=True):
     """Which variables of a loop are fixed at every turn: list of bool.
 
     Where values decide how often it turns, a run tells nothing about turns that
@@ -232,23 +242,55 @@ class FixedValues:
     condition, = self._body_of(op, "cond")
     while True:
       after = [before and result for before, result in zip(
-          statuses, self._results(body, statuses))]
+          statuses, self._results(body, statuses, is_run=is_run))]
       if after == statuses:
         break
       statuses = after
-    if not self._results(condition, statuses)[0]:
+    if not self._results(condition, statuses, is_run=is_run)[0]:
       statuses = [one and turns.is_kept(body, i)
                   for i, one in enumerate(statuses)]
-      self._results(body, statuses)  # What is checked in it.
+      # It may have had no turn. What is checked in it is looked at.
+      self._results(body, statuses, is_run=False)
     return statuses
 
-  def _results(self, body, statuses, arguments=None):
+  def _results(self, body, statuses, arguments=None, is_run=True):
     """Which results of a function are fixed: list of bool."""
     fixed = self._look(body, {
         t.name for t, status in zip(body.inputs, statuses) if status},
                        arguments and dict(zip(
-                           [t.name for t in body.inputs], arguments)))
+                           [t.name for t in body.inputs], arguments)), is_run)
     return [t.name in fixed for t in body.outputs]
+
+
+def _is_surely_in_range(op, given):
+  """Whether TensorFlow takes the values of an op, whatever it is called with.
+
+  Args:
+    op: `tf.Operation` of `_GUARDED` where a run may have left it out.
+    given: as in `FixedValues._look`; only arguments that are fixed.
+  """
+  given = {name: turns.evaluated(t.graph, t) for name, t in given.items()}
+  known = turns.fixed_alone(op.graph, given)
+  with tf.Graph().as_default() as graph, _tf.plain_session(graph) as session:
+    inputs, values = [], {}
+    for tensor in op.inputs:
+      inputs.append(tf.placeholder(tensor.dtype, tensor.shape))
+      if tensor.name in known:
+        values[inputs[-1]] = turns.evaluated(op.graph, tensor, given)
+    try:
+      return bool(_tf.session_run(session, is_in_range(op, inputs), values))
+    except (tf.errors.OpError, TypeError, ValueError):
+      return False  # It reads something that is not known.
+
+
+def _may_not_fit(cast):
+  """Whether a Cast makes integers of what may be too large for them.
+
+  A processor has the least integer for such a number, XLA the nearest.
+  """
+  given = cast.inputs[0].dtype
+  return cast.outputs[0].dtype.is_integer and (
+      given.is_floating or given.is_complex)
 
 
 def tensors_read(op):
@@ -274,14 +316,24 @@ def is_in_range(op, inputs):
     return tf.reduce_all(inputs[0])
   if op.type in _PLACES:
     return tf.reduce_all(tf.equal(inputs[0], inputs[0]))
+  if op.type == "Cast":
+    real = (tf.math.real(inputs[0]) if inputs[0].dtype.is_complex
+            else inputs[0])
+    number, limits = tf.cast(real, tf.float64), op.outputs[0].dtype
+    return tf.reduce_all(tf.logical_and(  # False for NaN.
+        number > float(limits.min) - 1., number < float(limits.max) + 1.))
   if op.type in _NUMERICS:
     return tf.reduce_all(tf.math.is_finite(inputs[0]))
   if op.type in _DIVISIONS:
     return tf.reduce_all(tf.not_equal(
         inputs[1], tf.zeros([], inputs[1].dtype)))
   indices = tf.cast(inputs[1], tf.int64)
+  if op.type == "Pow":
+    return tf.reduce_all(indices >= 0)
   if op.type == "UnsortedSegmentSum":
     limit = tf.cast(inputs[2], tf.int64)
+  elif op.type == "GatherNd":
+    limit = tf.shape(inputs[0], out_type=tf.int64)[:indices.shape[-1]]
   else:
     axis = {"Gather": 0, "SparseSoftmaxCrossEntropyWithLogits": -1}.get(op.type)
     if axis is None:

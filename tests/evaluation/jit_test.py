@@ -1,5 +1,6 @@
 """`jit_compile`: programs of XLA in the place of calls."""
 
+import itertools
 import threading
 import time
 import unittest
@@ -11,6 +12,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from gradfeed import _tf
+from gradfeed.evaluation.calls import callables
 from gradfeed.evaluation.calls import jit
 from gradfeed.graph import op_types
 import gradfeed as gf
@@ -170,6 +172,35 @@ class ProgramsTest(graphs.GraphTest):
     self.assertIn("(3,): op by op (2 sets of shapes have programs)", f.jit)
     self.assertLessEqual(len(f.jit.split("\n")), 256)
 
+  @parameterized.named_parameters(*_NETWORKS)
+  def test_programs_of_several_shapes_are_apart(self, network):
+    with flows.control_flow(None):
+      x = tf.placeholder(tf.float64, [None, 2])
+      y = tf.reduce_sum(
+          network(x * tf.cast(tf.shape(x)[0], tf.float64)) ** 2)
+    outputs = [y, gf.gradient(y, x)]
+    f = gf.function(x, outputs, jit_compile=True)
+    plain = gf.function(x, outputs)
+    for size in (3, 1, 4, 3, 1):
+      f(np.full([size, 2], 0.1))
+    self.assertLen(f.compiled, 3)
+    for size in (1, 4, 3):
+      value = np.linspace(-0.2, 0.3, 2 * size).reshape([size, 2])
+      for got, expected in zip(f(value), plain(value)):
+        np.testing.assert_allclose(got, expected, rtol=1e-10)
+
+  @parameterized.parameters(np.nan, np.inf, 1e20)
+  def test_a_first_call_at_special_values(self, special):
+    x = tf.placeholder(tf.float64, [2])
+    y = [tf.cast(x, tf.int32), tf.math.erf(x)]
+    f = gf.function(x, y, jit_compile=True)
+    for value in ([1., special], [1., special], [1., 2.], [1., special]):
+      for got, expected in zip(f(value), gf.function(x, y)(value)):
+        np.testing.assert_allclose(got, expected, rtol=1e-12)
+    self.assertIn("compiled (asked for", f.jit)
+    self.assertLen([op for op in self.graph.get_operations()
+                    if op.type in op_types.CALLS], 1)
+
   def test_a_call_of_known_shapes_goes_the_short_way(self):
     x = tf.placeholder(tf.float64, [None])
     f = gf.function(x, gf.gradient(tf.reduce_sum(x ** 3), x), jit_compile=True)
@@ -231,6 +262,103 @@ class CheckedValuesTest(graphs.GraphTest):
     f = gf.function(n, 7 // n, jit_compile=True)
     self._assert_refuses(f, [np.int32(2)], [np.int32(0)])
     self.assertEqual(f(np.int32(3)), 2)
+
+  @parameterized.parameters(np.uint8, np.int8, np.int32, np.int64)
+  def test_number_that_no_integer_is_near(self, dtype):
+    x = tf.placeholder(tf.float32, [2])
+    h = x * tf.cast(tf.cast(x, dtype), tf.float32)
+    f = gf.function(x, h, jit_compile=True)
+    f([1., 2.])
+    self.assertLen(f.compiled, 1)
+    for special in (-1., 127.5, 300., 3e9, -3e9, 1e20, np.nan, np.inf):
+      np.testing.assert_array_equal(
+          f([2.5, special]), gf.function(x, h)([2.5, special]))
+    # What fits needs no second run.
+    with mock.patch.object(callables.Compiled, "__call__") as again:
+      np.testing.assert_array_equal(f([2.5, 3.]), [5., 9.])
+      again.assert_not_called()
+
+  def test_gradient_of_a_pool_that_passes_nan_over(self):
+    x = tf.placeholder(tf.float32, [1, 4, 1, 1])
+    size = [1, 2, 1, 1]
+    y = tf.nn.max_pool(x, size, size, "VALID")
+    gradient = gf.gradient(
+        tf.reduce_sum(tf.where(tf.equal(y, y), 2. * y, 0. * y)), x)
+    f = gf.function(x, gradient, jit_compile=True)
+    f(np.ones([1, 4, 1, 1]))
+    self.assertLen(f.compiled, 1)
+    for place in range(2):
+      value = np.arange(4.).reshape([1, 4, 1, 1])
+      value[0, place] = np.nan
+      np.testing.assert_array_equal(
+          f(value), gf.function(x, gradient)(value))
+
+  def test_indices_of_several_numbers(self):
+    rows = tf.constant(np.arange(6.).reshape(3, 2))
+    i = tf.placeholder(tf.int32, [1, 2])
+    f = gf.function(i, tf.gather_nd(rows, i), jit_compile=True)
+    self._assert_refuses(f, [np.array([[2, 1]], np.int32)],
+                         [np.array([[2, 2]], np.int32)])
+    self.assertEqual(f(np.array([[1, 0]], np.int32)), 2.)
+
+  def test_integer_power_that_is_negative(self):
+    n = tf.placeholder(tf.int32, [])
+    f = gf.function(n, tf.pow(3, n), jit_compile=True)
+    self._assert_refuses(f, [np.int32(2)], [np.int32(-1)])
+    self.assertEqual(f(np.int32(3)), 27)
+
+  @parameterized.parameters(*itertools.product(
+      ("gather", "divide", "label"), (False, True), (False, True)))
+  def test_a_branch_that_was_not_taken(self, what, is_outside, is_wrong):
+    x = tf.placeholder(tf.float64, [3])
+    number = {"gather": 2, "divide": 1, "label": 2}[what]
+    number = {"gather": 7, "divide": 0, "label": 9}[what] if is_wrong else number
+
+    def constant():
+      return tf.placeholder_with_default(np.int32(number), [])
+
+    outer = constant()
+
+    def chosen():
+      n = outer if is_outside else constant()
+      return {
+          "gather": lambda: x * tf.gather(tf.constant([1., 2., 3.], x.dtype), n),
+          "divide": lambda: x * tf.cast(4 // n, x.dtype),
+          "label": lambda: x * tf.nn.sparse_softmax_cross_entropy_with_logits(
+              labels=n, logits=x)}[what]()
+
+    with flows.control_flow(None):
+      y = tf.cond(x[0] > 0, chosen, lambda: x * 2.)
+    f = gf.function(x, y, jit_compile=True)
+    if is_wrong:
+      with self.assertRaises(gf.GradfeedError):
+        f(-np.ones(3))
+        f(np.ones(3))
+      return
+    f(-np.ones(3))
+    self.assertLen(f.compiled, 1)
+    np.testing.assert_allclose(
+        f(np.ones(3)), gf.function(x, y)(np.ones(3)), rtol=1e-12)
+
+  @parameterized.named_parameters(
+      ("is_nan", lambda x: tf.where(tf.math.is_nan(x), 3. * x / x, 2. * x)),
+      ("no_nan", lambda x: tf.where(tf.math.is_nan(x), tf.zeros_like(x), x)),
+      ("is_inf", lambda x: tf.where(tf.math.is_inf(x), tf.ones_like(x), x)),
+      ("is_finite", lambda x: tf.where(
+          tf.math.is_finite(x), x, tf.zeros_like(x))),
+      ("ensure_shape", lambda x: 2. * tf.ensure_shape(x, [3])),
+      ("roll", lambda x: x * tf.roll(x, 1, 0)), ("lgamma", tf.math.lgamma),
+      ("product", lambda x: tf.reduce_prod(x) * x))
+  def test_ops_of_legacy_networks(self, compute):
+    x = tf.placeholder(tf.float64, [3])
+    y = compute(x)
+    outputs = [y, gf.gradient(tf.reduce_sum(y), x)]
+    f = gf.function(x, outputs, jit_compile=True)
+    f([1., 2., 3.])
+    self.assertLen(f.compiled, 1)
+    for value in ([0.5, 2.5, 4.], [1., np.nan, 3.], [np.inf, 1., 2.]):
+      for got, expected in zip(f(value), gf.function(x, outputs)(value)):
+        np.testing.assert_allclose(got, expected, rtol=1e-12)
 
   def test_assertion_and_check_numerics(self):
     x = tf.placeholder(tf.float64, [])
@@ -335,7 +463,7 @@ class RefusalsTest(graphs.GraphTest):
     x = tf.placeholder(tf.float64, [2])
     f = self._function(x, x * 2.)
     with mock.patch.object(jit.Jit, "_compiled",
-                           return_value=lambda arrays: [np.array([2., 5.])]):
+                           return_value=lambda arrays: [np.array([2., 5.]), np.True_]):
       with self.assertRaisesRegex(gf.UnsupportedGraphError,
                                   "differs by 1.*largest element being 4"):
         f([1., 2.])
@@ -346,9 +474,18 @@ class RefusalsTest(graphs.GraphTest):
     f = self._function(x, x * 2.)
     with mock.patch.object(
         jit.Jit, "_compiled",
-        return_value=lambda arrays: [np.array([0., 2. + 1e-12])]):
+        return_value=lambda arrays: [np.array([0., 2. + 1e-12]), np.True_]):
       f([0., 1.])
     self.assertLen(f.compiled, 1)
+
+  def test_tells_that_it_was_given_up(self):
+    x = tf.placeholder(tf.float64, [2])
+    f = self._function(x, x * 2.)
+    with mock.patch.object(jit.Jit, "_compiled",
+                           return_value=lambda arrays: [np.array([2., 5.]), np.True_]):
+      with self.assertRaises(gf.UnsupportedGraphError):
+        f([1., 2.])
+    self.assertIn("op by op (XLA computes something else", f.jit)
 
 
 @unittest.skipIf(not _tf.IS_TF2, "TensorFlow 1.15 compiles nothing.")
@@ -362,8 +499,8 @@ class AutoTest(graphs.GraphTest):
     """Calls until it is decided how; what was returned."""
     results = []
     deadline = time.monotonic() + 60
-    while "(few" in f.jit or not f.jit or any(
-        state in f.jit for state in ("compiling", "timing")):
+    while not f.jit or any(
+        state in f.jit for state in ("counting", "compiling", "timing")):
       results.append(f(*values))
       self.assertLess(time.monotonic(), deadline, f.jit)
     return results
@@ -400,6 +537,30 @@ class AutoTest(graphs.GraphTest):
     self.assertIsInstance(caught[0].message, gf.GradfeedWarning)
     self.assertIn("RandomUniform", str(caught[0].message))
     self.assertIn("op by op", f.jit)
+
+  def test_a_session_that_is_closed_while_xla_compiles(self):
+    x = tf.placeholder(tf.float64, [2])
+    f = gf.function(x, gf.gradient(tf.reduce_sum(x ** 3), x),
+                    jit_compile="auto")
+    waits, ends = threading.Event(), threading.Event()
+    meanwhile = jit.Jit._compile_meanwhile
+
+    def late(*arguments):
+      waits.wait(60)
+      meanwhile(*arguments)
+      ends.set()
+
+    with warnings.catch_warnings():
+      warnings.simplefilter("error")
+      with mock.patch.object(jit.Jit, "_compile_meanwhile", late):
+        with tf.Session():
+          f([1., 2.])
+        waits.set()
+        self.assertTrue(ends.wait(60))
+      self.assertIn("counting", f.jit)
+      with tf.Session():
+        np.testing.assert_array_equal(self._settled(f, [1., 2.])[-1], [3., 12.])
+      self.assertIn("ms", f.jit)
 
   def test_calls_go_on_while_xla_compiles_and_own_their_values(self):
     x = tf.placeholder(tf.float64, [2])

@@ -82,6 +82,11 @@ class _Choice:
     self.why = why
     self.state = state
 
+  def wait(self, why):
+    """Has the program tried again in a later call."""
+    self.left = _WORTH
+    self.settle("counting", why)
+
 
 class Jit:
   """What takes the place of the calls of a plan.
@@ -200,7 +205,9 @@ class Jit:
     """A call op by op, after which there is a program for its shapes."""
     with self._lock:
       expected = op_by_op(arrays)
-      if choice.state == "counting" and self._build(choice, arrays):
+      if choice.state == "counting" and (
+          choice.program is not None or self._build(choice, arrays)):
+        choice.settle("compiling", "XLA compiles it")
         start = _clock()
         self._try(choice, session, arrays, expected)
         if choice.state == "compiling":
@@ -216,7 +223,9 @@ class Jit:
     if choice.left > 0:
       return results
     with self._lock:
-      if choice.state == "counting" and self._build(choice, arrays):
+      if choice.state == "counting" and (
+          choice.program is not None or self._build(choice, arrays)):
+        choice.settle("compiling", "XLA compiles it")
         # The caller may write into its arrays.
         threading.Thread(target=self._compile_meanwhile, args=(
             choice, session, [np.array(array) for array in arrays],
@@ -241,18 +250,26 @@ class Jit:
     except errors.GradfeedError as error:
       self._give_up(choice, error)
       return False
-    choice.settle("compiling", "XLA compiles it")
     return True
 
   def _try(self, choice, session, arrays, expected):
-    """Runs the program once, and gives it up if it fails or differs."""
+    """Runs the program once, and gives it up if it fails or differs.
+
+    Where nothing can be said of it, it is tried again in a later call.
+    """
     try:
       results = self._compiled(choice.program, session, arrays)(arrays)
     except (tf.errors.OpError, RuntimeError) as error:
+      if _tf.is_closed(session):
+        choice.wait("the session was closed meanwhile")
+        return
       self._give_up(choice, errors.UnsupportedGraphError(
           "XLA does not compile the outputs.",
           "It says: {}".format(str(error).strip().split("\n")[0][:400]),
           "Leave jit_compile out, or take outputs that do not need it."))
+      return
+    if choice.program.is_guarded and not results[-1]:
+      choice.wait("at the values of the last call TensorFlow has to be asked")
       return
     # What cancels is as small as the rounding of what it was computed from.
     least = _CANCELLED * numeric_comparison.largest(
@@ -272,10 +289,12 @@ class Jit:
 
   def _give_up(self, choice, error):
     """Runs calls op by op from now on; raises `error` where XLA is a must."""
+    is_built = choice.program is not None
     choice.program = None
+    if is_built or self._mode == "auto":
+      choice.settle("op by op", "{} {}".format(error.what, error.why))
     if self._mode is True:
       raise error
-    choice.settle("op by op", "{} {}".format(error.what, error.why))
     if not self._has_warned:
       self._has_warned = True
       warnings.warn(errors.GradfeedWarning(
