@@ -67,7 +67,11 @@ def _value(branches, index):
   if not values or len(values) + len(others) < len(makers):
     return None
   value = values[0].inputs[0]
-  return value if value.shape.is_fully_defined() and (
+  if not all(maker.inputs[0].shape.is_fully_defined() for maker in values):
+    return None
+  kinds = {(maker.inputs[0].dtype, tuple(maker.inputs[0].shape.as_list()))
+           for maker in values}
+  return value if len(kinds) == 1 and (
       _tf.is_number(value.dtype) or value.dtype in (
           tf.int32, tf.int64, tf.bool)) else None
 

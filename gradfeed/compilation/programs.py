@@ -26,14 +26,17 @@ _PRECISIONS = {tf.bfloat16: 2.0 ** -7, tf.float16: 2.0 ** -10,
                tf.float32: 2.0 ** -23, tf.complex64: 2.0 ** -23}
 
 
-def build(graph, targets, results, shapes):
-  """Adds a program for certain shapes to a graph.
+def build(graph, targets, results, values):
+  """Adds a program to a graph, for the shapes of some values.
+
+  A value that is fed and decides a shape or an axis is a part of the program,
+  which is not valid for others.
 
   Args:
     graph: `tf.Graph`, not finalized.
     targets: list of `tf.Tensor` that are fed.
     results: list of `tf.Tensor` to compute.
-    shapes: list of tuples of int, the shapes of what is fed.
+    values: list of arrays, what is fed in a call that has succeeded.
 
   Returns:
     `Program`.
@@ -41,8 +44,13 @@ def build(graph, targets, results, shapes):
   Raises:
     UnsupportedGraphError: XLA cannot compile it, or would not compute the same.
   """
+  shapes = [np.shape(value) for value in values]
   try:
     static = static_graphs.StaticGraph(graph, targets, results, shapes)
+    deciding = static.deciding(len(targets))
+    if deciding:
+      static = static_graphs.StaticGraph(graph, targets, results, shapes,
+                                         {i: values[i] for i in deciding})
     static.refuse()
     list_sizes.ListSizes(static).apply()
     static.drop_checks()

@@ -13,6 +13,7 @@ from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.compilation import nans
 from gradfeed.compilation import optionals
+from gradfeed.compilation import sizes
 from gradfeed.compilation import value_checks
 from gradfeed import errors
 from gradfeed.graph import effects
@@ -42,7 +43,7 @@ class StaticGraph:
     checks: `value_checks.Checks`.
   """
 
-  def __init__(self, graph, targets, results, shapes):
+  def __init__(self, graph, targets, results, shapes, known=None):
     """Builds it.
 
     Args:
@@ -50,6 +51,8 @@ class StaticGraph:
       targets: list of `tf.Tensor` that are fed.
       results: list of `tf.Tensor`.
       shapes: list of tuples of int, the shapes of what is fed.
+      known: dict from the indices of those targets that have one value only to
+        that as an array; `conditions` wants that it is fed.
 
     Raises:
       UnsupportedGraphError: what is computed has no such form; names the op.
@@ -63,10 +66,15 @@ class StaticGraph:
       values = [tf.placeholder(t.dtype.base_dtype, shape)
                 for t, shape in zip(targets, shapes)]
       values += [tf.placeholder(*dtype_and_shape(v)) for v in self.variables]
-      look_up = _build(graph, ops, dict(zip(
-          [t.name for t in targets + self.variables], values)))
+      read = dict(zip([t.name for t in targets + self.variables], values))
+      constants = {i: tf.constant(value, values[i].dtype)
+                   for i, value in sorted((known or {}).items())}
+      read.update((targets[i].name, value) for i, value in constants.items())
+      look_up = _build(graph, ops, read)
       outputs = [tf.identity(look_up(t.name)) for t in results]
       outputs += [tf.identity(look_up(t.name)) for t in conditions]
+      outputs += [tf.reduce_all(tf.equal(values[i], value))
+                  for i, value in constants.items()]
     self.arguments = [value.op.name for value in values]
     self.results = [output.name for output in outputs[:len(results)]]
     self._conditions = [output.name for output in outputs[len(results):]]
@@ -108,6 +116,10 @@ class StaticGraph:
         written.extend(shape.as_proto() for shape in shapes)
         is_new = True
     return is_new
+
+  def deciding(self, count):
+    """Which of the first `count` arguments decide a shape: list of indices."""
+    return sizes.deciding(self.graph, self.arguments[:count], self.bodies_of)
 
   def refuse(self):
     """Raises UnsupportedGraphError for what is not computed in the same way."""

@@ -175,11 +175,11 @@ class Plan:
             [source.tensor(self._fetched, self.slots)
              for source in self.sources])
 
-  def program(self, shapes):
-    """What XLA compiles for some shapes, added to the graph.
+  def program(self, arrays):
+    """What XLA compiles for the shapes of some values, added to the graph.
 
     Args:
-      shapes: tuple of the shapes of the active feeds, with which a call has
+      arrays: list of the arrays of the active feeds, with which a call has
         succeeded.
 
     Returns:
@@ -207,7 +207,7 @@ class Plan:
             self.graph, [clones.get(t.name, t) for t in results])
       program = programs.build(
           self.graph, [self.slots[i].target for i in self.active], results,
-          shapes)
+          arrays)
       call_spec = self._make_call_spec(
           program.feeds, program.results + program.checks, [], {})
       return jit.Program(call_spec, callables.key_of(self.graph, call_spec),

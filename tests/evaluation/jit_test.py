@@ -219,6 +219,37 @@ class ProgramsTest(graphs.GraphTest):
     other(np.ones([1, 2]))
     self.assertLen(other.compiled, 1)
 
+  @parameterized.named_parameters(
+      ("tile", lambda x, n: tf.tile(x, [n, 1])),
+      ("fill", lambda x, n: tf.fill([n, 2], 2.) * tf.reduce_sum(x)),
+      ("axis", lambda x, n: tf.cumsum(x, n - 1)),
+      ("reshape", lambda x, n: tf.reshape(x, [n, -1]) ** 2),
+      ("in_a_branch", lambda x, n: tf.cond(
+          tf.reduce_sum(x) > 0, lambda: tf.tile(x, [n, 1]),
+          lambda: -tf.tile(x, [n, 1]))))
+  def test_a_size_that_is_fed_is_a_part_of_the_program(self, network):
+    x = tf.placeholder(tf.float32, [None, 2])
+    n = tf.placeholder(tf.int32, [])
+    h = network(x, n)
+    outputs = [tf.reduce_sum(h * h), gf.gradient(tf.reduce_sum(h * h), x)]
+    f = gf.function([x, n], outputs, jit_compile=True)
+    plain = gf.function([x, n], outputs)
+    value = np.array([[1., 2.], [3., 4.]], np.float32)
+    for size in (2, 1, 2, 1):
+      for result, own in zip(f(value, size), plain(value, size)):
+        np.testing.assert_allclose(result, own, rtol=1e-6)
+    program = jit.Jit._compiled
+    runs = []
+
+    def counted(*arguments):
+      call = program(*arguments)
+      return lambda arrays: runs.append(call(arrays)[-1]) or call(arrays)
+
+    with mock.patch.object(jit.Jit, "_compiled", counted):
+      f._fast_path = lambda: None, lambda: None
+      f(value, 1)
+    self.assertEqual(runs, [False])
+
   def test_without_it_there_is_no_program(self):
     x = tf.placeholder(tf.float64, [])
     f = gf.function(x, gf.gradient(x ** 3, x))

@@ -99,8 +99,8 @@ class Jit:
 
     Args:
       mode: True or "auto".
-      make_program: function from a tuple of shapes of what is fed to a
-        `Program`; raises `errors.UnsupportedGraphError`.
+      make_program: function from the arrays that are fed to a `Program` for
+        their shapes; raises `errors.UnsupportedGraphError`.
       dtypes: list of the NumPy dtypes of what is fed.
     """
     self._mode = mode
@@ -245,8 +245,7 @@ class Jit:
           MOST_PROGRAMS))
       return False
     try:
-      choice.program = self._make_program(
-          tuple(np.shape(array) for array in arrays))
+      choice.program = self._make_program(arrays)
     except errors.GradfeedError as error:
       self._give_up(choice, error)
       return False
