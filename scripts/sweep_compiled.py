@@ -90,8 +90,6 @@ def sweep_ops(op_types):
         if found is None:
           said = reason if worst is None else said
           continue
-        # The limits of both dtypes as one.
-        found *= LIMITS[np.float32] / LIMITS[dtype]
         if worst is None or found > worst:
           worst, said = found, reason
         if op_type not in op_inputs.CASES and found is not None:
@@ -140,6 +138,8 @@ def _try_op(op_type, op_def, case, dtype):
       return (None, str(error).replace("\n", " ")[:150]) if (
           "something else" not in str(error)) else (np.inf, "a random point")
     worst, where = 0.0, "a random point"
+    if all(y.dtype == tf.float32 for y in ys):
+      dtype = np.float32  # Whatever goes in.
     for name, point in _points([array for _, array in fed],
                                _RIGHT.get(op_type, ())):
       try:
@@ -149,7 +149,9 @@ def _try_op(op_type, op_def, case, dtype):
       found = difference(own, compiled(*point))
       if found > worst:
         worst, where = found, name
-    return worst, "{} of {}".format(where, np.dtype(dtype).name)
+    # The limits of both dtypes as one.
+    return worst * LIMITS[np.float32] / LIMITS[dtype], "{} of {}".format(
+        where, np.dtype(dtype).name)
 
 
 def _points(arrays, left_out):

@@ -36,7 +36,7 @@ MirrorPad MirrorPadGrad Mul MulNoNan Ndtri Neg NoOp NotEqual OneHot OnesLike
 Pack Pad PadV2 Placeholder PlaceholderWithDefault PreventGradient Prod Range
 Rank Real Reciprocal ReciprocalGrad Relu Relu6 Relu6Grad ReluGrad Reshape
 ResizeBilinear ResizeNearestNeighbor ReverseV2 Rint Roll Round Rsqrt RsqrtGrad
-Select SelectV2 Selu SeluGrad Shape ShapeN Sigmoid SigmoidGrad Sign Sin Sinh
+Select SelectV2 Selu Shape ShapeN Sigmoid SigmoidGrad Sign Sin Sinh
 Size Snapshot Softmax SoftmaxCrossEntropyWithLogits Softplus SoftplusGrad
 Softsign SoftsignGrad SpaceToBatch SpaceToBatchND SpaceToDepth Split SplitV Sqrt
 SqrtGrad Square SquaredDifference Squeeze StopGradient Sub Sum Tan Tanh TanhGrad
@@ -65,6 +65,7 @@ _CHECKED = dict({
     "MaxPoolGrad": (0,),
     "MaxPoolGradV2": (0,),
     "Pow": (1,),
+    "SeluGrad": (1,),
     "Slice": (1, 2),
     "SparseSoftmaxCrossEntropyWithLogits": (1,),
     "StridedSlice": (1, 2, 3),
@@ -96,7 +97,7 @@ _NUMERICS = ("CheckNumerics", "CheckNumericsV2")
 
 #: Ops whose values a program can look at.
 _GUARDED = frozenset([
-    "Assert", "Cast", "Gather", "GatherNd", "GatherV2", "Pow",
+    "Assert", "Cast", "Gather", "GatherNd", "GatherV2", "Pow", "SeluGrad",
     "SparseSoftmaxCrossEntropyWithLogits", "UnsortedSegmentSum"]).union(
         _DIVISIONS, _NUMERICS, _PLACES)
 
@@ -324,7 +325,8 @@ def is_in_range(op, inputs):
         number > float(limits.min) - 1., number < float(limits.max) + 1.))
   if op.type in _NUMERICS:
     return tf.reduce_all(tf.math.is_finite(inputs[0]))
-  if op.type in _DIVISIONS:
+  # At zero the gradient of a SELU is that of its other side in XLA.
+  if op.type in _DIVISIONS or op.type == "SeluGrad":
     return tf.reduce_all(tf.not_equal(
         inputs[1], tf.zeros([], inputs[1].dtype)))
   indices = tf.cast(inputs[1], tf.int64)

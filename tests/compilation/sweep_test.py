@@ -26,8 +26,9 @@ class SweepTest(parameterized.TestCase):
     self.script = sweep_compiled
 
   def test_ops(self):
-    found = list(self.script.sweep_ops(["Maximum", "Min", "ArgMax", "Softmax"]))
-    self.assertLen(found, 4)
+    found = list(self.script.sweep_ops(
+        ["Maximum", "Min", "ArgMax", "Softmax", "SeluGrad"]))
+    self.assertLen(found, 5)
     for op_type, worst, said in found:
       self.assertIsNotNone(worst, said)
       self.assertLessEqual(worst, 1e-5, (op_type, said))

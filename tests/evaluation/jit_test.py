@@ -418,6 +418,16 @@ class CheckedValuesTest(graphs.GraphTest):
         value[place] = special
         np.testing.assert_array_equal(f(value), gf.function(x, output)(value))
 
+  def test_gradient_of_selu_at_its_kink_is_as_tensorflow_has_it(self):
+    x = tf.placeholder(tf.float64, [2])
+    gradient = gf.gradient(tf.reduce_sum(tf.nn.selu(x)), x)
+    f = gf.function(x, gradient, jit_compile=True)
+    f([1., 2.])
+    self.assertLen(f.compiled, 1)
+    for value in ([0., 1.], [-1., 2.]):
+      np.testing.assert_allclose(
+          f(value), gf.function(x, gradient)(value), rtol=1e-14)
+
   def test_index_in_a_loop_is_refused_by_name(self):
     rows = tf.constant(np.arange(6.).reshape(3, 2))
     first = tf.placeholder(tf.int32, [])
