@@ -63,9 +63,8 @@ class ListSizes:
     Raises:
       UnsupportedGraphError: it cannot be told how often a loop turns.
     """
-    graph, nodes = self._static.graph, self._static.graph_def.node
-    outermost = turns_lib.Place(
-        graph, self._static.fixed.fixed)
+    graph, nodes = self._static.graph, _Nodes(self._static.graph_def.node, "")
+    outermost = turns_lib.Place(graph, self._static.fixed.fixed)
     filled = _filled_lists(graph)
     if filled:
       with self._session() as run:
@@ -73,9 +72,9 @@ class ListSizes:
         turns = self._or_bounds(outermost, filled, exact)
         known = self._equal_elements(run, [
             one for one in filled if turns[one.loop.name]], exact)
-      self._write(_Nodes(nodes, ""), filled, turns, known)
-    self._read_past_loops(graph, _Nodes(nodes, ""))
-    self._apply_inside(outermost, _Nodes(nodes, ""))
+      self._write(nodes, filled, turns, known)
+    self._read_past_loops(graph, nodes)
+    self._apply_inside(outermost, nodes)
 
   def _read_past_loops(self, graph, nodes):
     """Reads what loops hand on unchanged from where they have it.

@@ -227,11 +227,7 @@ def _build(graph, ops, values):
     nodes.extend([node] if inlined is None else inlined[0])
     renamed.update({} if inlined is None else inlined[1])
   function_calls.rename_inputs(nodes, renamed)
-  names = {"^" + node.name for node in nodes}
-  for node in nodes:  # What is outside is computed before in any case.
-    kept = [name for name in node.input if name[0] != "^" or name in names]
-    del node.input[:]
-    node.input.extend(kept)
+  function_calls.drop_outside_waits(nodes)
   known = {function.signature.name for function in subgraph.functions}
   subgraph = subgraph._replace(
       nodes=nodes, renamed=renamed, functions=subgraph.functions + [

@@ -6,6 +6,7 @@ import numpy as np
 
 from gradfeed import _tf
 from gradfeed._tf import tf
+from gradfeed.graph import op_types
 from gradfeed.graph import traversal
 
 
@@ -13,21 +14,24 @@ class Place:
   """A graph with loops in it, and where it is.
 
   Attributes:
-    graph: `tf.Graph`: the outermost, or that of the body of a loop.
-    loop: `tf.Operation` that it is the body of, or None.
+    graph: `tf.Graph`: the outermost, or that of the body or the condition of a
+      loop.
+    loop: `tf.Operation` that it belongs to, or None.
     around: `Place` of that loop, or None.
   """
 
-  def __init__(self, graph, fixed, loop=None, around=None):
+  def __init__(self, graph, fixed, loop=None, around=None, body=None):
     """Describes it.
 
     Args:
       graph, loop, around: as the attributes.
       fixed: set of the names of the tensors of `graph` that depend on shapes
         alone, whatever the values of its arguments are.
+      body: the graph of the body of the loop, where `graph` is its condition.
     """
     self.graph, self.loop, self.around = graph, loop, around
     self._fixed = fixed
+    self._body = graph if body is None else body
 
   def value(self, tensor):
     """The value of a tensor that shapes decide, as an array; or None."""
@@ -54,27 +58,14 @@ class Place:
     return None if outside is None else self.around.upper(outside)
 
   def _outside(self, tensor):
-    """What an argument of the body is at every turn: a tensor outside."""
+    """What an argument is at every turn of the loop: a tensor outside; or None.
+    """
     if self.loop is None:
       return None
-    return argument_outside(self.graph, self.loop, tensor)
-
-
-def argument_outside(body, loop, tensor):
-  """What goes into a loop for an argument that its body hands on unchanged.
-
-  Args:
-    body: the graph of the body.
-    loop: `tf.Operation`.
-    tensor: `tf.Tensor` of `body`.
-
-  Returns:
-    `tf.Tensor`, or None where `tensor` is no such argument.
-  """
-  for i, argument in enumerate(body.inputs):
-    if argument is tensor:
-      return loop.inputs[i] if is_kept(body, i) else None
-  return None
+    for i, argument in enumerate(self.graph.inputs):
+      if argument is tensor:
+        return self.loop.inputs[i] if is_kept(self._body, i) else None
+    return None
 
 
 def is_kept(body, index):
@@ -90,11 +81,7 @@ def most_turns(place, loop, condition, body):
     loop: `tf.Operation`.
     condition, body: the graphs of its functions.
   """
-  # The condition has the arguments of the body, unchanged while it is computed.
-  inside = Place(condition, fixed_alone(condition), loop, place)
-  inside._outside = lambda tensor: next(
-      (loop.inputs[i] for i, argument in enumerate(condition.inputs)
-       if argument is tensor and is_kept(body, i)), None)
+  inside = Place(condition, fixed_alone(condition), loop, place, body)
 
   def limit(predicate):
     op = source(predicate).op
@@ -155,7 +142,7 @@ def fixed_alone(graph, given=()):
   """
   fixed = set(given)
   for op in graph.get_operations():
-    if op.type in ("Shape", "ShapeN", "Size", "Rank", "Const") or (
+    if op.type in op_types.SHAPE_READING or op.type == "Const" or (
         op.inputs and all(t.name in fixed for t in op.inputs)):
       fixed.update(t.name for t in op.outputs)
   return fixed

@@ -138,10 +138,6 @@ class FixedValues:
     return Checks(list(self._guarded.values()), list(self._conditions.values()),
                   list(self._refused.items()))
 
-  def is_fixed(self, tensor):
-    """Whether a tensor of the graph depends on shapes alone."""
-    return tensor.name in self.fixed
-
   def counts_turns(self, loop):
     """Whether the number of turns of a loop depends on shapes alone."""
     condition, = self._body_of(loop, "cond")

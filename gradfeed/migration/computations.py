@@ -156,7 +156,7 @@ class Computation:
         nodes.extend(inlined[0])
         renamed.update(inlined[1])
     function_calls.rename_inputs(nodes, renamed)
-    _drop_outside_waits(nodes)
+    function_calls.drop_outside_waits(nodes)
     functions = function_calls.renew_functions(self.graph, {}, nodes, ())
     known = {function.signature.name for function in functions}
     functions += [function for function in traversal.functions_called(
@@ -270,16 +270,6 @@ def _name_gradient(node):
   name = _tf.corrected_name(node.op)
   if name is not None and not _tf.has_own_gradient(node):
     node.attr["_gradient_op_type"].s = name.encode()
-
-
-def _drop_outside_waits(nodes):
-  """Takes from nodes what they wait for that is not among them."""
-  names = {"^" + node.name for node in nodes}
-  for node in nodes:
-    gone = [name for name in node.input
-            if name.startswith("^") and name not in names]
-    for name in gone:
-      node.input.remove(name)
 
 
 def _with_shape(tensor, shape):

@@ -133,6 +133,16 @@ def rename_inputs(nodes, renamed):
         node.input[i] = last_name(name, renamed)
 
 
+def drop_outside_waits(nodes):
+  """Takes from nodes what they wait for that is not among them."""
+  names = {"^" + node.name for node in nodes}
+  for node in nodes:
+    gone = [name for name in node.input
+            if name.startswith("^") and name not in names]
+    for name in gone:
+      node.input.remove(name)
+
+
 def last_name(name, renamed):
   """Where a chain of renamings ends."""
   while name in renamed:

@@ -205,9 +205,7 @@ class Jit:
     """A call op by op, after which there is a program for its shapes."""
     with self._lock:
       expected = op_by_op(arrays)
-      if choice.state == "counting" and (
-          choice.program is not None or self._build(choice, arrays)):
-        choice.settle("compiling", "XLA compiles it")
+      if self._begins(choice, arrays):
         start = _clock()
         self._try(choice, session, arrays, expected)
         if choice.state == "compiling":
@@ -223,9 +221,7 @@ class Jit:
     if choice.left > 0:
       return results
     with self._lock:
-      if choice.state == "counting" and (
-          choice.program is not None or self._build(choice, arrays)):
-        choice.settle("compiling", "XLA compiles it")
+      if self._begins(choice, arrays):
         # The caller may write into its arrays.
         threading.Thread(target=self._compile_meanwhile, args=(
             choice, session, [np.array(array) for array in arrays],
@@ -237,6 +233,14 @@ class Jit:
     self._try(choice, session, arrays, expected)
     if choice.state == "compiling":
       choice.settle("timing", "op by op and the program are compared")
+
+  def _begins(self, choice, arrays):
+    """Whether XLA is to compile a program now, which is built if need be."""
+    if choice.state != "counting" or (
+        choice.program is None and not self._build(choice, arrays)):
+      return False
+    choice.settle("compiling", "XLA compiles it")
+    return True
 
   def _build(self, choice, arrays):
     """Builds the program of a choice; whether there is one."""
