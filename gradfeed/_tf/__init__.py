@@ -114,5 +114,6 @@ from gradfeed._tf.tensors import is_variable
 from gradfeed._tf.tensors import numpy_dtype
 from gradfeed._tf.tensors import partition_axis
 from gradfeed._tf.tensors import slice_info
+from gradfeed._tf.tensors import PRECISIONS
 from gradfeed._tf.tensors import sparse_shape
 from gradfeed._tf.tensors import static_value

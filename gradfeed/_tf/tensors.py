@@ -19,6 +19,12 @@ _record = importlib.import_module("tensorflow.python.eager.{}".format(
 # pylint: disable=protected-access
 
 
+#: The distance of two neighbouring numbers, as a part of them.
+PRECISIONS = {tf.bfloat16: 2.0 ** -7, tf.float16: 2.0 ** -10,
+              tf.float32: 2.0 ** -23, tf.float64: 2.0 ** -52,
+              tf.complex64: 2.0 ** -23}
+
+
 def is_eager(value):
   """Whether `value` is an eager tensor or variable, or one of Keras 3."""
   if is_keras_tensor(value):

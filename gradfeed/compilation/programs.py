@@ -21,10 +21,6 @@ from gradfeed import errors
 Program = collections.namedtuple(
     "Program", ["feeds", "results", "checks", "tolerance"])
 
-#: Half a unit in the last place of one, at least.
-_PRECISIONS = {tf.bfloat16: 2.0 ** -7, tf.float16: 2.0 ** -10,
-               tf.float32: 2.0 ** -23, tf.complex64: 2.0 ** -23}
-
 
 def build(graph, targets, results, values):
   """Adds a program to a graph, for the shapes of some values.
@@ -117,7 +113,7 @@ def _tolerance(static):
   """The `Program.tolerance` of a `static_graphs.StaticGraph`."""
   dtypes = {t.dtype.base_dtype for op in static.graph.get_operations()
             for t in op.outputs}
-  precisions = [_PRECISIONS.get(dtype, 0.0) for dtype in dtypes]
+  precisions = [_tf.PRECISIONS.get(dtype, 0.0) for dtype in dtypes]
   return float(np.sqrt(max(precisions + [np.finfo(np.float64).eps])))
 
 

@@ -125,6 +125,14 @@ def _forked(*arguments):
                                if word.startswith("--")])
 
 
+def _assert_make_callable_is_off(test, run):
+  """Asserts that a run told of `make_callable`, and of nothing else."""
+  test.assertEqual(run.returncode, 1, run.stderr)
+  test.assertRegex(run.stdout, r"make_callable .*NO\b")
+  test.assertRegex(run.stdout, r"gradfeed .*yes\b")
+  test.assertRegex(run.stderr, "FAILED: .*make_callable")
+
+
 class CallsTest(parameterized.TestCase):
 
   def test_a_row_for_each_library_all_in_agreement(self):
@@ -159,10 +167,7 @@ class CallsTest(parameterized.TestCase):
   def test_a_thousandth_off_is_a_failure(self):
     run = _changed(_A_THOUSANDTH_OFF, ["calls"],
                    "--only=tiny,make_callable", *_QUICK)
-    self.assertEqual(run.returncode, 1, run.stderr)
-    self.assertRegex(run.stdout, r"make_callable .*NO\b")
-    self.assertRegex(run.stdout, r"gradfeed .*yes\b")
-    self.assertRegex(run.stderr, "FAILED: .*make_callable")
+    _assert_make_callable_is_off(self, run)
 
 
 class DerivativesTest(parameterized.TestCase):
@@ -372,10 +377,7 @@ class ModelsTest(parameterized.TestCase):
   def test_a_thousandth_off_at_one_point_is_a_failure(self):
     run = _changed(_A_THOUSANDTH_OFF_IN_A_MODEL, ["models"],
                    "--only=classifier,make_callable", *_QUICK)
-    self.assertEqual(run.returncode, 1, run.stderr)
-    self.assertRegex(run.stdout, r"make_callable .*NO\b")
-    self.assertRegex(run.stdout, r"gradfeed .*yes\b")
-    self.assertRegex(run.stderr, "FAILED: .*make_callable")
+    _assert_make_callable_is_off(self, run)
 
   @unittest.skipUnless(_tf.IS_TF2, "XLA compiles in TF 2.")
   def test_what_xla_refuses_has_the_reason_in_its_row(self):

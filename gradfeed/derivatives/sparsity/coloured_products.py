@@ -22,11 +22,7 @@ from gradfeed.graph import assertions
 from gradfeed.graph import cache
 from gradfeed.graph import tensors
 
-#: The distance of two neighbouring numbers, as a part of them.
-_PRECISION = {tf.bfloat16: 2.0 ** -7, tf.float16: 2.0 ** -10,
-              tf.float32: 2.0 ** -23, tf.float64: 2.0 ** -52}
-
-#: How many of these may lie between what has to be equal.
+#: How many roundings may lie between what has to be equal.
 _ROUNDINGS = 64
 
 #: What differs by so many times what rounding was seen to do is wrong.
@@ -394,5 +390,5 @@ def _only(condition, numbers):
 
 def _precision(pullback):
   """The precision of the tensors between x and y that have the least."""
-  return max(_PRECISION.get(dtype.base_dtype, 0.0)
+  return max(_tf.PRECISIONS.get(dtype.base_dtype, 0.0)
              for dtype in pullback.dtypes())
