@@ -26,10 +26,13 @@ class Folding:
     dead: set of the names of ops that do not run.
   """
 
-  def __init__(self, scope, targets, cut):
+  def __init__(self, scope, targets, cut, ops):
     self._scope = scope
     self.dead = scope.dead
-    self.ops = traversal.ancestors(targets, cut, scope.reads)
+    self.ops = traversal.ancestors(
+        targets, cut,
+        lambda op: scope.reads(op) if scope.may_ignore_inputs(op) else None,
+        ops)
 
   def reads(self, op):
     """Those inputs of `op` whose values can change what it computes."""
@@ -196,7 +199,7 @@ def fold(targets, ops, values, cut=frozenset(), has_defaults=True):
 
   Args:
     targets: list of `tf.Tensor` and `tf.Operation` that are run.
-    ops: dict from name to op, the `traversal.ancestors` of `targets`.
+    ops: `traversal.Ancestors` of `targets`, without what is above `cut`.
     values: dict from the name of each tensor that gets a value to that as an
       array, or to None where it differs from call to call.
     cut: set of the names of tensors above which nothing is run.
@@ -214,13 +217,13 @@ def fold(targets, ops, values, cut=frozenset(), has_defaults=True):
   if not any(kind in op_types.SWITCHES or library.calls(kind)
              for kind in traversal.by_type(ops)):
     return None, {}
-  scope = scopes.Graph(library, {
-      name: constant_values.comparable(value)
-      for name, value in values.items()}, lambda: effects.names_read(ops).union(
-          t.name for t in targets))
+  values = {name: constant_values.comparable(value)
+            for name, value in values.items()}
+  scope = scopes.Graph(library, values, ops, lambda: effects.names_read(
+      ops).union(t.name for t in targets))
   is_decided = scope.find_dead(list(ops.values()))
   makers = [t if isinstance(t, tf.Operation) else t.op for t in targets]
   if not is_decided or any(op.name in scope.dead for op in makers):
     # What is asked for and has no value is refused by the run.
     return None, scope.asked
-  return Folding(scope, targets, cut), scope.asked
+  return Folding(scope, targets, cut, ops), scope.asked

@@ -200,6 +200,11 @@ class Scope:
     return any(map(self.is_dead, inputs)) or any(
         self.name(before) in self.dead for before in self.controls(node))
 
+  def may_ignore_inputs(self, node):
+    """Whether there can be nodes like this one that do not use all inputs."""
+    kind = self.kind(node)
+    return kind in op_types.MERGES or self._library.calls(kind)
+
   def reads(self, node):
     """Those inputs of a node whose values can change what it computes."""
     kind, inputs = self.kind(node), self.inputs(node)
@@ -308,19 +313,29 @@ class Graph(Scope):
   may_be_scalar = staticmethod(lambda tensor: tensor.shape.ndims in (None, 0))
   outputs_of_switch = staticmethod(lambda op: [t.name for t in op.outputs])
 
-  def __init__(self, library, values, find_read):
+  def __init__(self, library, values, ops, find_read):
     """Knows the values of some tensors.
 
     Args:
       library: `bodies.Library`.
       values: as in `Scope`.
+      ops: `traversal.Ancestors`, the ops that are looked at.
       find_read: function without arguments that gives the set of the names of
         all tensors that are read or asked for.
     """
     super().__init__(library, values, 0)
     self.asked = {}
+    self._ops = ops
     self._find_read = find_read
     self._read = None  # Found when a call of a function asks for it.
+
+  def _users(self, unused_nodes):
+    """As in `Scope`, from what is known of them."""
+    users = collections.defaultdict(list)
+    for name, before in self._ops.before.items():
+      for other in before:
+        users[other].append(self._ops[name])
+    return users
 
   def results_read(self, node):
     """As in `Scope`."""

@@ -14,11 +14,13 @@ class Ancestors(collections.OrderedDict):
   Attributes:
     before: dict from the name of each op to the names of the ops that it reads
       or waits for, as they count here.
+    cut: container of the names of tensors above which nothing is looked at.
   """
 
-  def __init__(self, items=(), before=None):
+  def __init__(self, items=(), before=None, cut=frozenset()):
     super().__init__(items)
     self.before = {} if before is None else before
+    self.cut = cut
     self._by_type = None
 
   def by_type(self):
@@ -44,21 +46,25 @@ def _grouped(ops):
   return groups
 
 
-def ancestors(targets, cut=frozenset(), reads=None):
+def ancestors(targets, cut=frozenset(), reads=None, among=None):
   """Every op that has to run before `targets` have their values.
 
   Args:
     targets: list of `tf.Tensor` and `tf.Operation`.
     cut: container of tensor names whose values come from elsewhere, so that
       what makes them does not run.
-    reads: function from an op to those of its inputs that count, or None for
-      all of them.
+    reads: function from an op to those of its inputs that count, or to None
+      where all do; or None where all of all ops do.
+    among: `Ancestors` of the same targets where all inputs count, or None: they
+      need not be asked for once more.
 
   Returns:
     `Ancestors` (loops apart, where what goes around may come after its use).
   """
-  ops = Ancestors()
+  ops = Ancestors(cut=cut)
   before = ops.before
+  if among is not None and among.cut != cut:
+    among = None
   visited = set()
   stack = []
   for target in targets:
@@ -73,12 +79,17 @@ def ancestors(targets, cut=frozenset(), reads=None):
       if name in visited:
         continue
       visited.add(name)
-      inputs = op.inputs if reads is None else reads(op)
-      pending = [t.op for t in inputs if not cut or t.name not in cut]
-      pending.extend(op.control_inputs)
-      pending = [(child, child.name) for child in pending]
-      before[name] = [child_name for _, child_name in pending]
-      pending.reverse()
+      inputs = None if reads is None else reads(op)
+      if inputs is None and among is not None:
+        before[name] = among.before[name]
+        pending = [(among[other], other) for other in reversed(before[name])]
+      else:
+        pending = [t.op for t in (op.inputs if inputs is None else inputs)
+                   if not cut or t.name not in cut]
+        pending.extend(op.control_inputs)
+        pending = [(child, child.name) for child in pending]
+        before[name] = [child_name for _, child_name in pending]
+        pending.reverse()
     while pending:
       child, child_name = pending.pop()
       if child_name not in visited:

@@ -8,6 +8,7 @@ from gradfeed import _tf
 from gradfeed.branches import bodies
 from gradfeed.branches import constant_values
 from gradfeed.branches import scopes
+from gradfeed.graph import traversal
 from tests.testing import graphs
 
 _DTYPES = ("bool", "int32", "int64", "int8", "uint8", "float32", "float64")
@@ -83,7 +84,8 @@ def _grown(tensors, random):
 def scope_of(graph, values=None, has_defaults=True):
   """The nodes of `graph` with values at some tensors, by name."""
   return scopes.Graph(
-      bodies.Library(graph, has_defaults), values or {}, set())
+      bodies.Library(graph, has_defaults), values or {},
+      traversal.ancestors(graph.get_operations()), set)
 
 
 class ConstantValuesTest(graphs.GraphTest):
