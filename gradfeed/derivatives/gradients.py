@@ -254,9 +254,13 @@ def gradients(ys, xs, grad_ys=None, name="gradients",
   _check_settings(name, aggregation_method, {
       "colocate_gradients_with_ops": colocate_gradients_with_ops,
       "gate_gradients": gate_gradients, "dense": dense})
-  settings = dict(
-      name=name, colocate_gradients_with_ops=colocate_gradients_with_ops,
-      gate_gradients=gate_gradients, aggregation_method=aggregation_method)
+  # Those of `tf.gradients` itself are left out: what `gradient` and the others
+  # built without any serves here too.
+  settings = {key: value for key, value in [
+      ("name", name != "gradients" and name),
+      ("colocate_gradients_with_ops", colocate_gradients_with_ops),
+      ("gate_gradients", gate_gradients),
+      ("aggregation_method", aggregation_method)] if value}
   sources = nest.flatten(xs)
   if not sources:
     return []

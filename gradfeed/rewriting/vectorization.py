@@ -163,6 +163,8 @@ class ScratchGraph:
       for node in subgraph.nodes:
         node.attr["_output_shapes"].list.shape.extend(
             t.shape.as_proto() for t in ops[node.name].outputs)
+        if node.op == "Select" and _is_elementwise(ops[node.name]):
+          node.op = "SelectV2"  # Vectorized in a tenth of the ops.
     here = tf.get_default_graph()
     functions = _library(self.graph, subgraph.nodes, here)
     external = {name: _tf.captured(
@@ -292,6 +294,18 @@ def is_plain(ops):
   return not any(
       op.type in _CONTROL_FLOW_V1 or op_types.RANDOM.search(op.type) or
       _tf.has_own_gradient(op.node_def) for op in ops)
+
+
+def _is_elementwise(select):
+  """Whether an op of type Select takes one element for each of its condition.
+
+  Or all by one; but not rows by a vector. It refuses what has unequal shapes.
+  """
+  condition, chosen, other = [tensor.shape for tensor in select.inputs]
+  return (chosen.is_fully_defined() and other.is_fully_defined() and
+          chosen.as_list() == other.as_list() and
+          (condition.ndims == 0 or condition.is_fully_defined() and
+           condition.as_list() == chosen.as_list()))
 
 
 #: Types of ops whose vectorized form in TensorFlow mixes up the axes.

@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
+from gradfeed import _tf
 from tests.testing import flows
 from tests.testing import graphs
 from tests.testing import numeric
@@ -207,6 +208,43 @@ class HessianTest(graphs.GraphTest):
       gf.hessian(y, x)
       counts.append(self.count() - before)
     self.assertEqual(*counts)
+
+  def test_reads_the_gradient_that_gradients_built(self):
+    x = tf.placeholder(tf.float64, [2])
+    y = tf.reduce_sum(x ** 3)
+    first, = gf.gradients(y, x)
+    self.assertIs(gf.gradient(y, x), first)
+    before = len([op for op in self.graph.get_operations()
+                  if op.type == "Pow"])
+    hessian = gf.hessian(y, x)
+    # 3 x ^ 2 is there; its derivative, 6 x ^ 1, is once in a row.
+    self.assertEqual(len([op for op in self.graph.get_operations()
+                          if op.type == "Pow"]), before + 1)
+    np.testing.assert_allclose(
+        gf.function(x, hessian, session=self.session)([1.0, 2.0]),
+        [[6.0, 0.0], [0.0, 12.0]])
+
+  @parameterized.parameters(([4], [4]), ([4], [4, 2]), ([], [4]), ([], []))
+  def test_through_a_choice_of_elements_rows_or_all(self, condition, shape):
+    x = tf.placeholder(tf.float64, shape)
+    chosen = np.arange(np.prod(condition, dtype=int)).reshape(condition) % 2
+    y = tf.reduce_sum(
+        tf.where(tf.constant(chosen == 0), x ** 3, x ** 2) ** 2)
+    value = np.random.RandomState(0).normal(size=shape)
+    mask = (chosen == 0).reshape(
+        condition + [1] * (len(shape) - len(condition)))
+    expected = np.where(
+        np.broadcast_to(mask, shape), 30 * value ** 4, 12 * value ** 2)
+    before = self.count()
+    hessian = gf.hessian(y, x)
+    if _tf.IS_TF2 and condition in ([], shape):
+      # TensorFlow's form of a Select has two conditionals.
+      self.assertLess(self.count() - before, 280)
+    size = value.size
+    np.testing.assert_allclose(
+        gf.function(x, hessian, session=self.session)(value),
+        np.diag(expected.ravel()).reshape(shape * 2)
+        if size > 1 else expected.reshape(shape * 2))
 
   def test_s8_value_and_second_derivative_share_the_mask(self):
     x = tf.placeholder(tf.float64, [50])
