@@ -20,13 +20,12 @@ import time
 from absl import flags
 import numpy as np
 
-from gradfeed._tf import tf
-from gradfeed.commands.flags import derivative_flags
 from gradfeed.commands.flags import model_flags
 from gradfeed.commands.flags import value_flags
 from gradfeed import errors
 from gradfeed.evaluation.making import function
 from gradfeed.graph import tensors
+from gradfeed.models import derivative_choices
 from gradfeed.streaming.streams import stream
 
 #: The flags that have to be given.
@@ -43,7 +42,7 @@ _CLASS_INDEX = flags.DEFINE_string(
 _OF = flags.DEFINE_enum(
     "of",
     "gradient",
-    derivative_flags.DERIVATIVES, "What to evaluate. The Jacobian and "
+    derivative_choices.DERIVATIVES, "What to evaluate. The Jacobian and "
     "the Hessian of a batch are those of each row by itself.",
     flag_values=FLAGS)
 _POINTS = flags.DEFINE_string(
@@ -134,9 +133,12 @@ def _write(model):
   graph = model.graph
   x = tensors.resolve(_X.value, graph, "--x").tensor
   rows = [(x, _KEY.value)] + value_flags.parse_rows(_ROW.value or [], graph)
-  y = _select_class(tensors.resolve(_Y.value, graph, "--y").tensor, rows)
+  y, class_of_point = derivative_choices.select_class(
+      tensors.resolve(_Y.value, graph, "--y").tensor, _CLASS_INDEX.value)
+  if class_of_point is not None:
+    rows.append((class_of_point, _CLASS_INDEX.value))
   f = function([tensor for tensor, _ in rows],
-               derivative_flags.derivative(_OF.value, y, x, _COUPLED.value),
+               derivative_choices.derivative(_OF.value, y, x, _COUPLED.value),
                model.session,
                feed_dict=value_flags.parse_feeds(_FEED.value or [], graph),
                jit_compile={"true": True}.get(
@@ -154,37 +156,6 @@ def _write(model):
       json.dump(report.to_dict(), output, indent=2)
   for line in _summary(x, report, seconds):
     print("gradfeed at: " + errors.printable(line), file=sys.stderr)
-
-
-def _select_class(y, rows):
-  """Selects the elements of `y` that `--class_index` says.
-
-  Args:
-    y: `tf.Tensor`.
-    rows: list of (tensor that has a value for each point, key of these values);
-      where each point has a class of its own, a placeholder for it is added.
-
-  Returns:
-    `tf.Tensor`.
-
-  Raises:
-    ArgumentError: `y` has no such class.
-  """
-  index = _CLASS_INDEX.value
-  if index is None:
-    return y
-  if index == "top":
-    return derivative_flags.pick_class(y)
-  try:
-    return derivative_flags.element(y, int(index))
-  except ValueError as error:
-    if isinstance(error, errors.GradfeedError):
-      raise
-  with y.graph.as_default():
-    class_of_point = tf.placeholder(
-        tf.int64, [None] if y.shape.ndims == 2 else [], name="class_index")
-  rows.append((class_of_point, index))
-  return derivative_flags.pick_class(y, class_of_point)
 
 
 def _is_file(key):

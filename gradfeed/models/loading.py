@@ -7,8 +7,12 @@ import re
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed import errors
+from gradfeed.evaluation import model_digests
+from gradfeed.evaluation import sessions
 from gradfeed.graph import effects
 from gradfeed.graph import lookup
+from gradfeed.graph import tensors
+from gradfeed.graph import traversal
 from gradfeed.models import failures
 from gradfeed.models import files
 from gradfeed.models import readers
@@ -23,7 +27,7 @@ BESIDE = re.compile(
     r"|^gradfeed/")
 
 
-def load(path, tags=None, custom_gradients=None):
+def load(path, tags=None, custom_gradients=None, config=None):
   """Reads a model from disk into a graph and a session of its own.
 
   What it is is found from the path:
@@ -61,9 +65,9 @@ def load(path, tags=None, custom_gradients=None):
   Raises:
     ModelFileError: there is no model, or it is damaged or incomplete; says what
       was expected and what was found.
-    ArgumentError: `path` is no path, or `tags` are no tags. Or no graph of the
-      SavedModel has these tags, or several could be meant; lists them. Or
-      `custom_gradients` names what is not there.
+    ArgumentError: `path` is no path, `tags` are no tags, or `config` is none.
+      Or no graph of the SavedModel has these tags, or several could be meant;
+      lists them. Or `custom_gradients` names what is not there.
     UnsupportedGraphError: an op in it is not known to this TensorFlow.
 
   Example:
@@ -77,7 +81,7 @@ def load(path, tags=None, custom_gradients=None):
     ...   print(f(3.0))
     6.0
   """
-  return _load(path, tags, custom_gradients, True)
+  return _load(path, tags, custom_gradients, True, config)
 
 
 def load_graph(path, tags=None):
@@ -98,7 +102,7 @@ def load_graph(path, tags=None):
   return _load(path, tags, None, False)
 
 
-def _load(path, tags, custom_gradients, values):
+def _load(path, tags, custom_gradients, values, config=None):
   """Does what `load` and, where not `values`, `load_graph` say."""
   path = _checked_path(path)
   if isinstance(tags, str):
@@ -109,10 +113,15 @@ def _load(path, tags, custom_gradients, values):
         "tags={!r} are no tags.".format(tags),
         "They are those of a graph in a SavedModel, str or a list of str.",
         "Pass tags='serve', or leave them out.")
+  if config is not None and not isinstance(config, tf.ConfigProto):
+    raise errors.ArgumentError(
+        "config={!r} is no tf.ConfigProto.".format(config),
+        "It is what the session of the model is made with.",
+        "Pass tf.ConfigProto(intra_op_parallelism_threads=1), or leave it out.")
   with failures.translated(path):
     kind, location = files.kind_of(path)
     graph = tf.Graph()
-    session = _tf.Session(graph=graph)
+    session = _tf.Session(graph=graph, config=config)
     try:
       with graph.as_default():
         contents = readers.READERS[kind](
@@ -210,6 +219,46 @@ class Model:
         if key in by_key:
           return by_key[key]
     return lookup.lookup(name, self.graph)
+
+  def fingerprint(self, tensors_or_names):
+    """A digest of all that tensors are computed from, beside what is fed.
+
+    It is of the ops before them, as they are in the graph, with their
+    constants, and of the values that the variables have in the session now.
+    Another process that loads the same model gets the same one; a model that
+    was trained on, or was built with another constant, has another.
+
+    Args:
+      tensors_or_names: a `tf.Tensor` of `graph`, a name as for `tensor`, or a
+        list of them. The gradient of a tensor has the fingerprint of what it is
+        computed from.
+
+    Returns:
+      str of 64 hexadecimal digits.
+
+    Raises:
+      TensorNotFoundError: there is no such tensor.
+      UninitializedError, SessionError: the variables have no values.
+
+    Example:
+      >>> import gradfeed as gf, tensorflow.compat.v1 as tf
+      >>> with tf.Graph().as_default() as graph:
+      ...   x = tf.placeholder(tf.float64, [], name="x")
+      ...   y = tf.multiply(x, 3.0, name="y")
+      >>> path = tf.train.write_graph(graph, ".", "triple.pb", as_text=False)
+      >>> with gf.load(path) as model, gf.load(path) as other:
+      ...   print(model.fingerprint("y:0") == other.fingerprint("y:0"))
+      True
+    """
+    if not isinstance(tensors_or_names, (list, tuple)):
+      tensors_or_names = [tensors_or_names]
+    chosen = [
+        tensors.resolve(self.tensor(each) if isinstance(each, str) else each,
+                        self.graph, "the fingerprint").tensor
+        for each in tensors_or_names]
+    read = effects.variables_read(traversal.ancestors(chosen), chosen)
+    return model_digests.digest_of(
+        chosen, sessions.values_of(self.session, read))
 
   def close(self):
     """Closes the session."""

@@ -1,14 +1,6 @@
 """What a stream belongs to: the model, the tensors, and the points."""
 
-import hashlib
-
-import numpy as np
-
-from gradfeed import _tf
-from gradfeed.graph import traversal
-
-#: Attributes of ops that may differ though the model is the same.
-_OF_A_PROCESS = ("container", "shared_name", "token")
+from gradfeed.evaluation import model_digests
 
 
 def of_stream(f, source, chunk):
@@ -23,8 +15,8 @@ def of_stream(f, source, chunk):
   Returns:
     dict of what JSON can hold. An error names the keys whose values differ.
   """
-  return {"model": _hash_of_model(f),
-          "tensors": _sha256(
+  return {"model": model_digests.digest_of(f.outputs, f.constants()),
+          "tensors": model_digests.sha256(
               [t.name.encode() for t in source.inputs + f.outputs]),
           "chunks": chunk}
 
@@ -47,35 +39,3 @@ def first_change(source, steps):
   change = source.first_change(
       [pair for step in steps for pair in step["points"]])
   return change and "rows {} to {}".format(change[0], change[1] - 1)
-
-
-def _sha256(contents):
-  """The digest of a list of bytes, in hexadecimal."""
-  digest = hashlib.sha256()
-  for content in contents:
-    digest.update(str(len(content)).encode() + b":")
-    digest.update(content)
-  return digest.hexdigest()
-
-
-def _hash_of_model(f):
-  """The digest of the ops that run, and of what all calls of `f` share.
-
-  Ops that gradfeed added are left out. What the calls share are the values of
-  variables, and those that are fed at every call.
-  """
-  ops = [op for name, op in sorted(traversal.ancestors(f.outputs).items())
-         if not name.startswith(_tf.SCOPE)]
-  contents = [
-      " ".join([op.name, op.type] + [t.name for t in op.inputs]).encode()
-      for op in ops]
-  for op in ops:
-    attributes = op.node_def.attr
-    contents.extend(
-        name.encode() + attributes[name].SerializeToString(deterministic=True)
-        for name in sorted(attributes) if not name.startswith("_") and
-        name not in _OF_A_PROCESS and
-        attributes[name].WhichOneof("value") != "func")
-  contents.extend(np.ascontiguousarray(value).tobytes()
-                  for value in f.constants())
-  return _sha256(contents)

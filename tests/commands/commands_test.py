@@ -18,9 +18,9 @@ from gradfeed.commands import explain
 from gradfeed.commands import inspect
 from gradfeed.commands import migration_demo
 from gradfeed.commands import runner
-from gradfeed.commands.flags import derivative_flags
 from gradfeed.commands.flags import value_flags
 from gradfeed import errors
+from gradfeed.models import derivative_choices
 from gradfeed.models import files
 from tests.testing import folders
 from tests.testing import processes
@@ -532,12 +532,12 @@ class DerivativeTest(parameterized.TestCase):
           "jacobian": 10.0 * np.eye(2) + 2.0 * np.outer(x_t, x_t),
           "hessian": 2.0 * (x_t.sum() * np.eye(2) + x_t + x_t[:, np.newaxis])}
       for of, value in expected.items():
-        found = gf.function(x, derivative_flags.derivative(of, y, x),
+        found = gf.function(x, derivative_choices.derivative(of, y, x),
                             session)(fed)
         np.testing.assert_allclose(
             found if shape == [2] else found[0], value, err_msg=of)
       both = gf.function(
-          x, derivative_flags.derivative("value_and_gradient", y, x),
+          x, derivative_choices.derivative("value_and_gradient", y, x),
           session)(fed)
       np.testing.assert_allclose(np.ravel(both.value), expected["value"])
       np.testing.assert_allclose(np.ravel(both.gradient), expected["gradient"])
@@ -546,12 +546,12 @@ class DerivativeTest(parameterized.TestCase):
     with tf.Graph().as_default(), tf.Session() as session:
       y = tf.constant([[1.0, 5.0], [4.0, 3.0]])
       self.assertEqual(
-          session.run(derivative_flags.pick_class(y)).tolist(), [5.0, 4.0])
-      self.assertEqual(session.run(derivative_flags.pick_class(
+          session.run(derivative_choices.pick_class(y)).tolist(), [5.0, 4.0])
+      self.assertEqual(session.run(derivative_choices.pick_class(
           y, tf.constant([0, 1], tf.int64))).tolist(), [1.0, 3.0])
-      self.assertEqual(session.run(derivative_flags.pick_class(y[1])), 4.0)
+      self.assertEqual(session.run(derivative_choices.pick_class(y[1])), 4.0)
       with self.assertRaisesRegex(errors.ArgumentError, "for each point"):
-        derivative_flags.pick_class(y[tf.newaxis])
+        derivative_choices.pick_class(y[tf.newaxis])
 
 
 class ElementTest(parameterized.TestCase):
@@ -559,10 +559,10 @@ class ElementTest(parameterized.TestCase):
   def test_takes_one_element_of_the_last_axis(self):
     with tf.Graph().as_default(), tf.Session() as session:
       y = tf.constant([[1.0, 2.0], [3.0, 4.0]])
-      self.assertIs(derivative_flags.element(y, None), y)
-      self.assertEqual(list(session.run(derivative_flags.element(y, 1))),
+      self.assertIs(derivative_choices.element(y, None), y)
+      self.assertEqual(list(session.run(derivative_choices.element(y, 1))),
                        [2.0, 4.0])
-      self.assertEqual(list(session.run(derivative_flags.element(y, -2))),
+      self.assertEqual(list(session.run(derivative_choices.element(y, -2))),
                        [1.0, 3.0])
 
   @parameterized.parameters(([3, 2], 2, "--class_index=1"),
@@ -573,7 +573,7 @@ class ElementTest(parameterized.TestCase):
       y = tf.placeholder(tf.float32, shape, name="y")
       before = len(y.graph.get_operations())
       with self.assertRaisesRegex(errors.ArgumentError, "'y:0'") as caught:
-        derivative_flags.element(y, index)
+        derivative_choices.element(y, index)
       self.assertIn(fix, caught.exception.fix)
       self.assertLen(y.graph.get_operations(), before)
 
@@ -615,7 +615,7 @@ class RealModelsTest(parameterized.TestCase):
       value = np.random.RandomState(0).uniform(low, 1, shape).astype(
           graph.get_tensor_by_name(x).dtype.as_numpy_dtype)
       with tf.Session(graph=graph) as session:
-        element = derivative_flags.element(graph.get_tensor_by_name(y), index)
+        element = derivative_choices.element(graph.get_tensor_by_name(y), index)
         tensor = graph.get_tensor_by_name(x)
         f = gf.function(tensor, gf.gradient(element, tensor), session,
                         feed_dict=value_flags.parse_feeds(feeds, graph))

@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from gradfeed.commands.flags import derivative_flags
+from gradfeed.models import derivative_choices
 from gradfeed.models import loading
 
 # They are listed in the help of the command that has them.
@@ -62,4 +62,4 @@ def define_class(flag_values):
   index = flags.DEFINE_integer(
       "class_index", None, "Take this element of the last axis of y (the "
       "class).", flag_values=flag_values)
-  return lambda y: derivative_flags.element(y, index.value)
+  return lambda y: derivative_choices.element(y, index.value)

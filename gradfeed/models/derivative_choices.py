@@ -1,4 +1,4 @@
-"""Builds the derivative that `--of` says, of the class of `--class_index`."""
+"""Builds the derivative of a model that a word says, of the class meant."""
 
 import collections
 
@@ -49,12 +49,13 @@ def has_rows(tensor):
       tf.TensorShape(tensor.shape).as_list()[0] in (None, 1))
 
 
-def element(y, index):
+def element(y, index, name="--class_index"):
   """Builds `y[..., index]`, the score of one class.
 
   Args:
     y: `tf.Tensor`, `[..., C]`.
     index: int, from -C to C - 1; None for `y` itself.
+    name: str, what `index` is called in an error.
 
   Returns:
     `tf.Tensor`, `[...]`.
@@ -69,24 +70,57 @@ def element(y, index):
     size = tf.TensorShape(y.shape).as_list()[-1]
   if rank == 0 or (size is not None and not -size <= index < size):
     raise errors.ArgumentError(
-        "--class_index={} is not an element of {}.".format(
-            index, tensors.describe(y)),
+        "{}={} is not an element of {}.".format(
+            name, index, tensors.describe(y)),
         "It has no axis." if rank == 0 else
         "Its last axis has {}, counted from 0.".format(size),
-        "Leave --class_index out." if rank == 0 else
-        "Use --class_index=0 to --class_index={}.".format(size - 1))
+        "Leave {} out.".format(name) if rank == 0 else
+        "Use {0}=0 to {0}={1}.".format(name, size - 1))
   with y.graph.as_default():
     return tf.identity(
         y[..., index], name="{}_class_{}".format(y.op.name, index))
 
 
-def pick_class(y, index=None):
+def select_class(y, index, name="--class_index"):
+  """Selects the elements of `y` that a choice of a class says.
+
+  Args:
+    y: `tf.Tensor`, scores with the classes on the last axis.
+    index: None for `y` itself; int, or a str of one, as in `element`; "top"
+      for the greatest score in each row; or another str, the name of the class
+      of each point where the points are.
+    name: str, what `index` is called in an error.
+
+  Returns:
+    (`tf.Tensor`; the placeholder that the class of each point is fed to, or
+    None).
+
+  Raises:
+    ArgumentError: `y` has no such class.
+  """
+  if index is None:
+    return y, None
+  if index == "top":
+    return pick_class(y, name=name), None
+  try:
+    return element(y, int(index), name), None
+  except ValueError as error:
+    if isinstance(error, errors.GradfeedError):
+      raise
+  with y.graph.as_default():
+    class_of_point = tf.placeholder(
+        tf.int64, [None] if y.shape.ndims == 2 else [], name="class_index")
+  return pick_class(y, class_of_point, name), class_of_point
+
+
+def pick_class(y, index=None, name="--class_index"):
   """Builds the score of the class of each row of `y`.
 
   Args:
     y: `tf.Tensor`, `[B, C]` or `[C]`.
     index: int64 `tf.Tensor`, `[B]` or `[]`; None for the class with the
       greatest score in each row, held constant.
+    name: str, what the class is called in an error.
 
   Returns:
     `tf.Tensor`, `[B]` or `[]`.
@@ -96,8 +130,8 @@ def pick_class(y, index=None):
   """
   if y.shape.ndims not in (1, 2):
     raise errors.ArgumentError(
-        "--class_index cannot be chosen for each point in {}.".format(
-            tensors.describe(y)),
+        "{} cannot be chosen for each point in {}.".format(
+            name, tensors.describe(y)),
         "That is for scores of shape [B, C] or [C].",
         "Give a number, which is an element of the last axis.")
   with y.graph.as_default():
