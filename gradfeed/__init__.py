@@ -96,7 +96,13 @@ __all__ = list(_WHEN_USED) + [
     if getattr(thing, "__module__", "").startswith("gradfeed.")]
 
 
+#: Packages of the face that are imported when their name is used first.
+_PACKAGES = ("shards",)
+
+
 def __getattr__(name):
+  if name in _PACKAGES:
+    return importlib.import_module("gradfeed." + name)
   if name not in _WHEN_USED:
     raise AttributeError(
         "module 'gradfeed' has no attribute {!r}".format(name))
@@ -106,4 +112,4 @@ def __getattr__(name):
 
 
 def __dir__():
-  return sorted(set(globals()) | set(_WHEN_USED))
+  return sorted(set(globals()) | set(_WHEN_USED) | set(_PACKAGES))

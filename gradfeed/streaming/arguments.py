@@ -24,6 +24,25 @@ def check(f, points, out, chunk, on_error, coupled, progress, keys,
     raise _wrong("f", f, "It is what is evaluated at each point.",
                  "Pass what gradfeed.function(x, outputs) returns.")
   _check_points(points)
+  check_settings(out, chunk, on_error, max_skipped)
+  if not isinstance(coupled, (bool, np.bool_)):
+    raise _wrong("coupled", coupled, "It states whether rows depend on each "
+                 "other.", "Pass True or False.")
+  if progress not in (None, True, False) and not callable(progress) if (
+      not isinstance(progress, np.ndarray)) else True:
+    raise _wrong("progress", progress, "It is called after each chunk.",
+                 "Pass a function of two numbers, True, or None.")
+  _check_keys(keys)
+
+
+def check_settings(out, chunk, on_error, max_skipped):
+  """Refuses settings of another type or value than `streams.stream` takes.
+
+  Args: those of `streams.stream`.
+
+  Raises:
+    ArgumentError: with the name of the argument.
+  """
   paths = list(out) if isinstance(out, (list, tuple)) else [out]
   if not paths or not all(map(_is_path, paths)):
     raise _wrong("out", out, "It is the path of the file to write.",
@@ -36,14 +55,6 @@ def check(f, points, out, chunk, on_error, coupled, progress, keys,
         "on_error={!r} is not known.".format(on_error),
         "It says what happens at a point that cannot be evaluated.",
         "Use 'stop' or 'skip'.")
-  if not isinstance(coupled, (bool, np.bool_)):
-    raise _wrong("coupled", coupled, "It states whether rows depend on each "
-                 "other.", "Pass True or False.")
-  if progress not in (None, True, False) and not callable(progress) if (
-      not isinstance(progress, np.ndarray)) else True:
-    raise _wrong("progress", progress, "It is called after each chunk.",
-                 "Pass a function of two numbers, True, or None.")
-  _check_keys(keys)
   if max_skipped is not None and (
       isinstance(max_skipped, (bool, np.bool_)) or
       not isinstance(max_skipped, (int, float, np.integer, np.floating)) or

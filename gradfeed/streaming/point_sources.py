@@ -10,6 +10,7 @@ import numpy as np
 
 from gradfeed import errors
 from gradfeed.graph import tensors
+from gradfeed.streaming import row_ranges
 from gradfeed.streaming.formats import csv_files
 from gradfeed.streaming.formats import iterators
 from gradfeed.streaming.formats import npy
@@ -193,7 +194,7 @@ def _sources(points, inputs):
   """
   if isinstance(points, abc.Mapping):
     given = row_layout.values_per_input(points, inputs, "points")
-  elif _is_path(points) and not _is_array_file(points):
+  elif _is_path(points) and not is_array_file(points):
     given = [points] * len(inputs)
   elif isinstance(points, (list, tuple)):
     given = points
@@ -210,7 +211,8 @@ def _sources(points, inputs):
         "TFRecord file that has all of them.")
   sources = {}  # A file that is named for two inputs is one source.
   for i, source in enumerate(given):
-    key = os.fspath(source) if _is_path(source) else i
+    key = (os.fspath(source) if _is_path(source) else
+           source if isinstance(source, row_ranges.Part) else i)
     sources.setdefault(key, (source, []))[1].append(i)
   return list(sources.values())
 
@@ -219,7 +221,7 @@ def _is_path(points):
   return isinstance(points, (str, os.PathLike))
 
 
-def _is_array_file(path):
+def is_array_file(path):
   """Whether a file is a .npy file by its name, and not of another format."""
   return not any(ending.search(os.path.basename(os.fspath(path)))
                  for ending, _ in _READERS)
@@ -269,6 +271,8 @@ def _reader_of(source, inputs, keys):
   """
   if isinstance(source, abc.Iterator):
     return iterators.IteratorReader(source, inputs)
+  if isinstance(source, row_ranges.Part):
+    return _part_reader(source, inputs, keys)
   if not _is_path(source):
     return npy.ArrayReader(_as_array(source, inputs[0]), inputs[0])
   path = os.fspath(source)
@@ -279,9 +283,17 @@ def _reader_of(source, inputs, keys):
           "No file is called '{}'.".format(path), "It is a pattern of names.",
           "Look at the path; a relative one begins at '{}'.".format(
               os.getcwd()))
-    return _ConcatenatedReader(
-        [_file_reader(match, inputs, keys) for match in paths])
-  return _file_reader(path, inputs, keys)
+    return _part_reader(row_ranges.Part(paths), inputs, keys)
+  return file_reader(path, inputs, keys)
+
+
+def _part_reader(part, inputs, keys):
+  """Opens the files of a `row_ranges.Part`."""
+  readers = [file_reader(path, inputs, keys) for path in part.paths]
+  reader = readers[0] if len(readers) == 1 else row_ranges.ConcatenatedReader(
+      readers)
+  return reader if part.start is None else row_ranges.RangeReader(
+      reader, part.start, part.stop)
 
 
 def _as_array(points, leaf):
@@ -307,8 +319,17 @@ def _as_array(points, leaf):
   return array
 
 
-def _file_reader(path, inputs, keys):
-  """Opens one file, in the format that its name says."""
+def file_reader(path, inputs, keys):
+  """Opens one file, in the format that its name says.
+
+  Args:
+    path: str.
+    inputs: list of the inputs that it has values of.
+    keys: list with a key, or None, for each of them.
+
+  Returns:
+    a reader as `gradfeed.streaming.formats` describes it.
+  """
   for ending, reader in _READERS:
     if ending.search(os.path.basename(path)):
       return reader(path, inputs, keys)
@@ -318,66 +339,3 @@ def _file_reader(path, inputs, keys):
         "Neither a .npy file nor an array has names in it.",
         "Leave out the key.")
   return npy.FileReader(path, inputs[0])
-
-
-class _ConcatenatedReader:
-  """Reads the rows of several files, one after the other."""
-
-  def __init__(self, readers):
-    self._readers = readers
-    self.inputs = readers[0].inputs
-    counts = [reader.count for reader in readers]
-    self.count = None if None in counts else sum(counts)
-    self.is_stopped = False
-    # The index of the file that is read, and the number of its first row.
-    self._current, self._begin = 0, 0
-
-  @property
-  def batch_forms(self):
-    return self._readers[0].batch_forms
-
-  def estimate_count(self):
-    estimates = [reader.estimate_count() for reader in self._readers]
-    known = [estimate for estimate in estimates if estimate is not None]
-    return sum(known) * len(estimates) // len(known) if known else None
-
-  @property
-  def source_files(self):
-    return sum([reader.source_files for reader in self._readers], [])
-
-  def read(self, start, end):
-    if self.count is not None and start < self._begin:
-      self._current, self._begin = 0, 0
-    blocks = []
-    while True:
-      reader = self._readers[self._current]
-      reader.is_stopped = self.is_stopped
-      block = reader.read(start - self._begin, end - self._begin)
-      blocks.append((start, block))
-      start += len(block.arrays[0])
-      if start == end or self._current + 1 == len(self._readers):
-        return _concatenated(blocks)
-      self._begin += (
-          reader.position if reader.count is None else reader.count)
-      self._current += 1
-
-  def close(self):
-    for reader in self._readers:
-      reader.close()
-
-
-def _concatenated(blocks):
-  """Makes one `Block` of several.
-
-  Args:
-    blocks: list of (int, the number of its first row; `Block`), one at least.
-  """
-  first = blocks[0][0]
-  filled = [block for _, block in blocks if len(block.arrays[0])] or [
-      blocks[0][1]]
-  bad = {start - first + i: why for start, block in blocks
-         for i, why in block.bad.items()}
-  return row_layout.Block([
-      np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
-      for arrays in zip(*[block.arrays for block in filled])
-  ], bad)

@@ -34,6 +34,8 @@ class Sink:
     path: str, the first file.
     steps: list of dict, the entries of the journal of earlier calls.
     row_bytes: float, how many bytes the results at one point have.
+    digests: list of [the number of the row after the last, the digest of the
+      points], for all rows that were written, in this call and before.
   """
 
   def __init__(self, out, f):
@@ -62,7 +64,7 @@ class Sink:
     self._claims = [journals.Claim(path, self.path) for path in self._out[1:]]
     self._has_begun = False
     self._is_ours = False  # Whether the journal is that of this stream.
-    self.steps = []
+    self.steps, self.digests = [], []
     self._last_step = {"done": 0}
     self._waiting = None  # The entry of what is written, and not yet noted.
     self._synced, self._cost = 0.0, 0.0
@@ -90,6 +92,9 @@ class Sink:
     self.steps = lines[1:]
     if self.steps:
       self._last_step = self.steps[-1]
+    for step in self.steps:
+      if "files" not in step:  # Else it repeats the one before.
+        self.digests.extend(step["points"])
     self._is_ours = not lines
     if not lines:
       self._claim(fingerprint)
@@ -150,6 +155,7 @@ class Sink:
         writer.begin(group)
     states = [writer.write(group)
               for writer, group in zip(self._writers, groups)]
+    self.digests.extend(notes["points"])
     step = dict(notes, done=done, states=states)
     if self._waiting is not None:
       _prepend(step, self._waiting)
@@ -197,8 +203,13 @@ class Sink:
       journal.remove()
     self._last_step, self._waiting = {"done": 0}, None
 
-  def finish(self):
+  def finish(self, commit=None):
     """Completes the files, gives them their names and removes the journal.
+
+    Args:
+      commit: function of the list of the names of the files, called when they
+        have them. A call that is killed before it returns calls it again when
+        it is resumed. Or None.
 
     Returns:
       list of the names of the files.
@@ -217,9 +228,12 @@ class Sink:
           os.replace(path, final)
     for folder in {os.path.dirname(path) for path in self._out}:
       journals.sync_folder(folder)
+    names = [final for _, final in self._last_step["files"] if final is not None]
+    if commit is not None:
+      commit(names)
     for journal in self._claims + [self._journal]:
       journal.remove()
-    return [final for _, final in self._last_step["files"] if final is not None]
+    return names
 
 
 def _prepend(step, earlier):

@@ -109,10 +109,33 @@ def stream(f, points, out, chunk=256, on_error="stop", coupled=False,
   """
   arguments.check(
       f, points, out, chunk, on_error, coupled, progress, keys, max_skipped)
+  return run(f, points, out, chunk, on_error, coupled, progress, keys,
+             max_skipped)
+
+
+def run(f, points, out, chunk, on_error, coupled, progress, keys, max_skipped,
+        commit=None):
+  """Does what `stream` does, with arguments that are checked.
+
+  Args:
+    f, points, out, chunk, on_error, coupled, progress, keys, max_skipped: as in
+      `stream`. Points may also be a `row_ranges.Part`, or a list of them.
+    commit: function of (`Report`, `sinks.Sink.digests`), called when the files
+      have their names and before the journal is removed; or None.
+
+  Returns:
+    `Report`.
+  """
   sink = sinks.Sink(out, f)
   source = point_sources.Points(points, f, keys)
   rows = row_evaluation.RowEvaluator(f, source, on_error == "skip", coupled)
   report, show_progress = Report(), progress_bars.reporter(progress)
+
+  def note(names):
+    report.files = names
+    if commit is not None:
+      commit(report, sink.digests)
+
   try:
     fingerprint = fingerprints.of_stream(f, source, coupled and chunk)
     with _translated_write_errors(sink, source):
@@ -125,7 +148,7 @@ def stream(f, points, out, chunk=256, on_error="stop", coupled=False,
                      max_skipped)
     skips.check_end(report, sink, max_skipped)
     with _translated_write_errors(sink, source):
-      report.files = sink.finish()
+      sink.finish(note)
     return report
   finally:
     sink.close()

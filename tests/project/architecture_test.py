@@ -26,6 +26,7 @@ FLOORS = [
     ("uses", ["models", "streaming", "explaining", "checking", "migration",
               "optimization", "patching"]),
     ("compares code, watches a program", ["comparing", "auditing"]),
+    ("a data set in shards, for any engine", ["shards"]),
     ("the face", ["__init__"]),
     ("programs", ["commands"]),
     ("the process", ["__main__"]),

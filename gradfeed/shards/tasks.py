@@ -1,0 +1,380 @@
+"""`StreamShard`: one shard of a data set, for a worker of any engine."""
+
+from collections import abc
+import os
+import time
+
+import numpy as np
+
+from gradfeed import errors
+from gradfeed.shards import divisions
+from gradfeed.shards import file_systems
+from gradfeed.shards import manifests
+from gradfeed.shards import placement
+from gradfeed.shards import reports
+from gradfeed.shards import shard_points
+from gradfeed.shards import worker_models
+from gradfeed.streaming import arguments
+from gradfeed.streaming import point_sources
+from gradfeed.streaming import row_evaluation
+from gradfeed.streaming import sinks
+from gradfeed.streaming import streams
+
+#: Points that `check` evaluates.
+_FEW = 16
+
+
+class StreamShard:
+  """A task for the workers of a cluster: a derivative at one shard of points.
+
+  `task(i)` evaluates shard i of `len(task)` by `gradfeed.stream`, in the
+  process where it is called, and writes it to `task.paths(i)`. The task is
+  pickled in a few hundred bytes: paths and names, and no weights. The model is
+  loaded once in a process, and shared by its threads.
+
+  - It goes on: a shard that was interrupted, also by `kill -9`, goes on where
+    it was when a worker that sees the same files is given it again.
+  - It is done once: beside the results of a finished shard is a manifest, with
+    the fingerprints of the model and of the points. A finished shard is not
+    evaluated again, and one of another model, another derivative or other
+    points is refused.
+  - One worker writes a shard at a time. Another one that is given the same
+    shard waits for it, and returns what it did.
+
+  Points and results may be on file systems of TensorFlow's gfile (gs://,
+  hdfs://, s3://, ...). Points are copied to the worker then, of `.npy` files
+  only the rows of the shard; results are written there, copied, and renamed.
+
+  Files of points are divided by whole files where there are as many files as
+  shards, and else by rows of all the files one after the other. TFRecord and
+  `.csv` files (and `.npz` files of gfile) are divided by whole files alone:
+  there cannot be more shards than files.
+
+  Attributes:
+    derivative: `ModelDerivative`, what is evaluated.
+    output: str, the file of results without the number of a shard, or a list.
+    shards: int, how many there are; also `len(task)`.
+
+  Example:
+    >>> import gradfeed as gf, tensorflow.compat.v1 as tf
+    >>> import numpy as np
+    >>> import gradfeed.shards
+    >>> with tf.Graph().as_default() as graph:
+    ...   x = tf.placeholder(tf.float64, [None, 2], name="x")
+    ...   y = tf.reduce_sum(x ** 3, axis=1, name="y")
+    >>> path = tf.train.write_graph(graph, ".", "cube.pb", as_text=False)
+    >>> np.save("points.npy", np.ones([1000, 2]))
+    >>> task = gf.shards.StreamShard(
+    ...     "cube.pb", "y:0", "x:0", "points.npy", "gradients.npy", shards=4)
+    >>> for report in map(task.check(), range(len(task))):
+    ...   print(report.path[-27:], report.start, report.rows)
+    gradients-00000-of-00004.npy 0 250
+    gradients-00001-of-00004.npy 250 250
+    gradients-00002-of-00004.npy 500 250
+    gradients-00003-of-00004.npy 750 250
+    >>> print(np.load("gradients-00003-of-00004.npy")[-1])
+    [3. 3.]
+  """
+
+  def __init__(self, model, y, x, points, output, shards=None, *, rows=(),
+               keys=None, feed_dict=None, of="gradient", class_index=None,
+               tags=None, chunk=256, on_error="stop", max_skipped=None,
+               threads=1, fingerprint=None):
+    """Makes the task, and looks which files of points there are.
+
+    Args:
+      model: str or os.PathLike, the model, as for `gradfeed.load`.
+      y, x: str, the names of tensors in it, or "signature/key".
+      points: str or os.PathLike, the file of points or a pattern of names, as
+        for `gradfeed.stream`; or a list of them, for x and each of `rows`, or a
+        dict from their names.
+      output: str or os.PathLike, the file of results: shard 3 of 100 of
+        "gradients.npy" is "gradients-00003-of-00100.npy". A list of two `.npy`
+        files for of="value_and_gradient".
+      shards: int, how many; None for as many as there are files.
+      rows: list of str, tensors that have a value at each point too.
+      keys: list of str or None, or dict from the names of x and `rows`: what
+        they are called in the points.
+      feed_dict: dict from names of tensors to their values at every point.
+      of: str, what is evaluated: "gradient", "value", "value_and_gradient",
+        "jacobian" or "hessian".
+      class_index: int, the element of the last axis of y; "top" for the
+        greatest; the name of the class of each point in the points; or None.
+      tags: the tags of a graph in a SavedModel, as for `gradfeed.load`.
+      chunk: int, how many points are evaluated at a time.
+      on_error: "stop" or "skip", as for `gradfeed.stream`.
+      max_skipped: float, the share of the points of a shard that may be
+        skipped, or None.
+      threads: int, how many threads of TensorFlow a worker has; None for as
+        many as TensorFlow takes.
+      fingerprint: str, that the model has to have; None for any.
+
+    Raises:
+      ArgumentError: an argument is not one of these.
+      ModelFileError: no file of points matches.
+    """
+    self.derivative = worker_models.ModelDerivative(
+        model, y, x, rows, keys, feed_dict, of, class_index, tags, threads,
+        fingerprint)
+    _check_counts(shards, threads)
+    self._division = divisions.Division(
+        _patterns(points, self.derivative), shards)
+    outputs = output if isinstance(output, (list, tuple)) else [output]
+    arguments.check_settings(list(outputs), chunk, on_error, max_skipped)
+    self.output = [file_systems.absolute(path) for path in outputs]
+    if len(self.output) == 1:
+      self.output = self.output[0]
+    self.chunk, self.on_error = chunk, on_error
+    self.max_skipped = max_skipped
+
+  @property
+  def shards(self):
+    return self._division.shards
+
+  @property
+  def fingerprint(self):
+    """str, that the model has to have; None before `check`, unless given."""
+    return self.derivative.fingerprint
+
+  def __len__(self):
+    return self._division.shards
+
+  def paths(self, index):
+    """The files of results of a shard.
+
+    Args:
+      index: int, from 0.
+
+    Returns:
+      list of str.
+    """
+    outputs = self.output if isinstance(self.output, list) else [self.output]
+    return ["{0}-{2:05d}-of-{3:05d}{1}".format(
+        *os.path.splitext(path) + (index, self.shards)) for path in outputs]
+
+  def check(self):
+    """Tries all of it on this machine, before workers start.
+
+    Loads the model, finds y, x and the others in it, reads the first points,
+    and evaluates them. From then on the task has the fingerprint of the model,
+    and a worker that finds another one refuses.
+
+    Returns:
+      the task.
+
+    Raises:
+      CoupledRowsError: rows depend on each other: what a shard gives would
+        depend on its chunks.
+      GradfeedError: whatever a worker would raise: the model or the points
+        cannot be read, a name is not there, a value is missing.
+    """
+    loaded = self.derivative.check()
+    sinks.Sink(self.paths(0), loaded.f)
+    for path in self.paths(0):
+      folder = os.path.dirname(path)
+      if not file_systems.is_remote(path) and not os.path.isdir(folder):
+        raise errors.StreamError(
+            "'{}' cannot be written.".format(path),
+            "There is no folder '{}'.".format(folder),
+            "Make it, where every worker sees it, or name one that is there.")
+    points = self._points(0, loaded)
+    with points.local(_FEW) as parts:
+      source = point_sources.Points(parts, loaded.f, self.derivative.keys)
+      try:
+        block = source.read(0, _FEW)
+        if len(block.arrays[0]) > len(block.bad):
+          row_evaluation.RowEvaluator(
+              loaded.f, source, True, False).evaluate(block, 0)
+      finally:
+        source.close()
+    return self
+
+  def __call__(self, index):
+    """Evaluates one shard, or finds that it is there.
+
+    Args:
+      index: int, from 0 to `len(task)` - 1.
+
+    Returns:
+      `ShardReport`.
+
+    Raises:
+      ArgumentError: there is no such shard.
+      StreamError: the shard was finished or begun with another model, another
+        derivative or other points; or another model is here than where the task
+        was checked; or the results cannot be written.
+      GradfeedError: whatever else `gradfeed.load` and `gradfeed.stream` raise,
+        with the number of the shard.
+    """
+    if isinstance(index, bool) or not isinstance(index, (int, np.integer)) or (
+        not 0 <= index < self.shards):
+      raise errors.ArgumentError(
+          "There is no shard {!r}.".format(index),
+          "There are {} of them, from 0.".format(self.shards),
+          "Map the task over range(len(task)).")
+    start = time.perf_counter()
+    try:
+      loaded = self.derivative.acquire()
+      report = self._finish(int(index), loaded, self._points(index, loaded))
+    except errors.GradfeedError as error:
+      error.what = "Shard {} of {}: {}".format(index, self.shards, error.what)
+      raise
+    return report._replace(seconds=time.perf_counter() - start)
+
+  def __repr__(self):
+    return "<gradfeed.StreamShard {} of d '{}' / d '{}': {} shards>".format(
+        self.derivative.names["of"], self.derivative.names["y"],
+        self.derivative.names["x"], self.shards)
+
+  def _points(self, index, loaded):
+    return shard_points.ShardPoints(
+        self._division, index, loaded, self.derivative.keys)
+
+  def _finish(self, index, loaded, points):
+    """Sees to it that a shard is finished: evaluates it where it is not.
+
+    Args:
+      index: int.
+      loaded: `worker_models.LoadedDerivative`.
+      points: `shard_points.ShardPoints`.
+
+    Returns:
+      `ShardReport`.
+    """
+    outputs = self.paths(index)
+    wanted = {"model": loaded.fingerprint,
+              "asked": dict(self.derivative.names, keys=self.derivative.keys)}
+
+    def finished(evaluated=None):
+      manifest = manifests.read(outputs[0])
+      if manifest is None:
+        return None
+      if evaluated is None:
+        manifests.check(outputs[0], manifest, wanted, points, self)
+      return _report(index, outputs[0], manifest, points.start, evaluated)
+
+    report = finished()
+    if report is not None:
+      return report
+    with placement.place_of(outputs) as place:
+      report = finished()  # Another worker may have finished it meanwhile.
+      if report is not None:
+        return report
+      if place.is_staged and manifests.read(place.paths[0]) is not None:
+        manifests.check(place.paths[0], manifests.read(place.paths[0]), wanted,
+                        points, self)
+        place.publish()
+        return finished()
+      evaluated = self._evaluate(place, loaded, points, wanted)
+      place.publish()
+      return finished(evaluated)
+
+  def _evaluate(self, place, loaded, points, wanted):
+    """Evaluates a shard, and writes its manifest once the results are there.
+
+    Args:
+      place: `placement.Place`.
+      loaded, points: as in `_finish`.
+      wanted: dict of what the manifest says of the model.
+
+    Returns:
+      `gradfeed.Report`.
+    """
+    before = points.identity()
+
+    def commit(report, digests):
+      sizes, digest = shard_points.digest_of(digests)
+      after = points.identity()
+      manifests.write(place.paths[0], dict(
+          wanted, rows=report.rows, reasons=report.reasons,
+          not_finite=report.not_finite,
+          first_not_finite=report.first_not_finite,
+          points={"sizes": sizes, "digest": digest, "identity":
+                  after if before in (None, after) else None},
+          results=[[os.path.basename(path), os.path.getsize(path)]
+                   for path in report.files]))
+
+    with points.local() as parts:
+      return streams.run(
+          loaded.f, parts, place.paths, self.chunk, self.on_error, False, None,
+          self.derivative.keys, self.max_skipped, commit)
+
+
+def _report(index, path, manifest, start, evaluated):
+  """The `ShardReport` of a finished shard.
+
+  Args:
+    index: int.
+    path: str, the first file of results.
+    manifest: dict, as `manifests.read` returns it.
+    start: int, the number of its first row, or None.
+    evaluated: `gradfeed.Report` of this call; None where it was there.
+  """
+  folder = os.path.dirname(path)
+  return reports.ShardReport(
+      index=index, path=path,
+      files=[os.path.join(folder, name) for name, _ in manifest["results"]],
+      start=start, rows=manifest["rows"],
+      resumed=manifest["rows"] if evaluated is None else evaluated.resumed,
+      reasons={int(i): why for i, why in manifest["reasons"].items()},
+      not_finite=manifest["not_finite"],
+      first_not_finite=manifest["first_not_finite"],
+      was_there=evaluated is None, fingerprint=manifest["model"], seconds=0.0)
+
+
+def _patterns(points, derivative):
+  """The path or pattern of each input.
+
+  Args:
+    points: as in `StreamShard`.
+    derivative: `worker_models.ModelDerivative`.
+
+  Returns:
+    list of str.
+
+  Raises:
+    ArgumentError: they are no paths, or not as many as inputs.
+  """
+  names = [derivative.names["x"]] + derivative.names["rows"]
+  names += [derivative.names["class_index"]] * (derivative.inputs - len(names))
+  if isinstance(points, abc.Mapping):
+    unknown = sorted(set(points) - set(names))
+    given = [points.get(name) for name in names]
+    if unknown:
+      raise errors.ArgumentError(
+          "There is no input {!r} of points.".format(unknown[0]),
+          "The inputs are {}.".format(", ".join(map(repr, names))),
+          "Name one of them.")
+  else:
+    given = list(points) if isinstance(points, (list, tuple)) else (
+        [points] * len(names))
+  if len(given) != len(names) or not all(
+      isinstance(path, (str, os.PathLike)) and os.fspath(path)
+      for path in given):
+    raise errors.ArgumentError(
+        "points={!r} are no files for {}.".format(
+            points, ", ".join(map(repr, names))),
+        "A worker reads them itself: it is sent paths, and no arrays.",
+        "Pass a path or a pattern of names; or a list with one for each.")
+  given = [file_systems.absolute(path) for path in given]
+  for path in given:
+    if given.count(path) > 1 and point_sources.is_array_file(path):
+      raise errors.ArgumentError(
+          "'{}' has the values of one input, and is named for {}.".format(
+              path, given.count(path)), "A .npy file has one array.",
+          "Name a file for each of {}.".format(", ".join(map(repr, names))))
+  return given
+
+
+def _check_counts(shards, threads):
+  """Refuses numbers of shards and threads that are none.
+
+  Raises:
+    ArgumentError: with the name of the argument.
+  """
+  for name, value in (("shards", shards), ("threads", threads)):
+    if value is not None and (isinstance(value, bool) or not isinstance(
+        value, (int, np.integer)) or value < 1):
+      raise errors.ArgumentError(
+          "{}={!r} is no number of {}.".format(name, value, name),
+          "It is 1 at least, or None.", "Pass a positive int, or None.")
