@@ -58,6 +58,10 @@ def load(path, tags=None, custom_gradients=None, config=None):
       pattern of either ("*/swish_*"), to a function `(op, *grads)`, as for
       `tf.RegisterGradient`; or to None, where what the op computes is to be
       differentiated (what a gradient of its own says otherwise is ignored).
+    config: `tf.ConfigProto` of the session, such as its numbers of threads; or
+      None. The first session of a process decides how many threads there are
+      within ops; those between ops are the session's own where it has
+      `use_per_session_threads=True`.
 
   Returns:
     `Model`; in a `with` block as a `tf.Session` is.

@@ -3,6 +3,7 @@
 import glob
 import os
 import re
+import time
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from gradfeed.streaming.formats import files
 from gradfeed.streaming.formats import npy
 
 _BLOCK = 2 ** 22  # Bytes that are copied at a time.
+#: A remote file is recognised by its time where it is older than this: a later
+#: change then has another time, where times are whole seconds too.
+_SECONDS_OF_CLOCK = 10.0
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -115,6 +119,8 @@ def identity(path):
     return found and found[1:]  # The number of a device is that of a machine.
   with translated(path):
     status = tf.io.gfile.stat(path)
+  if time.time() - status.mtime_nsec / 1e9 < _SECONDS_OF_CLOCK:
+    return None
   return [status.length, status.mtime_nsec]
 
 

@@ -34,13 +34,20 @@ class ShardReport(collections.namedtuple("ShardReport", _FIELDS)):
 
   @property
   def skipped(self):
-    """dict from the number of each skipped point, in all the points where
-    `start` is known and in the shard where it is not, to the reason."""
+    """dict from the number of each skipped point to the reason.
+
+    The number is that in all the points where `start` is known, and that in the
+    shard where it is not.
+    """
     return {(self.start or 0) + i: why
             for i, why in sorted(self.reasons.items())}
 
   def to_dict(self):
-    """All of it, as a dict of what JSON can hold."""
+    """All of it.
+
+    Returns:
+      dict of what JSON can hold.
+    """
     return dict(self._asdict())
 
   def __repr__(self):

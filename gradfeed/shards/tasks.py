@@ -1,6 +1,5 @@
 """`StreamShard`: one shard of a data set, for a worker of any engine."""
 
-from collections import abc
 import os
 import time
 
@@ -13,15 +12,20 @@ from gradfeed.shards import manifests
 from gradfeed.shards import placement
 from gradfeed.shards import reports
 from gradfeed.shards import shard_points
+from gradfeed.shards import task_arguments
 from gradfeed.shards import worker_models
 from gradfeed.streaming import arguments
 from gradfeed.streaming import point_sources
 from gradfeed.streaming import row_evaluation
-from gradfeed.streaming import sinks
 from gradfeed.streaming import streams
 
 #: Points that `check` evaluates.
 _FEW = 16
+
+_UNCOUPLED = (
+    "Evaluate the model as it runs outside of training (is_training=False); or "
+    "pass coupled=True to gradfeed.stream, in one process: shards would be "
+    "other batches than those that are meant.")
 
 
 class StreamShard:
@@ -53,7 +57,6 @@ class StreamShard:
   Attributes:
     derivative: `ModelDerivative`, what is evaluated.
     output: str, the file of results without the number of a shard, or a list.
-    shards: int, how many there are; also `len(task)`.
 
   Example:
     >>> import gradfeed as gf, tensorflow.compat.v1 as tf
@@ -67,7 +70,7 @@ class StreamShard:
     >>> task = gf.shards.StreamShard(
     ...     "cube.pb", "y:0", "x:0", "points.npy", "gradients.npy", shards=4)
     >>> for report in map(task.check(), range(len(task))):
-    ...   print(report.path[-27:], report.start, report.rows)
+    ...   print(report.path[-28:], report.start, report.rows)
     gradients-00000-of-00004.npy 0 250
     gradients-00001-of-00004.npy 250 250
     gradients-00002-of-00004.npy 500 250
@@ -116,9 +119,9 @@ class StreamShard:
     self.derivative = worker_models.ModelDerivative(
         model, y, x, rows, keys, feed_dict, of, class_index, tags, threads,
         fingerprint)
-    _check_counts(shards, threads)
+    task_arguments.check_counts(shards, threads)
     self._division = divisions.Division(
-        _patterns(points, self.derivative), shards)
+        task_arguments.patterns_of(points, self.derivative), shards)
     outputs = output if isinstance(output, (list, tuple)) else [output]
     arguments.check_settings(list(outputs), chunk, on_error, max_skipped)
     self.output = [file_systems.absolute(path) for path in outputs]
@@ -129,6 +132,7 @@ class StreamShard:
 
   @property
   def shards(self):
+    """int, how many shards there are; also `len(task)`."""
     return self._division.shards
 
   @property
@@ -169,14 +173,7 @@ class StreamShard:
         cannot be read, a name is not there, a value is missing.
     """
     loaded = self.derivative.check()
-    sinks.Sink(self.paths(0), loaded.f)
-    for path in self.paths(0):
-      folder = os.path.dirname(path)
-      if not file_systems.is_remote(path) and not os.path.isdir(folder):
-        raise errors.StreamError(
-            "'{}' cannot be written.".format(path),
-            "There is no folder '{}'.".format(folder),
-            "Make it, where every worker sees it, or name one that is there.")
+    task_arguments.check_outputs(self.paths(0), loaded)
     points = self._points(0, loaded)
     with points.local(_FEW) as parts:
       source = point_sources.Points(parts, loaded.f, self.derivative.keys)
@@ -185,6 +182,9 @@ class StreamShard:
         if len(block.arrays[0]) > len(block.bad):
           row_evaluation.RowEvaluator(
               loaded.f, source, True, False).evaluate(block, 0)
+      except errors.CoupledRowsError as error:
+        error.fix = _UNCOUPLED
+        raise
       finally:
         source.close()
     return self
@@ -217,6 +217,8 @@ class StreamShard:
       loaded = self.derivative.acquire()
       report = self._finish(int(index), loaded, self._points(index, loaded))
     except errors.GradfeedError as error:
+      if isinstance(error, errors.CoupledRowsError):
+        error.fix = _UNCOUPLED
       error.what = "Shard {} of {}: {}".format(index, self.shards, error.what)
       raise
     return report._replace(seconds=time.perf_counter() - start)
@@ -320,61 +322,3 @@ def _report(index, path, manifest, start, evaluated):
       not_finite=manifest["not_finite"],
       first_not_finite=manifest["first_not_finite"],
       was_there=evaluated is None, fingerprint=manifest["model"], seconds=0.0)
-
-
-def _patterns(points, derivative):
-  """The path or pattern of each input.
-
-  Args:
-    points: as in `StreamShard`.
-    derivative: `worker_models.ModelDerivative`.
-
-  Returns:
-    list of str.
-
-  Raises:
-    ArgumentError: they are no paths, or not as many as inputs.
-  """
-  names = [derivative.names["x"]] + derivative.names["rows"]
-  names += [derivative.names["class_index"]] * (derivative.inputs - len(names))
-  if isinstance(points, abc.Mapping):
-    unknown = sorted(set(points) - set(names))
-    given = [points.get(name) for name in names]
-    if unknown:
-      raise errors.ArgumentError(
-          "There is no input {!r} of points.".format(unknown[0]),
-          "The inputs are {}.".format(", ".join(map(repr, names))),
-          "Name one of them.")
-  else:
-    given = list(points) if isinstance(points, (list, tuple)) else (
-        [points] * len(names))
-  if len(given) != len(names) or not all(
-      isinstance(path, (str, os.PathLike)) and os.fspath(path)
-      for path in given):
-    raise errors.ArgumentError(
-        "points={!r} are no files for {}.".format(
-            points, ", ".join(map(repr, names))),
-        "A worker reads them itself: it is sent paths, and no arrays.",
-        "Pass a path or a pattern of names; or a list with one for each.")
-  given = [file_systems.absolute(path) for path in given]
-  for path in given:
-    if given.count(path) > 1 and point_sources.is_array_file(path):
-      raise errors.ArgumentError(
-          "'{}' has the values of one input, and is named for {}.".format(
-              path, given.count(path)), "A .npy file has one array.",
-          "Name a file for each of {}.".format(", ".join(map(repr, names))))
-  return given
-
-
-def _check_counts(shards, threads):
-  """Refuses numbers of shards and threads that are none.
-
-  Raises:
-    ArgumentError: with the name of the argument.
-  """
-  for name, value in (("shards", shards), ("threads", threads)):
-    if value is not None and (isinstance(value, bool) or not isinstance(
-        value, (int, np.integer)) or value < 1):
-      raise errors.ArgumentError(
-          "{}={!r} is no number of {}.".format(name, value, name),
-          "It is 1 at least, or None.", "Pass a positive int, or None.")

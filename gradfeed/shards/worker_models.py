@@ -113,7 +113,12 @@ class ModelDerivative:
     return _acquire(self, self.threads)
 
   def key(self):
-    """What tells models in a process apart, hashable."""
+    """What tells models in a process apart.
+
+    Returns:
+      tuple that can be hashed: the path, the sizes and times of the files, what
+      is asked for, and the digests of what is fed.
+    """
     feeds = [(str(getattr(name, "name", name)), model_digests.sha256(
         [str(np.asarray(value).dtype).encode(),
          repr(np.asarray(value).tolist()).encode()]))

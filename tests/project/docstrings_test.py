@@ -11,7 +11,11 @@ import tempfile
 from absl.testing import parameterized
 
 import gradfeed
+import gradfeed.shards
 from tests.testing import folders
+
+#: Packages with public names of their own, beside those of gradfeed.
+_PACKAGES = [gradfeed.shards]
 
 
 def _modules():
@@ -22,9 +26,9 @@ def _modules():
 
 
 def _public():
-  """(name, object) of everything public in the namespace of gradfeed."""
-  return [(name, getattr(gradfeed, name))
-          for name in sorted(gradfeed.__all__)]
+  """(name, object) of everything public in gradfeed and its packages."""
+  return [(name, getattr(package, name)) for package in [gradfeed] + _PACKAGES
+          for name in sorted(package.__all__)]
 
 
 def _callables():

@@ -9,6 +9,10 @@ import os
 from absl.testing import absltest
 
 import gradfeed
+import gradfeed.shards
+
+#: Packages with public names of their own, beside those of gradfeed.
+_PACKAGES = [gradfeed.shards]
 
 _LIST = os.path.join(os.path.dirname(os.path.abspath(__file__)),
                      "public_names.txt")
@@ -31,13 +35,15 @@ def _line(name, thing):
 def listing():
   """One line for each public name, and for each public member of a class."""
   lines = []
-  for name in sorted(gradfeed.__all__):
-    thing = getattr(gradfeed, name)
-    lines.append(_line(name, thing))
-    if inspect.isclass(thing):
-      for member in sorted(vars(thing)):
-        if member == "__call__" or not member.startswith("_"):
-          lines.append("  " + _line(member, getattr(thing, member)))
+  for package in [gradfeed] + _PACKAGES:
+    prefix = package.__name__[len("gradfeed."):]
+    for name in sorted(package.__all__):
+      thing = getattr(package, name)
+      lines.append(_line(".".join(filter(None, [prefix, name])), thing))
+      if inspect.isclass(thing):
+        for member in sorted(vars(thing)):
+          if member == "__call__" or not member.startswith("_"):
+            lines.append("  " + _line(member, getattr(thing, member)))
   return "\n".join(lines) + "\n"
 
 
