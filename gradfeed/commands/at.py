@@ -20,12 +20,16 @@ import time
 from absl import flags
 import numpy as np
 
+from gradfeed.commands.clusters import shard_flags
+from gradfeed.commands.clusters import sharded
 from gradfeed.commands.flags import model_flags
 from gradfeed.commands.flags import value_flags
 from gradfeed import errors
 from gradfeed.evaluation.making import function
 from gradfeed.graph import tensors
 from gradfeed.models import derivative_choices
+from gradfeed.models import loading
+from gradfeed.shards.tasks import StreamShard
 from gradfeed.streaming.streams import stream
 
 #: The flags that have to be given.
@@ -92,15 +96,82 @@ _REPORT = flags.DEFINE_string(
     "report", None, "A JSON file to write, of what was done and which points "
     "were skipped, and why.", flag_values=FLAGS)
 
+_SHARDS = shard_flags.ShardFlags(FLAGS)
+
 #: How many of the skipped points are printed.
 _MOST_PRINTED = 3
+
+
+def take_options(options):
+  """Takes the arguments that stand after "--"."""
+  _SHARDS.options = options
 
 
 def main():
   """Writes the derivatives; says on stderr what they are."""
   _check_output()
+  _SHARDS.check()
+  if _SHARDS.are_given:
+    sharded.refuse(_COUPLED.value)
+    _write_shards(_task())
+    return
   with _load() as model:
     _write(model)
+
+
+def _task():
+  """Makes the task that `--shards`, `--workers` and `--runner` divide."""
+  rows = value_flags.split_rows(_ROW.value or [])
+  files = [_file_of(key) for _, key in rows]
+  feeds = {}
+  if _FEED.value:
+    with loading.load_graph(
+        FLAGS["graph"].value, FLAGS["tags"].value) as model:
+      feeds = value_flags.parse_feeds(_FEED.value, model.graph)
+  has_own_files = any(path != _POINTS.value for path in files)
+  task = StreamShard(
+      FLAGS["graph"].value, _Y.value, _X.value,
+      [_file_of(_KEY.value)] + files if has_own_files else _POINTS.value,
+      _OUTPUT.value, _number_of_shards(), rows=[name for name, _ in rows],
+      keys=[None if _is_file(key) else key
+            for key in [_KEY.value] + [key for _, key in rows]],
+      feed_dict=feeds, of=_OF.value, class_index=_CLASS_INDEX.value,
+      tags=FLAGS["tags"].value, chunk=_CHUNK.value, on_error=_ON_ERROR.value,
+      max_skipped=_MAX_SKIPPED.value, threads=_SHARDS.threads,
+      jit_compile={"true": True}.get(_JIT_COMPILE.value, _JIT_COMPILE.value))
+  return task.check()
+
+
+def _number_of_shards():
+  """How many shards: of one file as many as workers, unless a flag says so."""
+  if _SHARDS.shards is None and os.path.exists(_POINTS.value):
+    return _SHARDS.workers
+  return _SHARDS.shards
+
+
+def _write_shards(task):
+  """Evaluates the shards of a task, and prints a summary; or an estimate.
+
+  Args:
+    task: `StreamShard`.
+  """
+  if _SHARDS.estimate is not None:
+    for line in sharded.estimate(task, _SHARDS.estimate):
+      print("gradfeed at: " + line)
+    return
+  start = time.perf_counter()
+  reports = sharded.evaluate(task, _SHARDS)
+  seconds = time.perf_counter() - start
+  report = sharded.merged(reports)
+  if _REPORT.value:
+    with open(_REPORT.value, "w") as output:
+      json.dump(dict(report.to_dict(), shards=[
+          each.to_dict() for each in reports]), output, indent=2)
+  x = task.derivative.check().inputs[0]
+  for line in (_lines_of_result(report, seconds,
+                                sharded.describe_files(task, reports)) +
+               _lines_of_skipped(report) + _lines_of_warnings(x, report)):
+    print("gradfeed at: " + errors.printable(line), file=sys.stderr)
 
 
 def _check_output():
@@ -183,8 +254,17 @@ def _summary(x, report, seconds):
           _lines_of_warnings(x, report))
 
 
-def _lines_of_result(report, seconds):
-  """What was written, and how long it took."""
+def _lines_of_result(report, seconds, files=None):
+  """What was written, and how long it took.
+
+  Args:
+    report: `streams.Report`.
+    seconds: float.
+    files: str, what the files are called; None to name them.
+
+  Returns:
+    list of str.
+  """
   index = ("" if _CLASS_INDEX.value is None else
            "[..., {}]".format(_CLASS_INDEX.value))
   what = {"value": "'{y}'{i}", "jacobian": "Jacobian of '{y}'{i} by '{x}'",
@@ -193,7 +273,7 @@ def _lines_of_result(report, seconds):
               _OF.value, "d '{y}'{i} / d '{x}'").format(
                   y=_Y.value, i=index, x=_X.value)
   return ["wrote {}: {} at {} point{} in {:.2f} s.".format(
-      ", ".join(map(_describe_file, report.files[:2])) + (
+      files or ", ".join(map(_describe_file, report.files[:2])) + (
           "" if len(report.files) <= 2 else " and {} more".format(
               len(report.files) - 2)),
       what, report.rows, "" if report.rows == 1 else "s", seconds)]

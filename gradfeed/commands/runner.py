@@ -102,7 +102,8 @@ def run(module, argv):
   Args:
     module: the command: `main()` without arguments, `FLAGS` of its own (two
       commands may have flags of one name; `REQUIRED` lists those that have to
-      be given), and a docstring that ends with a line to paste.
+      be given), and a docstring that ends with a line to paste. One that
+      passes arguments on has `take_options`, which is given those after "--".
     argv: list of str: the program, the command, its flags.
 
   Raises:
@@ -132,6 +133,9 @@ def _parse(module, argv):
   """
   name = argv[0]
   flags.FLAGS.append_flag_values(module.FLAGS)
+  if "--" in argv and hasattr(module, "take_options"):
+    module.take_options(argv[argv.index("--") + 1:])
+    argv = argv[:argv.index("--")]
   if any(argument in _HELP + _FULL_HELP for argument in argv[1:]):
     _print_help(module, name, any(a in _FULL_HELP for a in argv[1:]))
     sys.exit(0)

@@ -59,6 +59,19 @@ class Division:
           "Give all workers the same files; or make the task anew.")
     return lists
 
+  def paths(self, index):
+    """The files of one input, as list of str."""
+    return self._files()[self.patterns[index]]
+
+  def count(self, inputs, keys):
+    """The number of all points; None where the files do not tell it.
+
+    Args:
+      inputs, keys: as in `parts`.
+    """
+    counts = self._counts(self.found(), inputs, keys)
+    return counts and sum(list(counts.values())[0])
+
   def parts(self, index, inputs, keys):
     """The points of one shard.
 

@@ -42,6 +42,9 @@ class ShardReport(collections.namedtuple("ShardReport", _FIELDS)):
     return {(self.start or 0) + i: why
             for i, why in sorted(self.reasons.items())}
 
+  def __reduce__(self):
+    return ShardReport, tuple(self)  # PySpark pickles others in its own way.
+
   def to_dict(self):
     """All of it.
 

@@ -56,7 +56,9 @@ class StreamShard:
 
   Attributes:
     derivative: `ModelDerivative`, what is evaluated.
+    division: which files of points, or rows of them, are a shard.
     output: str, the file of results without the number of a shard, or a list.
+    chunk, on_error, max_skipped: as they were given.
 
   Example:
     >>> import gradfeed as gf, tensorflow.compat.v1 as tf
@@ -82,7 +84,7 @@ class StreamShard:
   def __init__(self, model, y, x, points, output, shards=None, *, rows=(),
                keys=None, feed_dict=None, of="gradient", class_index=None,
                tags=None, chunk=256, on_error="stop", max_skipped=None,
-               threads=1, fingerprint=None):
+               threads=1, fingerprint=None, jit_compile=False):
     """Makes the task, and looks which files of points there are.
 
     Args:
@@ -111,6 +113,7 @@ class StreamShard:
       threads: int, how many threads of TensorFlow a worker has; None for as
         many as TensorFlow takes.
       fingerprint: str, that the model has to have; None for any.
+      jit_compile: as for `gradfeed.function`.
 
     Raises:
       ArgumentError: an argument is not one of these.
@@ -118,9 +121,9 @@ class StreamShard:
     """
     self.derivative = worker_models.ModelDerivative(
         model, y, x, rows, keys, feed_dict, of, class_index, tags, threads,
-        fingerprint)
+        fingerprint, jit_compile)
     task_arguments.check_counts(shards, threads)
-    self._division = divisions.Division(
+    self.division = divisions.Division(
         task_arguments.patterns_of(points, self.derivative), shards)
     outputs = output if isinstance(output, (list, tuple)) else [output]
     arguments.check_settings(list(outputs), chunk, on_error, max_skipped)
@@ -133,7 +136,7 @@ class StreamShard:
   @property
   def shards(self):
     """int, how many shards there are; also `len(task)`."""
-    return self._division.shards
+    return self.division.shards
 
   @property
   def fingerprint(self):
@@ -141,7 +144,7 @@ class StreamShard:
     return self.derivative.fingerprint
 
   def __len__(self):
-    return self._division.shards
+    return self.division.shards
 
   def paths(self, index):
     """The files of results of a shard.
@@ -206,12 +209,7 @@ class StreamShard:
       GradfeedError: whatever else `gradfeed.load` and `gradfeed.stream` raise,
         with the number of the shard.
     """
-    if isinstance(index, bool) or not isinstance(index, (int, np.integer)) or (
-        not 0 <= index < self.shards):
-      raise errors.ArgumentError(
-          "There is no shard {!r}.".format(index),
-          "There are {} of them, from 0.".format(self.shards),
-          "Map the task over range(len(task)).")
+    self._check_index(index)
     start = time.perf_counter()
     try:
       loaded = self.derivative.acquire()
@@ -223,6 +221,35 @@ class StreamShard:
       raise
     return report._replace(seconds=time.perf_counter() - start)
 
+  def finished(self, index):
+    """Looks whether a shard is finished, and evaluates nothing.
+
+    Args:
+      index: int, from 0 to `len(task)` - 1.
+
+    Returns:
+      `ShardReport`; None where the shard is not finished.
+
+    Raises:
+      ArgumentError, StreamError, GradfeedError: as a call of the task.
+    """
+    self._check_index(index)
+    path = self.paths(index)[0]
+    if manifests.read(path) is None:
+      return None
+    loaded = self.derivative.acquire()
+    return self._report_of(
+        path, index, self._wanted(loaded), self._points(index, loaded))
+
+  def _check_index(self, index):
+    """Refuses what is no number of a shard."""
+    if isinstance(index, bool) or not isinstance(index, (int, np.integer)) or (
+        not 0 <= index < self.shards):
+      raise errors.ArgumentError(
+          "There is no shard {!r}.".format(index),
+          "There are {} of them, from 0.".format(self.shards),
+          "Map the task over range(len(task)).")
+
   def __repr__(self):
     return "<gradfeed.StreamShard {} of d '{}' / d '{}': {} shards>".format(
         self.derivative.names["of"], self.derivative.names["y"],
@@ -230,7 +257,7 @@ class StreamShard:
 
   def _points(self, index, loaded):
     return shard_points.ShardPoints(
-        self._division, index, loaded, self.derivative.keys)
+        self.division, index, loaded, self.derivative.keys)
 
   def _finish(self, index, loaded, points):
     """Sees to it that a shard is finished: evaluates it where it is not.
@@ -243,33 +270,34 @@ class StreamShard:
     Returns:
       `ShardReport`.
     """
-    outputs = self.paths(index)
-    wanted = {"model": loaded.fingerprint,
-              "asked": dict(self.derivative.names, keys=self.derivative.keys)}
-
-    def finished(evaluated=None):
-      manifest = manifests.read(outputs[0])
-      if manifest is None:
-        return None
-      if evaluated is None:
-        manifests.check(outputs[0], manifest, wanted, points, self)
-      return _report(index, outputs[0], manifest, points.start, evaluated)
-
-    report = finished()
+    outputs, wanted = self.paths(index), self._wanted(loaded)
+    report = self._report_of(outputs[0], index, wanted, points)
     if report is not None:
       return report
     with placement.place_of(outputs) as place:
-      report = finished()  # Another worker may have finished it meanwhile.
-      if report is not None:
+      report = self._report_of(outputs[0], index, wanted, points)
+      if report is not None:  # Another worker has finished it meanwhile.
         return report
-      if place.is_staged and manifests.read(place.paths[0]) is not None:
-        manifests.check(place.paths[0], manifests.read(place.paths[0]), wanted,
-                        points, self)
-        place.publish()
-        return finished()
-      evaluated = self._evaluate(place, loaded, points, wanted)
+      evaluated = None
+      if not place.is_staged or self._report_of(
+          place.paths[0], index, wanted, points) is None:
+        evaluated = self._evaluate(place, loaded, points, wanted)
       place.publish()
-      return finished(evaluated)
+      return _report(index, outputs[0], manifests.read(outputs[0]),
+                     points.start, evaluated)
+
+  def _wanted(self, loaded):
+    """What the manifest of a shard says of the model, as a dict."""
+    return {"model": loaded.fingerprint, "asked": dict(
+        self.derivative.names, keys=self.derivative.keys)}
+
+  def _report_of(self, output, index, wanted, points):
+    """The `ShardReport` of what is finished in a file of results, or None."""
+    manifest = manifests.read(output)
+    if manifest is None:
+      return None
+    manifests.check(output, manifest, wanted, points, self)
+    return _report(index, output, manifest, points.start, None)
 
   def _evaluate(self, place, loaded, points, wanted):
     """Evaluates a shard, and writes its manifest once the results are there.

@@ -50,7 +50,7 @@ class ModelDerivative:
 
   def __init__(self, model, y, x, rows=(), keys=None, feed_dict=None,
                of="gradient", class_index=None, tags=None, threads=1,
-               fingerprint=None):
+               fingerprint=None, jit_compile=False):
     """Loads nothing yet.
 
     Args:
@@ -70,6 +70,7 @@ class ModelDerivative:
       threads: int, how many threads of TensorFlow the session has; None for
         as many as TensorFlow takes.
       fingerprint: str, that the model has to have, or None.
+      jit_compile: as for `gradfeed.function`.
 
     Raises:
       ArgumentError: one of them is of another type.
@@ -83,6 +84,7 @@ class ModelDerivative:
     self.feed_dict = dict(feed_dict or {})
     self.threads = threads
     self.fingerprint = fingerprint
+    self.jit_compile = jit_compile
     has_own_class = isinstance(class_index, str) and class_index != "top"
     self.inputs = 1 + len(rows) + has_own_class
     self.keys = _keys_of(keys, [x] + rows) + [class_index] * has_own_class
@@ -124,7 +126,8 @@ class ModelDerivative:
          repr(np.asarray(value).tolist()).encode()]))
              for name, value in self.feed_dict.items()]
     return (self.path, file_systems.model_identity(self.path),
-            json.dumps(self.names, sort_keys=True), tuple(sorted(feeds)))
+            json.dumps(self.names, sort_keys=True), tuple(sorted(feeds)),
+            self.jit_compile)
 
 
 class LoadedDerivative:
@@ -154,7 +157,8 @@ class LoadedDerivative:
       with graph.as_default():
         outputs = derivative_choices.derivative(names["of"], y, x)
       self.f = making.function(self.inputs, outputs, self.model.session,
-                               feed_dict=derivative.feed_dict)
+                               feed_dict=derivative.feed_dict,
+                               jit_compile=derivative.jit_compile)
       _require_all_fed(self.f, x)
       self.fingerprint = model_digests.digest_of(
           self.f.outputs, self.f.constants())[:_DIGITS]

@@ -44,7 +44,16 @@ def parse_rows(texts, graph):
     TensorNotFoundError: one names no tensor.
   """
   return [(tensors.resolve(name, graph, "--row").tensor, key)
-          for name, key in _pairs(texts, "row", "KEY", "labels:0=label")]
+          for name, key in split_rows(texts)]
+
+
+def split_rows(texts):
+  """The parts of what `--row` says, as list of (name of a tensor, key).
+
+  Raises:
+    ArgumentError: one of them is not NAME=KEY.
+  """
+  return _pairs(texts, "row", "KEY", "labels:0=label")
 
 
 def _pairs(texts, flag, value, example):

@@ -1,0 +1,1 @@
+"""`gradfeed at` in shards: in processes here, or by an engine elsewhere."""
