@@ -17,6 +17,11 @@ def _read(*path):
 # are those of TensorFlow.
 _KERAS = ["h5py", "tf_keras; python_version >= '3.9'"]
 
+# Beam 2.48 is the last one for Python 3.7, where TensorFlow 1.15 needs a
+# protobuf before 3.21. TFRecords of Beam need google-crc32c.
+_BEAM = ["apache-beam>=2.48", "google-crc32c",
+         "protobuf<3.21; python_version < '3.8'"]
+
 setuptools.setup(
     name="gradfeed",
     version=re.search(r'^__version__ = "(.+)"$',
@@ -50,9 +55,12 @@ setuptools.setup(
     install_requires=["absl-py>=0.10", "numpy"],
     extras_require={
         "tf": ["tensorflow>=1.15,<3"],
+        "beam": _BEAM,
         "cli": ["tabulate", "tqdm"],
+        "dask": ["dask", "distributed"],
         "keras": _KERAS,
         "scipy": ["scipy"],
+        "spark": ["pyspark"],
         "test": ["autograd", "h5py", "pytest>=6", "pytest-xdist", "scipy",
                  "tabulate", "tqdm"],
     },
