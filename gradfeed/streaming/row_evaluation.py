@@ -1,5 +1,7 @@
 """Evaluates a function at blocks of points, with a result for each row."""
 
+import threading
+
 import numpy as np
 
 from gradfeed._tf import tf
@@ -15,15 +17,19 @@ _MEND = "Mend it, or pass on_error='skip' to leave such rows NaN."
 
 
 class RowEvaluator:
-  """Evaluates a function at blocks of points, one block after the other."""
+  """Evaluates a function at blocks of points, one block after the other.
+
+  `evaluate_rows` may be called from several threads.
+  """
 
   def __init__(self, f, source, skips, coupled):
     """Prepares to evaluate, and runs nothing yet.
 
     Args:
       f: `functions.Function`.
-      source: `point_sources.Points` that the blocks are read from. Its
-        `batch_forms` are used after the first block is read.
+      source: `point_sources.Points` that the blocks are read from, or what has
+        its `inputs` and `batch_forms`. The latter are used after the first
+        block is read.
       skips: bool; whether a point that cannot be evaluated is skipped.
       coupled: bool; whether rows may depend on each other.
     """
@@ -32,6 +38,7 @@ class RowEvaluator:
     self._skips = skips
     self._coupling = coupling.RowProof(f, coupled)
     self._batched = None  # `Rebatched`; False where there is none.
+    self._lock = threading.Lock()  # While `_batched` is made.
     self._row_types = None  # (shape, dtype) of a row of each output.
 
   def evaluate(self, block, start):
@@ -62,7 +69,7 @@ class RowEvaluator:
     results = None
     if good:
       values = [array[good] for array in block.arrays] if bad else block.arrays
-      results, failed = self._evaluate_rows(
+      results, failed = self.evaluate_rows(
           values, [start + i for i in good] if bad else
           range(start, start + count))
       bad.update((good[i], why) for i, why in failed.items())
@@ -137,7 +144,7 @@ class RowEvaluator:
     """Whether rows are fed as batches of one."""
     return any(form != "bare" for form in self._batch_forms)
 
-  def _evaluate_rows(self, values, numbers):
+  def evaluate_rows(self, values, numbers):
     """Evaluates rows, together where the inputs are batches of any size.
 
     Args:
@@ -225,10 +232,11 @@ class RowEvaluator:
 
     They are evaluated together by the function for many rows, if there is one;
     or else one by one, in several threads. Takes and returns what
-    `_evaluate_rows` does.
+    `evaluate_rows` does.
     """
-    if self._batched is None and len(numbers) > 1:
-      self._batched = self._rebatched(values, numbers) or False
+    with self._lock:
+      if self._batched is None and len(numbers) > 1:
+        self._batched = self._rebatched(values, numbers) or False
     if self._batched:
       try:
         return self._evaluate_rebatched(values), {}

@@ -23,7 +23,7 @@ class IteratorReader:
     self._iterator = iterator
     self._next = 0
     self.source_files = None
-    self._are_texts = [row_layout.dtype_of(leaf) == object for leaf in inputs]
+    self._are_texts = are_texts(inputs)
     self.is_stopped = False
     self.batch_forms, self._shapes = None, None
 
@@ -39,7 +39,7 @@ class IteratorReader:
       end = self._next
     for row in itertools.islice(self._iterator, end - self._next):
       try:
-        arrays = self._arrays_of(row)
+        arrays = arrays_of(row, self.inputs, self._are_texts)
         self._check_shapes(arrays)
         rows.append(arrays)
       except row_layout.Unreadable as error:
@@ -52,35 +52,6 @@ class IteratorReader:
         _stacked([row and row[i] for row in rows], shape)
         for i, shape in enumerate(self._shapes or [()] * len(self.inputs))],
                       bad)
-
-  def _arrays_of(self, row):
-    """The values of a row, a list with an array for each input.
-
-    Raises:
-      Unreadable: with the reason.
-    """
-    if isinstance(row, abc.Mapping):
-      row = row_layout.values_per_input(row, self.inputs, "points")
-    elif len(self.inputs) == 1 and not (
-        isinstance(row, tuple) and len(row) == 1):
-      row = [row]
-    if not isinstance(row, (list, tuple)) or len(row) != len(self.inputs):
-      raise row_layout.Unreadable("is not a tuple of {} values".format(
-          len(self.inputs)))
-    try:
-      arrays = [
-          np.array(value, object) if is_text and not isinstance(
-              value, np.ndarray) else np.asarray(value)
-          for value, is_text in zip(row, self._are_texts)]
-    except ValueError as error:
-      raise row_layout.Unreadable("is no array: {}".format(error)) from None
-    for array, is_text in zip(arrays, self._are_texts):
-      if is_text:
-        if not all(isinstance(text, (bytes, str)) for text in array.flat):
-          raise row_layout.Unreadable("is not an array of strings")
-      elif array.dtype.kind == "O":
-        raise row_layout.Unreadable("is not an array of numbers")
-    return arrays
 
   def _check_shapes(self, arrays):
     """Refuses values that do not have the shapes of those of the first row.
@@ -108,6 +79,47 @@ class IteratorReader:
 
   def close(self):
     pass
+
+
+def are_texts(inputs):
+  """Whether the values of each input are strings, as a list of bool."""
+  return [row_layout.dtype_of(leaf) == object for leaf in inputs]
+
+
+def arrays_of(row, inputs, texts):
+  """The values of a row, a list with an array for each input.
+
+  Args:
+    row: the value of the only input; or a list, tuple or dict with the value of
+      each input.
+    inputs: list of the inputs.
+    texts: as `are_texts` returns it.
+
+  Raises:
+    Unreadable: with the reason.
+    FeedError: a dict names what is no input, or has no value for one.
+  """
+  if isinstance(row, abc.Mapping):
+    row = row_layout.values_per_input(row, inputs, "points")
+  elif len(inputs) == 1 and not (isinstance(row, tuple) and len(row) == 1):
+    row = [row]
+  if not isinstance(row, (list, tuple)) or len(row) != len(inputs):
+    raise row_layout.Unreadable(
+        "is not a tuple of {} values".format(len(inputs)))
+  try:
+    arrays = [
+        np.array(value, object) if is_text and not isinstance(
+            value, np.ndarray) else np.asarray(value)
+        for value, is_text in zip(row, texts)]
+  except ValueError as error:
+    raise row_layout.Unreadable("is no array: {}".format(error)) from None
+  for array, is_text in zip(arrays, texts):
+    if is_text:
+      if not all(isinstance(text, (bytes, str)) for text in array.flat):
+        raise row_layout.Unreadable("is not an array of strings")
+    elif array.dtype.kind == "O":
+      raise row_layout.Unreadable("is not an array of numbers")
+  return arrays
 
 
 def _stacked(values, shape):

@@ -17,23 +17,107 @@ _FEW_RECORDS = 64  # For which it does not pay to build a graph.
 FRAME = 16  # Bytes of a record beside its content: its length, two checksums.
 
 
-class RecordReader(row_layout.RowReader):
-  """Reads the features of Examples, or whole records.
+class Examples:
+  """Takes the values of inputs out of records.
 
   A feature is a list of numbers of the dtype of Examples; or bytes that are a
   `TensorProto` (`tf.io.serialize_tensor`) or the numbers themselves, in the
   dtype of the input; a key "image:tensor" or "image:raw" says which. Where the
   only input is of dtype string and has no key, its values are the records as
   they stand: the model parses Examples itself.
+
+  Attributes:
+    is_raw: bool, whether the values are the records as they stand.
   """
+
+  def __init__(self, inputs, keys):
+    """Reads nothing yet.
+
+    Args:
+      inputs: list of the inputs.
+      keys: list with a key, or None, for each of them.
+    """
+    self._inputs, self._keys = inputs, keys
+    self.is_raw = len(inputs) == 1 and keys == [None] and (
+        row_layout.dtype_of(inputs[0]) == object)
+    self._parser = None  # (the features, what parses them) of the last block.
+
+  def values_at_once(self, records, are_many):
+    """The values of many records: see `row_layout.RowReader`.
+
+    Args:
+      records: list of bytes, one at least.
+      are_many: bool, whether it pays to build a graph.
+
+    Returns:
+      list with an array of shape [records, values] for each input.
+
+    Raises:
+      Unreadable: they are not what `values_of` gives for each of them.
+    """
+    if self.is_raw:
+      array = np.empty([len(records), 1], object)
+      array[:, 0] = records
+      return [array]
+    if not are_many:
+      raise row_layout.Unreadable("is alone")
+    features = _features_of(records[0])
+    sources = self._sources(features)
+    wanted = []
+    for name, _ in sources:
+      kind = features[name].WhichOneof("kind")
+      wanted.append((name, kind, len(
+          getattr(features[name], kind).value) if kind else 0))
+    if not all(count for _, _, count in wanted):
+      raise row_layout.Unreadable("has a feature without values")
+    parser = self._parser
+    if parser is None or parser[0] != wanted:
+      self._parser = parser = wanted, batch_parsing.examples_program(
+          tuple(dict.fromkeys(wanted)))
+    arrays, different_names = parser[1](records)
+    if any(self._sources(names) != sources for names in different_names):
+      raise row_layout.Unreadable("has other features")
+    array_of = dict(zip(dict.fromkeys(wanted), arrays))
+    return [
+        feature_values.of_many(array_of[feature], leaf, form)
+        for feature, leaf, (_, form) in zip(wanted, self._inputs, sources)]
+
+  def values_of(self, record):
+    """The values of a record, a list with a flat array for each input.
+
+    Raises:
+      Unreadable: with the reason.
+    """
+    if self.is_raw:
+      return [np.array([record], object)]
+    features = _features_of(record)
+    return [
+        feature_values.of_one(features[name], leaf, form)
+        for leaf, (name, form) in zip(self._inputs, self._sources(features))]
+
+  def _sources(self, names):
+    """(name of the feature, form as in `_numbers_in_bytes`) for each input.
+
+    Args:
+      names: container of the names of the features of an Example.
+
+    Raises:
+      Unreadable: there is no such feature.
+    """
+    sources = []
+    for leaf, key in zip(self._inputs, self._keys):
+      key, form = _key_and_form(names, key)
+      sources.append((_name_of(names, leaf, key, len(self._inputs)), form))
+    return sources
+
+
+class RecordReader(row_layout.RowReader):
+  """Reads the features of Examples, or whole records: see `Examples`."""
 
   def __init__(self, path, inputs, keys):
     super().__init__(path, inputs)
-    self._keys = keys
-    self._is_raw = len(inputs) == 1 and keys == [None] and (
-        row_layout.dtype_of(inputs[0]) == object)
+    self._examples = Examples(inputs, keys)
     self._few = _FEW_RECORDS
-    self._parser = None  # (the features, what parses them) of the last block.
     self._records = _tf.records(path)
 
   def _next_raw(self):
@@ -70,57 +154,13 @@ class RecordReader(row_layout.RowReader):
                           error) from None
 
   def _values_at_once(self, records, are_many):
-    if self._is_raw:
-      array = np.empty([len(records), 1], object)
-      array[:, 0] = records
-      return [array]
-    if not are_many:
-      raise row_layout.Unreadable("is alone")
-    features = _features_of(records[0])
-    sources = self._sources(features)
-    wanted = []
-    for name, _ in sources:
-      kind = features[name].WhichOneof("kind")
-      wanted.append((name, kind, len(
-          getattr(features[name], kind).value) if kind else 0))
-    if not all(count for _, _, count in wanted):
-      raise row_layout.Unreadable("has a feature without values")
-    if self._parser is None or self._parser[0] != wanted:
-      self._parser = wanted, batch_parsing.examples_program(
-          tuple(dict.fromkeys(wanted)))
-    arrays, different_names = self._parser[1](records)
-    if any(self._sources(names) != sources for names in different_names):
-      raise row_layout.Unreadable("has other features")
-    array_of = dict(zip(dict.fromkeys(wanted), arrays))
-    return [
-        feature_values.of_many(array_of[feature], leaf, form)
-        for feature, leaf, (_, form) in zip(wanted, self.inputs, sources)]
+    return self._examples.values_at_once(records, are_many)
 
   def _values_of(self, record):
-    if self._is_raw:
-      return [np.array([record], object)]
-    features = _features_of(record)
-    return [
-        feature_values.of_one(features[name], leaf, form)
-        for leaf, (name, form) in zip(self.inputs, self._sources(features))]
-
-  def _sources(self, names):
-    """(name of the feature, form as in `_numbers_in_bytes`) for each input.
-
-    Args:
-      names: container of the names of the features of an Example.
-
-    Raises:
-      Unreadable: there is no such feature.
-    """
-    sources = []
-    for leaf, key in zip(self.inputs, self._keys):
-      key, form = _key_and_form(names, key)
-      sources.append((_name_of(names, leaf, key, len(self.inputs)), form))
-    return sources
+    return self._examples.values_of(record)
 
   def close(self):
-    self._records, self._parser = iter(()), None
+    self._records, self._examples = iter(()), None
 
 
 def _features_of(record):
