@@ -1,5 +1,6 @@
 """Sessions, wrappers of sessions, and compiled calls."""
 
+import atexit
 import weakref
 
 from tensorflow.core.protobuf import config_pb2
@@ -87,6 +88,21 @@ def milliseconds(seconds):
   return max(1, int(seconds * 1000))
 
 
+#: What the sessions of this process compiled, as long as it is held.
+_compiled = weakref.WeakSet()
+
+
+@atexit.register
+def _release_none():
+  """Leaves compiled calls to the end of the process.
+
+  TensorFlow releases them by a function of a module, and where that is gone
+  before them, each prints a message.
+  """
+  for compiled in list(_compiled):
+    compiled._handle = None
+
+
 def make_callable(session, feeds, fetches, targets, on_caller_thread,
                   timeout=None):
   """Compiles one set of feeds and fetches of a raw session.
@@ -115,6 +131,7 @@ def make_callable(session, feeds, fetches, targets, on_caller_thread,
   if timeout is not None:
     options.run_options.timeout_in_ms = milliseconds(timeout)
   compiled = session._make_callable_from_options(options)
+  _compiled.add(compiled)
   run, pointer, handle = (
       session_lib.tf_session.TF_SessionRunCallable, session._session,
       compiled._handle)

@@ -5,11 +5,119 @@ import numpy as np
 from gradfeed._tf import tf
 from gradfeed.analysis import row_dependence
 from gradfeed import errors
+from gradfeed.evaluation import chunks
 from gradfeed.evaluation.inputs import feed_dicts
 from gradfeed.graph import nest
 from gradfeed.graph import tensors
 from gradfeed.graph import traversal
 from gradfeed import numeric_comparison
+from gradfeed.streaming.formats import row_layout
+
+
+#: Rows of the batches that are tried before there are points, and the sizes
+#: that dimensions are given which the graph does not know.
+_TRIED_ROWS, _TRIED_SIZES = (2, 3, 8), (4, 64)
+
+
+def check_before_use(f):
+  """Refuses a function whose rows depend on each other, before there are points.
+
+  Where the ops do not show that they are independent, the function is evaluated
+  at rows that are made up, if it can be: batches of several sizes.
+
+  Args:
+    f: `functions.Function`; the first axis of each input is of any size.
+
+  Returns:
+    bool, whether the ops show that no row depends on another. Otherwise it is
+    to be tried again at the points (`RowProof`).
+
+  Raises:
+    CoupledRowsError: they do.
+    ArgumentError: an output has no rows.
+  """
+  for output in f.outputs:
+    if output.shape.ndims == 0:
+      raise errors.ArgumentError(
+          "{} has no rows.".format(tensors.describe(output)),
+          "A result has to have a row for each point.",
+          "Take an output with rows (losses before their mean).")
+  verdict, _ = _worst(_verdicts(f))
+  if verdict == "independent":
+    return True
+  for size in _TRIED_SIZES:
+    try:
+      for count in _TRIED_ROWS:
+        values = [_made_rows(leaf, count, size) for leaf in f.inputs]
+        proof = RowProof(f, False)
+        proof.check(values)
+        results = nest.flatten(f(*f.arguments(values)))
+        chunks.check_rows(
+            f.outputs, results, count,
+            "A result has to have a row for each point.",
+            "Take an output with rows (losses before their mean).")
+        proof.check_results(values, results)
+      return False
+    except (errors.FeedError, tf.errors.InvalidArgumentError, _NotMade):
+      pass  # Rows that were made are no points, or no trial.
+  verdict, op = _worst(_verdicts(f, only_certain=True))
+  if verdict == "coupled":
+    raise errors.coupled_rows(
+        tensors.describe(f.outputs[0]), tensors.describe_all(f.inputs),
+        tensors.describe(op))
+  return False
+
+
+class _NotMade(Exception):
+  """No rows can be made up for an input."""
+
+
+def _made_rows(leaf, count, size):
+  """Rows for an input, from a fixed seed: numbers from 0.25 to 1, or 0 and 1.
+
+  Args:
+    leaf: the input.
+    count: int, the number of rows.
+    size: int, for dimensions that are not known.
+
+  Raises:
+    _NotMade: its values are strings, or it is no batch.
+  """
+  dtype = row_layout.dtype_of(leaf)
+  if dtype == object or not leaf.shape.ndims:
+    raise _NotMade()
+  shape = [count] + [
+      size if dim is None else dim for dim in leaf.shape.as_list()[1:]]
+  random = np.random.RandomState(count)
+  values = random.uniform(0.25, 1.0, shape) if dtype.kind in "fcV" else (
+      random.randint(0, 2, shape))
+  return values.astype(dtype)
+
+
+def _worst(verdicts):
+  """The verdict on the input that is the likeliest to be mixed."""
+  return min(verdicts, key=lambda verdict: (
+      "coupled", "unknown", "independent").index(verdict[0]))
+
+
+def _verdicts(f, only_certain=False):
+  """Whether the ops mix the rows of each input, and which op does.
+
+  Args:
+    f: `functions.Function`.
+    only_certain: as in `row_dependence.coupling`.
+
+  Yields:
+    for each input what `row_dependence.coupling` returns.
+  """
+  ops = traversal.ancestors(f.outputs, {leaf.name for leaf in f.inputs})
+  folded = feed_dicts.folded(f.outputs, ops, f.inputs, f.held)
+  for leaf in f.inputs:
+    if not isinstance(leaf, tensors.Dense):
+      yield "unknown", next(iter(ops.values()))
+    else:
+      yield row_dependence.coupling(
+          f.outputs, leaf.tensor, ops, folded, only_certain)
 
 
 class RowProof:
@@ -115,15 +223,7 @@ class RowProof:
 
   def _mixing_op(self):
     """An op that may mix rows, as a `tf.Operation`; None if there is none."""
-    ops = traversal.ancestors(
-        self._f.outputs, {leaf.name for leaf in self._f.inputs})
-    folded = feed_dicts.folded(
-        self._f.outputs, ops, self._f.inputs, self._f.held)
-    for leaf in self._f.inputs:
-      if not isinstance(leaf, tensors.Dense):
-        return next(iter(ops.values()))
-      verdict, op = row_dependence.coupling(
-          self._f.outputs, leaf.tensor, ops, folded)
+    for verdict, op in _verdicts(self._f):
       if verdict != "independent":
         return op
     return None

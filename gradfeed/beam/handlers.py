@@ -1,0 +1,217 @@
+"""`GradientModelHandler`: a derivative of a model for Beam's `RunInference`."""
+
+from collections import abc
+
+from apache_beam.metrics import metric
+from apache_beam.ml.inference import base
+import numpy as np
+
+from gradfeed import errors
+from gradfeed.beam import elements
+from gradfeed.beam import loaded_models
+from gradfeed.models import derivative_choices
+
+#: The namespace of the metrics.
+NAMESPACE = "gradfeed"
+
+
+class Stop(BaseException):
+  """Ends a pipeline: what is wrong is no fault of the rows in this batch.
+
+  Beam puts a batch aside where an `Exception` is raised, so that this is none.
+  It makes a RuntimeError with the text of this.
+  """
+
+
+class GradientModelHandler(base.ModelHandler):
+  """Evaluates a derivative of a TensorFlow 1 model at each element.
+
+  It is for `apache_beam.ml.inference.base.RunInference`, also in a
+  `KeyedModelHandler`. An element is the value of x at one row, an array with or
+  without the axis of the batch; where there are `rows`, a tuple with the values
+  of x and of each of them; or a dict of these by the name of the tensor or by
+  key; or a serialized `tf.train.Example`, read as `gradfeed.stream` reads
+  TFRecord files.
+
+  The `inference` of each `PredictionResult` is an array (with
+  of="value_and_gradient" a tuple of two), or `Refused` with the reason where
+  the row is not finite, does not fit or cannot be evaluated: rows beside it are
+  not touched. `model_id` is the path of the model and its fingerprint.
+
+  The model is read when the handler is made: names, feeds and rows are checked
+  then, and every worker has to find the same model at the path. In a worker it
+  is loaded once for a process, and used by all threads.
+
+  Metrics in the namespace "gradfeed" are the counters `rows` and
+  `refused_rows`, and the distributions `tensorflow_micro_secs` (of a batch) and
+  `model_load_milli_secs` (in a process).
+  """
+
+  def __init__(self, model_uri, y, x, *, rows=(), keys=None, feed_dict=None,
+               of="gradient", class_index=None, tags=None,
+               min_batch_size=None, max_batch_size=256, threads=None,
+               env_vars=None):
+    """Loads the model once, and checks the arguments with it.
+
+    Args:
+      model_uri: str, the path of a model that all workers can read: see
+        `gradfeed.load`.
+      y: str, the name of the tensor that is differentiated.
+      x: str, the name of the tensor that it is differentiated by.
+      rows: list of the names of other tensors that have a value of their own at
+        each row, such as labels.
+      keys: list of what x and each of `rows` is called in a dict or an Example,
+        or a dict from the name of the tensor; None for the name of the tensor.
+      feed_dict: dict from names of tensors to the values that they have at
+        every row.
+      of: "gradient", "value", "value_and_gradient", "jacobian" or "hessian".
+      class_index: int, the element of the last axis of y; "top" for the
+        greatest at each row; or the key of the class of each row, which comes
+        last in a tuple.
+      tags: str or list of str, of the graph in a SavedModel that has several.
+      min_batch_size: int, the fewest rows that Beam puts together where there
+        are as many; None for `max_batch_size`.
+      max_batch_size: int, the most rows that are evaluated together.
+      threads: int, the threads of the session in each worker; None leaves it to
+        TensorFlow, which takes all processors. Pass 1 where a machine has as
+        many workers as processors.
+      env_vars: dict of variables of the environment that a worker sets before
+        it loads the model.
+
+    Raises:
+      ModelFileError, TensorNotFoundError, ArgumentError, FeedError: the model
+        cannot be read, or an argument does not fit it.
+      MissingFeedError: a placeholder has no value.
+      CoupledRowsError: a row depends on other rows. That it does not is shown
+        by the ops, or tried at rows that are made up; where neither is
+        possible, it is tried in the workers, and the pipeline fails.
+      DisconnectedError, MissingGradientError, UnsupportedGraphError: as
+        `gradfeed.gradient`.
+    """
+    super().__init__()
+    self._env_vars = dict(env_vars or {})
+    for name, number in (("min_batch_size", min_batch_size),
+                         ("max_batch_size", max_batch_size),
+                         ("threads", threads)):
+      _check_count(name, number, number is None and name != "max_batch_size")
+    self._batch_sizes = {
+        "min_batch_size": min(min_batch_size or max_batch_size, max_batch_size),
+        "max_batch_size": max_batch_size}
+    self._spec = _spec_of(model_uri, y, x, rows, keys, feed_dict, of,
+                          class_index, tags, threads)
+    model = loaded_models.LoadedModel(self._spec)
+    self._fingerprint = model.fingerprint
+    model.close()
+
+  def load_model(self):
+    """Loads the model in a worker: see `ModelHandler.load_model`."""
+    try:
+      model = loaded_models.LoadedModel(self._spec)
+      if self._fingerprint not in (None, model.fingerprint):
+        model.close()
+        raise errors.StreamError(
+            "'{}' is another model here than where the pipeline was made.".format(
+                self._spec.path),
+            "Its fingerprint is {}, not {}.".format(
+                model.fingerprint, self._fingerprint),
+            "Give all workers the same file, and leave it as it is until the "
+            "pipeline has ended.")
+    except errors.GradfeedError as error:
+      raise Stop(error) from error
+    return model
+
+  def run_inference(self, batch, model, inference_args=None):
+    """Evaluates a batch: see `ModelHandler.run_inference`.
+
+    Returns:
+      list of `PredictionResult`.
+    """
+    batch = list(batch)
+    try:
+      results, seconds = model(batch)
+    except errors.CoupledRowsError as error:
+      raise Stop(loaded_models.explained(error)) from error
+    _report(results, model, seconds)
+    model_id = "{}@{}".format(self._spec.path, model.fingerprint)
+    return [base.PredictionResult(element, result, model_id)
+            for element, result in zip(batch, results)]
+
+  def update_model_path(self, model_path=None):
+    """Takes another model: see `ModelHandler.update_model_path`."""
+    if model_path and model_path != self._spec.path:
+      self._spec = self._spec._replace(path=model_path)
+      self._fingerprint = None
+
+  def validate_inference_args(self, inference_args):
+    if inference_args:
+      raise errors.ArgumentError(
+          "inference_args={!r} are of no use here.".format(inference_args),
+          "What is evaluated is said where the handler is made.",
+          "Pass them to GradientModelHandler, as in feed_dict=.")
+
+  def get_num_bytes(self, batch):
+    return sum(map(_size_of, batch))
+
+  def get_metrics_namespace(self):
+    return NAMESPACE
+
+  def batch_elements_kwargs(self):
+    return self._batch_sizes
+
+
+def _report(results, model, seconds):
+  """Adds a batch to the metrics of the step that runs."""
+  metric.Metrics.counter(NAMESPACE, "rows").inc(len(results))
+  metric.Metrics.counter(NAMESPACE, "refused_rows").inc(
+      sum(isinstance(result, elements.Refused) for result in results))
+  metric.Metrics.distribution(NAMESPACE, "tensorflow_micro_secs").update(
+      int(1e6 * seconds))
+  load_time = model.take_load_time()
+  if load_time is not None:
+    metric.Metrics.distribution(NAMESPACE, "model_load_milli_secs").update(
+        load_time)
+
+
+def _size_of(element):
+  """The bytes of an element, as far as they are told without pickling it."""
+  if isinstance(element, abc.Mapping):
+    return sum(map(_size_of, element.values()))
+  if isinstance(element, (tuple, list)):
+    return sum(map(_size_of, element))
+  return len(element) if isinstance(element, (bytes, str)) else getattr(
+      element, "nbytes", 8)
+
+
+def _check_count(name, number, is_none_allowed):
+  """Refuses what is no positive number."""
+  if not is_none_allowed and (isinstance(number, bool) or not isinstance(
+      number, (int, np.integer)) or number < 1):
+    raise errors.ArgumentError(
+        "{}={!r} is no positive number.".format(name, number),
+        "It is how many there are at most, or at least.", "Pass an int.")
+
+
+def _spec_of(model_uri, y, x, rows, keys, feed_dict, of, class_index, tags,
+             threads):
+  """A `loaded_models.Spec`, from the arguments of the handler.
+
+  Raises:
+    ArgumentError: a tensor is not given by its name, or what is to be evaluated
+      is not known.
+  """
+  rows = [rows] if isinstance(rows, str) else list(rows)
+  feed_dict = dict(feed_dict or {})
+  for role, name in [("y", y), ("x", x)] + [("rows", row) for row in rows] + [
+      ("feed_dict", name) for name in feed_dict]:
+    if not isinstance(name, str):
+      raise errors.ArgumentError(
+          "{}={!r} is no name of a tensor.".format(role, name),
+          "Every worker loads the model, and finds its tensors by their names.",
+          "Pass a str such as 'logits:0'.")
+  if of not in derivative_choices.DERIVATIVES:
+    raise errors.ArgumentError(
+        "of={!r} is not known.".format(of), "It says what is evaluated.",
+        "Use one of {}.".format(
+            ", ".join(map(repr, derivative_choices.DERIVATIVES))))
+  return loaded_models.Spec(
+      model_uri, tags, y, x, rows, keys, feed_dict, of, class_index, threads)
