@@ -16,4 +16,6 @@ except ImportError as _error:
 # pylint: disable=wrong-import-position
 from gradfeed.beam.elements import Refused
 from gradfeed.beam.handlers import GradientModelHandler
+from gradfeed.beam.pipelines import run_shards
+from gradfeed.beam.pipelines import StreamShards
 from gradfeed.beam.transforms import Gradients

@@ -1,6 +1,7 @@
 """`GradientModelHandler`: a derivative of a model for Beam's `RunInference`."""
 
 from collections import abc
+import time
 
 from apache_beam.metrics import metric
 from apache_beam.ml.inference import base
@@ -8,8 +9,8 @@ import numpy as np
 
 from gradfeed import errors
 from gradfeed.beam import elements
-from gradfeed.beam import loaded_models
-from gradfeed.models import derivative_choices
+from gradfeed.beam import row_functions
+from gradfeed.shards import worker_models
 
 #: The namespace of the metrics.
 NAMESPACE = "gradfeed"
@@ -49,7 +50,7 @@ class GradientModelHandler(base.ModelHandler):
 
   def __init__(self, model_uri, y, x, *, rows=(), keys=None, feed_dict=None,
                of="gradient", class_index=None, tags=None,
-               min_batch_size=None, max_batch_size=256, threads=None,
+               min_batch_size=None, max_batch_size=256, threads=1,
                env_vars=None):
     """Loads the model once, and checks the arguments with it.
 
@@ -72,9 +73,9 @@ class GradientModelHandler(base.ModelHandler):
       min_batch_size: int, the fewest rows that Beam puts together where there
         are as many; None for `max_batch_size`.
       max_batch_size: int, the most rows that are evaluated together.
-      threads: int, the threads of the session in each worker; None leaves it to
-        TensorFlow, which takes all processors. Pass 1 where a machine has as
-        many workers as processors.
+      threads: int, the threads of TensorFlow in each worker, of which a machine
+        has as many as processors, most times; None for as many as TensorFlow
+        takes.
       env_vars: dict of variables of the environment that a worker sets before
         it loads the model.
 
@@ -97,28 +98,25 @@ class GradientModelHandler(base.ModelHandler):
     self._batch_sizes = {
         "min_batch_size": min(min_batch_size or max_batch_size, max_batch_size),
         "max_batch_size": max_batch_size}
-    self._spec = _spec_of(model_uri, y, x, rows, keys, feed_dict, of,
-                          class_index, tags, threads)
-    model = loaded_models.LoadedModel(self._spec)
-    self._fingerprint = model.fingerprint
-    model.close()
+    self._model_path = model_uri
+    self._arguments = dict(
+        y=y, x=x, rows=rows, keys=keys, feed_dict=feed_dict, of=of,
+        class_index=class_index, tags=tags, threads=threads)
+    self._derivative = worker_models.ModelDerivative(
+        model_uri, **self._arguments)
+    self._is_independent = row_functions.RowFunction(
+        self._derivative.check(), self._derivative.keys).is_independent
 
   def load_model(self):
     """Loads the model in a worker: see `ModelHandler.load_model`."""
+    start = time.perf_counter()
     try:
-      model = loaded_models.LoadedModel(self._spec)
-      if self._fingerprint not in (None, model.fingerprint):
-        model.close()
-        raise errors.StreamError(
-            "'{}' is another model here than where the pipeline was made.".format(
-                self._spec.path),
-            "Its fingerprint is {}, not {}.".format(
-                model.fingerprint, self._fingerprint),
-            "Give all workers the same file, and leave it as it is until the "
-            "pipeline has ended.")
+      loaded = self._derivative.acquire()
+      return row_functions.RowFunction(
+          loaded, self._derivative.keys, time.perf_counter() - start,
+          self._is_independent)
     except errors.GradfeedError as error:
       raise Stop(error) from error
-    return model
 
   def run_inference(self, batch, model, inference_args=None):
     """Evaluates a batch: see `ModelHandler.run_inference`.
@@ -130,17 +128,19 @@ class GradientModelHandler(base.ModelHandler):
     try:
       results, seconds = model(batch)
     except errors.CoupledRowsError as error:
-      raise Stop(loaded_models.explained(error)) from error
+      raise Stop(error) from error
     _report(results, model, seconds)
-    model_id = "{}@{}".format(self._spec.path, model.fingerprint)
+    model_id = "{}@{}".format(self._derivative.path, model.fingerprint)
     return [base.PredictionResult(element, result, model_id)
             for element, result in zip(batch, results)]
 
   def update_model_path(self, model_path=None):
     """Takes another model: see `ModelHandler.update_model_path`."""
-    if model_path and model_path != self._spec.path:
-      self._spec = self._spec._replace(path=model_path)
-      self._fingerprint = None
+    if model_path and model_path != self._model_path:
+      self._model_path = model_path
+      self._derivative = worker_models.ModelDerivative(
+          model_path, **self._arguments)
+      self._is_independent = None
 
   def validate_inference_args(self, inference_args):
     if inference_args:
@@ -166,10 +166,10 @@ def _report(results, model, seconds):
       sum(isinstance(result, elements.Refused) for result in results))
   metric.Metrics.distribution(NAMESPACE, "tensorflow_micro_secs").update(
       int(1e6 * seconds))
-  load_time = model.take_load_time()
-  if load_time is not None:
+  load_seconds = model.take_load_seconds()
+  if load_seconds is not None:
     metric.Metrics.distribution(NAMESPACE, "model_load_milli_secs").update(
-        load_time)
+        int(1e3 * load_seconds))
 
 
 def _size_of(element):
@@ -189,29 +189,3 @@ def _check_count(name, number, is_none_allowed):
     raise errors.ArgumentError(
         "{}={!r} is no positive number.".format(name, number),
         "It is how many there are at most, or at least.", "Pass an int.")
-
-
-def _spec_of(model_uri, y, x, rows, keys, feed_dict, of, class_index, tags,
-             threads):
-  """A `loaded_models.Spec`, from the arguments of the handler.
-
-  Raises:
-    ArgumentError: a tensor is not given by its name, or what is to be evaluated
-      is not known.
-  """
-  rows = [rows] if isinstance(rows, str) else list(rows)
-  feed_dict = dict(feed_dict or {})
-  for role, name in [("y", y), ("x", x)] + [("rows", row) for row in rows] + [
-      ("feed_dict", name) for name in feed_dict]:
-    if not isinstance(name, str):
-      raise errors.ArgumentError(
-          "{}={!r} is no name of a tensor.".format(role, name),
-          "Every worker loads the model, and finds its tensors by their names.",
-          "Pass a str such as 'logits:0'.")
-  if of not in derivative_choices.DERIVATIVES:
-    raise errors.ArgumentError(
-        "of={!r} is not known.".format(of), "It says what is evaluated.",
-        "Use one of {}.".format(
-            ", ".join(map(repr, derivative_choices.DERIVATIVES))))
-  return loaded_models.Spec(
-      model_uri, tags, y, x, rows, keys, feed_dict, of, class_index, threads)

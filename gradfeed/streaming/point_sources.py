@@ -50,7 +50,7 @@ class Points:
     self.inputs = f.inputs
     self._readers = []
     self._input_indices = []  # Of the inputs that each reader has values of.
-    self._keys = keys = keys_per_input(keys, self.inputs)
+    self._keys = keys = _keys_per_input(keys, self.inputs)
     try:
       for source, indices in _sources(points, self.inputs):
         self._input_indices.append(indices)
@@ -227,7 +227,7 @@ def is_array_file(path):
                  for ending, _ in _READERS)
 
 
-def keys_per_input(keys, inputs):
+def _keys_per_input(keys, inputs):
   """The key of each input in its file, or None.
 
   Args:
