@@ -33,7 +33,7 @@ setuptools.setup(
     license="Apache-2.0",
     packages=[
         "gradfeed", "gradfeed._tf", "gradfeed.analysis", "gradfeed.auditing",
-        "gradfeed.branches",
+        "gradfeed.beam", "gradfeed.branches",
         "gradfeed.checking", "gradfeed.checking.causes", "gradfeed.commands",
         "gradfeed.commands.clusters", "gradfeed.commands.flags",
         "gradfeed.comparing",

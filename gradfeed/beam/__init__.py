@@ -19,3 +19,6 @@ from gradfeed.beam.handlers import GradientModelHandler
 from gradfeed.beam.pipelines import run_shards
 from gradfeed.beam.pipelines import StreamShards
 from gradfeed.beam.transforms import Gradients
+
+__all__ = ["GradientModelHandler", "Gradients", "Refused", "run_shards",
+           "StreamShards"]

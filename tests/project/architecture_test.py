@@ -27,6 +27,7 @@ FLOORS = [
               "optimization", "patching"]),
     ("compares code, watches a program", ["comparing", "auditing"]),
     ("a data set in shards, for any engine", ["shards"]),
+    ("steps of a pipeline of Apache Beam", ["beam"]),
     ("the face", ["__init__"]),
     ("programs", ["commands"]),
     ("the process", ["__main__"]),
@@ -219,7 +220,7 @@ class FloorsTest(parameterized.TestCase):
 
   def test_third_parties_are_those_that_are_required(self):
     allowed = {"absl", "numpy", "tensorflow", "gradfeed",
-               "h5py", "scipy", "tabulate", "tf_keras", "tqdm"}
+               "apache_beam", "h5py", "scipy", "tabulate", "tf_keras", "tqdm"}
     required = {"absl", "numpy"}
     imported = {name.split(".")[0] for source in self.sources.values()
                 for name in _imports(source)}

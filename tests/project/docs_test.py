@@ -1,15 +1,14 @@
 """Each page in docs as a program; its links, its tables, the names in it."""
 
+import glob
 import importlib
 import importlib.util
 import inspect
 import os
-import pkgutil
 import re
 
 from absl.testing import parameterized
 
-import gradfeed
 from gradfeed import _tf
 from gradfeed.commands import runner
 from gradfeed import errors
@@ -153,11 +152,14 @@ class DesignPageTest(parameterized.TestCase):
                      list(range(len(rows), 0, -1)))
 
   def test_every_module_has_its_line(self):
-    modules = [
-        module.name[len("gradfeed."):] for module in pkgutil.walk_packages(
-            gradfeed.__path__, "gradfeed.") if not module.ispkg]
+    modules = [  # Of files: a package that needs an extra is not imported.
+        os.path.relpath(path, os.path.join(folders.ROOT, "gradfeed"))[:-3]
+        for path in glob.glob(os.path.join(
+            folders.ROOT, "gradfeed", "**", "*.py"), recursive=True)
+        if os.path.basename(path) != "__init__.py"]
     listed = re.findall(r"^\| `([\w/]+)\.py` \|", self.text, re.MULTILINE)
-    self.assertCountEqual([name.replace("/", ".") for name in listed], modules)
+    self.assertCountEqual(
+        listed, [name.replace(os.sep, "/") for name in modules])
 
   def test_the_names_in_it_exist(self):
     packages = "|".join(package for _, packages in architecture_test.FLOORS
