@@ -16,8 +16,10 @@ from gradfeed.shards import tasks
 
 #: An error of gradfeed in what a runner says of a worker.
 _ERROR = re.compile(
-    r"\b(\w+Error): (.+?)\n\s*Why: (.+?)\n\s*Fix: (.+?)(?: \[while|\\?\n|$)",
-    re.DOTALL)
+    r"\b(\w+Error): (.+?)\n\s*Why: (.+?)\n\s*Fix: (.+?)(?:\n|$)", re.DOTALL)
+
+#: What Beam adds to the text of an error.
+_STEP = re.compile(r" \[while running '[^\n]*'\]")
 
 
 class StreamShards(beam.PTransform):
@@ -70,9 +72,13 @@ class _Evaluate(beam.DoFn):
 
   def process(self, number):
     start = time.perf_counter()
-    self._task.derivative.acquire()
-    load_milliseconds = int(1e3 * (time.perf_counter() - start))
-    report = self._task(number)
+    try:
+      self._task.derivative.acquire()
+      load_milliseconds = int(1e3 * (time.perf_counter() - start))
+      report = self._task(number)
+    except errors.GradfeedError as error:
+      # Beam makes the error anew of what it was made from.
+      raise type(error)(error.what, error.why, error.fix) from error
     for name, count in (("rows", report.rows), ("shards", 1),
                         ("refused_rows", len(report.reasons))):
       metric.Metrics.counter(handlers.NAMESPACE, name).inc(count)
@@ -118,8 +124,6 @@ def run_shards(task, runner=None, options=()):
   try:
     _ = pipeline | beam.Create(range(len(task))) | "Shards" >> shards
     pipeline.run().wait_until_finish()
-  except errors.GradfeedError:
-    raise
   except Exception as error:
     raise _translated(error) from error
   return _reports_of(task, were_there)
@@ -127,9 +131,13 @@ def run_shards(task, runner=None, options=()):
 
 def _translated(error):
   """What a worker has raised, found in the text of what the runner raises."""
+  if isinstance(error, errors.GradfeedError):
+    return type(error)(
+        _STEP.sub("", error.what), error.why, _STEP.sub("", error.fix))
   found = _ERROR.search(str(error))
   if found and isinstance(getattr(errors, found.group(1), None), type):
-    return getattr(errors, found.group(1))(*found.groups()[1:])
+    return getattr(errors, found.group(1))(
+        *[_STEP.sub("", part) for part in found.groups()[1:]])
   lines = str(error).strip().split("\n")
   return errors.StreamError(
       "The pipeline has failed.", "Beam: {}.".format(lines[-1].rstrip(".")),

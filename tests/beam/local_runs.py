@@ -3,6 +3,7 @@
 Importing this skips the tests of a module where Beam is not installed.
 """
 
+import contextlib
 import warnings
 
 import pytest
@@ -14,6 +15,14 @@ with warnings.catch_warnings():
   import gradfeed.beam
 
 _collected = {}
+
+
+@contextlib.contextmanager
+def quiet():
+  """Keeps warnings of Beam out of a block."""
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    yield
 
 
 def _collect(element, name):
@@ -33,8 +42,7 @@ def run(elements, transform):
     of gradfeed to its value).
   """
   _collected.clear()
-  with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
+  with quiet():
     pipeline = beam.Pipeline("DirectRunner")
     results = (pipeline | beam.Create(elements)) | transform if isinstance(
         transform, beam.PTransform) else transform(
