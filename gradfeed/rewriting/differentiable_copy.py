@@ -143,11 +143,36 @@ def differentiable_gradients(graph, targets):
         vjp.needs_differentiable_gradients()):
       built = vjp.on_functional_copy(
           strict=False, free_means=True).build(strict=False)
-      replaced.update((old, new) for old, new in zip(
-          derivative.results, built.gradients) if isinstance(new, tf.Tensor))
+      for old, new in zip(derivative.results, built.gradients):
+        if old is not None and new is not None:
+          replaced.update(_in_the_place_of(
+              graph, graph.get_tensor_by_name(old), new))
   op_names = subgraphs.dependent_ops(ops, set(replaced)) if replaced else ()
   if op_names:
     cache.check_not_finalized(graph, "A gradient that can be differentiated")
   copied = cloning.clone_subgraph(
       graph, op_names, ops, replaced, "again") if op_names else {}
   return dict(copied, **replaced)
+
+
+def _in_the_place_of(graph, old, new):
+  """What stands in the place of a gradient that is built again.
+
+  Args:
+    graph: `tf.Graph`.
+    old: `tf.Tensor`: the gradient, or, of one of slices, their values.
+    new: `tf.Tensor` or `tf.IndexedSlices`, the same gradient by another way;
+      one of slices may have them in another order, or be dense.
+
+  Returns:
+    dict from the names of tensors to `tf.Tensor`.
+  """
+  sums = [op.outputs[0] for op in old.consumers() if op.name.startswith(
+      _tf.SCOPE) and op.type == "UnsortedSegmentSum" and op.inputs[0] is old]
+  if isinstance(new, tf.Tensor) and not sums:
+    return {old.name: new}
+  if isinstance(new, tf.Tensor):
+    return {dense.name: new for dense in sums}
+  with _tf.building(graph):
+    return {dense.name: tf.math.unsorted_segment_sum(
+        new.values, new.indices, dense.op.inputs[2]) for dense in sums}

@@ -11,6 +11,7 @@ from gradfeed.graph import traversal
 from gradfeed.rewriting import differentiable_copy
 from tests.testing import flows
 from tests.testing import graphs
+from tests.testing import numeric
 
 
 class FunctionalTest(graphs.GraphTest):
@@ -74,6 +75,36 @@ class FunctionalTest(graphs.GraphTest):
       tf.cond(x[0] > 0.0, branch, lambda: x)
     with self.assertRaisesRegex(gf.UnsupportedGraphError, "inside:0"):
       gf.hessian(inside[0], x)
+
+
+class RowsOfATableTest(graphs.GraphTest):
+  """Second derivatives where a first one has rows, in an order of its own."""
+
+  def _assert_is_right(self, h, x):
+    gradient = gf.gradient(h, x)
+    penalty = tf.reduce_sum(np.arange(1., 7.).reshape([3, 2]) * gradient ** 2)
+    value = np.linspace(0.1, 1.1, 6).reshape([3, 2])
+    f = gf.function(x, penalty)
+    np.testing.assert_allclose(
+        gf.function(x, gf.gradient(penalty, x))(value),
+        numeric.central_differences(f, value), rtol=1e-6, atol=1e-8)
+
+  def test_rows_that_a_loop_of_v1_reads(self):
+    x = tf.placeholder(tf.float64, [3, 2])
+    with flows.control_flow(1):
+      h = tf.while_loop(
+          lambda i, h: i < 2, lambda i, h: (
+              i + 1, h + tf.reduce_sum(tf.gather(x, i + 1)) ** 3),
+          [0, tf.zeros([], x.dtype)])[1]
+    self._assert_is_right(h, x)
+
+  def test_rows_that_go_into_a_loop_of_v1(self):
+    x = tf.placeholder(tf.float64, [3, 2])
+    rows = tf.gather(x, [1, 2, 1])
+    with flows.control_flow(1):
+      h = tf.while_loop(lambda i, h: i < 2,
+                        lambda i, h: (i + 1, tf.sin(h * rows)), [0, rows])[1]
+    self._assert_is_right(tf.reduce_sum(h ** 2), x)
 
 
 class HeldMeansTest(graphs.GraphTest):
