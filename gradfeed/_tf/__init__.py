@@ -27,6 +27,7 @@ from gradfeed._tf.functions import callees
 from gradfeed._tf.functions import captured
 from gradfeed._tf.functions import captured_handle
 from gradfeed._tf.functions import captures
+from gradfeed._tf.functions import definition_of
 from gradfeed._tf.functions import eagerly
 from gradfeed._tf.functions import flat_nodes
 from gradfeed._tf.functions import function_definition

@@ -7,6 +7,7 @@ from tensorflow.python.eager import context
 from tensorflow.python.framework import func_graph
 from tensorflow.python.framework import function
 from tensorflow.python.framework import function_def_to_graph
+from tensorflow.python.framework import graph_to_function_def
 from tensorflow.python.ops import resource_variable_ops
 
 from gradfeed._tf import api
@@ -138,6 +139,21 @@ def function_graph(graph, definition, shapes=None):
   with graph.as_default():
     return function_def_to_graph.function_def_to_graph(
         definition, input_shapes=shapes)
+
+
+def definition_of(name, inputs, outputs):
+  """The FunctionDef of a graph that nothing has made a function of.
+
+  Args:
+    name: str, that it gets.
+    inputs: list of `tf.Tensor`, its placeholders.
+    outputs: list of `tf.Tensor`.
+  """
+  graph = outputs[0].graph
+  definition = graph_to_function_def.graph_to_function_def(
+      graph, graph.get_operations(), inputs, outputs)
+  definition.signature.name = name
+  return definition
 
 
 def traced_graph(graph, name, definition):

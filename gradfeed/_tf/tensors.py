@@ -127,9 +127,10 @@ def constant_value(tensor):
   return tf.make_ndarray(tensor.op.get_attr("value"))
 
 
-def static_value(tensor):
+def static_value(tensor, partial=False):
   """`tf.get_static_value`, after which the tensor can still be fed."""
-  return _with_feedable(tensor.graph, lambda: tf.get_static_value(tensor))
+  return _with_feedable(
+      tensor.graph, lambda: tf.get_static_value(tensor, partial))
 
 
 def sparse_shape(sparse):

@@ -14,6 +14,7 @@ import numpy as np
 
 from gradfeed import _tf
 from gradfeed._tf import tf
+from gradfeed.compilation import nodes as nodes_lib
 from gradfeed.compilation import turns as turns_lib
 from gradfeed import errors
 from gradfeed.graph import op_types
@@ -25,35 +26,17 @@ from gradfeed.graph import op_types
 _FilledList = collections.namedtuple("_FilledList", ["made", "loop", "index"])
 
 
-class _Nodes:
-  """The nodes of a graph, or of a function, that are changed."""
-
-  def __init__(self, nodes, suffix):
-    """Takes them.
-
-    Args:
-      nodes: repeated field of NodeDef.
-      suffix: str, what stands after the name of a node where one reads it.
-    """
-    self._nodes, self._suffix = nodes, suffix
-    self._by_name = {node.name: node for node in nodes}
-
-  def __getitem__(self, name):
-    return self._by_name[name]
-
-  def add_constant(self, name, value):
-    """Adds a constant; how it is named where it is read."""
-    node = self._nodes.add(name=name, op="Const")
-    node.attr["dtype"].type = tf.as_dtype(value.dtype).as_datatype_enum
-    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
-    return name + self._suffix
-
-
 class ListSizes:
   """Gives sizes to the lists of a `static_graphs.StaticGraph`."""
 
-  def __init__(self, static):
-    self._static = static
+  def __init__(self, static, values):
+    """Takes what `static` was built of.
+
+    Args:
+      static: `static_graphs.StaticGraph`; its `graph_def` is changed.
+      values: list of arrays that were fed, for its first arguments.
+    """
+    self._static, self._values = static, values
     self._library = {function.signature.name: function
                      for function in static.graph_def.library.function}
 
@@ -63,7 +46,8 @@ class ListSizes:
     Raises:
       UnsupportedGraphError: it cannot be told how often a loop turns.
     """
-    graph, nodes = self._static.graph, _Nodes(self._static.graph_def.node, "")
+    graph, nodes = self._static.graph, nodes_lib.Nodes(
+        self._static.graph_def.node, False)
     outermost = turns_lib.Place(graph, self._static.fixed.fixed)
     filled = _filled_lists(graph)
     if filled:
@@ -101,7 +85,7 @@ class ListSizes:
       function = self._function(nodes[loop.name])
       inside = turns_lib.Place(body, turns_lib.fixed_alone(body), loop, place)
       filled = _filled_lists(body)
-      own = _Nodes(function.node_def, ":output:0")
+      own = nodes_lib.Nodes(function.node_def, True)
       if filled:
         turns = self._or_bounds(inside, filled, {})
         known = []
@@ -125,7 +109,7 @@ class ListSizes:
     """Writes sizes, and constants in the place of elements.
 
     Args:
-      nodes: `_Nodes` that the loops are in.
+      nodes: `nodes.Nodes` that the loops are in.
       filled: list of `_FilledList`.
       turns: dict from the name of each loop to how often it turns at most.
       known: list of (`_FilledList`, array that is each of its elements).
@@ -144,14 +128,17 @@ class ListSizes:
 
   @contextlib.contextmanager
   def _session(self):
-    """A context with a function from tensors to values, at zeros of the shapes.
+    """A context with a function from tensors to values; variables are zeros.
+
+    At other values than those of a call, a loop might have no end.
     """
     graph = self._static.graph
     values = {}
-    for name in self._static.arguments:
+    for i, name in enumerate(self._static.arguments):
       tensor = graph.get_tensor_by_name(name + ":0")
-      values[tensor.name] = np.zeros(
-          tensor.shape.as_list(), _tf.numpy_dtype(tensor.dtype))
+      values[tensor.name] = (
+          self._values[i] if i < len(self._values) else np.zeros(
+              tensor.shape.as_list(), _tf.numpy_dtype(tensor.dtype)))
     with _tf.plain_session(graph) as session:
       yield lambda fetches: _tf.session_run(session, fetches, values)
 
@@ -259,7 +246,7 @@ def _replace_popped(body, index, function, value):
     function: FunctionDef; changed.
     value: array, each element of the list.
   """
-  nodes = _Nodes(function.node_def, ":output:0")
+  nodes = nodes_lib.Nodes(function.node_def, True)
   for op, i in _users(body.inputs[index]):
     if op.type == "TensorListPopBack" and i == 0:
       constant = nodes.add_constant(op.name + "/fixed", np.asarray(value))

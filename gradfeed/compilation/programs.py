@@ -8,7 +8,7 @@ from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.compilation import list_sizes
 from gradfeed.compilation import static_graphs
-from gradfeed.compilation import value_checks
+from gradfeed.compilation import verdicts
 from gradfeed import errors
 
 #: A program for one set of shapes.
@@ -22,7 +22,7 @@ Program = collections.namedtuple(
     "Program", ["feeds", "results", "checks", "tolerance"])
 
 
-def build(graph, targets, results, values):
+def build(graph, targets, results, originals, values):
   """Adds a program to a graph, for the shapes of some values.
 
   A value that is fed and decides a shape or an axis is a part of the program,
@@ -32,6 +32,7 @@ def build(graph, targets, results, values):
     graph: `tf.Graph`, not finalized.
     targets: list of `tf.Tensor` that are fed.
     results: list of `tf.Tensor` to compute.
+    originals: list of `tf.Tensor` in whose places they are.
     values: list of arrays, what is fed in a call that has succeeded.
 
   Returns:
@@ -42,15 +43,17 @@ def build(graph, targets, results, values):
   """
   shapes = [np.shape(value) for value in values]
   try:
-    static = static_graphs.StaticGraph(graph, targets, results, shapes)
+    parts = graph, targets, results, originals, shapes
+    static = static_graphs.StaticGraph(*parts)
     deciding = static.deciding(len(targets))
     if deciding:
-      static = static_graphs.StaticGraph(graph, targets, results, shapes,
-                                         {i: values[i] for i in deciding})
+      static = static_graphs.StaticGraph(*parts, {
+          i: values[i] for i in deciding})
     static.refuse()
-    list_sizes.ListSizes(static).apply()
+    list_sizes.ListSizes(static, values).apply()
+    looked_at = verdicts.add(static)
     static.drop_checks()
-    call = _traced(static)
+    call = _traced(static, looked_at)
   except errors.GradfeedError:
     raise
   except Exception as error:  # pylint: disable=broad-except
@@ -70,29 +73,27 @@ def build(graph, targets, results, values):
   return Program(feeds, outputs[:count], outputs[count:], _tolerance(static))
 
 
-def _traced(static):
+def _traced(static, looked_at):
   """A `static_graphs.StaticGraph` as a concrete function that XLA compiles.
 
   It returns the results, then, if some values are checked, whether TensorFlow
   would take them.
-  """
-  guarded, conditions = static.checks.guarded, static.conditions()
 
+  Args:
+    static: `static_graphs.StaticGraph`.
+    looked_at: list of the names of bool tensors in it that are True where
+      TensorFlow takes the values.
+  """
   def compute(*values):
     made = tf.import_graph_def(
         static.graph_def, {name + ":0": value for name, value in zip(
-            static.arguments, values)}, static.results + conditions + [
-                t.name for op in guarded
-                for t in value_checks.tensors_read(op)],
-        name="")
+            static.arguments, values)},
+        static.results + static.conditions + looked_at, name="")
     count = len(static.results)
-    read = iter(made[count:])
     # TensorFlow and XLA may disagree on what is not finite.
     valid = [_is_finite(result) for result in made[:count]
              if result.dtype.is_floating or result.dtype.is_complex]
-    valid += [tf.reduce_all(next(read)) for _ in conditions]
-    valid += [value_checks.is_in_range(op, [
-        next(read) for _ in value_checks.tensors_read(op)]) for op in guarded]
+    valid += [tf.reduce_all(condition) for condition in made[count:]]
     return made[:count] + ([tf.reduce_all(tf.stack(valid))] if valid else [])
 
   return _tf.traced(compute, [

@@ -4,6 +4,7 @@ XLA compiles anew for each value that decides a shape, an axis or the number of
 elements of a list. So such a value becomes a part of the program.
 """
 
+from gradfeed.compilation import slices
 from gradfeed.graph import op_types
 
 #: From the type of an op to the indices of the inputs that decide what shape it
@@ -50,6 +51,8 @@ def _operands(graph, body_of):
       indices = _SIZES[op.type]
       operands += (op.inputs if indices is None else
                    [op.inputs[i] for i in indices])
+    elif op.type in slices.BOUNDS and not slices.can_be_moved(op):
+      operands += [op.inputs[i] for i in slices.BOUNDS[op.type]]
     call = op_types.FUNCTION_CALLS.get(op.type)
     for attribute in call.functions if call else ():
       for body in body_of(op, attribute):

@@ -13,6 +13,7 @@ from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.compilation import nans
 from gradfeed.compilation import optionals
+from gradfeed.compilation import ranges
 from gradfeed.compilation import sizes
 from gradfeed.compilation import value_checks
 from gradfeed import errors
@@ -39,17 +40,21 @@ class StaticGraph:
     arguments: list of the names of the placeholders in it, for the targets and
       then for the values of the variables.
     results: list of the names of the tensors in it.
+    conditions: list of the names of the bool tensors in it that assertions
+      want, and that are True where fed values are those that are known.
     fixed: `value_checks.FixedValues` of it.
     checks: `value_checks.Checks`.
   """
 
-  def __init__(self, graph, targets, results, shapes, known=None):
+  def __init__(self, graph, targets, results, originals, shapes, known=None):
     """Builds it.
 
     Args:
       graph: `tf.Graph` of the user, not finalized.
       targets: list of `tf.Tensor` that are fed.
       results: list of `tf.Tensor`.
+      originals: list of `tf.Tensor` in whose places they are; the results lack
+        assertions that are there.
       shapes: list of tuples of int, the shapes of what is fed.
       known: dict from the indices of those targets that have one value only to
         that as an array; `conditions` wants that it is fed.
@@ -57,8 +62,10 @@ class StaticGraph:
     Raises:
       UnsupportedGraphError: what is computed has no such form; names the op.
     """
-    ops = traversal.ancestors(results, {t.name for t in targets})
-    conditions = _conditions(ops)
+    fed = {t.name for t in targets}
+    conditions = _conditions(traversal.ancestors(originals, fed))
+    ops = {name: op for name, op in traversal.ancestors(
+        results + conditions, fed).items() if op.type != ranges.CHECKS_ALONE}
     self.variables = [
         op.outputs[0] for op in effects.variables(ops.values())]
     scratch = _tf.scratch_graph()
@@ -77,7 +84,7 @@ class StaticGraph:
                   for i, value in constants.items()]
     self.arguments = [value.op.name for value in values]
     self.results = [output.name for output in outputs[:len(results)]]
-    self._conditions = [output.name for output in outputs[len(results):]]
+    self.conditions = [output.name for output in outputs[len(results):]]
     self.graph_def = _with_own_functions(scratch.as_graph_def())
     nans.pass_on(self.graph_def)
     for _ in range(_MOST_IMPORTS):
@@ -126,10 +133,6 @@ class StaticGraph:
     if self.checks.refused:
       raise _refused(self.checks.refused)
 
-  def conditions(self):
-    """list of the names of the bool tensors that assertions want."""
-    return self._conditions + [t.name for t in self.checks.conditions]
-
   def drop_checks(self):
     """Leaves out what does nothing but check a value."""
     _drop_checks(self.graph_def.node)
@@ -165,13 +168,13 @@ def dtype_and_shape(variable):
 
 
 def _conditions(ops):
-  """What assertions among `ops` want to be true; takes them from `ops`.
+  """What assertions among `ops` want to be true.
 
   An assertion in a branch, as `tf.Assert` builds it, is one outside: the branch
   is that in which the condition is false.
 
   Args:
-    ops: dict from name to op; changed.
+    ops: dict from name to op.
 
   Returns:
     list of bool `tf.Tensor`.
@@ -180,8 +183,8 @@ def _conditions(ops):
     UnsupportedGraphError: an assertion in a loop, or of what is in a branch.
   """
   conditions = []
-  for name, op in list(ops.items()):
-    if op.type == value_checks.CHECKS_ALONE:
+  for name, op in ops.items():
+    if op.type == ranges.CHECKS_ALONE:
       condition = op.inputs[0]
       while condition.op.type in op_types.SWITCHES + ("Identity",):
         condition = condition.op.inputs[0]
@@ -191,7 +194,6 @@ def _conditions(ops):
             "TensorFlow checks a value there that differs from call to call, "
             "and XLA does not")])
       conditions.append(condition)
-      del ops[name]
   return conditions
 
 
@@ -297,9 +299,9 @@ def _drop_checks(nodes):
   One that also hands its value on becomes an Identity.
   """
   gone = {node.name for node in nodes
-          if node.op == value_checks.CHECKS_ALONE}
+          if node.op == ranges.CHECKS_ALONE}
   for node in nodes:
-    if node.op in value_checks.CHECKED_IDENTITIES:
+    if node.op in ranges.CHECKED_IDENTITIES:
       node.op = "Identity"
       node.attr.pop("message", None)
   kept = [node for node in nodes if node.name not in gone]

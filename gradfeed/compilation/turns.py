@@ -133,14 +133,9 @@ def source(tensor):
   return tensor
 
 
-def fixed_alone(graph, given=()):
-  """The names of tensors that are computed from shapes and constants.
-
-  Args:
-    graph: `tf.Graph`.
-    given: iterable of the names of tensors that are known beside.
-  """
-  fixed = set(given)
+def fixed_alone(graph):
+  """The names of tensors that are computed from shapes and constants."""
+  fixed = set()
   for op in graph.get_operations():
     if op.type in op_types.SHAPE_READING or op.type == "Const" or (
         op.inputs and all(t.name in fixed for t in op.inputs)):
@@ -148,13 +143,12 @@ def fixed_alone(graph, given=()):
   return fixed
 
 
-def evaluated(graph, tensor, given=None):
+def evaluated(graph, tensor):
   """The value of a tensor that depends on shapes alone.
 
   Args:
     graph: `tf.Graph` of it.
     tensor: `tf.Tensor`.
-    given: dict from the names of placeholders that it reads to their values.
   """
   ops = traversal.ancestors([tensor])
   nodes = [op.node_def for op in ops.values()]
@@ -166,9 +160,6 @@ def evaluated(graph, tensor, given=None):
                               _tf.numpy_dtype(op.outputs[0].dtype))
       for op in imported.values() if op.type == "Placeholder" and
       op.outputs[0].dtype not in (tf.variant, tf.resource)}
-  zeros.update((imported[name.split(":")[0]].outputs[0], value)
-               for name, value in (given or {}).items()
-               if name.split(":")[0] in imported)
   with _tf.plain_session(scratch) as session:
     return _tf.session_run(
         session, imported[tensor.op.name].outputs[tensor.value_index], zeros)

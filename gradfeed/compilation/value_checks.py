@@ -9,8 +9,8 @@ run at these shapes has computed it. Elsewhere it has to be looked at.
 
 import collections
 
-from gradfeed import _tf
-from gradfeed._tf import tf
+from gradfeed.compilation import ranges
+from gradfeed.compilation import slices
 from gradfeed.compilation import turns
 from gradfeed.graph import op_types
 
@@ -45,9 +45,6 @@ TensorListPushBack TensorListReserve TensorListStack Tile Transpose Unpack Xdivy
 Xlog1py Xlogy ZerosLike
 """.split()) | frozenset(op_types.FUNCTION_CALLS)
 
-_DIVISIONS = ("Div", "FloorDiv", "FloorMod", "Mod", "RealDiv", "TruncateDiv",
-              "TruncateMod")
-
 #: From the type of an op to the indices of those inputs that TensorFlow checks.
 _CHECKED = dict({
     "ArgMax": (0,),
@@ -65,6 +62,7 @@ _CHECKED = dict({
     "MaxPoolGrad": (0,),
     "MaxPoolGradV2": (0,),
     "Pow": (1,),
+    "ReverseSequence": (1,),
     "SeluGrad": (1,),
     "Slice": (1, 2),
     "SparseSoftmaxCrossEntropyWithLogits": (1,),
@@ -74,36 +72,20 @@ _CHECKED = dict({
     "TensorListSetItem": (1,),
     "TopKV2": (0,),
     "UnsortedSegmentSum": (1,),
-}, **dict.fromkeys(_DIVISIONS, (1,)))
+}, **dict.fromkeys(ranges.DIVISIONS, (1,)))
 
 #: Ops of which the values do not count: what they give depends on shapes alone.
 _OF_SHAPES = op_types.SHAPE_READING | frozenset([
     "OnesLike", "TensorListElementShape", "TensorListLength", "ZerosLike"])
 
 #: Which checked values cannot be told from shapes.
-#:   guarded: list of the `tf.Operation` outside of loops and branches whose
-#:     values a program can look at.
-#:   conditions: list of bool `tf.Tensor` that assertions in branches want.
+#:   looked_at: list of the `tf.Operation`, in the graph and in the functions
+#:     that it calls, whose values a program has to look at.
 #:   refused: list of (name of the op, why it cannot be compiled).
-Checks = collections.namedtuple("Checks", ["guarded", "conditions", "refused"])
-
-#: Ops that look for the place of an element: XLA has another order for NaN.
-_PLACES = ("ArgMax", "ArgMin", "MaxPoolGrad", "MaxPoolGradV2", "TopKV2")
+Checks = collections.namedtuple("Checks", ["looked_at", "refused"])
 
 #: Ops of which TensorFlow checks integers alone.
-_INTEGRAL = frozenset(_DIVISIONS + ("Pow",))
-
-_NUMERICS = ("CheckNumerics", "CheckNumericsV2")
-
-#: Ops whose values a program can look at.
-_GUARDED = frozenset([
-    "Assert", "Cast", "Gather", "GatherNd", "GatherV2", "Pow", "SeluGrad",
-    "SparseSoftmaxCrossEntropyWithLogits", "UnsortedSegmentSum"]).union(
-        _DIVISIONS, _NUMERICS, _PLACES)
-
-#: Ops that do nothing but check a value, and those that hand it on as well.
-CHECKS_ALONE = "Assert"
-CHECKED_IDENTITIES = _NUMERICS
+_INTEGRAL = frozenset(ranges.DIVISIONS + ("Pow",))
 
 
 def compiled_types():
@@ -128,15 +110,13 @@ class FixedValues:
         attributes that names them, to the list of their graphs.
     """
     self._body_of = body_of
-    self._guarded, self._conditions = {}, {}
+    self._looked_at = collections.OrderedDict()
     self._refused = collections.OrderedDict()
-    self._graph = graph
     self.fixed = self._look(graph, ())
 
   def checks(self):
     """The `Checks`."""
-    return Checks(list(self._guarded.values()), list(self._conditions.values()),
-                  list(self._refused.items()))
+    return Checks(list(self._looked_at.values()), list(self._refused.items()))
 
   def counts_turns(self, loop):
     """Whether the number of turns of a loop depends on shapes alone."""
@@ -159,14 +139,12 @@ class FixedValues:
     return self._loop_statuses(loop, [
         t.name in self.fixed for t in loop.inputs])
 
-  def _look(self, graph, fixed_inputs, given=None, is_run=True):
+  def _look(self, graph, fixed_inputs, is_run=True):
     """The set of the names of the tensors of one graph that are fixed.
 
     Args:
       graph: `tf.Graph`, the outermost or that of a function.
       fixed_inputs: iterable of the names of the arguments that are.
-      given: dict from the names of the arguments of a branch to the tensors of
-        the outermost graph that they are, or None.
       is_run: bool; whether a run at these shapes has computed it for certain.
     """
     fixed = set(fixed_inputs)
@@ -181,36 +159,35 @@ class FixedValues:
           op.type != "Placeholder" and
           all(t.name in fixed for t in op.inputs)):
         fixed.update(t.name for t in op.outputs)
-      self._check(op, fixed, given or {}, is_run)
+      self._check(op, fixed, is_run)
     return fixed
 
-  def _check(self, op, fixed, given, is_run):
+  def _refuse(self, op, why):
+    self._refused["{} '{}'".format(op.type, op.name)] = why
+
+  def _check(self, op, fixed, is_run):
     """Notes what is to be said about one op."""
     if op.type not in _SAME and op.type not in _CHECKED:
-      self._refused["{} '{}'".format(op.type, op.name)] = (
-          "it draws other random numbers" if op_types.RANDOM.search(op.type)
-          else "it is not known to give the same there")
+      self._refuse(op, "it draws other random numbers" if (
+          op_types.RANDOM.search(op.type)) else
+                   "it is not known to give the same there")
       return
     checked = _CHECKED.get(op.type, ())
     if (op.type in _INTEGRAL and not op.inputs[1].dtype.is_integer or
-        op.type in _PLACES and not op.inputs[0].dtype.is_floating or
+        op.type in ranges.PLACES and not op.inputs[0].dtype.is_floating or
         op.type == "Cast" and not _may_not_fit(op)):
       return
-    if all(op.inputs[i].name in fixed for i in checked) and (
-        is_run or op.type not in _GUARDED or _is_surely_in_range(
-            op, {name: t for name, t in given.items() if name in fixed and (
-                t.dtype not in (tf.variant, tf.resource))})):
-      return
-    condition = (turns.source(op.inputs[0]).name if op.type == CHECKS_ALONE
-                 else None)
-    if op.graph is self._graph and op.type in _GUARDED:
-      self._guarded[op.name] = op
-    elif condition in given:
-      self._conditions[given[condition].name] = given[condition]
+    is_fixed = all(op.inputs[i].name in fixed for i in checked)
+    if is_fixed and (is_run or op.type not in ranges.TYPES):
+      return  # XLA looks at the constants of other ops.
+    if op.type not in ranges.TYPES:
+      self._refuse(op, "TensorFlow checks a value there that differs from call "
+                   "to call, and XLA does not")
+    elif not is_fixed and op.type in slices.BOUNDS and (
+        not slices.can_be_moved(op)):
+      self._refuse(op, "values decide how much it takes")
     else:
-      self._refused["{} '{}'".format(op.type, op.name)] = (
-          "TensorFlow checks a value there that differs from call to call, and "
-          "XLA does not")
+      self._looked_at[op.graph, op.name] = op
 
   def _of_call(self, op, statuses, is_run):
     """list of bool, for each output of a call of functions."""
@@ -221,10 +198,8 @@ class FixedValues:
       is_known, = self._results(condition, statuses, is_run=is_run)
       return [is_known and one for one in statuses]
     is_chosen = all(statuses[:call.first_argument])
-    arguments = list(op.inputs)[call.first_argument:]
     results = [self._results(
-        body, statuses[call.first_argument:],
-        arguments if op.graph is self._graph else None, is_run and is_chosen)
+        body, statuses[call.first_argument:], is_run=is_run and is_chosen)
                for attribute in call.functions
                for body in self._body_of(op, attribute)]
     return [is_chosen and all(ones) for ones in zip(*results)]
@@ -250,34 +225,11 @@ class FixedValues:
       self._results(body, statuses, is_run=False)
     return statuses
 
-  def _results(self, body, statuses, arguments=None, is_run=True):
+  def _results(self, body, statuses, is_run=True):
     """Which results of a function are fixed: list of bool."""
     fixed = self._look(body, {
-        t.name for t, status in zip(body.inputs, statuses) if status},
-                       arguments and dict(zip(
-                           [t.name for t in body.inputs], arguments)), is_run)
+        t.name for t, status in zip(body.inputs, statuses) if status}, is_run)
     return [t.name in fixed for t in body.outputs]
-
-
-def _is_surely_in_range(op, given):
-  """Whether TensorFlow takes the values of an op, whatever it is called with.
-
-  Args:
-    op: `tf.Operation` of `_GUARDED` where a run may have left it out.
-    given: as in `FixedValues._look`; only arguments that are fixed.
-  """
-  given = {name: turns.evaluated(t.graph, t) for name, t in given.items()}
-  known = turns.fixed_alone(op.graph, given)
-  with tf.Graph().as_default() as graph, _tf.plain_session(graph) as session:
-    inputs, values = [], {}
-    for tensor in op.inputs:
-      inputs.append(tf.placeholder(tensor.dtype, tensor.shape))
-      if tensor.name in known:
-        values[inputs[-1]] = turns.evaluated(op.graph, tensor, given)
-    try:
-      return bool(_tf.session_run(session, is_in_range(op, inputs), values))
-    except (tf.errors.OpError, TypeError, ValueError):
-      return False  # It reads something that is not known.
 
 
 def _may_not_fit(cast):
@@ -288,53 +240,3 @@ def _may_not_fit(cast):
   given = cast.inputs[0].dtype
   return cast.outputs[0].dtype.is_integer and (
       given.is_floating or given.is_complex)
-
-
-def tensors_read(op):
-  """The tensors that `is_in_range` looks at: a list.
-
-  Args:
-    op: `tf.Operation`, one of `Checks.guarded`.
-  """
-  return list(op.inputs)[:1] if op.type == CHECKS_ALONE else list(op.inputs)
-
-
-def is_in_range(op, inputs):
-  """A tensor that is True where TensorFlow would take the values of an op.
-
-  Args:
-    op: `tf.Operation`, one of `Checks.guarded`.
-    inputs: list of `tf.Tensor`, the `tensors_read`.
-
-  Returns:
-    bool scalar `tf.Tensor` of the default graph.
-  """
-  if op.type == CHECKS_ALONE:
-    return tf.reduce_all(inputs[0])
-  if op.type in _PLACES:
-    return tf.reduce_all(tf.equal(inputs[0], inputs[0]))
-  if op.type == "Cast":
-    real = (tf.math.real(inputs[0]) if inputs[0].dtype.is_complex
-            else inputs[0])
-    number, limits = tf.cast(real, tf.float64), op.outputs[0].dtype
-    return tf.reduce_all(tf.logical_and(  # False for NaN.
-        number > float(limits.min) - 1., number < float(limits.max) + 1.))
-  if op.type in _NUMERICS:
-    return tf.reduce_all(tf.math.is_finite(inputs[0]))
-  # At zero the gradient of a SELU is that of its other side in XLA.
-  if op.type in _DIVISIONS or op.type == "SeluGrad":
-    return tf.reduce_all(tf.not_equal(
-        inputs[1], tf.zeros([], inputs[1].dtype)))
-  indices = tf.cast(inputs[1], tf.int64)
-  if op.type == "Pow":
-    return tf.reduce_all(indices >= 0)
-  if op.type == "UnsortedSegmentSum":
-    limit = tf.cast(inputs[2], tf.int64)
-  elif op.type == "GatherNd":
-    limit = tf.shape(inputs[0], out_type=tf.int64)[:indices.shape[-1]]
-  else:
-    axis = {"Gather": 0, "SparseSoftmaxCrossEntropyWithLogits": -1}.get(op.type)
-    if axis is None:
-      axis = _tf.constant_value(op.inputs[2])
-    limit = tf.shape(inputs[0], out_type=tf.int64)[int(axis)]
-  return tf.reduce_all(tf.logical_and(indices >= 0, indices < limit))

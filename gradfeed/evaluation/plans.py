@@ -207,7 +207,7 @@ class Plan:
             self.graph, [clones.get(t.name, t) for t in results])
       program = programs.build(
           self.graph, [self.slots[i].target for i in self.active], results,
-          arrays)
+          self._fetched, arrays)
       call_spec = self._make_call_spec(
           program.feeds, program.results + program.checks, [], {})
       return jit.Program(call_spec, callables.key_of(self.graph, call_spec),

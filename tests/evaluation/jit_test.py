@@ -428,27 +428,6 @@ class CheckedValuesTest(graphs.GraphTest):
       np.testing.assert_allclose(
           f(value), gf.function(x, gradient)(value), rtol=1e-14)
 
-  def test_index_in_a_loop_is_refused_by_name(self):
-    rows = tf.constant(np.arange(6.).reshape(3, 2))
-    first = tf.placeholder(tf.int32, [])
-    _, h = tf.while_loop(
-        lambda i, h: i < 2,
-        lambda i, h: (i + 1, h + tf.gather(rows, first + i)),
-        [0, tf.zeros([2], tf.float64)])
-    f = gf.function(first, h, jit_compile=True)
-    with self.assertRaisesRegex(gf.UnsupportedGraphError, "Gather"):
-      f(np.int32(1))
-
-  def test_a_run_proves_nothing_about_turns_that_it_did_not_have(self):
-    rows = tf.constant(np.arange(6.).reshape(3, 2))
-    x = tf.placeholder(tf.float64, [2])
-    _, h = tf.while_loop(
-        lambda i, h: tf.logical_and(i < 9, tf.reduce_sum(h) < 3.),
-        lambda i, h: (i + 1, h + x + 0. * tf.gather(rows, i)), [0, x])
-    f = gf.function(x, h, jit_compile=True)
-    with self.assertRaisesRegex(gf.UnsupportedGraphError, "Gather"):
-      f(np.ones([2]))
-
 
 @unittest.skipIf(not _tf.IS_TF2, "TensorFlow 1.15 compiles nothing.")
 class RefusalsTest(graphs.GraphTest):
