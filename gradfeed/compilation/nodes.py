@@ -20,6 +20,10 @@ class Nodes:
   def __getitem__(self, name):
     return self._by_name[name]
 
+  def has(self, name):
+    """Whether there is a node of a name; arguments of functions are none."""
+    return name in self._by_name
+
   def result(self, name, output, index=0):
     """How a result is named where it is read.
 

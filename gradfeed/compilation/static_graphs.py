@@ -89,10 +89,9 @@ class StaticGraph:
     nans.pass_on(self.graph_def)
     for _ in range(_MOST_IMPORTS):
       self._import()
-      if not self._write_shapes():
+      if not self._write_shapes() and not optionals.replace(
+          self.graph_def, self.graph, self.bodies_of):
         break
-    if optionals.replace(self.graph_def, self.graph, self.bodies_of):
-      self._import()
     self.fixed = value_checks.FixedValues(self.graph, self.bodies_of)
     self.checks = self.fixed.checks()
 

@@ -110,7 +110,7 @@ class VerdictsTest(graphs.GraphTest):
   @parameterized.named_parameters(*_PLACES)
   def test_an_index_wherever_it_is(self, place):
     use, good, bad = _USES["row"]
-    is_whole = place not in (_branch_in_a_loop, _loop_in_a_branch)
+    is_whole = place is not _loop_in_a_branch
     f = self._compiled(place, use, is_whole)
     value = self._assert_tells(f, good, bad, is_whole)
     if place in (_branch, _branch_in_a_loop, _loop_in_a_branch):

@@ -40,6 +40,13 @@ def _loop_with_branch(x):
           tf.equal(i % 2, 0), lambda: tf.sin(h), lambda: h * x)), [0, x])[1]
 
 
+def _loop_with_branch_that_keeps_something(x):
+  return tf.while_loop(
+      lambda i, h: i < 3, lambda i, h: (i + 1, tf.cond(
+          tf.reduce_sum(h) > 0, lambda: tf.tanh(tf.exp(h) * x),
+          lambda: tf.sin(h * h) * x)), [0, x])[1]
+
+
 def _nested_loops(x):
   def turn(i, h):
     _, inner = tf.while_loop(
@@ -84,6 +91,8 @@ def _branch_that_is_fed(x):
 _NETWORKS = [
     ("branch_that_is_fed", _branch_that_is_fed),
     ("loop", _loop), ("loop_with_branch", _loop_with_branch),
+    ("loop_with_branch_that_keeps_something",
+     _loop_with_branch_that_keeps_something),
     ("nested_loops", _nested_loops), ("scan", _scan), ("map", _map),
     ("branch", _branch), ("as_long_as_the_batch", _as_long_as_the_batch),
     ("at_most", _at_most)]
