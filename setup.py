@@ -46,8 +46,8 @@ setuptools.setup(
         "gradfeed.explaining", "gradfeed.graph", "gradfeed.migration",
         "gradfeed.migration.exports", "gradfeed.models",
         "gradfeed.optimization", "gradfeed.patching", "gradfeed.rewriting",
-        "gradfeed.shards", "gradfeed.streaming",
-        "gradfeed.streaming.formats"],
+        "gradfeed.rewriting.unrolling", "gradfeed.shards",
+        "gradfeed.streaming", "gradfeed.streaming.formats"],
     scripts=["scripts/gradfeed"],
     python_requires=">=3.7",
     # TensorFlow is an extra: a legacy project has its own, which may be called

@@ -57,12 +57,17 @@ class Source:
       is that of the placeholder. Else the placeholder has one more.
   """
 
-  def __init__(self, tensor, has_axis):
+  def __init__(self, tensor, has_axis, rows=None):
     self.tensor = tensor
     self.has_axis = has_axis
     shape = tensor.shape[1:] if has_axis else tensor.shape
-    self.rows = tf.placeholder(
+    self.rows = rows if rows is not None else tf.placeholder(
         tensor.dtype, tf.TensorShape([None]).concatenate(shape), name="rows")
+
+  def in_graph(self, rows):
+    """The same in the default graph: `rows` is the placeholder for all rows."""
+    return Source(tf.placeholder(self.tensor.dtype, self.tensor.shape),
+                  self.has_axis, rows)
 
 
 def is_one_row(tensor):

@@ -4,12 +4,14 @@ In a graph whose batch is fixed to 1 a function is evaluated row by row, though
 TensorFlow could do hundreds at once for little more than the price of one.
 `rebatched` makes a function of many rows of it, where one of the two rewritings
 of `batch_size` succeeds, and where the numbers show that it gives what the
-function gives row by row. Where it does not, `one_by_one` makes use of more
-than one processor.
+function gives row by row. `rebatched_loops` does so where a state of one row is
+carried through loops, which takes longer. Where neither does, `one_by_one`
+makes use of more than one processor.
 """
 
 import concurrent.futures
 import contextlib
+import functools
 import os
 import re
 
@@ -24,6 +26,7 @@ from gradfeed.graph import op_types
 from gradfeed.graph import traversal
 from gradfeed import numeric_comparison
 from gradfeed.rewriting import batch_size
+from gradfeed.rewriting.unrolling import batches
 from gradfeed.streaming.formats import row_layout
 
 #: How the value of an input for one row is made of its values for all rows: it
@@ -39,6 +42,9 @@ _DIFFERING = re.compile("|".join(
 #: What makes tensors for many rows of those for one, the better one first.
 _REWRITES = (batch_size.enlarge, batch_size.repeat)
 _MOST_THREADS = 8
+
+#: How many ops a function of many rows may have whose loops are unrolled.
+MOST_OPS = 20000
 
 #: Groups of calls for each thread, so that none ends long after the others.
 _GROUPS = 8
@@ -65,7 +71,28 @@ def rebatched(f, values, forms=None):
     ops between the inputs and the outputs give another value at each run. No
     error is raised: what `f` raises for one row says better what is wrong.
   """
-  for rewrite in _REWRITES:
+  return _first_proven(f, values, forms, _REWRITES)
+
+
+def rebatched_loops(f, values, forms=None, most_ops=MOST_OPS):
+  """As `rebatched`, for a function that needs loops, by unrolling them.
+
+  Args:
+    f, values, forms: as in `rebatched`.
+    most_ops: int, how many ops there may be once the loops are unrolled: that
+      of a loop of 25 turns and its gradient are 1,500, which take a second.
+
+  Returns:
+    `Rebatched`; or None, also where it is not known before a run how often a
+    loop turns, or where it does more than to compute.
+  """
+  return _first_proven(f, values, forms, [
+      functools.partial(batches.enlarge_loops, most_ops=most_ops)])
+
+
+def _first_proven(f, values, forms, rewrites):
+  """The function that the first of `rewrites` makes which `prove` accepts."""
+  for rewrite in rewrites:
     try:
       batched = _build(f, forms or list(map(_form_of, f.inputs)), rewrite)
     except Exception:  # pylint: disable=broad-except
@@ -133,7 +160,8 @@ def _build(f, forms, rewrite):
 
   Args:
     f, forms: as in `rebatched`.
-    rewrite: one of `_REWRITES`.
+    rewrite: function of the graph, the results and the sources, as
+      `batch_size.enlarge` is.
 
   Returns:
     `Rebatched`, with the same ops on every call; or None.
@@ -198,8 +226,10 @@ def _rewritten(graph, rewrite, results, sources):
       except Exception:  # pylint: disable=broad-except
         return None,  # Not tried again.
 
+  name = getattr(rewrite, "func", rewrite).__name__
   outputs, = cache.cached(graph, (
-      "rows", rewrite.__name__, tuple(t.name for t in results),
+      "rows", name, getattr(rewrite, "keywords", {}).get("most_ops"),
+      tuple(t.name for t in results),
       tuple(source.rows.name for source in sources)), build)
   return outputs
 

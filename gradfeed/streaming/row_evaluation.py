@@ -1,6 +1,8 @@
 """Evaluates a function at blocks of points, with a result for each row."""
 
+import functools
 import threading
+import time
 
 import numpy as np
 
@@ -14,6 +16,14 @@ from gradfeed.streaming import rebatching
 from gradfeed.streaming.formats import row_layout
 
 _MEND = "Mend it, or pass on_error='skip' to leave such rows NaN."
+
+#: Seconds that rows have taken one by one, to how many ops loops may be
+#: unrolled for many rows from then on: what costs more has to save more.
+_UNROLLING = (
+    (0.3, 600), (1.0, 3000), (10.0, rebatching.MOST_OPS))
+
+#: Rows that are evaluated one by one before it is seen what they have taken.
+_ROWS = 256
 
 
 class RowEvaluator:
@@ -39,6 +49,8 @@ class RowEvaluator:
     self._coupling = coupling.RowProof(f, coupled)
     self._batched = None  # `Rebatched`; False where there is none.
     self._lock = threading.Lock()  # While `_batched` is made.
+    self._seconds = 0.0  # That rows have taken one by one.
+    self._unrolling = list(_UNROLLING)  # What was not tried yet.
     self._row_types = None  # (shape, dtype) of a row of each output.
 
   def evaluate(self, block, start):
@@ -236,17 +248,44 @@ class RowEvaluator:
     """
     with self._lock:
       if self._batched is None and len(numbers) > 1:
-        self._batched = self._rebatched(values, numbers) or False
+        self._batched = self._rebatched(
+            values, numbers, rebatching.rebatched) or False
+    parts, failed, start = [], {}, 0
+    while start < len(numbers):
+      with self._lock:
+        self._try_unrolling(values, numbers)
+      end = len(numbers) if self._batched else min(
+          start + _ROWS, len(numbers))
+      results, why = self._evaluate_part(
+          [array[start:end] for array in values], numbers[start:end])
+      if results is not None:
+        parts.append(results)
+      failed.update((start + i, reason) for i, reason in why.items())
+      start = end
+    return [_joined(arrays) for arrays in zip(*parts)] or None, failed
+
+  def _evaluate_part(self, values, numbers):
+    """As `_evaluate_one_by_one`, with the function for many rows, if any."""
     if self._batched:
       try:
         return self._evaluate_rebatched(values), {}
       except (errors.FeedError, tf.errors.InvalidArgumentError):
         pass  # Some row is bad: find out which, one by one.
+    begun = time.perf_counter()
     outcomes = rebatching.one_by_one(
         self._try_row, self._row_arguments(values, numbers))
+    self._seconds += time.perf_counter() - begun
     rows = [self._row_of(results) for results, why in outcomes if why is None]
     failed = {i: why for i, (_, why) in enumerate(outcomes) if why is not None}
     return [_stacked(values) for values in zip(*rows)] or None, failed
+
+  def _try_unrolling(self, values, numbers):
+    """Makes a function for many rows of one with loops, once that pays."""
+    while not self._batched and len(numbers) > 1 and self._unrolling and (
+        self._seconds >= self._unrolling[0][0]):
+      _, most_ops = self._unrolling.pop(0)
+      self._batched = self._rebatched(values, numbers, functools.partial(
+          rebatching.rebatched_loops, most_ops=most_ops)) or False
 
   def _row_arguments(self, values, numbers):
     """The arguments of `_try_row` for each row."""
@@ -254,14 +293,19 @@ class RowEvaluator:
               for array, form in zip(values, self._batch_forms)], number)
             for i, number in enumerate(numbers)]
 
-  def _rebatched(self, values, numbers):
-    """Makes the function for many rows, proven at some of `values`; or None."""
+  def _rebatched(self, values, numbers, rebatch):
+    """Makes the function for many rows, proven at some of `values`; or None.
+
+    Args:
+      values, numbers: as in `_evaluate_rows`.
+      rebatch: `rebatching.rebatched`, or a function like it.
+    """
     arguments = self._row_arguments(values, numbers)
     good = [i for i in _sample_rows(values)
             if self._try_row(*arguments[i])[1] is None]
     if len(good) < 2:
       return None
-    return rebatching.rebatched(
+    return rebatch(
         self._f, [array[good] for array in values], self._batch_forms)
 
   def _evaluate_rebatched(self, values):
@@ -286,6 +330,14 @@ class RowEvaluator:
         output.shape.as_list()[0] in (None, 1)) else result
 
 
+def _joined(arrays):
+  """One array of the rows of some; see `_stacked`."""
+  if len(arrays) == 1:
+    return arrays[0]
+  _check_shapes({array.shape[1:] for array in arrays})
+  return np.concatenate(arrays)
+
+
 def _stacked(rows):
   """One array of rows.
 
@@ -293,13 +345,17 @@ def _stacked(rows):
     ArgumentError: they differ in their shapes.
   """
   rows = [row_layout.as_array(row) for row in rows]
-  shapes = sorted({row.shape for row in rows})
+  _check_shapes({row.shape for row in rows})
+  return np.stack(rows)
+
+
+def _check_shapes(shapes):
+  """Raises an `ArgumentError` for a set of more than one shape."""
   if len(shapes) > 1:
     raise errors.ArgumentError(
         "The results of some points have the shape {}, those of others "
-        "{}.".format(*map(tensors.format_shape, shapes[:2])),
+        "{}.".format(*map(tensors.format_shape, sorted(shapes)[:2])),
         "They are rows of one array.", "Take an output of one shape.")
-  return np.stack(rows)
 
 
 def _sample_rows(values):

@@ -219,6 +219,63 @@ def _dequeued():
   return queue.dequeue()
 
 
+class RebatchedLoopsTest(RebatchingTest):
+
+  def of_loop(self):
+    y = tf.while_loop(
+        lambda i, h: i < 3, lambda i, h: (i + 1, tf.tanh(tf.concat([
+            h[:, 1:], h[:, :1] * self.x[:, :1] + self.x[:, 1:2]], 1))),
+        [0, tf.zeros([1, 3], tf.float64)])[1]
+    return self.function(self.x, gf.gradient(y ** 2, self.x))
+
+  def expected(self, f):
+    """What TensorFlow gives row by row."""
+    return np.concatenate([self.session.run(
+        f.outputs[0], {self.x: row[np.newaxis]}) for row in self.at])
+
+  def test_any_number_of_rows(self):
+    f = self.of_loop()
+    batched = rebatching.rebatched_loops(f, [self.at])
+    np.testing.assert_allclose(batched(self.at), self.expected(f))
+    self.assertEqual(batched(self.at[:0]).shape, (0, 4))
+
+  def test_the_second_time_no_op_is_added(self):
+    f = self.of_loop()
+    rebatching.rebatched_loops(f, [self.at])
+    before = self.count()
+    rebatching.rebatched_loops(f, [self.at])
+    self.assertEqual(self.count(), before)
+
+  def test_reads_the_weights_of_the_moment(self):
+    y = tf.while_loop(
+        lambda i, h: i < 2,
+        lambda i, h: (i + 1, tf.tanh(tf.matmul(h + self.x, self.w[:, :1]))),
+        [0, tf.zeros([1, 1], tf.float64)])[1]
+    f = self.function(self.x, gf.gradient(y, self.x))
+    batched = rebatching.rebatched_loops(f, [self.at])
+    self.session.run(tf.assign(self.w, 2 * self.w))
+    np.testing.assert_allclose(batched(self.at), self.expected(f))
+
+  @parameterized.named_parameters(
+      ("random", lambda x, h: h * tf.random_uniform([1, 4], dtype=h.dtype) + x),
+      ("mixed", lambda x, h: tf.tanh(h + tf.reduce_sum(x))),
+      ("over_rows", lambda x, h: h + tf.nn.softmax(x + h, 0)))
+  def test_s4_what_is_not_proven_is_not_done(self, turn):
+    y = tf.while_loop(
+        lambda i, h: i < 2, lambda i, h: (i + 1, turn(self.x, h)),
+        [0, tf.zeros([1, 4], tf.float64)])[1]
+    f = self.function(self.x, tf.identity(y))
+    self.assertIsNone(rebatching.rebatched_loops(f, [self.at]))
+
+  def test_more_turns_than_are_unrolled(self):
+    f = self.of_loop()
+    self.assertIsNone(rebatching.rebatched_loops(f, [self.at], most_ops=10))
+    self.assertIsNotNone(rebatching.rebatched_loops(f, [self.at]))
+
+  def test_without_a_loop(self):
+    self.assertIsNone(rebatching.rebatched_loops(self.of_tanh(), [self.at]))
+
+
 class ModelsTest(folders.FolderTest, RebatchingTest):
 
   def test_a_saved_model(self):
@@ -244,11 +301,11 @@ class ModelsTest(folders.FolderTest, RebatchingTest):
     np.testing.assert_allclose(got, self.slope())
 
   @parameterized.parameters(
-      ("kws_dnn_s/DNN_S.pb", "Mfcc:0", "labels_softmax:0", True),
-      ("kws_ds_cnn_s/DS_CNN_S.pb", "Mfcc:0", "labels_softmax:0", True),
-      ("kws_gru_s/GRU_S.pb", "Mfcc:0", "labels_softmax:0", False),
-      ("dl4j_bidir64/frozen_model.pb", "in_0:0", "concat:0", False))
-  def test_models_that_are_there(self, path, x, y, is_possible):
+      ("kws_dnn_s/DNN_S.pb", "Mfcc:0", "labels_softmax:0", False),
+      ("kws_ds_cnn_s/DS_CNN_S.pb", "Mfcc:0", "labels_softmax:0", False),
+      ("kws_gru_s/GRU_S.pb", "Mfcc:0", "labels_softmax:0", True),
+      ("dl4j_bidir64/frozen_model.pb", "in_0:0", "concat:0", True))
+  def test_models_that_are_there(self, path, x, y, has_loops):
     path = os.path.join(_MODELS, path)
     if not os.path.exists(path):
       return
@@ -259,12 +316,12 @@ class ModelsTest(folders.FolderTest, RebatchingTest):
       at = self.random.uniform(-1, 1, [4] + x.shape.as_list()[1:]).astype(
           x.dtype.as_numpy_dtype)
       batched = rebatching.rebatched(f, [at])
-      self.assertEqual(batched is not None, is_possible)
-      if is_possible:
-        np.testing.assert_allclose(batched(at), np.concatenate([
-            model.session.run(f.outputs[0], {x: row[np.newaxis]})
-            if x.op.type == "Placeholder" else f(row[np.newaxis])
-            for row in at]), 1e-4, 1e-6)
+      self.assertEqual(batched is None, has_loops)
+      if has_loops:
+        batched = rebatching.rebatched_loops(f, [at])
+      np.testing.assert_allclose(batched(at), np.concatenate([
+          model.session.run(f.outputs[0], {x: row[np.newaxis]})
+          for row in at]), 1e-4, 1e-6)
 
 
 class ProveTest(RebatchingTest):

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
+from gradfeed.streaming import row_evaluation
 from tests.testing import folders
 from tests.testing import graphs
 
@@ -49,6 +50,40 @@ class BatchOfOneTest(folders.FolderTest, graphs.GraphTest):
     self.assertEqual(got.shape, tuple(expected))
     np.testing.assert_allclose(got, rows.reshape(expected), rtol=1e-5,
                                atol=1e-6)
+
+  def recurrent(self):
+    """The derivative of a loop that begins with a state of one row."""
+    x = tf.placeholder(tf.float32, [1, 3])
+    y = tf.while_loop(
+        lambda i, h: i < 3,
+        lambda i, h: (i + 1, tf.tanh(h[:, :1] * self.layers(x))),
+        [0, tf.ones([1, 4])])[1]
+    return gf.function(x, gf.gradient(y, x), session=self.session)
+
+  @parameterized.named_parameters(
+      ("soon", ((0.0, 500),), 7, 30), ("not_enough_ops", ((0.0, 5),), 23, 40),
+      ("second_try", ((0.0, 5), (0.0, 500)), 7, 30),
+      ("never", ((np.inf, 500),), 23, 30),
+      ("none", (), 23, 30))
+  def test_loops_for_many_rows_once_that_pays(self, unrolling, least, most):
+    f = self.recurrent()
+    rows = np.concatenate([f(row[np.newaxis]) for row in self.points])
+    with unittest.mock.patch.object(
+        row_evaluation, "_UNROLLING", unrolling):
+      got, calls = self.calls(f, self.points, chunk=5)
+    np.testing.assert_allclose(got, rows, rtol=1e-5, atol=1e-6)
+    self.assertBetween(calls, least, most)
+
+  def test_a_large_chunk_is_not_one_by_one_to_its_end(self):
+    f = self.recurrent()
+    points = np.resize(self.points, [60, 3])
+    rows = np.concatenate([f(row[np.newaxis]) for row in points])
+    with unittest.mock.patch.object(
+        row_evaluation, "_UNROLLING", ((1e-9, 500),)), (
+            unittest.mock.patch.object(row_evaluation, "_ROWS", 10)):
+      got, calls = self.calls(f, points, chunk=100)
+    np.testing.assert_allclose(got, rows, rtol=1e-5, atol=1e-6)
+    self.assertBetween(calls, 10, 30)
 
   def test_a_default_session_is_that_of_the_threads(self):
     x = tf.placeholder(tf.float32, [1, 3])

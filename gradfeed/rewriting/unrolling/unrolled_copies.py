@@ -1,0 +1,111 @@
+"""A copy of what some tensors need, in which no loop is left."""
+
+from gradfeed._tf import tf
+from gradfeed.graph import op_types
+from gradfeed.graph import traversal
+from gradfeed.rewriting import subgraphs
+from gradfeed.rewriting.unrolling import emission
+from gradfeed.rewriting.unrolling import interpretation
+from gradfeed.rewriting.unrolling import known_values
+
+
+def has_loops(ops):
+  """Whether there is a loop to unroll.
+
+  Args:
+    ops: dict from name to `tf.Operation`.
+  """
+  types = set(traversal.by_type(ops))
+  return bool(types & op_types.FUNCTIONAL_LOOPS or
+              types & set(op_types.ENTERS))
+
+
+def unroll(scratch, wanted, given, most_ops):
+  """Copies what `wanted` needs into a scratch graph, loops turn by turn.
+
+  Args:
+    scratch: `vectorization.ScratchGraph`, in whose `building` this is called.
+    wanted: list of `tf.Tensor` of its `graph`.
+    given: dict from the name of each tensor that is read from elsewhere to the
+      `tf.Tensor` of the scratch graph that is read in its place, whose static
+      shape is that of every run.
+    most_ops: int, how many ops the copy may have.
+
+  Returns:
+    list of `tf.Tensor` of the scratch graph.
+
+  Raises:
+    NotUnrolled: how often a loop turns is not known before the run; an op in it
+      does more than to compute; or there would be too many ops.
+  """
+  ops = traversal.ancestors(wanted, given)
+  emitter = emission.Emitter(most_ops)
+  outside = _Outside(scratch, given)
+  inside = _with_lists(ops, subgraphs.dependent_ops(ops, set(given)), outside)
+  for name in inside:
+    interpretation.check_effects(ops[name])
+  results = interpretation.Interpreter(
+      scratch.graph, ops, emitter, outside).run(wanted, inside)
+  return [emitter.tensor(value, tensor.dtype)
+          for value, tensor in zip(results, wanted)]
+
+
+def _with_lists(ops, op_names, outside):
+  """Adds to `op_names` what makes the lists, arrays and stacks that they read.
+  """
+  start = set(op_names)
+  while True:
+    before = {
+        t.op.name for name in start for t in ops[name].inputs
+        if t.dtype == tf.variant and t.op.name not in start and
+        t.op.name in ops and t.name not in outside.given}
+    if not before:
+      return start
+    start = subgraphs.with_shared_state(ops, start | before)
+
+
+class _Outside:
+  """Gives tensors that are not computed in the copy their values."""
+
+  def __init__(self, scratch, given):
+    self.given = given
+    self._scratch = scratch
+    self._known = {}
+
+  def __call__(self, tensor):
+    if tensor.name in self.given:
+      return self.given[tensor.name]
+    value = self._known_value(tensor)
+    return self._scratch.placeholder_for(tensor) if value is None else value
+
+  def _known_value(self, tensor, depth=0):
+    """The value of a tensor that shapes and constants decide, or None."""
+    if tensor.name in self.given or depth > _DEEPEST:
+      return None
+    if tensor.name not in self._known:
+      outputs = self._computed(tensor.op, depth)
+      for output, value in zip(tensor.op.outputs, outputs or
+                               [None] * len(tensor.op.outputs)):
+        self._known[output.name] = value
+    return self._known[tensor.name]
+
+  def _computed(self, op, depth):
+    if op.type == "Const":
+      return [known_values.constant(op)]
+    if op.type in op_types.SHAPE_READING:
+      return [known_values.of_shape(op, self.given.get(
+          t.name, t).shape) for t in op.inputs]
+    if not op.inputs or op.type in op_types.CONTROL_FLOW_V1:
+      return None
+    inputs = []
+    for tensor in op.inputs:
+      inputs.append(self._known_value(tensor, depth + 1))
+      if inputs[-1] is None:
+        return None
+    if op.type == "Identity":
+      return inputs
+    return known_values.evaluate(op, inputs)
+
+
+#: How many ops above each other may be computed beforehand.
+_DEEPEST = 100
