@@ -1,4 +1,4 @@
-"""Copies loops of which it is known how often they turn, one turn after the other.
+"""Copies loops whose number of turns is known, one turn after the other.
 
 The copy has no loop, no list and no tensor array: what they held is passed from
 op to op. `interpretation` goes through the ops as a run would, and

@@ -58,7 +58,9 @@ class StateOps:
       raise kinds.NotUnrolled("tensor array '{}' has no size before the "
                               "run".format(op.name))
     array = kinds.TensorArray(
-        (op.name, self._number), int(size), tf.as_dtype(op.get_attr("dtype")))
+        (op.name, self._number), int(size), tf.as_dtype(op.get_attr("dtype")),
+        tf.TensorShape(op.get_attr("element_shape")),
+        op.get_attr("identical_element_shapes"))
     return [array, kinds.Flow({})]
 
   def _of_gradient(self, op, array, flow):
@@ -66,7 +68,7 @@ class StateOps:
     key = array.key, source
     if key not in self._arrays:
       self._arrays[key] = kinds.TensorArray(
-          key, array.size, array.dtype, array)
+          key, array.size, array.dtype, array.shape, array.is_uniform, array)
     return [self._arrays[key], kinds.joined([flow])]
 
   def _read(self, unused_op, array, index, flow):
@@ -77,10 +79,15 @@ class StateOps:
         (array.key, index), {}).values())
     if parts:
       return self._emitter.sum(parts, array.dtype)
-    if array.source is None or index not in array.source.written:
+    written = (array.source or array).written
+    if array.source is not None and index in written:
+      return self._emitter.zeros_like(written[index], array.dtype)
+    if array.shape.is_fully_defined():
+      return self._emitter.zeros(array.shape, array.dtype)
+    if not array.is_uniform or not written or index in written:
       raise kinds.NotUnrolled("an element is read that was not written")
     return self._emitter.zeros_like(
-        array.source.written[index], array.dtype)
+        next(iter(written.values())), array.dtype)
 
   def _written(self, array, values, flow):
     """The flow after the dict `values` was written to an array."""

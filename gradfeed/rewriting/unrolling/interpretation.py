@@ -288,10 +288,10 @@ class Interpreter:
     return [env[tensor.name] for tensor in body.outputs]
 
 
-#: A loop of control flow v1: ops `enters`, `condition` and `exits`; `variables`,
-#: dict from the name of each `Merge` to the tensors that are its first and its
-#: next value; the items to evaluate for the condition, for the next turn and
-#: after the last, in their order.
+#: A loop of control flow v1: ops `enters`, `condition` and `exits`;
+#: `variables`, dict from the name of each `Merge` to the tensors that are its
+#: first and its next value; the items to evaluate for the condition, for the
+#: next turn and after the last, in their order.
 _Loop = collections.namedtuple("_Loop", [
     "enters", "variables", "condition", "exits", "before_condition", "turn",
     "after"])

@@ -1,4 +1,4 @@
-"""Values of ops whose inputs are known, as far as shapes and counters need them.
+"""Values of ops whose inputs are known, as shapes and counters need them.
 
 Those of `branches.constant_values`, and ops that move elements or work with
 shapes. Nothing here rounds.

@@ -28,17 +28,22 @@ class TensorArray:
     key: hashable, the same for all handles of one array.
     size: int.
     dtype: `tf.DType` of the elements.
+    shape: `tf.TensorShape` of them, as far as it is stated.
+    is_uniform: bool; all elements have one shape, so that those which are not
+      written are zeros of it.
     source: `TensorArray` that this one has the gradient of, or None.
-    written: dict from index to the value that was written, where `source` is
-      None.
+    written: dict from index to the value that was written, in this order,
+      where `source` is None.
   """
 
-  def __init__(self, key, size, dtype, source=None):
+  def __init__(self, key, size, dtype, shape, is_uniform, source=None):
     self.key = key
     self.size = size
     self.dtype = dtype
+    self.shape = shape
+    self.is_uniform = is_uniform
     self.source = source
-    self.written = {}
+    self.written = collections.OrderedDict()
 
 
 class Flow:
