@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import importlib.util
 import inspect
 import os
 import pkgutil
@@ -16,13 +17,19 @@ from tests.testing import folders
 
 #: Packages with public names of their own, beside those of gradfeed.
 _PACKAGES = [gradfeed.shards]
+_HAS_BEAM = importlib.util.find_spec("apache_beam") is not None
+if _HAS_BEAM:
+  _PACKAGES.append(importlib.import_module("gradfeed.beam"))
 
 
 def _modules():
-  """The names of all modules of the package, itself among them."""
-  return ["gradfeed"] + [
+  """The names of all modules that can be imported, gradfeed among them."""
+  found = ["gradfeed"] + [
       module.name for module in pkgutil.walk_packages(
-          gradfeed.__path__, "gradfeed.")]
+          gradfeed.__path__, "gradfeed.",
+          onerror=lambda name: None)]  # gradfeed.beam without Beam.
+  return [name for name in found
+          if _HAS_BEAM or name.split(".")[1:2] != ["beam"]]
 
 
 def _public():
