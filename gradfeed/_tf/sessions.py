@@ -143,6 +143,20 @@ def make_callable(session, feeds, fetches, targets, on_caller_thread,
   return call
 
 
+_compiled = weakref.WeakSet()  # What has to be released, or forgotten.
+
+
+@atexit.register
+def _forget():
+  """Leaves to the end of the process what is compiled then.
+
+  TensorFlow releases it with the object, which may be after its own modules
+  are gone: it would print an error for each.
+  """
+  for compiled in list(_compiled):
+    compiled._handle = None
+
+
 def plain_session(graph):
   """A session on the CPU alone, without optimizations of the graph."""
   config = tf.ConfigProto(device_count={"GPU": 0})
