@@ -86,7 +86,9 @@ def _by_processes(task):
 
 
 def _by_dask(task):
+  import dask  # pylint: disable=g-import-not-at-top
   from dask import distributed  # pylint: disable=g-import-not-at-top
+  dask.config.set({"distributed.deploy.lost-worker-timeout": "10 minutes"})
   with distributed.Client(n_workers=2, threads_per_worker=1,
                           dashboard_address=None) as client:
     futures = client.map(task, range(len(task)), pure=False, retries=3)
