@@ -41,6 +41,9 @@ from gradfeed._tf import tf
 _KILLS = flags.DEFINE_integer("kills", 10, "Workers that are killed.")
 _SEED = flags.DEFINE_integer("seed", 0, "What the moments are drawn from.")
 _SECONDS = flags.DEFINE_integer("seconds", 150, "How long a run may take.")
+_ONLY = flags.DEFINE_list(
+    "only", None, "The runners, of 'in memory', 'two processes', 'LOOPBACK' and "
+    "'EXTERNAL'.")
 _FOLDER = flags.DEFINE_string("folder", None, "The folder of a run.")
 
 #: The options of each runner.
@@ -56,7 +59,7 @@ RUNNERS = {
 BAD = {3: "is not finite", 77: "has the shape [5]", 300: "has the shape []",
        599: "is not finite"}
 _SHARDS, _KILLED_SHARDS = 8, 12
-_SECONDS_TO_FAIL = 30
+_SECONDS_TO_FAIL = 20
 
 
 def write_inputs(folder, rows):
@@ -319,7 +322,8 @@ def main(arguments):
     return 0
   faults = 0
   if what == "runners":
-    for name, runner_options in RUNNERS.items():
+    for name in _ONLY.value or RUNNERS:
+      runner_options = RUNNERS[name]
       found = check_runner(name, runner_options)
       faults += len(found)
       print("{}: {}".format(name, "; ".join(found) or "right"), flush=True)
