@@ -91,6 +91,7 @@ def evaluate_rows(folder, options):
   import apache_beam as beam  # pylint: disable=g-import-not-at-top
   from apache_beam.options import pipeline_options
   import gradfeed.beam
+  dumps = json.dumps  # A worker of a pool does not have the globals of this.
   points = np.load(os.path.join(folder, "points.npy"))
   bad = {3: np.full(64, np.nan), 77: np.ones(5), 300: "text",
          599: np.full(64, -np.inf)}
@@ -101,11 +102,11 @@ def evaluate_rows(folder, options):
         os.path.join(folder, "model.pb"), "y:0", "x:0", max_batch_size=64)
     _ = (results.gradients
          | "Text" >> beam.MapTuple(
-             lambda key, row: json.dumps([key, [float(v) for v in row]]))
+             lambda key, row: dumps([key, [float(v) for v in row]]))
          | "Write" >> beam.io.WriteToText(os.path.join(folder, "rows")))
     _ = (results.refused
          | "Bad text" >> beam.MapTuple(
-             lambda key, why, _: json.dumps([key, why]))
+             lambda key, why, _: dumps([key, why]))
          | "Write bad" >> beam.io.WriteToText(os.path.join(folder, "bad")))
 
 

@@ -1,6 +1,7 @@
 """Evaluates a task of shards for a command, and tells what came of it."""
 
 import importlib
+import logging
 import sys
 
 from gradfeed import errors
@@ -8,6 +9,9 @@ from gradfeed import progress_lines
 from gradfeed.shards import estimates
 from gradfeed.shards import local_pools
 from gradfeed.streaming import streams
+
+#: An option of Beam: its workers print every step of theirs otherwise.
+_QUIET = "--default_sdk_harness_log_level=WARNING"
 
 
 def evaluate(task, settings):
@@ -25,7 +29,8 @@ def evaluate(task, settings):
   """
   if settings.runner is not None:
     beam = importlib.import_module("gradfeed.beam")
-    return list(beam.run_shards(task, settings.runner, settings.options))
+    logging.getLogger("apache_beam").setLevel(logging.WARNING)
+    return beam.run_shards(task, settings.runner, [_QUIET] + settings.options)
   show = progress_lines.reporter(
       None if sys.stderr.isatty() else True, lambda reports: (
           "{} of {} shards, {} points".format(
