@@ -58,7 +58,7 @@ RUNNERS = {
 }
 BAD = {3: "is not finite", 77: "has the shape [5]", 300: "has the shape []",
        599: "is not finite"}
-_SHARDS, _KILLED_SHARDS = 8, 12
+_SHARDS, _KILLED_SHARDS, _KILLED_ROWS = 8, 12, 240000
 _SECONDS_TO_FAIL = 20
 
 
@@ -267,24 +267,27 @@ def workers_of(pid):
   return sorted(children)
 
 
-def check_kill(draw, length):
+def check_kill(draw, inputs):
   """Kills a worker in a run, and does the run again.
 
   Args:
     draw: `random.Random`.
-    length: float, the seconds that the shards take.
+    inputs: str, a folder with what `write_inputs` writes.
 
   Returns:
     (str, what came of the run; str, what is wrong or "").
   """
   with tempfile.TemporaryDirectory() as folder:
-    write_inputs(folder, 240000)
-    pattern = os.path.join(folder, "*.manifest")
+    for name in os.listdir(inputs):
+      os.symlink(os.path.join(inputs, name), os.path.join(folder, name))
+    pattern, count = os.path.join(folder, "*.manifest"), draw.randrange(
+        _KILLED_SHARDS)
     run = job("many_shards", folder, RUNNERS["two processes"])
-    while run.is_running() and not glob.glob(
-        os.path.join(folder, "shards-*")):
+    while run.is_running() and (
+        not glob.glob(os.path.join(folder, "shards-*")) or
+        len(glob.glob(pattern)) < count):
       time.sleep(0.01)
-    time.sleep(draw.uniform(0.0, length))
+    time.sleep(draw.uniform(0.0, 0.3))
     victims = workers_of(run.pid)
     if not victims:
       return "was done", _end(run, folder)
@@ -330,10 +333,13 @@ def main(arguments):
       print("{}: {}".format(name, "; ".join(found) or "right"), flush=True)
   elif what == "kill":
     draw = random.Random(_SEED.value)
-    for i in range(_KILLS.value):
-      outcome, fault = check_kill(draw, 4.0)
-      faults += bool(fault)
-      print("kill {}: {}; {}".format(i, outcome, fault or "right"), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+      write_inputs(folder, _KILLED_ROWS)
+      for i in range(_KILLS.value):
+        outcome, fault = check_kill(draw, folder)
+        faults += bool(fault)
+        print("kill {}: {}; {}".format(
+            i, outcome, fault or "right"), flush=True)
   else:
     raise app.UsageError("{!r} is neither 'runners' nor 'kill'.".format(what))
   return int(bool(faults))
