@@ -79,8 +79,8 @@ def write_inputs(folder, rows):
 
 def task_of(folder, shards):
   """The task of all shards in the folder."""
-  import gradfeed.shards  # pylint: disable=g-import-not-at-top
-  return gf.shards.StreamShard(
+  from gradfeed import shards as shards_lib  # pylint: disable=g-import-not-at-top
+  return shards_lib.StreamShard(
       os.path.join(folder, "model.pb"), "y:0", "x:0",
       os.path.join(folder, "points.npy"), os.path.join(folder, "shards.npy"),
       shards)
@@ -90,7 +90,7 @@ def evaluate_rows(folder, options):
   """Evaluates each row in a pipeline; what a process of its own does."""
   import apache_beam as beam  # pylint: disable=g-import-not-at-top
   from apache_beam.options import pipeline_options
-  import gradfeed.beam
+  from gradfeed import beam as gradients_lib
   dumps = json.dumps  # A worker of a pool does not have the globals of this.
   points = np.load(os.path.join(folder, "points.npy"))
   bad = {3: np.full(64, np.nan), 77: np.ones(5), 300: "text",
@@ -98,7 +98,7 @@ def evaluate_rows(folder, options):
   elements = [(i, bad.get(i, point)) for i, point in enumerate(points)]
   with beam.Pipeline(
       options=pipeline_options.PipelineOptions(options)) as pipeline:
-    results = pipeline | beam.Create(elements) | gradfeed.beam.Gradients(
+    results = pipeline | beam.Create(elements) | gradients_lib.Gradients(
         os.path.join(folder, "model.pb"), "y:0", "x:0", max_batch_size=64)
     _ = (results.gradients
          | "Text" >> beam.MapTuple(
@@ -112,9 +112,9 @@ def evaluate_rows(folder, options):
 
 def evaluate_shards(folder, shards, options):
   """Evaluates all shards by a runner; what a process of its own does."""
-  import gradfeed.beam  # pylint: disable=g-import-not-at-top
-  gf.beam.run_shards(task_of(folder, shards), options[0].partition("=")[2],
-                     options[1:])
+  from gradfeed import beam as shards_of_beam  # pylint: disable=g-import-not-at-top
+  shards_of_beam.run_shards(
+      task_of(folder, shards), options[0].partition("=")[2], options[1:])
 
 
 def check_rows(folder):

@@ -88,21 +88,6 @@ def milliseconds(seconds):
   return max(1, int(seconds * 1000))
 
 
-#: What the sessions of this process compiled, as long as it is held.
-_compiled = weakref.WeakSet()
-
-
-@atexit.register
-def _release_none():
-  """Leaves compiled calls to the end of the process.
-
-  TensorFlow releases them by a function of a module, and where that is gone
-  before them, each prints a message.
-  """
-  for compiled in list(_compiled):
-    compiled._handle = None
-
-
 def make_callable(session, feeds, fetches, targets, on_caller_thread,
                   timeout=None):
   """Compiles one set of feeds and fetches of a raw session.

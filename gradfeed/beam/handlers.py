@@ -46,6 +46,20 @@ class GradientModelHandler(base.ModelHandler):
   Metrics in the namespace "gradfeed" are the counters `rows` and
   `refused_rows`, and the distributions `tensorflow_micro_secs` (of a batch) and
   `model_load_milli_secs` (in a process).
+
+  Example:
+    >>> import tensorflow.compat.v1 as tf
+    >>> import gradfeed.beam, numpy as np
+    >>> with tf.Graph().as_default() as graph:
+    ...   x = tf.placeholder(tf.float64, [None, 2], name="x")
+    ...   y = tf.reduce_sum(x ** 3, axis=1, name="y")
+    >>> path = tf.train.write_graph(graph, ".", "cube.pb", as_text=False)
+    >>> handler = gradfeed.beam.GradientModelHandler("cube.pb", "y:0", "x:0")
+    >>> points = [np.array([1.0, 2.0]), np.array([1.0, np.nan])]
+    >>> for result in handler.run_inference(points, handler.load_model()):
+    ...   print(result.inference)
+    [ 3. 12.]
+    Refused('is not finite')
   """
 
   def __init__(self, model_uri, y, x, *, rows=(), keys=None, feed_dict=None,
@@ -108,7 +122,14 @@ class GradientModelHandler(base.ModelHandler):
         self._derivative.check(), self._derivative.keys).is_independent
 
   def load_model(self):
-    """Loads the model in a worker: see `ModelHandler.load_model`."""
+    """Loads the model in a worker, as `RunInference` calls it.
+
+    Returns:
+      What `run_inference` takes.
+
+    Raises:
+      Stop: another model is at the path, or there is none.
+    """
     start = time.perf_counter()
     try:
       loaded = self._derivative.acquire()
@@ -119,10 +140,18 @@ class GradientModelHandler(base.ModelHandler):
       raise Stop(error) from error
 
   def run_inference(self, batch, model, inference_args=None):
-    """Evaluates a batch: see `ModelHandler.run_inference`.
+    """Evaluates a batch, as `RunInference` calls it.
+
+    Args:
+      batch: sequence of elements.
+      model: what `load_model` returns.
+      inference_args: None.
 
     Returns:
       list of `PredictionResult`.
+
+    Raises:
+      Stop: a row depends on the others.
     """
     batch = list(batch)
     try:
@@ -135,7 +164,13 @@ class GradientModelHandler(base.ModelHandler):
             for element, result in zip(batch, results)]
 
   def update_model_path(self, model_path=None):
-    """Takes another model: see `ModelHandler.update_model_path`."""
+    """Takes another model, where a side input of `RunInference` says one.
+
+    The next `load_model` loads and checks it.
+
+    Args:
+      model_path: str, or None to stay with the one that there is.
+    """
     if model_path and model_path != self._model_path:
       self._model_path = model_path
       self._derivative = worker_models.ModelDerivative(
@@ -143,6 +178,14 @@ class GradientModelHandler(base.ModelHandler):
       self._is_independent = None
 
   def validate_inference_args(self, inference_args):
+    """Refuses arguments of `RunInference`.
+
+    Args:
+      inference_args: what it was given.
+
+    Raises:
+      ArgumentError: they are not None, nor empty.
+    """
     if inference_args:
       raise errors.ArgumentError(
           "inference_args={!r} are of no use here.".format(inference_args),
@@ -150,12 +193,30 @@ class GradientModelHandler(base.ModelHandler):
           "Pass them to GradientModelHandler, as in feed_dict=.")
 
   def get_num_bytes(self, batch):
+    """The size of a batch, for a metric of Beam.
+
+    Args:
+      batch: sequence of elements.
+
+    Returns:
+      int, bytes.
+    """
     return sum(map(_size_of, batch))
 
   def get_metrics_namespace(self):
+    """The namespace of the metrics that Beam counts itself.
+
+    Returns:
+      str.
+    """
     return NAMESPACE
 
   def batch_elements_kwargs(self):
+    """How many elements `RunInference` puts together.
+
+    Returns:
+      dict with "min_batch_size" and "max_batch_size".
+    """
     return self._batch_sizes
 
 

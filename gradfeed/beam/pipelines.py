@@ -57,6 +57,14 @@ class StreamShards(beam.PTransform):
     self._env_vars = dict(env_vars or {})
 
   def expand(self, numbers):
+    """Builds the steps.
+
+    Args:
+      numbers: PCollection of int, each the number of a shard.
+
+    Returns:
+      PCollection of `ShardReport`.
+    """
     return (numbers | "Spread" >> beam.Reshuffle()
             | "Evaluate" >> beam.ParDo(_Evaluate(self._task, self._env_vars)))
 
@@ -109,6 +117,20 @@ def run_shards(task, runner=None, options=()):
     ArgumentError: there is no such runner.
     StreamError, or what a worker has raised: the pipeline has failed. What is
       finished is kept, and the same call goes on.
+
+  Example:
+    >>> import tensorflow.compat.v1 as tf
+    >>> import gradfeed.beam, gradfeed.shards, numpy as np
+    >>> with tf.Graph().as_default() as graph:
+    ...   x = tf.placeholder(tf.float64, [None, 2], name="x")
+    ...   y = tf.reduce_sum(x ** 3, axis=1, name="y")
+    >>> path = tf.train.write_graph(graph, ".", "cube.pb", as_text=False)
+    >>> np.save("x.npy", np.ones([9, 2]))
+    >>> task = gradfeed.shards.StreamShard(
+    ...     "cube.pb", "y:0", "x:0", "x.npy", "g.npy", shards=2)
+    >>> reports = gradfeed.beam.run_shards(task, "DirectRunner")
+    >>> print([report.rows for report in reports])
+    [4, 5]
   """
   were_there = [manifests.read(task.paths(i)[0]) is not None
                 for i in range(len(task))]

@@ -29,6 +29,20 @@ class Gradients(beam.PTransform):
   where all are: files that other steps write may be there nevertheless. In a
   pipeline without an end the share is that of each window; without windows it
   is not looked at.
+
+  Example:
+    >>> import tensorflow.compat.v1 as tf
+    >>> import apache_beam as beam, gradfeed.beam
+    >>> with tf.Graph().as_default() as graph:
+    ...   x = tf.placeholder(tf.float64, [None, 2], name="x")
+    ...   y = tf.reduce_sum(x ** 3, axis=1, name="y")
+    >>> path = tf.train.write_graph(graph, ".", "cube.pb", as_text=False)
+    >>> step = gradfeed.beam.Gradients("cube.pb", "y:0", "x:0")
+    >>> with beam.Pipeline("DirectRunner") as pipeline:
+    ...   gradients, refused = pipeline | beam.Create(
+    ...       [("a", [1.0, 2.0]), ("b", [1.0, 2.0, 3.0])]) | step
+    ...   _ = gradients | beam.Map(lambda pair: print(pair[0], pair[1]))
+    a [ 3. 12.]
   """
 
   def __init__(self, model_uri, y, x, *, threshold=1.0, **options):
@@ -54,6 +68,14 @@ class Gradients(beam.PTransform):
     self._handler = handlers.GradientModelHandler(model_uri, y, x, **options)
 
   def expand(self, points):
+    """Builds the steps.
+
+    Args:
+      points: PCollection of (key, point).
+
+    Returns:
+      `GradientsAndRefused`.
+    """
     results = points | "Evaluate" >> base.RunInference(
         base.KeyedModelHandler(self._handler))
     divided = results | "Divide" >> beam.ParDo(_Divide()).with_outputs(

@@ -13,6 +13,11 @@ import gradfeed.shards
 
 #: Packages with public names of their own, beside those of gradfeed.
 _PACKAGES = [gradfeed.shards]
+try:
+  import gradfeed.beam  # pylint: disable=g-import-not-at-top
+  _PACKAGES.append(gradfeed.beam)
+except gradfeed.DependencyError:
+  pass  # It needs an extra.
 
 _LIST = os.path.join(os.path.dirname(os.path.abspath(__file__)),
                      "public_names.txt")
@@ -51,7 +56,10 @@ class PublicNamesTest(absltest.TestCase):
 
   def test_names_signatures_and_first_lines_are_those_of_the_list(self):
     with open(_LIST, encoding="utf-8") as listed:
-      self.assertMultiLineEqual(listing(), listed.read())
+      text = listed.read()
+    if not hasattr(gradfeed, "beam"):  # Its names are the last ones.
+      text = text[:text.index("beam.")]
+    self.assertMultiLineEqual(listing(), text)
 
 
 if __name__ == "__main__":
