@@ -8,7 +8,6 @@ the list.
 """
 
 import collections
-import contextlib
 
 import numpy as np
 
@@ -29,14 +28,14 @@ _FilledList = collections.namedtuple("_FilledList", ["made", "loop", "index"])
 class ListSizes:
   """Gives sizes to the lists of a `static_graphs.StaticGraph`."""
 
-  def __init__(self, static, values):
-    """Takes what `static` was built of.
+  def __init__(self, static, run):
+    """Takes a graph.
 
     Args:
       static: `static_graphs.StaticGraph`; its `graph_def` is changed.
-      values: list of arrays that were fed, for its first arguments.
+      run: function from a list of tensors of its graph to their values.
     """
-    self._static, self._values = static, values
+    self._static, self._run = static, run
     self._library = {function.signature.name: function
                      for function in static.graph_def.library.function}
 
@@ -51,11 +50,10 @@ class ListSizes:
     outermost = turns_lib.Place(graph, self._static.fixed.fixed)
     filled = _filled_lists(graph)
     if filled:
-      with self._session() as run:
-        exact = self._turns(run, filled)
-        turns = self._or_bounds(outermost, filled, exact)
-        known = self._equal_elements(run, [
-            one for one in filled if turns[one.loop.name]], exact)
+      exact = self._turns(filled)
+      turns = self._or_bounds(outermost, filled, exact)
+      known = self._equal_elements([
+          one for one in filled if turns[one.loop.name]], exact)
       self._write(nodes, filled, turns, known)
     self._read_past_loops(graph, nodes)
     self._apply_inside(outermost, nodes)
@@ -126,23 +124,7 @@ class ListSizes:
           _replace_popped(
               reader, index, self._function(nodes[user.name]), value)
 
-  @contextlib.contextmanager
-  def _session(self):
-    """A context with a function from tensors to values; variables are zeros.
-
-    At other values than those of a call, a loop might have no end.
-    """
-    graph = self._static.graph
-    values = {}
-    for i, name in enumerate(self._static.arguments):
-      tensor = graph.get_tensor_by_name(name + ":0")
-      values[tensor.name] = (
-          self._values[i] if i < len(self._values) else np.zeros(
-              tensor.shape.as_list(), _tf.numpy_dtype(tensor.dtype)))
-    with _tf.plain_session(graph) as session:
-      yield lambda fetches: _tf.session_run(session, fetches, values)
-
-  def _turns(self, run, filled):
+  def _turns(self, filled):
     """How often loops turn at these shapes: dict from the name to int.
 
     Those that count their turns, and turn as often whatever the values are.
@@ -153,7 +135,7 @@ class ListSizes:
         if self._static.fixed.counts_turns(loop) and turns_lib.is_counter(
             self._static.bodies_of(loop, "body")[0], loop)]
     return dict(zip([loop.name for loop in counting], map(
-        int, run([loop.outputs[0] for loop in counting]))))
+        int, self._run([loop.outputs[0] for loop in counting]))))
 
   def _or_bounds(self, place, filled, exact):
     """`exact`, and for other loops how often they turn at most."""
@@ -173,11 +155,10 @@ class ListSizes:
         turns[one.loop.name] = most
     return turns
 
-  def _equal_elements(self, run, filled, exact):
+  def _equal_elements(self, filled, exact):
     """The lists all of whose elements are one value that shapes decide.
 
     Args:
-      run: function, as `_session` gives it.
       filled: list of `_FilledList`, of loops that may turn.
       exact: dict, as `_turns` gives it; other loops may turn less often at the
         values of the run than at others.
@@ -191,7 +172,7 @@ class ListSizes:
       stacks = [tf.raw_ops.TensorListStack(
           input_handle=one.loop.outputs[one.index], element_shape=-1,
           element_dtype=one.made.get_attr("element_dtype")) for one in fixed]
-    return [(one, stack[0]) for one, stack in zip(fixed, run(stacks))
+    return [(one, stack[0]) for one, stack in zip(fixed, self._run(stacks))
             if len(stack) and (stack == stack[0]).all()]
 
   def _is_pushed_fixed(self, one, is_kept):

@@ -63,3 +63,17 @@ class Nodes:
         argument.type for argument in function.signature.input_arg)
     node.attr["Tout"].list.type.extend(
         result.type for result in function.signature.output_arg)
+
+
+def rename(function, renamed):
+  """Has a FunctionDef read and return tensors by other names.
+
+  Args:
+    function: FunctionDef; changed.
+    renamed: dict from the old names to the new ones.
+  """
+  for node in function.node_def:
+    for i, name in enumerate(node.input):
+      node.input[i] = renamed.get(name, name)
+  for output, name in list(function.ret.items()):
+    function.ret[output] = renamed.get(name, name)

@@ -6,6 +6,7 @@ import numpy as np
 
 from gradfeed import _tf
 from gradfeed._tf import tf
+from gradfeed.compilation import growing_lists
 from gradfeed.compilation import list_sizes
 from gradfeed.compilation import static_graphs
 from gradfeed.compilation import verdicts
@@ -22,7 +23,7 @@ Program = collections.namedtuple(
     "Program", ["feeds", "results", "checks", "tolerance"])
 
 
-def build(graph, targets, results, originals, values):
+def build(graph, targets, results, originals, values, session):
   """Adds a program to a graph, for the shapes of some values.
 
   A value that is fed and decides a shape or an axis is a part of the program,
@@ -34,6 +35,7 @@ def build(graph, targets, results, originals, values):
     results: list of `tf.Tensor` to compute.
     originals: list of `tf.Tensor` in whose places they are.
     values: list of arrays, what is fed in a call that has succeeded.
+    session: raw `tf.Session` of that call.
 
   Returns:
     `Program`.
@@ -50,7 +52,11 @@ def build(graph, targets, results, originals, values):
       static = static_graphs.StaticGraph(*parts, {
           i: values[i] for i in deciding})
     static.refuse()
-    list_sizes.ListSizes(static, values).apply()
+    with static.running(values, lambda: _tf.session_run(
+        session, _read(graph, static.variables))) as run:
+      list_sizes.ListSizes(static, run).apply()
+      growing_lists.count_turns(static, run)
+      growing_lists.fix(static, run)
     looked_at = verdicts.add(static)
     static.drop_checks()
     call = _traced(static, looked_at)
@@ -67,8 +73,7 @@ def build(graph, targets, results, originals, values):
   with _tf.building(graph), tf.name_scope("compiled"):
     feeds = [tf.placeholder(t.dtype.base_dtype, shape)
              for t, shape in zip(targets, shapes)]
-    outputs = call(*feeds + [_value(variable)
-                             for variable in static.variables])
+    outputs = call(*feeds + _read(graph, static.variables))
   count = len(results)
   return Program(feeds, outputs[:count], outputs[count:], _tolerance(static))
 
@@ -116,6 +121,13 @@ def _tolerance(static):
             for t in op.outputs}
   precisions = [_tf.PRECISIONS.get(dtype, 0.0) for dtype in dtypes]
   return float(np.sqrt(max(precisions + [np.finfo(np.float64).eps])))
+
+
+def _read(graph, variables):
+  """The values of the variables of a program, read in a run: list of tensors.
+  """
+  with _tf.building(graph), tf.name_scope("compiled"):
+    return list(map(_value, variables))
 
 
 def _value(variable):

@@ -6,11 +6,13 @@ of a call; each loop has functions of its own, which take the shapes of what
 goes into them. `list_sizes` gives the lists in it their sizes.
 """
 
+import contextlib
 import copy
 import uuid
 
 from gradfeed import _tf
 from gradfeed._tf import tf
+from gradfeed.compilation import growing_lists
 from gradfeed.compilation import nans
 from gradfeed.compilation import optionals
 from gradfeed.compilation import ranges
@@ -44,6 +46,8 @@ class StaticGraph:
       want, and that are True where fed values are those that are known.
     fixed: `value_checks.FixedValues` of it.
     checks: `value_checks.Checks`.
+    counted: list of the loops in it that values end, and that have to turn as
+      often as in a first run.
   """
 
   def __init__(self, graph, targets, results, originals, shapes, known=None):
@@ -93,6 +97,11 @@ class StaticGraph:
           self.graph_def, self.graph, self.bodies_of):
         break
     self.fixed = value_checks.FixedValues(self.graph, self.bodies_of)
+    self.counted = growing_lists.loops_to_count(
+        self.graph, self.bodies_of, self.fixed)
+    if self.counted:
+      self.fixed = value_checks.FixedValues(
+          self.graph, self.bodies_of, self.counted)
     self.checks = self.fixed.checks()
 
   def _import(self):
@@ -144,6 +153,28 @@ class StaticGraph:
                  if name in function.control_ret]
       del function.signature.control_output[:]
       function.signature.control_output.extend(outputs)
+
+  @contextlib.contextmanager
+  def running(self, values, read_variables):
+    """A context with a function from tensors to values.
+
+    At other values than those of a call that has ended, a loop might not.
+
+    Args:
+      values: list of arrays that were fed, for the first arguments.
+      read_variables: function without arguments that gives the values of
+        `variables`; not called where nothing is run.
+    """
+    fed = {}
+
+    def run(fetches):
+      if not fed and fetches:
+        fed.update((name + ":0", value) for name, value in zip(
+            self.arguments, list(values) + list(read_variables())))
+      return _tf.session_run(session, fetches, fed) if fetches else []
+
+    with _tf.plain_session(self.graph) as session:
+      yield run
 
   def bodies_of(self, op, attribute):
     """The graphs of the functions that an op names in an attribute: a list."""

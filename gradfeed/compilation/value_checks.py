@@ -9,6 +9,7 @@ run at these shapes has computed it. Elsewhere it has to be looked at.
 
 import collections
 
+from gradfeed.compilation import growing_lists
 from gradfeed.compilation import ranges
 from gradfeed.compilation import slices
 from gradfeed.compilation import turns
@@ -69,6 +70,7 @@ _CHECKED = dict({
     "StridedSlice": (1, 2, 3),
     "StridedSliceGrad": (1, 2, 3),
     "TensorListGetItem": (1,),
+    "TensorListResize": (1,),
     "TensorListSetItem": (1,),
     "TopKV2": (0,),
     "UnsortedSegmentSum": (1,),
@@ -100,7 +102,7 @@ class FixedValues:
     fixed: set of the names of those of the graph itself.
   """
 
-  def __init__(self, graph, body_of):
+  def __init__(self, graph, body_of, counted=()):
     """Looks at all ops.
 
     Args:
@@ -108,8 +110,11 @@ class FixedValues:
         values.
       body_of: function from an op that calls functions, and one of its
         attributes that names them, to the list of their graphs.
+      counted: collection of `tf.Operation`, the loops that turn as often as at
+        the values of a first run, because a program refuses others.
     """
     self._body_of = body_of
+    self._counted = list(counted)
     self._looked_at = collections.OrderedDict()
     self._refused = collections.OrderedDict()
     self.fixed = self._look(graph, ())
@@ -120,8 +125,7 @@ class FixedValues:
 
   def counts_turns(self, loop):
     """Whether the number of turns of a loop depends on shapes alone."""
-    condition, = self._body_of(loop, "cond")
-    return self._results(condition, self._statuses(loop))[0]
+    return self._knows_turns(loop, self._statuses(loop))
 
   def fixed_in_turns(self, loop, counts):
     """The names of the tensors in the body of a loop that are fixed.
@@ -180,7 +184,7 @@ class FixedValues:
     is_fixed = all(op.inputs[i].name in fixed for i in checked)
     if is_fixed and (is_run or op.type not in ranges.TYPES):
       return  # XLA looks at the constants of other ops.
-    if op.type not in ranges.TYPES:
+    if op.type not in ranges.TYPES or growing_lists.grows(op):
       self._refuse(op, "TensorFlow checks a value there that differs from call "
                    "to call, and XLA does not")
     elif not is_fixed and op.type in slices.BOUNDS and (
@@ -194,8 +198,7 @@ class FixedValues:
     call = op_types.FUNCTION_CALLS[op.type]
     if op.type in op_types.FUNCTIONAL_LOOPS:
       statuses = self._loop_statuses(op, statuses, is_run)
-      condition, = self._body_of(op, "cond")
-      is_known, = self._results(condition, statuses, is_run=is_run)
+      is_known = self._knows_turns(op, statuses, is_run)
       return [is_known and one for one in statuses]
     is_chosen = all(statuses[:call.first_argument])
     results = [self._results(
@@ -211,19 +214,24 @@ class FixedValues:
     it does not have: then only what the body hands on unchanged is fixed.
     """
     body, = self._body_of(op, "body")
-    condition, = self._body_of(op, "cond")
     while True:
       after = [before and result for before, result in zip(
           statuses, self._results(body, statuses, is_run=is_run))]
       if after == statuses:
         break
       statuses = after
-    if not self._results(condition, statuses, is_run=is_run)[0]:
+    if not self._knows_turns(op, statuses, is_run):
       statuses = [one and turns.is_kept(body, i)
                   for i, one in enumerate(statuses)]
       # It may have had no turn. What is checked in it is looked at.
       self._results(body, statuses, is_run=False)
     return statuses
+
+  def _knows_turns(self, loop, statuses, is_run=True):
+    """Whether the number of turns of a loop is that of a run."""
+    condition, = self._body_of(loop, "cond")
+    does_know, = self._results(condition, statuses, is_run=is_run)
+    return does_know or any(loop is one for one in self._counted)
 
   def _results(self, body, statuses, is_run=True):
     """Which results of a function are fixed: list of bool."""

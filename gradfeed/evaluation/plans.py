@@ -175,12 +175,13 @@ class Plan:
             [source.tensor(self._fetched, self.slots)
              for source in self.sources])
 
-  def program(self, arrays):
+  def program(self, arrays, session):
     """What XLA compiles for the shapes of some values, added to the graph.
 
     Args:
       arrays: list of the arrays of the active feeds, with which a call has
         succeeded.
+      session: raw `tf.Session` of that call.
 
     Returns:
       `jit.Program`.
@@ -207,7 +208,7 @@ class Plan:
             self.graph, [clones.get(t.name, t) for t in results])
       program = programs.build(
           self.graph, [self.slots[i].target for i in self.active], results,
-          self._fetched, arrays)
+          self._fetched, arrays, session)
       call_spec = self._make_call_spec(
           program.feeds, program.results + program.checks, [], {})
       return jit.Program(call_spec, callables.key_of(self.graph, call_spec),

@@ -99,8 +99,9 @@ class Jit:
 
     Args:
       mode: True or "auto".
-      make_program: function from the arrays that are fed to a `Program` for
-        their shapes; raises `errors.UnsupportedGraphError`.
+      make_program: function from the arrays that are fed and the raw session
+        that they are fed in to a `Program` for their shapes; raises
+        `errors.UnsupportedGraphError`.
       dtypes: list of the NumPy dtypes of what is fed.
     """
     self._mode = mode
@@ -205,7 +206,7 @@ class Jit:
     """A call op by op, after which there is a program for its shapes."""
     with self._lock:
       expected = op_by_op(arrays)
-      if self._begins(choice, arrays):
+      if self._begins(choice, session, arrays):
         start = _clock()
         self._try(choice, session, arrays, expected)
         if choice.state == "compiling":
@@ -221,7 +222,7 @@ class Jit:
     if choice.left > 0:
       return results
     with self._lock:
-      if self._begins(choice, arrays):
+      if self._begins(choice, session, arrays):
         # The caller may write into its arrays.
         threading.Thread(target=self._compile_meanwhile, args=(
             choice, session, [np.array(array) for array in arrays],
@@ -234,22 +235,22 @@ class Jit:
     if choice.state == "compiling":
       choice.settle("timing", "op by op and the program are compared")
 
-  def _begins(self, choice, arrays):
+  def _begins(self, choice, session, arrays):
     """Whether XLA is to compile a program now, which is built if need be."""
     if choice.state != "counting" or (
-        choice.program is None and not self._build(choice, arrays)):
+        choice.program is None and not self._build(choice, session, arrays)):
       return False
     choice.settle("compiling", "XLA compiles it")
     return True
 
-  def _build(self, choice, arrays):
+  def _build(self, choice, session, arrays):
     """Builds the program of a choice; whether there is one."""
     if len(self.compiled) >= MOST_PROGRAMS:
       choice.settle("op by op", "{} sets of shapes have programs".format(
           MOST_PROGRAMS))
       return False
     try:
-      choice.program = self._make_program(arrays)
+      choice.program = self._make_program(arrays, session)
     except errors.GradfeedError as error:
       self._give_up(choice, error)
       return False
