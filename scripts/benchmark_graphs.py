@@ -4,6 +4,7 @@ Run through `python scripts/benchmark.py growth building`.
 """
 
 import gc
+import itertools
 import os
 import sys
 import time
@@ -20,6 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
+from gradfeed import _tf
 from gradfeed.evaluation.calls import trials
 from gradfeed.graph import cache
 
@@ -68,7 +70,22 @@ def growth(mode, calls):
          lambda x_t, y_t: gf.function([w, x, labels], gf.gradient(loss, w))(
              np.eye(3), x_t, y_t)),
     ]
+    if _tf.IS_TF2:
+      kinds.append(("function, compiled, of many shapes", calls // 10,
+                    _of_many_shapes(gf.function([x, labels], gf.gradient(
+                        loss, x), jit_compile=True))))
     return [_grown(graph, *kind, points=points) for kind in kinds]
+
+
+def _of_many_shapes(f):
+  """`f` of one row more at each call, from 1 to 1,000 and again."""
+  rows = itertools.cycle(range(1, 1001))
+
+  def call(x_t, y_t):
+    count = next(rows)
+    return f(np.repeat(x_t, count, 0), np.repeat(y_t, count, 0))
+
+  return call
 
 
 def _grown(graph, name, calls, call, points):

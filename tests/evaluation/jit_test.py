@@ -567,6 +567,19 @@ class AutoTest(graphs.GraphTest):
     self.assertIn("RandomUniform", str(caught[0].message))
     self.assertIn("op by op", f.jit)
 
+  def test_shapes_of_few_calls_are_forgotten_for_others(self):
+    x = tf.placeholder(tf.float64, [None])
+    f = gf.function(x, gf.gradient(tf.reduce_sum(x ** 3), x),
+                    jit_compile="auto")
+    with mock.patch.object(jit, "_WORTH", 1e9):
+      for size in range(1, 300):
+        f(np.full([size], 2.))
+    self.assertLen(f.jit.split("\n"), 256)
+    self.assertNotIn("(3,): ", f.jit)
+    f([1., 2., 3.])
+    self.assertIn("(3,): compiling", f.jit)
+    self.assertLen(f.jit.split("\n"), 256)
+
   def test_a_session_that_is_closed_while_xla_compiles(self):
     x = tf.placeholder(tf.float64, [2])
     f = gf.function(x, gf.gradient(tf.reduce_sum(x ** 3), x),

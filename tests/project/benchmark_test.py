@@ -254,7 +254,7 @@ class GrowthTest(parameterized.TestCase):
     self.assertEqual(run.returncode, 0, run.stderr)
     self.assertRegex(run.stdout, r"function +200 .*yes")
     for kind in ("run", "gradient", "function, at a variable",
-                 "function made anew"):
+                 "function made anew", "function, compiled, of many shapes"):
       self.assertRegex(run.stdout, r"{} +\d+ .*yes".format(kind))
     added = [int(line.split("top" if " top " in line else "bottom")[1]
                  .split()[1]) for line in run.stdout.splitlines()

@@ -179,10 +179,19 @@ class Jit:
       return choice
     with self._lock:
       if len(self._choices) >= _MOST_CHOICES:
+        self._forget_one()
+      if len(self._choices) >= _MOST_CHOICES:
         choice = _Choice(_WORTH)  # Not kept: memory stays bounded.
         choice.settle("op by op", "too many sets of shapes")
         return choice
       return self._choices.setdefault(shapes, _Choice(_WORTH))
+
+  def _forget_one(self):
+    """Forgets the first set of shapes of which few calls were made."""
+    for shapes, choice in self._choices.items():
+      if choice.state == "counting" and choice.program is None:
+        del self._choices[shapes]
+        return
 
   def _run(self, choice, session, op_by_op, arrays):
     """A call of the program, or op by op where it does not take the values."""
