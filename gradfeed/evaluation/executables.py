@@ -13,6 +13,7 @@ from gradfeed.evaluation.calls import callables
 from gradfeed.evaluation.calls.callables import no_reference
 from gradfeed.evaluation.calls import jit
 from gradfeed.evaluation.calls import trials
+from gradfeed.evaluation.calls import unrolled_loops
 from gradfeed.evaluation import fetchables
 from gradfeed.evaluation.inputs import feed_dicts
 from gradfeed.evaluation.inputs import feeds
@@ -39,7 +40,8 @@ class Executable:
       order of the leaves.
     needs: list of `tf.Tensor`, the placeholders that have no value yet.
     unused: list of those of the leaves, placeholders all, that have no effect.
-    jit: `jit.Jit`, or None where XLA compiles nothing.
+    jit: `jit.Jit`, or `unrolled_loops.UnrolledLoops` where XLA is not asked
+      for; None where calls are run as they are.
   """
 
   def __init__(self, graph, leaves, outputs, points=(), timeout=None,
@@ -78,9 +80,19 @@ class Executable:
     """Runs what `plan` says from now on."""
     self._plan = plan
     self._all_active = plan.active == list(range(len(plan.slots)))
-    self.jit = jit.Jit(self._jit_compile, plan.program, [
-        plan.slots[i].dtype for i in plan.active]) if self._jit_compile else None
+    self.jit = jit.Jit(
+        self._jit_compile, plan.program,
+        self._active_dtypes(plan)) if self._jit_compile else None
     self._forget_session()
+
+  def unrolled(self):
+    """list of the tuples of shapes of which calls run without loops."""
+    return self.jit.used if isinstance(
+        self.jit, unrolled_loops.UnrolledLoops) else []
+
+  def _active_dtypes(self, plan):
+    """The NumPy dtypes of what a plan is fed."""
+    return [plan.slots[i].dtype for i in plan.active]
 
   def _forget_session(self):
     """Forgets the last session, so that the next one is looked at."""
@@ -89,6 +101,9 @@ class Executable:
   def prepare(self):
     """Adds the ops that the first run would add."""
     self._plan.prepare()
+    if self.jit is None and unrolled_loops.may_help(self._plan):
+      self.jit = unrolled_loops.UnrolledLoops(
+          self._plan.unrolled, self._active_dtypes(self._plan))
     sources = self._plan.sources
     self._is_plain = all(output.is_plain for output in self._outputs) and (
         sources == [fetchables.Fetched(i, False) for i in range(len(sources))])

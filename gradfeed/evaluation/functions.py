@@ -99,8 +99,11 @@ class Function:
     "compiled" or "op by op", and with `jit_compile="auto"` at first "counting",
     "compiling" and "timing".
     """
-    return (self._executable.jit.report() if self._jit_compile else
-            "op by op (jit_compile was not asked for)")
+    if self._jit_compile:
+      return self._executable.jit.report()
+    return "".join(["op by op (jit_compile was not asked for)"] + [
+        "\n{}: loops are unrolled".format(", ".join(map(str, shapes)))
+        for shapes in self._executable.unrolled()])
 
   def _refuse_from_now_on(self):
     """Called in a child that a fork made: calls are refused from now on."""

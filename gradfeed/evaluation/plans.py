@@ -24,6 +24,7 @@ from gradfeed.rewriting import cloning
 from gradfeed.rewriting import differentiable_copy
 from gradfeed.rewriting import shape_specialization
 from gradfeed.rewriting import subgraphs
+from gradfeed.rewriting.unrolling import unrolled_copies
 
 #: Ops whose value is a handle of a tensor that is kept in the session.
 _HANDLES = ("GetSessionHandle", "GetSessionHandleV2")
@@ -213,6 +214,17 @@ class Plan:
           program.feeds, program.results + program.checks, [], {})
       return jit.Program(call_spec, callables.key_of(self.graph, call_spec),
                          bool(program.checks), program.tolerance)
+
+  def unrolled(self, arrays, most_ops):
+    """As `program`, for ops without loops; raises `values.NotUnrolled`."""
+    with cache.cache_of(self.graph).lock:
+      feeds, results, precision = unrolled_copies.for_shapes(
+          self.graph, [self.slots[i].target for i in self.active],
+          self._fetched, [array.shape for array in arrays], most_ops)
+      call_spec = self._make_call_spec(
+          feeds, results, [], traversal.ancestors(results))
+      return jit.Program(call_spec, callables.key_of(self.graph, call_spec),
+                         False, precision ** 0.75)
 
   def _make_call_spec(self, targets, fetched, operations, ops,
                       as_earlier=False):

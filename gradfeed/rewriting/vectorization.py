@@ -60,6 +60,10 @@ class ScratchGraph:
         self._placeholders[tensor.name] = self._new_placeholder(tensor)
     return self._placeholders[tensor.name]
 
+  def put_in_place_of(self, placeholder, tensor):
+    """Has a placeholder of the scratch graph stand for `tensor`."""
+    self._placeholders[tensor.name] = placeholder
+
   def _new_placeholder(self, tensor):
     if tensor.op.type == "Const":
       value = tensor.op.get_attr("value")

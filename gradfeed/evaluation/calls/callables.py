@@ -58,6 +58,7 @@ class CallSpec:
       has a buffer of its own at each run.
     scalars: list of bool, whether each fetch is known to have no axis.
     targets: list of names of ops to run.
+    has_loop: bool.
     in_pool: bool; TensorFlow's threads have to run it: a loop may recurse for
       each iteration and overflow the stack of the caller's thread.
     copy_feeds: bool; an op of the run may keep the buffer of a feed.
@@ -71,6 +72,7 @@ class CallSpec:
     self.private = private
     self.scalars = scalars
     self.targets = targets
+    self.has_loop = has_loop
     self.in_pool = (has_loop or size > _DEEPEST or timeout is not None or
                     thread_choice.FLUSHING is None)
     self.copy_feeds = copy_feeds

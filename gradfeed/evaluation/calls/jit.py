@@ -82,9 +82,9 @@ class _Choice:
     self.why = why
     self.state = state
 
-  def wait(self, why):
-    """Has the program tried again in a later call."""
-    self.left = _WORTH
+  def wait(self, why, seconds=None):
+    """Has the program tried again once calls have taken some seconds more."""
+    self.left = _WORTH if seconds is None else seconds
     self.settle("counting", why)
 
 
@@ -181,10 +181,14 @@ class Jit:
       if len(self._choices) >= _MOST_CHOICES:
         self._forget_one()
       if len(self._choices) >= _MOST_CHOICES:
-        choice = _Choice(_WORTH)  # Not kept: memory stays bounded.
+        choice = self._new_choice()  # Not kept: memory stays bounded.
         choice.settle("op by op", "too many sets of shapes")
         return choice
-      return self._choices.setdefault(shapes, _Choice(_WORTH))
+      return self._choices.setdefault(shapes, self._new_choice())
+
+  def _new_choice(self):
+    """The `_Choice` of shapes of which there was no call before."""
+    return _Choice(_WORTH)
 
   def _forget_one(self):
     """Forgets the first set of shapes of which few calls were made."""

@@ -23,7 +23,7 @@ class Emitter:
     """Makes nothing yet.
 
     Args:
-      most_ops: int; `NotUnrolled` is raised where there would be more.
+      most_ops: int; `TooManyOps` is raised where there would be more.
     """
     self.count = 0
     self._most_ops = most_ops
@@ -139,5 +139,5 @@ class Emitter:
   def _count(self):
     self.count += 1
     if self.count > self._most_ops:
-      raise kinds.NotUnrolled("there would be more than {} ops".format(
+      raise kinds.TooManyOps("there would be more than {} ops".format(
           self._most_ops))

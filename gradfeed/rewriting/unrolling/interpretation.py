@@ -14,14 +14,18 @@ from gradfeed.rewriting.unrolling import known_values
 from gradfeed.rewriting.unrolling import lists
 from gradfeed.rewriting.unrolling import values as kinds
 
-#: Ops that hand their only input on, whatever it stands for.
+#: Ops that hand their inputs on, whatever these stand for.
 _PASSING = frozenset([
-    "Identity", "LoopCond", "NextIteration", "PlaceholderWithDefault",
+    "Identity", "IdentityN", "LoopCond", "NextIteration", "PlaceholderWithDefault",
     "RefIdentity", "RefNextIteration"])
 
 #: Stateful ops that do nothing but read.
 _READING = frozenset([
     "ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VariableShape"])
+
+#: Ops that tell of what they see.
+_CHECKS = frozenset([
+    "Assert", "CheckNumerics", "CheckNumericsV2", "Print", "PrintV2"])
 
 #: How often a loop may turn.
 _MOST_TURNS = 10000
@@ -240,7 +244,8 @@ class Interpreter:
       outputs = known_values.evaluate(op, inputs)
       if outputs is not None:
         return outputs
-    if not op.outputs and op.type in ("NoOp", "ControlTrigger"):
+    if op.type in ("NoOp", "ControlTrigger") or (
+        op.type == "Assert" and is_true(inputs[0])):
       return []
     check_pure(op)
     return self._emitter.copy(op, inputs)
@@ -315,15 +320,25 @@ def _truth(value):
   return bool(value)
 
 
-def check_effects(op):
-  """Raises `NotUnrolled` for an op that does more than to compute."""
-  if op.type in op_types.PYTHON_CALLS or op.type in (
-      "Assert", "Print", "PrintV2", "CheckNumerics", "CheckNumericsV2") or (
-          op_types.RANDOM.search(op.type) or
-          op_types.WAITING.search(op.type) or
-          op_types.ASSIGNING.search(op.type)):
+def is_true(value):
+  """Whether a value is known to be the scalar True."""
+  return (isinstance(value, np.ndarray) and not value.ndim and
+          value.dtype == np.bool_ and bool(value))
+
+
+def check_effects(op, op_type=None):
+  """Raises `NotUnrolled` for an op that does more than to compute.
+
+  Args:
+    op: `tf.Operation`.
+    op_type: str, the type of an op in a function that `op` calls, or None.
+  """
+  op_type = op_type or op.type
+  if op_type in op_types.PYTHON_CALLS or op_type in _CHECKS or (
+      op_types.RANDOM.search(op_type) or op_types.WAITING.search(op_type) or
+      op_types.ASSIGNING.search(op_type)):
     raise kinds.NotUnrolled("{} '{}' does more than to compute".format(
-        op.type, op.name))
+        op_type, op.name))
 
 
 def check_pure(op):

@@ -1,12 +1,16 @@
 """A copy of what some tensors need, in which no loop is left."""
 
+from gradfeed import _tf
 from gradfeed._tf import tf
+from gradfeed.graph import effects
 from gradfeed.graph import op_types
 from gradfeed.graph import traversal
 from gradfeed.rewriting import subgraphs
+from gradfeed.rewriting import vectorization
 from gradfeed.rewriting.unrolling import emission
 from gradfeed.rewriting.unrolling import interpretation
 from gradfeed.rewriting.unrolling import known_values
+from gradfeed.rewriting.unrolling import values as kinds
 
 
 def has_loops(ops):
@@ -18,6 +22,45 @@ def has_loops(ops):
   types = set(traversal.by_type(ops))
   return bool(types & op_types.FUNCTIONAL_LOOPS or
               types & set(op_types.ENTERS))
+
+
+def for_shapes(graph, targets, wanted, shapes, most_ops):
+  """Copies what `wanted` needs for feeds of certain shapes, without loops.
+
+  Args:
+    graph: `tf.Graph`, not finalized.
+    targets: list of `tf.Tensor` that are fed.
+    wanted: list of `tf.Tensor`.
+    shapes: list of tuples, the shape of each feed.
+    most_ops: int, how many ops the copy may have.
+
+  Returns:
+    (list of placeholders in the places of `targets`, list of `tf.Tensor` in
+    those of `wanted`, the precision of the least precise of their dtypes).
+
+  Raises:
+    NotUnrolled: as in `unroll`; also where something is waited for, drawn,
+      changed or printed on the way. No op is added then.
+  """
+  names = [target.name for target in targets]
+  ops = traversal.ancestors(wanted, set(names))
+  for op, op_type in effects.op_types_of_run(ops):
+    if op_type != "Assert" or op.type != "Assert":
+      interpretation.check_effects(op, op_type)
+  with _tf.building(graph):
+    scratch = vectorization.ScratchGraph(graph)
+    with scratch.building():
+      given = [tf.placeholder(target.dtype.base_dtype, shape)
+               for target, shape in zip(targets, shapes)]
+      copies = unroll(scratch, wanted, dict(zip(names, given)), most_ops)
+    feeds = [tf.placeholder(target.dtype.base_dtype, shape)
+             for target, shape in zip(targets, shapes)]
+    for placeholder, feed in zip(given, feeds):
+      scratch.put_in_place_of(placeholder, feed)
+    return feeds, scratch.export(copies, "unrolled"), max(
+        [_tf.PRECISIONS.get(t.dtype.base_dtype, 0.0)
+         for op in ops.values() for t in op.outputs] +
+        [_tf.PRECISIONS[tf.float64]])
 
 
 def unroll(scratch, wanted, given, most_ops):
@@ -42,8 +85,13 @@ def unroll(scratch, wanted, given, most_ops):
   emitter = emission.Emitter(most_ops)
   outside = _Outside(scratch, given)
   inside = _with_lists(ops, subgraphs.dependent_ops(ops, set(given)), outside)
-  for name in inside:
-    interpretation.check_effects(ops[name])
+  for name, op in ops.items():
+    if name in inside and op.type != "Assert":
+      interpretation.check_effects(op)
+    elif name not in inside and op.type == "Assert" and not (
+        interpretation.is_true(outside(op.inputs[0]))):
+      raise kinds.NotUnrolled("'{}' checks what is not known before the "
+                              "run".format(name))
   results = interpretation.Interpreter(
       scratch.graph, ops, emitter, outside).run(wanted, inside)
   return [emitter.tensor(value, tensor.dtype)

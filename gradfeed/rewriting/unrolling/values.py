@@ -11,6 +11,10 @@ class NotUnrolled(Exception):
   """Raised with the reason why something is not unrolled."""
 
 
+class TooManyOps(NotUnrolled):
+  """Raised where a copy would have more ops than it may have."""
+
+
 #: What an op in a branch that is not taken gives.
 DEAD = object()
 
