@@ -16,8 +16,8 @@ from gradfeed.rewriting.unrolling import values as kinds
 
 #: Ops that hand their inputs on, whatever these stand for.
 _PASSING = frozenset([
-    "Identity", "IdentityN", "LoopCond", "NextIteration", "PlaceholderWithDefault",
-    "RefIdentity", "RefNextIteration"])
+    "Identity", "IdentityN", "LoopCond", "NextIteration",
+    "PlaceholderWithDefault", "RefIdentity", "RefNextIteration"])
 
 #: Stateful ops that do nothing but read.
 _READING = frozenset([
