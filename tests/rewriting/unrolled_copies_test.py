@@ -286,6 +286,28 @@ class UnrolledCopiesTest(graphs.GraphTest):
     with self.assertRaisesRegex(values.NotUnrolled, "memory"):
       self.unrolled(dx)
 
+  @parameterized.parameters(1, 2)
+  def test_keeps_to_one_turn_at_a_time(self, count):
+    y = tf.while_loop(lambda i, h: i < 3, lambda i, h: (i + 1, tf.sin(h)),
+                      [0, self.x], parallel_iterations=count)[1]
+    copy = lambda: unrolled_copies.for_shapes(
+        self.graph, [self.x], [y], [(1, 4, 3)], _MOST_OPS)
+    if count > 1:
+      (feed,), (result,), _ = copy()
+      np.testing.assert_allclose(
+          self.session.run(result, {feed: self.at}),
+          np.sin(np.sin(np.sin(self.at))))
+    else:
+      with self.assertRaisesRegex(values.NotUnrolled, "once at a time"):
+        copy()
+
+  def test_refuses_large_tensors(self):
+    y = tf.while_loop(
+        lambda i, h: i < 3, lambda i, h: (i + 1, tf.sin(h)),
+        [0, tf.tile(self.x, [1, 4096, 4096 // 12])])[1]
+    with self.assertRaisesRegex(values.NotUnrolled, "memory"):
+      self.unrolled([y])
+
   def test_what_does_not_change_from_turn_to_turn_is_there_once(self):
     with flows.control_flow(1):
       y = tf.while_loop(lambda i, h: i < 20, lambda i, h: (

@@ -94,6 +94,8 @@ class Jit:
   Safe from many threads.
   """
 
+  _cancelled = _CANCELLED
+
   def __init__(self, mode, make_program, dtypes):
     """Makes nothing yet.
 
@@ -289,7 +291,7 @@ class Jit:
       choice.wait("at the values of the last call TensorFlow has to be asked")
       return
     # What cancels is as small as the rounding of what it was computed from.
-    least = _CANCELLED * numeric_comparison.largest(
+    least = self._cancelled * numeric_comparison.largest(
         [np.asarray(value) for value in list(arrays) + list(expected)
          if np.asarray(value).dtype.kind in "fc"])
     for result, own in zip(results, expected):

@@ -31,6 +31,8 @@ def may_help(plan):
 class UnrolledLoops(jit.Jit):
   """What takes the place of the calls of a plan that has loops."""
 
+  _cancelled = 0.0  # The ops are the same: only sums are in another order.
+
   def __init__(self, make_program, dtypes):
     """Makes nothing yet.
 

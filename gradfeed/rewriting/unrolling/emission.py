@@ -8,6 +8,11 @@ from gradfeed._tf import tf
 from gradfeed.branches import constant_values
 from gradfeed.rewriting.unrolling import values as kinds
 
+#: How much memory the tensors of a copy may take, all together. TensorFlow runs
+#: all turns that do not wait for each other side by side, where a loop keeps to
+#: its `parallel_iterations`; and where tensors are large nothing is gained.
+_MOST_BYTES = 2 ** 26
+
 
 class Emitter:
   """Makes ops in the default graph, each of them once.
@@ -27,6 +32,7 @@ class Emitter:
     """
     self.count = 0
     self._most_ops = most_ops
+    self._bytes = 0
     self._made = {}
     self._attributes = {}
     self._constants = {}
@@ -80,6 +86,10 @@ class Emitter:
     for output, original in zip(outputs, op.outputs):
       if original.shape.is_compatible_with(output.shape):
         output.set_shape(original.shape)
+      if output.shape.is_fully_defined():
+        self._bytes += output.shape.num_elements() * output.dtype.size
+    if self._bytes > _MOST_BYTES:
+      raise kinds.NotUnrolled("its tensors take much memory")
     return outputs
 
   def packed(self, values, dtype):

@@ -40,13 +40,18 @@ def for_shapes(graph, targets, wanted, shapes, most_ops):
 
   Raises:
     NotUnrolled: as in `unroll`; also where something is waited for, drawn,
-      changed or printed on the way. No op is added then.
+      changed or printed on the way, or where a loop has parallel_iterations=1.
+      No op is added then.
   """
   names = [target.name for target in targets]
   ops = traversal.ancestors(wanted, set(names))
   for op, op_type in effects.op_types_of_run(ops):
     if op_type != "Assert" or op.type != "Assert":
       interpretation.check_effects(op, op_type)
+  for op in ops.values():
+    if op.type in op_types.LOOPS and (
+        op.node_def.attr["parallel_iterations"].i == 1):
+      raise kinds.NotUnrolled("'{}' is to turn once at a time".format(op.name))
   with _tf.building(graph):
     scratch = vectorization.ScratchGraph(graph)
     with scratch.building():
