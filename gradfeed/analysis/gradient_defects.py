@@ -171,9 +171,38 @@ def _explain(op_type, gap):
   why = "its gradient is made of {}, which passes no gradient on.".format(
       gap.type)
   if gap.type == "PreventGradient":
-    why = "TensorFlow says: {}".format(
-        gap.get_attr("message").decode().strip())
+    why = "TensorFlow says: {}".format(_reason(gap))
   return why, _fix(op_type)
+
+
+def _reason(prevention):
+  """Why a PreventGradient stops the gradient, in TensorFlow's words, or ""."""
+  return prevention.get_attr("message").decode("utf-8", "replace").strip()
+
+
+def missing_gradient(op, outputs):
+  """What to say of an op that a gradient would pass, and that has none.
+
+  Args:
+    op: `tf.Operation`.
+    outputs: list of `tf.Tensor`, what to hold constant in its place.
+
+  Returns:
+    (what to say further of it, "" or from a ":" on; str fix).
+  """
+  hold = "old its output constant (stop_gradients=[{}])".format(
+      ", ".join(repr(t.name) for t in outputs))
+  if op.type != "PreventGradient":
+    return "", "H{} or register a gradient with tf.RegisterGradient.".format(
+        hold)
+  reason, source = _reason(op), op.inputs[0].op
+  why = ": it is explicitly disabled there"
+  if reason:
+    why += ". TensorFlow says: {}".format(reason.rstrip("."))
+  if source.type in _REPLACEMENTS:
+    return why, "Use {} in the place of {} '{}'. Or h{}.".format(
+        _REPLACEMENTS[source.type], source.type, source.name, hold)
+  return why, "H{}, or leave the tf.raw_ops.PreventGradient out.".format(hold)
 
 
 def _fix(op_type):

@@ -128,13 +128,11 @@ def _missing_gradients(vjp, flow):
   """The ops on the path that have no gradient, as `findings.Finding`s."""
   for outer, inner in flow.traces:
     for op in inner.missing:
+      why, fix = gradient_defects.missing_gradient(op, (outer or op).outputs)
       yield _bad(
           "missing_gradient", op, vjp.purpose("No gradient") + ".",
           "TensorFlow has no gradient for {} '{}'{}, which lies between "
-          "them.".format(op.type, op.name, _inside(outer)),
-          "Hold its output constant (stop_gradients=[{}]) or register a "
-          "gradient with tf.RegisterGradient.".format(", ".join(
-              repr(t.name) for t in (outer or op).outputs)))
+          "them{}.".format(op.type, op.name, _inside(outer), why), fix)
 
 
 def _wrong_gradients(vjp, flow):

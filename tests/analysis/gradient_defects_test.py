@@ -238,3 +238,37 @@ class KnownWrongTest(graphs.GraphTest):
           gf.gradient(y, x)
       else:
         self._assert_right(gf.gradient(y, x), y, x)
+
+
+class PreventedGradientsTest(graphs.GraphTest):
+  """Ops that are in a graph to stop whoever would differentiate them."""
+
+  def test_says_so_in_the_words_of_who_put_it_there(self):
+    x = tf.placeholder(tf.float64, [2], name="x")
+    y = tf.raw_ops.PreventGradient(
+        input=x * x, message="Ask the owner first.", name="stop")
+    before = self.count()
+    for differentiate in (gf.gradient, gf.gradients, gf.jacobian):
+      with self.assertRaisesRegex(
+          gf.MissingGradientError,
+          r"PreventGradient 'stop'(.|\n)*explicitly disabled(.|\n)*"
+          r"Ask the owner first\.\n(.|\n)*stop_gradients=\['stop:0'\]"):
+        differentiate(y, x)
+    self.assertEqual(self.count(), before)
+    with self.assertRaisesRegex(LookupError, "explicitly disabled"):
+      with gf.patched():
+        tf.gradients(y, x)
+
+  def test_of_a_loss_names_what_to_use_in_its_place(self):
+    x = tf.placeholder(tf.float64, [1, 3])
+    loss = tf.reduce_sum(tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(
+        features=x, labels=[1], name="loss")[0])
+    # That of a loss of TensorFlow 1 is the same, with the op between.
+    stopped = tf.raw_ops.PreventGradient(
+        input=tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(
+            features=x, labels=[1], name="fused")[1], message="")
+    with self.assertRaisesRegex(
+        gf.MissingGradientError,
+        "disabled there.\n.*one_hot.*in the place of "
+        "SparseSoftmaxCrossEntropyWithLogits 'fused'"):
+      gf.gradient(loss + tf.reduce_sum(stopped), x)
