@@ -5,6 +5,7 @@
   python scripts/benchmark.py calls --only=tiny,session_run --rounds=5
   python scripts/benchmark.py derivatives --only=hessian,parallel_for
   python scripts/benchmark.py streaming --points=1000000
+  python scripts/benchmark.py cluster --only=tiny,dense
   python scripts/benchmark.py first --only=mobilenet,lbfgs --models=FOLDER
   python scripts/benchmark.py legacy audit --only=hmc,trpo --rounds=5
   python scripts/benchmark.py modules --batches=1,32
@@ -41,7 +42,7 @@ from benchmark_libraries import Library
 _ROUNDS = flags.DEFINE_integer(
     "rounds", 12, "Visits to each library, in random order.", lower_bound=1)
 _POINTS = flags.DEFINE_integer(
-    "points", 100000, "Rows of the file in `streaming`.", lower_bound=1000)
+    "points", 100000, "Rows of the file in `streaming` and `cluster`.", lower_bound=1000)
 _SECONDS = flags.DEFINE_float(
     "seconds", 1.2, "Time for each library and each thing that is timed, all "
     "rounds together.", lower_bound=0.0)
@@ -325,6 +326,15 @@ def streaming():
                _MODE.value, _POINTS.value, min(_ROUNDS.value, 3)))]
 
 
+def cluster():
+  """Shards by one worker and by two; [(title, rows)]."""
+  names = _only(list(benchmark_workers.NETWORKS))
+  import benchmark_cluster  # pylint: disable=g-import-not-at-top
+  return [("Shards of {} points, one thread for each worker".format(
+      _POINTS.value), benchmark_cluster.cluster(
+          _MODE.value, _POINTS.value, min(_ROUNDS.value, 3), names))]
+
+
 def legacy():
   """Old projects as they are and with gradfeed installed; [(title, rows)]."""
   return _projects("Projects with gf.install() as their only added line",
@@ -365,7 +375,8 @@ def modules():
 BENCHMARKS = {"calls": calls, "growth": growth, "building": building,
               "derivatives": derivatives, "streaming": streaming,
               "first": first, "legacy": legacy, "audit": audit,
-              "modules": modules, "models": models}
+              "modules": modules, "models": models,
+              "cluster": cluster}
 
 
 def _print(title, rows):
