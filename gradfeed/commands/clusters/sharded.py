@@ -28,7 +28,9 @@ def evaluate(task, settings):
     GradfeedError: what a worker raised.
   """
   if settings.runner is not None:
+    logging.disable(logging.WARNING)  # Beam tells what it does without.
     beam = importlib.import_module("gradfeed.beam")
+    logging.disable(logging.NOTSET)
     logging.getLogger("apache_beam").setLevel(logging.WARNING)
     return beam.run_shards(task, settings.runner, [_QUIET] + settings.options)
   show = progress_lines.reporter(
