@@ -113,16 +113,17 @@ class Points:
     """
     start = 0
     for end, digest in steps:
-      if end > start and self.read(start, end).digest != digest:
+      if end > start and self.read(start, end, len(digest)).digest != digest:
         return start, end
       start = end
     return None
 
-  def read(self, start, end):
+  def read(self, start, end, digits=row_layout.DIGITS):
     """Reads rows, and finds those that are not finite.
 
     Args:
       start, end: int, the numbers of the first row and of that after the last.
+      digits: int, as in `row_layout.digest_of`.
 
     Returns:
       `row_layout.Block`, of fewer rows at the end of the points.
@@ -142,7 +143,7 @@ class Points:
     for block in reversed(blocks):
       bad.update(block.bad)
     values = self._in_input_order([block.arrays for block in blocks])
-    digest = row_layout.digest_of(values, bad)
+    digest = row_layout.digest_of(values, bad, digits)
     for array in values:
       for i in np.flatnonzero(~finite_rows(array)):
         bad.setdefault(int(i), "is not finite")

@@ -11,6 +11,7 @@ import tensorflow.compat.v1 as tf
 import gradfeed as gf
 from gradfeed.streaming.formats import files
 from gradfeed.streaming.formats import npy
+from gradfeed.streaming.formats import row_layout
 from gradfeed.streaming import sinks
 from tests.testing import folders
 from tests.testing import graphs
@@ -59,6 +60,30 @@ class _ChangedTest(folders.FolderTest, graphs.GraphTest):
                        progress=at)
     except KeyboardInterrupt:
       return None
+
+
+class EarlierDigestsTest(_ChangedTest):
+  """A journal of an earlier version has digests of another kind."""
+
+  def begin(self):
+    digest_of = row_layout.digest_of
+    with unittest.mock.patch.object(
+        row_layout, "digest_of", lambda arrays, bad, digits: digest_of(
+            arrays, bad, row_layout.EARLIER_DIGITS)):
+      self.stop_at(1000, self.points)
+
+  def test_goes_on_with_the_same_points(self):
+    self.begin()
+    report = gf.stream(self.f, self.points, self.path("out.npy"), chunk=50)
+    self.assertGreaterEqual(report.resumed, 1000)
+    np.testing.assert_allclose(
+        np.load(self.path("out.npy")), 3 * self.points ** 2, rtol=1e-12)
+
+  def test_refuses_other_points(self):
+    self.begin()
+    self.points[3, 1] += 1e-12
+    with self.assertRaisesRegex(gf.StreamError, "rows 0 to 49"):
+      gf.stream(self.f, self.points, self.path("out.npy"), chunk=50)
 
 
 class ChangedBetweenTest(_ChangedTest):
