@@ -64,6 +64,7 @@ class EvaluateTest(networks.ShardTest):
 
       def finish(self):
         self.index = None
+        self.connection.close()
 
       def close(self):
         self.connection.close()
