@@ -22,6 +22,9 @@ from gradfeed.streaming.formats import tfrecords
 #: each input.
 Rows = collections.namedtuple("Rows", ["places", "forms", "arrays"])
 
+#: Shapes whose form is kept.
+_MOST_FORMS = 1000
+
 
 class Refused:
   """Stands for the result of a row that cannot be evaluated.
@@ -56,6 +59,7 @@ class ElementParser:
     self._inputs, self._keys = inputs, keys
     self._texts = iterators.are_texts(inputs)
     self._examples = tfrecords.Examples(inputs, keys)
+    self._forms = {}  # From (place of an input, shape) to the form.
 
   def parse(self, elements):
     """Divides elements into rows that can be evaluated, and bad ones.
@@ -120,8 +124,21 @@ class ElementParser:
           lambda leaf, key: self._entry(element, leaf, key), self._inputs,
           self._keys))
     arrays = iterators.arrays_of(element, self._inputs, self._texts)
-    return tuple(_form_of_shape(array.shape, leaf) for array, leaf in zip(
-        arrays, self._inputs)), arrays
+    return tuple([self._form_of(i, array.shape)
+                  for i, array in enumerate(arrays)]), arrays
+
+  def _form_of(self, i, shape):
+    """How a value of this shape becomes a value of input `i`.
+
+    Raises:
+      Unreadable: it does not.
+    """
+    form = self._forms.get((i, shape))
+    if form is None:
+      form = _form_of_shape(shape, self._inputs[i])
+      if len(self._forms) < _MOST_FORMS:
+        self._forms[i, shape] = form
+    return form
 
   def _entry(self, mapping, leaf, key):
     """The value of an input in a dict.

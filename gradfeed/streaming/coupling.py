@@ -116,8 +116,10 @@ def _verdicts(f, only_certain=False):
     if not isinstance(leaf, tensors.Dense):
       yield "unknown", next(iter(ops.values()))
     else:
+      names = traversal.descendants(ops, {leaf.name}, control=False)
       yield row_dependence.coupling(
-          f.outputs, leaf.tensor, ops, folded, only_certain)
+          f.outputs, leaf.tensor, {name: ops[name] for name in names}, folded,
+          only_certain)
 
 
 class RowProof:

@@ -228,6 +228,14 @@ class MakingTest(HandlerTest):
         self.infer(list(points), model=self.path("order.pb")),
         networks.gradient(points, 1.0))
 
+  def test_the_ops_show_that_rows_of_a_network_are_independent(self):
+    with tf.Graph().as_default() as graph:
+      x = tf.placeholder(tf.float64, [None, 2], name="x")
+      tf.tanh(tf.matmul(x, tf.constant([[1.0], [2.0]], tf.float64)), name="y")
+      tf.train.write_graph(graph, self.folder, "dense.pb", as_text=False)
+    model = self.handler(model=self.path("dense.pb")).load_model()
+    self.assertTrue(model.is_independent)
+
   def test_is_small_and_takes_no_weights_along(self):
     with tf.Graph().as_default() as graph:
       x = tf.placeholder(tf.float64, [None, 2], name="x")
