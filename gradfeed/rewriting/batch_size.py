@@ -14,6 +14,8 @@ from gradfeed.analysis import symbolic_shapes
 from gradfeed.graph import control_flow
 from gradfeed.graph import traversal
 from gradfeed.rewriting import cloning
+from gradfeed.rewriting.rows import ends
+from gradfeed.rewriting.rows.ends import is_one_row
 from gradfeed.rewriting import subgraphs
 from gradfeed.rewriting import vectorization
 
@@ -36,7 +38,7 @@ _ALIGNED = {
     "FusedBatchNormGradV3": (0, 1), "InvGrad": None, "LRNGrad": None,
     "LeakyReluGrad": None, "MaxPoolGrad": None, "MaxPoolGradGrad": None,
     "Pack": None, "ReciprocalGrad": None, "Relu6Grad": None, "ReluGrad": None,
-    "RsqrtGrad": None, "Select": None, "SeluGrad": None, "SigmoidGrad": None,
+    "ResizeBicubicGrad": (0,), "ResizeBilinearGrad": (0,), "RsqrtGrad": None, "Select": None, "SeluGrad": None, "SigmoidGrad": None,
     "SoftmaxCrossEntropyWithLogits": None, "SoftplusGrad": None,
     "SoftsignGrad": None, "SparseSoftmaxCrossEntropyWithLogits": None,
     "SqrtGrad": None, "TanhGrad": None}
@@ -70,11 +72,6 @@ class Source:
                   self.has_axis, rows)
 
 
-def is_one_row(tensor):
-  """Whether the static length of the first axis of a tensor is 1."""
-  return bool(tensor.shape.ndims) and tensor.shape.as_list()[0] == 1
-
-
 def enlarge(graph, wanted, sources):
   """Copies what `wanted` needs, with all rows of `sources` in one batch.
 
@@ -85,13 +82,14 @@ def enlarge(graph, wanted, sources):
 
   Returns:
     list of `tf.Tensor` in the places of `wanted`, whose first axis is that of
-    the rows; None where one of them or of the sources has no such axis, or
-    where an op may mix the rows.
+    the rows; None where one of them or of the sources has no such axis, and
+    does not lose or get it by a plain op, or where an op may mix the rows.
 
   Raises:
     Exception: what TensorFlow raises for a graph that does not fit together.
   """
-  if not all(map(is_one_row, wanted)):
+  found = [(t, None) if is_one_row(t) else ends.end_of(t) for t in wanted]
+  if None in found:
     return None
   fed = {}
   for source in sources:
@@ -100,8 +98,13 @@ def enlarge(graph, wanted, sources):
     elif is_one_row(source.tensor):
       fed[source.tensor.name] = tf.squeeze(source.rows, 1)
     else:
-      return None
-  ops = traversal.ancestors(wanted, fed)
+      for beginning in ends.beginnings(source.tensor, wanted) or ():
+        fed[beginning.name] = tf.reshape(
+            source.rows, [-1] + beginning.shape.as_list()[1:])
+  ops = traversal.ancestors([base for base, _ in found], fed)
+  if not fed or any(source.tensor.op.name in ops and (
+      source.tensor.name not in fed) for source in sources):
+    return None  # Something reads a row that has no axis.
   op_names = subgraphs.dependent_ops(ops, set(fed))
   growing = _Growing(ops, op_names, fed)
   copied = cloning.clone_subgraph(graph,
@@ -111,10 +114,14 @@ def enlarge(graph, wanted, sources):
                                   "rows",
                                   rewrite=growing.rewrite)
   copied.update(fed)
-  results = [copied[t.name] if t.name in copied else growing.repeated(t)
-             for t in wanted]
+  results = []
+  for base, rebuilt in found:
+    rows = (copied[base.name] if base.name in copied else
+            growing.repeated(base))
+    results.append(rows if rebuilt is None else rebuilt(rows))
   for result, tensor in zip(results, wanted):
-    result.set_shape(tf.TensorShape([None]).concatenate(tensor.shape[1:]))
+    result.set_shape(tf.TensorShape([None]).concatenate(
+        tensor.shape[1:] if is_one_row(tensor) else tensor.shape))
   return results if _are_apart(
       results, [source.rows.name for source in sources]) else None
 

@@ -26,7 +26,7 @@ from gradfeed.graph import op_types
 from gradfeed.graph import traversal
 from gradfeed import numeric_comparison
 from gradfeed.rewriting import batch_size
-from gradfeed.rewriting.unrolling import batches
+from gradfeed.rewriting.rows import loops
 from gradfeed.streaming.formats import row_layout
 
 #: How the value of an input for one row is made of its values for all rows: it
@@ -87,7 +87,7 @@ def rebatched_loops(f, values, forms=None, most_ops=MOST_OPS):
     loop turns, or where it does more than to compute.
   """
   return _first_proven(f, values, forms, [
-      functools.partial(batches.enlarge_loops, most_ops=most_ops)])
+      functools.partial(loops.enlarge_loops, most_ops=most_ops)])
 
 
 def _first_proven(f, values, forms, rewrites):

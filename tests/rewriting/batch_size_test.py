@@ -116,6 +116,13 @@ def _batch_norm(is_training):
   return build
 
 
+def _resized():
+  """Linear from there on, so that the cotangent has one row."""
+  x = tf.placeholder(tf.float32, [1, 4, 4, 2])
+  y = tf.image.resize_bilinear(tf.tanh(x), [3, 5])
+  return [x], [gf.gradient(y[..., 0], x)]
+
+
 def _by_hand(x):
   """Normalized over the batch, which is one row: all of it vanishes."""
   return tf.tanh(x - tf.reduce_mean(x, 0, keepdims=True) + x[:, :1]) * x
@@ -130,6 +137,42 @@ def _with_value():
   x = _input(4)
   y = tf.reduce_sum(tf.tanh(tf.matmul(x, _variable(4, 3))))
   return [x], list(gf.value_and_gradient(y, x))
+
+
+def _reduced(y):
+  """A graph whose results are y(x), without an axis for rows, and dy/dx."""
+  def build():
+    x = _input(4)
+    value = y(x)
+    return [x], [value, gf.gradient(value, x)]
+  return build
+
+
+def _mean_loss():
+  x = _input(4)
+  loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(
+      labels=[1], logits=tf.matmul(x, _variable(4, 3))))
+  return [x], [loss, gf.gradient(loss, x)]
+
+
+def _value_of_a_mean():
+  """The mean of more than the one row that there is."""
+  x = _input(4)
+  return [x], [tf.reduce_mean(tf.concat([x, _constant(2, 4)], 0) ** 2)]
+
+
+def _convolved_loss():
+  x = _input(36)
+  loss = tf.reduce_sum(_network([1, 36])(x))
+  return [x], [loss, gf.gradient(loss, x)]
+
+
+def _expanded():
+  """A value without a batch, which gets one in the graph."""
+  x = tf.placeholder(tf.float64, [6, 6])
+  loss = tf.reduce_mean(_network([1, 36])(tf.reshape(
+      tf.expand_dims(x, 0), [1, 36])))
+  return [x], [loss, gf.gradient(loss, x)]
 
 
 def _verb(verb):
@@ -216,6 +259,13 @@ _ENLARGED = [
     ("labels", _cross_entropy(lambda: tf.placeholder(tf.int32, [1]))),
     ("labels_held", _cross_entropy(lambda: tf.constant([2]))),
     ("soft_labels", _soft_labels), ("embedded", _embedded),
+    ("with_value", _with_value), ("mean_loss", _mean_loss),
+    ("halved", _reduced(lambda x: 0.5 * tf.reduce_sum(tf.tanh(x) ** 2) - 1.)),
+    ("largest", _reduced(lambda x: tf.reduce_max(x ** 3))),
+    ("first", _reduced(lambda x: tf.tanh(x)[0, 1])),
+    ("last_of_one", _reduced(lambda x: tf.tanh(x)[-1])),
+    ("squeezed_in_the_end", _reduced(lambda x: tf.squeeze(tf.tanh(x)))),
+    ("resized", _resized), ("convolved_loss", _convolved_loss), ("expanded", _expanded),
     ("second", _of([4], _second)), ("by_tf_gradients", _by_tf_gradients),
     ("picked", _of([4], lambda x: (x ** 3)[:, 1:3])),
     ("reshaped_as_it_is", _of([2, 2], lambda x: tf.matmul(tf.reshape(
@@ -224,7 +274,7 @@ _ENLARGED = [
     ("time_step", lambda: _value([3, 4], lambda x: tf.squeeze(tf.slice(
         tf.transpose(x, [1, 0, 2]), [1, 0, 0], [1, -1, 4]), 0) ** 2))]
 _NOT_ENLARGED = [
-    ("with_value", _with_value), ("by_weights", _by_weights),
+    ("by_weights", _by_weights), ("value_of_a_mean", _value_of_a_mean),
     ("jacobian", _verb(gf.jacobian)),
     ("batch_jacobian", _verb(gf.batch_jacobian)),
     ("hessian", _verb(gf.hessian)),

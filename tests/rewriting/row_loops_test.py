@@ -10,7 +10,7 @@ from gradfeed import _tf
 from gradfeed.graph import effects
 from gradfeed.graph import traversal
 from gradfeed.rewriting import batch_size
-from gradfeed.rewriting.unrolling import batches
+from gradfeed.rewriting.rows import loops
 from tests import conftest
 from tests.testing import flows
 from tests.testing import graphs
@@ -119,7 +119,7 @@ class UnrolledBatchesTest(graphs.GraphTest):
     """Tensors for many rows, or None, and the placeholder of the rows."""
     with _tf.building(self.graph):
       source = batch_size.Source(self.x, True)
-      return batches.enlarge_loops(
+      return loops.enlarge_loops(
           self.graph, wanted, [source], most_ops), source.rows
 
   @parameterized.named_parameters(*_in_each(_STATES))
@@ -138,6 +138,16 @@ class UnrolledBatchesTest(graphs.GraphTest):
     for result, parts in zip(self.session.run(results, {rows: self.at}),
                              expected):
       np.testing.assert_allclose(result, np.concatenate(parts), 1e-9, 1e-12)
+
+  def test_a_loss_of_one_row(self):
+    y = tf.reduce_mean(_gated(self.x) ** 2)
+    results, rows = self.enlarged([y, gf.gradient(y, self.x)])
+    values, slopes = self.session.run(results, {rows: self.at})
+    for value, slope, row in zip(values, slopes, self.at):
+      expected = self.session.run(
+          [y, gf.gradient(y, self.x)], {self.x: row[np.newaxis]})
+      np.testing.assert_allclose(value, expected[0], 1e-9)
+      np.testing.assert_allclose(slope, expected[1][0], 1e-9, 1e-12)
 
   @parameterized.named_parameters(*_in_each(_MIXING))
   def test_refuses_what_mixes_rows(self, version, y):
