@@ -38,7 +38,8 @@ _ALIGNED = {
     "FusedBatchNormGradV3": (0, 1), "InvGrad": None, "LRNGrad": None,
     "LeakyReluGrad": None, "MaxPoolGrad": None, "MaxPoolGradGrad": None,
     "Pack": None, "ReciprocalGrad": None, "Relu6Grad": None, "ReluGrad": None,
-    "ResizeBicubicGrad": (0,), "ResizeBilinearGrad": (0,), "RsqrtGrad": None, "Select": None, "SeluGrad": None, "SigmoidGrad": None,
+    "ResizeBicubicGrad": (0,), "ResizeBilinearGrad": (0,), "RsqrtGrad": None,
+    "Select": None, "SeluGrad": None, "SigmoidGrad": None,
     "SoftmaxCrossEntropyWithLogits": None, "SoftplusGrad": None,
     "SoftsignGrad": None, "SparseSoftmaxCrossEntropyWithLogits": None,
     "SqrtGrad": None, "TanhGrad": None}

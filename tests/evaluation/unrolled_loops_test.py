@@ -143,7 +143,8 @@ class UnrolledLoopsTest(graphs.GraphTest):
 
   def test_an_assertion_goes_on_to_be_checked(self):
     def turn(h):
-      with tf.control_dependencies([tf.Assert(tf.reduce_all(h > -2.), [h])]):
+      with tf.control_dependencies([tf.Assert(
+          tf.reduce_all(h > -2.), ["too small"])]):
         return tf.identity(h)
 
     f = self.function(self.recurrent(turn))
@@ -158,6 +159,26 @@ class UnrolledLoopsTest(graphs.GraphTest):
     self.settled(f, self.at, 1.0)
     with self.assertRaises(tf.errors.InvalidArgumentError):
       f(self.at, -1.0)
+
+  def test_an_assertion_about_a_variable_goes_on_to_be_checked(self):
+    is_good = tf.reduce_all(self.w < 9.)
+    with tf.control_dependencies([tf.Assert(is_good, ["too large"])]):
+      y = tf.identity(self.recurrent())
+    f = self.function(y)
+    self.settled(f, self.at)
+    self.session.run(tf.assign(self.w, 100 * self.w))
+    with self.assertRaisesRegex(tf.errors.InvalidArgumentError, "too large"):
+      f(self.at)
+
+  def test_an_assertion_about_shapes_is_no_hindrance(self):
+    rows = tf.raw_ops.Shape(input=self.x)[0]
+    with tf.control_dependencies([tf.Assert(rows < 9, ["too many"])]):
+      y = tf.identity(self.recurrent())
+    f = self.function(y)
+    self.settled(f, self.at)
+    self.assertIn("unrolled", f.jit)
+    with self.assertRaisesRegex(tf.errors.InvalidArgumentError, "too many"):
+      f(np.resize(self.at, [10, 3, 2]))
 
   def test_as_long_as_a_value_says(self):
     y = tf.while_loop(lambda h: tf.reduce_sum(h) < 5.,

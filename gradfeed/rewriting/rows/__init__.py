@@ -1,1 +1,1 @@
-"""A batch of one row, for any number of rows: what `batch_size` cannot alone."""
+"""A batch of one row, for any number of rows: loops, and what has no rows."""

@@ -1,4 +1,4 @@
-"""Where an axis of one row begins and ends in a graph: before a batch, behind it.
+"""Where the axis of one row begins in a graph, and where it ends.
 
 A value of one row may get its axis in the graph (`tf.expand_dims`), and a
 result may have lost it (the mean of the losses of a batch of one). What lies
