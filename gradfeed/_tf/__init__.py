@@ -79,6 +79,7 @@ from gradfeed._tf.python_functions import has_python_functions
 from gradfeed._tf.python_functions import holding_tapes
 from gradfeed._tf.python_functions import taken_tape
 from gradfeed._tf.python_functions import token_of
+from gradfeed._tf.run_errors import caught_as
 from gradfeed._tf.run_errors import ERROR_BASES
 from gradfeed._tf.sessions import BaseSession
 from gradfeed._tf.sessions import feed_conversion

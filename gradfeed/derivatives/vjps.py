@@ -296,7 +296,7 @@ class VJP:
     except (ArithmeticError, AssertionError, AttributeError, LookupError,
             NotImplementedError, TypeError, ValueError,
             tf.errors.OpError) as error:
-      raise errors.UnsupportedGraphError(
+      raise _tf.caught_as(errors.UnsupportedGraphError, type(error))(
           "TensorFlow cannot differentiate {} by {}.".format(
               tensors.describe_all(self.ys), tensors.describe_all(self.leaves)),
           "tf.gradients raises {}: {}".format(

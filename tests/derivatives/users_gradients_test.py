@@ -1,7 +1,11 @@
+import copy
+import pickle
+
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
+from tests.testing import flows
 from tests.testing import graphs
 
 
@@ -99,3 +103,67 @@ class UsersGradientsTest(graphs.GraphTest):
     count = self.count()
     self.assertIs(gf.gradient(y, self.x), first)
     self.assertEqual(self.count(), count)
+
+
+class _OddError(KeyError):
+  """An error of a program, which is a builtin one too."""
+
+  def __init__(self, first, second):
+    super().__init__(first, second)
+
+
+class ErrorsOfGradientFunctionsTest(graphs.GraphTest):
+  """What `tf.gradients` raises is caught as such, and as gradfeed's."""
+
+  def _refused(self, error):
+    """The error of a derivative whose gradient function raises `error`."""
+
+    @tf.custom_gradient
+    def failing(x):
+
+      def gradient(unused_cotangent):
+        raise error
+
+      return tf.identity(x), gradient
+
+    x = tf.placeholder(tf.float64, [2], name="x")
+    y = failing(x)
+    raised = []
+    for differentiate in (gf.gradient, gf.gradients, gf.gradient):
+      with self.assertRaises(gf.UnsupportedGraphError) as caught:
+        differentiate(y, x)
+      raised.append(caught.exception)
+    with gf.patched():
+      with self.assertRaises(gf.UnsupportedGraphError) as caught:
+        tf.gradients(y, x)
+    return raised + [caught.exception]
+
+  def test_of_the_type_that_was_raised(self):
+    for error, builtin in (
+        (ValueError("odd"), ValueError), (TypeError("odd"), TypeError),
+        (ZeroDivisionError("odd"), ZeroDivisionError),
+        (AttributeError("odd"), AttributeError), (KeyError("odd"), KeyError),
+        (_OddError("odd", 1), KeyError),
+        (NotImplementedError("odd"), NotImplementedError)):
+      for raised in self._refused(error):
+        self.assertIsInstance(raised, builtin)
+        self.assertEqual(type(raised).__name__, "UnsupportedGraphError")
+        self.assertRegex(
+            str(raised), r"(?s)by 'x.*{}.*odd".format(type(error).__name__))
+
+  def test_it_can_be_copied_and_pickled(self):
+    raised, _, _, _ = self._refused(ValueError("odd"))
+    for again in (copy.copy(raised), pickle.loads(pickle.dumps(raised))):
+      self.assertIsInstance(again, ValueError)
+      self.assertIsInstance(again, gf.UnsupportedGraphError)
+      self.assertEqual(str(again), str(raised))
+
+  def test_inside_a_loop_by_what_its_variables_begin_with(self):
+    x = tf.placeholder(tf.float64, [], name="x")
+
+    def body(v):
+      return gf.gradients(v * v, x)
+
+    with flows.control_flow(1):
+      with self.assertRaisesRegex(ValueError, "(?s)by 'x:0'.*loop invariants"):
+        tf.while_loop(lambda v: v < 9.0, body, [x + 1.0])
