@@ -82,6 +82,7 @@ from gradfeed._tf.python_functions import token_of
 from gradfeed._tf.run_errors import caught_as
 from gradfeed._tf.run_errors import ERROR_BASES
 from gradfeed._tf.sessions import BaseSession
+from gradfeed._tf.sessions import copied_bytes
 from gradfeed._tf.sessions import feed_conversion
 from gradfeed._tf.sessions import fetch_conversion
 from gradfeed._tf.sessions import has_kernel
@@ -91,6 +92,7 @@ from gradfeed._tf.sessions import is_closed
 from gradfeed._tf.sessions import is_remote
 from gradfeed._tf.sessions import is_session_handle
 from gradfeed._tf.sessions import make_callable
+from gradfeed._tf.sessions import make_run
 from gradfeed._tf.sessions import milliseconds
 from gradfeed._tf.sessions import plain_session
 from gradfeed._tf.sessions import raw_session

@@ -3,6 +3,7 @@
 import atexit
 import weakref
 
+import numpy as np
 from tensorflow.core.protobuf import config_pb2
 from tensorflow.python.client import session as session_lib
 from tensorflow.python.framework import kernels
@@ -111,10 +112,7 @@ def make_callable(session, feeds, fetches, targets, on_caller_thread,
   options.feed.extend(feeds)
   options.fetch.extend(fetches)
   options.target.extend(targets)
-  if on_caller_thread:
-    options.run_options.inter_op_thread_pool = -1
-  if timeout is not None:
-    options.run_options.timeout_in_ms = milliseconds(timeout)
+  options.run_options.CopyFrom(_run_options(on_caller_thread, timeout))
   compiled = session._make_callable_from_options(options)
   _compiled.add(compiled)
   run, pointer, handle = (
@@ -140,6 +138,58 @@ def _forget():
   """
   for compiled in list(_compiled):
     compiled._handle = None
+
+
+def _run_options(on_caller_thread, timeout):
+  options = config_pb2.RunOptions()
+  if on_caller_thread:
+    options.inter_op_thread_pool = -1
+  if timeout is not None:
+    options.timeout_in_ms = milliseconds(timeout)
+  return options
+
+
+def copied_bytes(results):
+  """How many bytes of results TensorFlow copied out of its own buffers.
+
+  The callables of TensorFlow 1.15 copy all of them, those of 2 none.
+
+  Args:
+    results: list of what a call from `make_callable` returned.
+  """
+  return sum(result.nbytes for result in results
+             if type(result) is np.ndarray and result.base is None and
+             result.dtype != object)
+
+
+def make_run(session, feeds, fetches, targets, on_caller_thread,
+             timeout=None):
+  """As `make_callable`, by the function of TensorFlow under `Session.run`.
+
+  That copies a result only where something else holds its buffer: the results
+  belong to the caller, and large ones come sooner than from a callable that
+  copies. Each call takes ten microseconds more than that of a callable. It is
+  compiled at the first call, once for both values of `on_caller_thread`, and is
+  released with the session.
+
+  Returns:
+    function, as `make_callable` returns it, without `parts`.
+  """
+  graph, run = session.graph, session_lib.tf_session.TF_SessionRun_wrapper
+  keys, outputs = [[graph.get_tensor_by_name(name)._as_tf_output()
+                    for name in names] for names in (feeds, fetches)]
+  ops = [graph.get_operation_by_name(name)._c_op for name in targets]
+  options = _run_options(on_caller_thread, timeout).SerializeToString()
+  pointer = session._session
+
+  def call(arrays, _keep=session):
+    buffer = session_lib.tf_session.TF_NewBufferFromString(options)
+    try:
+      return run(pointer, buffer, dict(zip(keys, arrays)), outputs, ops, None)
+    finally:
+      session_lib.tf_session.TF_DeleteBuffer(buffer)
+
+  return call
 
 
 def plain_session(graph):

@@ -14,6 +14,7 @@ import tensorflow.compat.v1 as tf
 import gradfeed as gf
 from gradfeed import _tf
 from gradfeed.evaluation.calls import callables
+from gradfeed.evaluation.calls import thread_choice
 from gradfeed.evaluation.calls import trials
 from tests.testing import flows
 from tests.testing import processes
@@ -233,6 +234,70 @@ class P1Test(_CallsTest):
         np.testing.assert_array_equal(result.dense_shape, [2, 2])
         for part in result:
           part[...] = 0
+
+
+class P1WithoutCopiesTest(P1Test):
+  """The same of slow calls, whose large results TensorFlow does not copy."""
+
+  def setUp(self):
+    super().setUp()
+    self.enter_context(mock.patch.object(callables, "_LARGE", 0))
+    self.enter_context(mock.patch.object(thread_choice, "SLOW", -1.0))
+    self.enter_context(mock.patch.object(thread_choice, "_SLOW_STREAK", 1))
+    self.made = []
+    make = _tf.make_run
+
+    def counted(session, feeds, fetches, targets, *arguments):
+      self.made.append((tuple(feeds), tuple(fetches)) + arguments)
+      return make(session, feeds, fetches, targets, *arguments)
+
+    self.enter_context(mock.patch.object(_tf, "make_run", counted))
+
+  @parameterized.parameters(None, 60.0)
+  def test_results_are_buffers_of_tensorflow(self, timeout):
+    with tf.Graph().as_default(), tf.Session() as session:
+      x = tf.placeholder(tf.float64, [None])
+      turns = tf.while_loop(lambda i, a: i < 3, lambda i, a: (i + 1, a * x),
+                            [0, x])[1]
+      f = gf.function(x, [x * 3.0, gf.gradient(x ** 3, x)], session,
+                      timeout=timeout)
+      loop = gf.function(x, gf.gradient(turns, x), session)
+      for size in (40, 500) * 8:
+        value = np.arange(1.0, size + 1.0)
+        results = f(value) + [loop(value)]
+        for result, expected in zip(
+            results, [value * 3, 3 * value ** 2, 4 * value ** 3]):
+          np.testing.assert_allclose(result, expected)
+      for result in results:
+        self.assertIsNotNone(result.base)
+      # As in TensorFlow 2 the callables do not copy, they are kept there.
+      self.assertEqual(bool(self.made), not _tf.IS_TF2)
+      self.assertEqual(len(self.made), len(set(self.made)))
+      if timeout and self.made:
+        self.assertIn((False, timeout), [made[2:] for made in self.made])
+
+  def test_errors(self):
+    with tf.Graph().as_default(), tf.Session() as session:
+      x = tf.placeholder(tf.float64, [None])
+      f = gf.function(x, tf.debugging.check_numerics(x, "not finite") * 2.0,
+                      session)
+      for _ in range(8):
+        np.testing.assert_array_equal(f([1.0, 2.0]), [2.0, 4.0])
+        with self.assertRaisesRegex(tf.errors.InvalidArgumentError,
+                                    "not finite"):
+          f([1.0, np.nan])
+      session.close()
+      with self.assertRaises(gf.SessionError):
+        f([1.0, 2.0])
+
+  def test_small_results_are_copied(self):
+    with tf.Graph().as_default(), tf.Session() as session, (
+        mock.patch.object(callables, "_LARGE", 64)):
+      x = tf.placeholder(tf.float64, [None])
+      f = gf.function(x, x * 2.0, session)
+      for _ in range(12):
+        f(np.ones(8))
+      self.assertEqual(self.made, [])
 
 
 def _needed(kind, x, value):

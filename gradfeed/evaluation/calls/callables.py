@@ -19,7 +19,8 @@ Apart from that it chooses the thread in which the ops run, as `thread_choice`
 says. To compare threads it has to compile once more, and does so when slow
 calls have taken several times as long as the first compilation. While threads
 are compared the fast path returns None, so that a call takes the longer path,
-which measures.
+which measures. Where the callables of TensorFlow copy results, and these are
+large, what is compiled then is a run that does not copy them.
 
 A `Compiled` is held by its session alone (`_tf.session_cache`) and is released
 with it. All else holds weak references to it and to its `fast_path`.
@@ -46,6 +47,10 @@ _DEEPEST = 5000
 #: Slow calls have to take this many times as long as it took to compile before
 #: it is worth it to compile once more.
 _WORTH = 4
+
+#: Results of more bytes than this are not copied where that can be avoided: to
+#: copy them takes longer than what a run takes more than a callable.
+_LARGE = 2 ** 19
 
 
 class CallSpec:
@@ -177,16 +182,19 @@ class Compiled:
                             else weakref.ref(for_any_shapes))
     self._accepted = accepted
     self._copies_feeds = call_spec.copy_feeds
-    self._is_pool_only = call_spec.in_pool or _tf.is_remote(session)
+    self._is_remote = _tf.is_remote(session)
+    self._is_pool_only = call_spec.in_pool or self._is_remote
     self._result_copies = _ResultCopies(call_spec)
     self._slowness = thread_choice.Slowness()
     self._timings = thread_choice.ThreadTimings()
-    self._make = lambda on_caller: _tf.make_callable(
+    self._make = lambda make, on_caller: make(
         session, call_spec.feeds, call_spec.fetches, call_spec.targets,
         on_caller, call_spec.timeout)
-    self._calls = {}  # From whether it runs in the caller's thread.
+    # From (whether it is a run, whether it is in the caller's thread).
+    self._calls = {}
+    self._large = set()  # Shapes of feeds with large results, copied.
     start = _clock()
-    self._first_choice = self._call_in(not self._is_pool_only)
+    self._first_choice = self._call_in(not self._is_pool_only, False)
     # Seconds of slow calls until threads are compared.
     self._wait = _WORTH * (_clock() - start)
     self.fast_path = self.trial = self.specialized = None
@@ -232,17 +240,17 @@ class Compiled:
     """
     if self._copies_feeds:
       arrays = [np.array(array) for array in arrays]
-    if self._is_pool_only:
-      results = self._first_choice(arrays)
-    elif self._slowness.is_slow and self._wait <= 0:
+    is_slow = self._slowness.is_slow
+    if is_slow and self._wait <= 0:
       results = self._timed(arrays)
     else:
       start = _clock()
-      results = thread_choice.run_on_caller(self._first_choice, arrays)
+      results = self._run(self._first_choice, arrays, not self._is_pool_only)
       seconds = _clock() - start
       self._slowness.count(seconds > thread_choice.SLOW)
-      if self._slowness.is_slow:
+      if is_slow:
         self._wait -= seconds
+        self._look_at(arrays, results)
     if self._result_copies.none_needed:
       return results
     results = self._result_copies.owned(results)
@@ -253,26 +261,38 @@ class Compiled:
           self._for_any_shapes)
     return results
 
-  def _call_in(self, on_caller):
-    """The callable for the caller's thread, or for the pool; compiled once."""
-    call = self._calls.get(on_caller)
+  def _call_in(self, on_caller, is_run):
+    """A callable, or a run, in the caller's thread or the pool; made once."""
+    call = self._calls.get((is_run, on_caller))
     if call is None:
-      call = self._calls[on_caller] = self._make(on_caller)
+      call = self._calls[is_run, on_caller] = self._make(
+          _tf.make_run if is_run else _tf.make_callable, on_caller)
     return call
+
+  def _run(self, call, arrays, on_caller):
+    return (thread_choice.run_on_caller(call, arrays) if on_caller
+            else call(arrays))
 
   def _timed(self, arrays):
     """One call, in the thread that is faster for these shapes or to be timed.
     """
     shapes = tuple(array.shape for array in arrays)
-    on_caller = self._timings.choose(shapes)
-    call = self._call_in(on_caller)
+    on_caller = not self._is_pool_only and self._timings.choose(shapes)
+    call = self._call_in(on_caller, shapes in self._large)
     start = _clock()
-    results = (thread_choice.run_on_caller(call, arrays) if on_caller
-               else call(arrays))
+    results = self._run(call, arrays, on_caller)
     seconds = _clock() - start
     self._slowness.count(seconds > thread_choice.SLOW)
-    self._timings.record(shapes, on_caller, seconds)
+    if not self._is_pool_only:
+      self._timings.record(shapes, on_caller, seconds)
+    self._look_at(arrays, results)
     return results
+
+  def _look_at(self, arrays, results):
+    """Remembers the shapes of feeds that have large results, copied."""
+    if not self._is_remote and _tf.copied_bytes(results) > _LARGE:
+      thread_choice.forget_if_many(self._large)
+      self._large.add(tuple(array.shape for array in arrays))
 
 
 def no_reference():

@@ -170,19 +170,19 @@ class ThreadTimings:
     timings = self._timings.get(shapes)
     if timings is None:
       if on_caller and seconds > SLOW:
-        _forget_if_many(self._timings)
+        forget_if_many(self._timings)
         self._timings[shapes] = _Timings([], [])
       return
     (timings.caller if on_caller else timings.pool).append(seconds)
     # The first call in each thread fills caches and is not counted.
     if min(map(len, timings)) > _TIMED_CALLS:
-      _forget_if_many(self._faster_on_caller)
+      forget_if_many(self._faster_on_caller)
       self._faster_on_caller[shapes] = (
           min(timings.caller[1:]) < _CLEARLY_FASTER * min(timings.pool[1:]))
       self._timings.pop(shapes, None)
 
 
-def _forget_if_many(by_shapes):
-  """Empties a dict before it grows too large."""
+def forget_if_many(by_shapes):
+  """Empties a dict or a set before it grows too large."""
   if len(by_shapes) >= _SHAPES_REMEMBERED:
     by_shapes.clear()
