@@ -258,9 +258,34 @@ def units(scratch, y, unit=1):
     with _tf.building(y.graph):
       size, shape = tf.size(read), tf.shape(read)
     size, shape = scratch.placeholder_for(size), scratch.placeholder_for(shape)
-  return lambda i: [tf.reshape(
-      tf.one_hot(i, size, on_value=tf.constant(unit, y.dtype), dtype=y.dtype),
-      shape)]
+  vector = _unit_vectors(scratch, size, y.dtype, unit)
+  return lambda i: [tf.reshape(vector(i), shape)]
+
+
+def _unit_vectors(scratch, size, dtype, unit=1):
+  """A function from an index to a vector of zeros, but for `unit` there.
+
+  Args:
+    scratch: `vectorization.ScratchGraph`.
+    size: int or int32 scalar tensor of it, how long the vectors are.
+    dtype: `tf.DType`.
+    unit: number.
+  """
+  def one_hot(i):
+    return tf.one_hot(i, size, on_value=tf.constant(unit, dtype), dtype=dtype)
+
+  if _tf.IS_TF2 or unit != 1:
+    return one_hot
+  # A stack of them takes the OneHot of TensorFlow 1.15 ten times as long. There
+  # is one more for a stack of none: map_rows asks for an index at least.
+  one = tf.constant(1)
+  places = tf.range(tf.constant(0), size, one)
+  matrix = tf.scatter_nd(
+      tf.stack([places, places], axis=1),
+      tf.cast(tf.raw_ops.OnesLike(x=places), dtype),
+      tf.stack([tf.add(size, one), size]))
+  return lambda i: (tf.gather(matrix, i) if scratch.builds_whole_stacks
+                    else one_hot(i))
 
 
 def numbers(y):
@@ -307,9 +332,6 @@ def row_units(scratch, y):
     function from the index of the element to a list with the cotangent.
   """
   rows, width, shape = held_numbers(scratch, y)
-
-  def unit(i):
-    row = tf.one_hot(i, width, dtype=y.dtype)
-    return [tf.reshape(tf.tile(row[tf.newaxis], [rows, 1]), shape)]
-
-  return unit
+  vector = _unit_vectors(scratch, width, y.dtype)
+  return lambda i: [tf.reshape(
+      tf.tile(vector(i)[tf.newaxis], [rows, 1]), shape)]

@@ -31,10 +31,13 @@ class ScratchGraph:
 
   Attributes:
     graph: the user's `tf.Graph`.
+    builds_whole_stacks: bool, whether what `map_rows` builds now is for all
+      indices at once.
   """
 
   def __init__(self, graph):
     self.graph = graph
+    self.builds_whole_stacks = False
     self._scratch = _tf.scratch_graph()
     self._placeholders = {}
     self._waited_for = []
@@ -125,19 +128,20 @@ class ScratchGraph:
                     else tf.maximum(count, 1))
     self._fills_up = chunk is not None or not isinstance(count, int)
     self._is_vectorizing = True
+    self.builds_whole_stacks = chunk is None
     try:
       stacked = _vectorized(body, at_least_one, chunk)
     except errors.GradfeedError:
       raise
     except Exception:  # pylint: disable=broad-except
       # The converters of parallel_for raise errors of any class.
-      self._is_vectorizing = False
+      self._is_vectorizing = self.builds_whole_stacks = False
       with _translated_errors(self.graph):
         if not one_by_one:
           raise
         stacked = _tf.map_rows_in_loop(body, _dtypes(body), at_least_one)
     finally:
-      self._is_vectorizing = False
+      self._is_vectorizing = self.builds_whole_stacks = False
     if chunk is None and isinstance(count, int) and count:
       return stacked
     return [result[:count] for result in stacked]
