@@ -15,6 +15,7 @@ from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.compilation import nodes as nodes_lib
 from gradfeed.compilation import turns as turns_lib
+from gradfeed.compilation import variants
 from gradfeed import errors
 from gradfeed.graph import op_types
 
@@ -57,6 +58,35 @@ class ListSizes:
       self._write(nodes, filled, turns, known)
     self._read_past_loops(graph, nodes)
     self._apply_inside(outermost, nodes)
+    self._empty_unread_lists()
+
+  def _empty_unread_lists(self):
+    """Has no lists of lists that nothing reads, as vectorized loops have them.
+
+    XLA knows none whose elements are not known. What is put there is small.
+    """
+    static = self._static
+    places = variants.places(static.graph_def, static.graph, static.bodies_of)
+    ops = [op for place, _ in places for op in place.get_operations()
+           if op.type in variants.LISTS]
+    made = [op for op in ops if op.type == "TensorListReserve" and
+            op.get_attr("element_dtype") == tf.variant]
+    if not made:
+      return
+    kinds = variants.Kinds([place for place, _ in places], static.bodies_of)
+    read = {kinds.of(t) for op in ops for t in op.inputs
+            if t.dtype == tf.variant}
+    for place, function in places:
+      nodes = nodes_lib.Nodes(static.graph_def.node if function is None else
+                              function.node_def, function is not None)
+      for op in made:
+        if op.graph is place and kinds.of(op.outputs[0]) not in read:
+          node = nodes[op.name]
+          node.attr["element_dtype"].type = tf.int32.as_datatype_enum
+          node.attr["shape_type"].type = tf.int32.as_datatype_enum
+          node.input[0] = nodes.add_constant(
+              op.name + "/no_shape", np.zeros([0], np.int32))
+          node.input[1] = nodes.add_constant(op.name + "/one", np.int32(1))
 
   def _read_past_loops(self, graph, nodes):
     """Reads what loops hand on unchanged from where they have it.

@@ -94,6 +94,12 @@ def _is_below(indices, limit):
   return tf.reduce_all(tf.logical_and(indices >= 0, indices < limit))
 
 
+def _are_places(unused_op, inputs):
+  """Whether what is scattered has its places in the shape that it gets."""
+  limit = tf.cast(inputs[2][:inputs[0].shape[-1]], tf.int64)
+  return _is_below(tf.cast(inputs[0], tf.int64), limit)
+
+
 def _are_lengths(op, inputs):
   """Whether sequences are no longer than there are steps."""
   steps = tf.shape(inputs[0], out_type=tf.int64)[op.get_attr("seq_dim")]
@@ -130,6 +136,7 @@ _CONDITIONS = dict({
     "Cast": _does_fit,
     "Pow": _is_not_negative,
     "ReverseSequence": _are_lengths,
+    "ScatterNd": _are_places,
     # At zero the gradient of a SELU is that of its other side in XLA.
     "SeluGrad": _is_not_zero,
     "Slice": _is_within,

@@ -64,6 +64,7 @@ _CHECKED = dict({
     "MaxPoolGradV2": (0,),
     "Pow": (1,),
     "ReverseSequence": (1,),
+    "ScatterNd": (0,),
     "SeluGrad": (1,),
     "Slice": (1, 2),
     "SparseSoftmaxCrossEntropyWithLogits": (1,),

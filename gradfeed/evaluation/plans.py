@@ -190,6 +190,14 @@ class Plan:
     Raises:
       UnsupportedGraphError: it cannot be compiled; or the graph is closed.
     """
+    active = [self.slots[i].target for i in self.active]
+    key = ("program", tuple(t.name for t in active),
+           tuple(t.name for t in self._fetched), tuple(array.shape for array in arrays))
+    return cache.cached(self.graph, key, lambda: self._new_program(
+        active, arrays, session))
+
+  def _new_program(self, active, arrays, session):
+    """The `jit.Program` that `program` returns, with the targets `active`."""
     # Programs are rare, and a first call is not.
     # pylint: disable-next=import-outside-toplevel
     from gradfeed.compilation import programs
@@ -197,23 +205,22 @@ class Plan:
       raise errors.UnsupportedGraphError(
           "XLA cannot compile the outputs.",
           "The graph is closed, so that no op can be added.",
-          "Leave jit_compile out, or call the function once before "
-          "graph.finalize().")
-    with cache.cache_of(self.graph).lock:
-      results = self._fetched
-      kinds = traversal.by_type(traversal.ancestors(results))
-      if not (op_types.CONTROL_FLOW_V1 | op_types.STACK_OPS).isdisjoint(kinds):
-        clones = differentiable_copy.differentiable_gradients(
-            self.graph, results)
-        results = computations.from_one_forward_pass(
-            self.graph, [clones.get(t.name, t) for t in results])
-      program = programs.build(
-          self.graph, [self.slots[i].target for i in self.active], results,
-          self._fetched, arrays, session)
-      call_spec = self._make_call_spec(
-          program.feeds, program.results + program.checks, [], {})
-      return jit.Program(call_spec, callables.key_of(self.graph, call_spec),
-                         bool(program.checks), program.tolerance)
+          "Leave jit_compile out, or call a function of these inputs and "
+          "outputs at values of these shapes before graph.finalize(), which a "
+          "MonitoredSession calls.")
+    results = self._fetched
+    kinds = traversal.by_type(traversal.ancestors(results))
+    if not (op_types.CONTROL_FLOW_V1 | op_types.STACK_OPS).isdisjoint(kinds):
+      clones = differentiable_copy.differentiable_gradients(
+          self.graph, results)
+      results = computations.from_one_forward_pass(
+          self.graph, [clones.get(t.name, t) for t in results])
+    program = programs.build(
+        self.graph, active, results, self._fetched, arrays, session)
+    call_spec = self._make_call_spec(
+        program.feeds, program.results + program.checks, [], {})
+    return jit.Program(call_spec, callables.key_of(self.graph, call_spec),
+                       bool(program.checks), program.tolerance)
 
   def unrolled(self, arrays, most_ops):
     """As `program`, for ops without loops; raises `values.NotUnrolled`."""

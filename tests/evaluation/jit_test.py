@@ -19,6 +19,7 @@ import gradfeed as gf
 from tests.testing import flows
 from tests.testing import graphs
 from tests.testing import numeric
+from tests.testing import programs
 
 
 def _step(h, x):
@@ -259,6 +260,63 @@ class ProgramsTest(graphs.GraphTest):
       f(value, 1)
     self.assertEqual(runs, [False])
 
+  def test_a_function_made_anew_has_the_program_of_the_first(self):
+    x = tf.placeholder(tf.float64, [None])
+    gradient = gf.gradient(tf.reduce_sum(x ** 3), x)
+    for _ in range(3):
+      f = gf.function(x, gradient, jit_compile=True)
+      np.testing.assert_array_equal(f([1., 2.]), [3., 12.])
+      self.assertLen(f.compiled, 1)
+    self.assertLen([op for op in self.graph.get_operations()
+                    if op.type in op_types.CALLS], 1)
+    with tf.train.MonitoredSession() as session:
+      f = gf.function(x, gradient, session, jit_compile=True)
+      for _ in range(3):
+        np.testing.assert_array_equal(f([1., 3.]), [3., 27.])
+      self.assertLen(f.compiled, 1)
+      with self.assertRaisesRegex(gf.UnsupportedGraphError, "MonitoredSession"):
+        f([1., 2., 3.])
+
+  @parameterized.named_parameters(
+      ("jacobian", lambda y, x: gf.jacobian(y, x)),
+      ("forward", lambda y, x: gf.jacobian(y, x, mode="forward")),
+      ("batch_jacobian", gf.batch_jacobian),
+      ("hessian", lambda y, x: gf.hessian(tf.reduce_sum(y ** 2), x)))
+  def test_many_products_with_a_loop(self, derivative):
+    x = tf.placeholder(tf.float64, [2, 3])
+    with flows.control_flow(None):
+      y = tf.while_loop(lambda i, h: i < 2, lambda i, h: (i + 1, _step(h, x)),
+                        [0, x])[1]
+    wanted = derivative(y, x)
+    f = self._compiled(x, wanted, np.full([2, 3], 0.2))
+    value = np.random.RandomState(0).uniform(-0.6, 0.8, [2, 3])
+    np.testing.assert_allclose(f(value), gf.function(x, wanted)(value),
+                               rtol=1e-10, atol=1e-12)
+    self.assertTrue(programs.takes(f, self.session, value))
+
+  def test_a_jacobian_of_a_stated_pattern(self):
+    x = tf.placeholder(tf.float64, [6])
+    y = x[1:] * x[:-1]
+    pattern = np.eye(5, 6) + np.eye(5, 6, 1)
+    f = self._compiled(x, gf.jacobian(y, x, sparsity=pattern), np.ones(6))
+    value = np.arange(1., 7.)
+    self.assertTrue(programs.takes(f, self.session, value))
+    np.testing.assert_array_equal(
+        f(value), np.eye(5, 6) * value[1:, None] +
+        np.eye(5, 6, 1) * value[:-1, None])
+
+  def test_gradient_by_elements_that_are_picked(self):
+    x = tf.placeholder(tf.float64, [3, 2])
+    i = tf.placeholder(tf.int32, [2, 2])
+    y = tf.reduce_sum(tf.gather_nd(x, i) ** 2)
+    f = self._compiled([x, i], gf.gradient(y, x), np.ones([3, 2]),
+                       [[0, 0], [2, 1]])
+    value = np.arange(6.).reshape([3, 2])
+    np.testing.assert_array_equal(f(value, [[1, 0], [1, 0]]),
+                                  [[0., 0.], [8., 0.], [0., 0.]])
+    self.assertTrue(programs.takes(f, self.session, value, [[1, 0], [1, 0]]))
+    self.assertFalse(programs.takes(f, self.session, value, [[1, 0], [3, 0]]))
+
   def test_without_it_there_is_no_program(self):
     x = tf.placeholder(tf.float64, [])
     f = gf.function(x, gf.gradient(x ** 3, x))
@@ -472,6 +530,21 @@ class RefusalsTest(graphs.GraphTest):
     with self.assertRaisesRegex(gf.UnsupportedGraphError,
                                 "maximum_iterations"):
       f(1.)
+
+  def test_a_fork_of_a_process_in_which_xla_has_compiled(self):
+    x = tf.placeholder(tf.float64, [])
+    f = self._function(x, x * 2.)
+    f(1.)
+    with mock.patch.object(jit.os, "getpid", return_value=-1):
+      self._assert_refused(self._function(x, x * 3.), "forked.*threads", 1.)
+      with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with mock.patch.object(jit, "_WORTH", 0.):
+          other = gf.function(x, x * 3., jit_compile="auto")
+          for _ in range(3):
+            self.assertEqual(other(1.), 3.)
+      self.assertLen(caught, 1)
+      self.assertIn("forked", other.jit)
 
   def test_closed_graph(self):
     x = tf.placeholder(tf.float64, [])

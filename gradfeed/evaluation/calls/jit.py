@@ -13,6 +13,7 @@ the same. With "auto" it also has to be faster:
 
 import collections
 import functools
+import os
 import threading
 import time
 import warnings
@@ -46,6 +47,9 @@ _TIMED_CALLS = 3
 #: Results that are smaller than this share of the largest number that goes in or
 #: comes out are compared as if they were as large.
 _CANCELLED = 1e-3
+
+#: The process in which XLA has compiled something, or None.
+_compiled_in = None
 
 #: "auto" takes the program if it takes less than this share of the time.
 _CLEARLY_FASTER = 0.97
@@ -265,6 +269,7 @@ class Jit:
           MOST_PROGRAMS))
       return False
     try:
+      _check_process()
       choice.program = self._make_program(arrays, session)
     except errors.GradfeedError as error:
       self._give_up(choice, error)
@@ -349,6 +354,19 @@ def _is_same(own, result, tolerance, least):
     return np.array_equal(own, result)
   return numeric_comparison.is_within(
       own, result, tolerance, max(least, numeric_comparison.largest([own])))
+
+
+def _check_process():
+  """Refuses to compile in a fork of a process in which XLA has compiled."""
+  global _compiled_in  # pylint: disable=global-statement
+  if _compiled_in not in (None, os.getpid()):
+    raise errors.UnsupportedGraphError(
+        "XLA cannot compile in this process.",
+        "It was forked from one in which XLA has compiled, and has none of its "
+        "threads: it would wait for them for ever.",
+        "Start processes with multiprocessing's 'spawn', or leave jit_compile "
+        "out before the fork or after it.")
+  _compiled_in = os.getpid()
 
 
 def check_mode(mode):
