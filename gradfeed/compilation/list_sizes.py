@@ -58,29 +58,34 @@ class ListSizes:
       self._write(nodes, filled, turns, known)
     self._read_past_loops(graph, nodes)
     self._apply_inside(outermost, nodes)
-    self._empty_unread_lists()
+    self._change_wherever_they_are()
 
-  def _empty_unread_lists(self):
-    """Has no lists of lists that nothing reads, as vectorized loops have them.
-
-    XLA knows none whose elements are not known. What is put there is small.
-    """
+  def _change_wherever_they_are(self):
+    """Does what goes for lists that pass through several functions."""
     static = self._static
     places = variants.places(static.graph_def, static.graph, static.bodies_of)
     ops = [op for place, _ in places for op in place.get_operations()
            if op.type in variants.LISTS]
-    made = [op for op in ops if op.type == "TensorListReserve" and
-            op.get_attr("element_dtype") == tf.variant]
-    if not made:
+    if not ops:
       return
     kinds = variants.Kinds([place for place, _ in places], static.bodies_of)
+    constants = _constant_elements(ops, kinds)
     read = {kinds.of(t) for op in ops for t in op.inputs
             if t.dtype == tf.variant}
     for place, function in places:
       nodes = nodes_lib.Nodes(static.graph_def.node if function is None else
                               function.node_def, function is not None)
-      for op in made:
-        if op.graph is place and kinds.of(op.outputs[0]) not in read:
+      for op in ops:
+        if op.graph is not place:
+          continue
+        if op.type == "TensorListPopBack":
+          value = constants.get(kinds.of(op.inputs[0]))
+          if value is not None:
+            _read_constant(op, nodes, value)
+        elif op.type == "TensorListReserve" and (
+            op.get_attr("element_dtype") == tf.variant and
+            kinds.of(op.outputs[0]) not in read):
+          # Vectorized loops have such lists of lists; XLA does not.
           node = nodes[op.name]
           node.attr["element_dtype"].type = tf.int32.as_datatype_enum
           node.attr["shape_type"].type = tf.int32.as_datatype_enum
@@ -260,8 +265,40 @@ def _replace_popped(body, index, function, value):
   nodes = nodes_lib.Nodes(function.node_def, True)
   for op, i in _users(body.inputs[index]):
     if op.type == "TensorListPopBack" and i == 0:
-      constant = nodes.add_constant(op.name + "/fixed", np.asarray(value))
-      for user in op.outputs[1].consumers():
-        for j, given in enumerate(user.inputs):
-          if given is op.outputs[1]:
-            nodes[user.name].input[j] = constant
+      _read_constant(op, nodes, value)
+
+
+def _read_constant(pop, nodes, value):
+  """Reads a constant in the place of what an op takes from a list."""
+  name = pop.name + "/fixed"
+  if nodes.has(name):
+    return
+  constant = nodes.add_constant(name, np.asarray(value))
+  for user in pop.outputs[1].consumers():
+    for j, given in enumerate(user.inputs):
+      if given is pop.outputs[1]:
+        nodes[user.name].input[j] = constant
+
+
+def _constant_elements(ops, kinds):
+  """The lists onto which one constant alone is put, by a loop in any function.
+
+  Args:
+    ops: list of `tf.Operation`, all that have to do with lists.
+    kinds: `variants.Kinds`.
+
+  Returns:
+    dict from the kind of list to the array.
+  """
+  put, others = {}, set()
+  for op in ops:
+    if op.type == "TensorListPushBack":
+      put.setdefault(kinds.of(op.inputs[0]), []).append(
+          None if op.inputs[1].dtype == tf.variant else
+          _tf.static_value(op.inputs[1]))
+    elif op.type not in ("EmptyTensorList", "TensorListPopBack"):
+      others.update(kinds.of(t) for t in list(op.inputs) + list(op.outputs))
+  return {kind: values[0] for kind, values in put.items()
+          if kind not in others and all(
+              value is not None and np.array_equal(value, values[0])
+              for value in values)}

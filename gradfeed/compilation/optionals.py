@@ -132,3 +132,61 @@ class _Rewriting:
           op.name + "/shape_of_value", np.array(
               -1 if value[1] is None else value[1], np.int32))
       node.attr["shape_type"].type = tf.int32.as_datatype_enum
+
+
+def write_shapes(graph_def, graph, bodies_of):
+  """Writes the shapes of what loops put on lists to where it is taken.
+
+  Args:
+    graph_def, graph, bodies_of: as in `replace`.
+
+  Returns:
+    bool, whether any is new.
+  """
+  places = variants.places(graph_def, graph, bodies_of)
+  pops = [op for place, _ in places[1:] for op in place.get_operations()
+          if op.type == "TensorListPopBack" and op.outputs[1].consumers() and
+          op.outputs[1].dtype != tf.variant and
+          op.outputs[1].consumers()[0].type != "EnsureShape"]
+  if not pops:
+    return False
+  kinds = variants.Kinds([place for place, _ in places], bodies_of)
+  shapes = _shapes_put([place for place, _ in places], kinds)
+  is_new = False
+  for place, function in places[1:]:
+    nodes, renamed, made = nodes_lib.Nodes(function.node_def, True), {}, []
+    for op in pops:
+      if op.graph is place and kinds.of(op.inputs[0]) in shapes:
+        node = nodes.add(op.name + "/ensured", "EnsureShape", [])
+        node.attr["T"].type = op.outputs[1].dtype.as_datatype_enum
+        node.attr["shape"].shape.CopyFrom(tf.TensorShape(
+            shapes[kinds.of(op.inputs[0])]).as_proto())
+        taken = nodes.result(op.name, "tensor")
+        renamed[taken] = nodes.result(node.name, "output")
+        made.append((node, taken))
+    nodes_lib.rename(function, renamed)
+    for node, taken in made:
+      node.input.append(taken)
+    is_new = is_new or bool(made)
+  return is_new
+
+
+def _shapes_put(graphs, kinds):
+  """The shapes of what is put onto lists, where all of one list is of one shape.
+
+  Args:
+    graphs: list of `tf.Graph`.
+    kinds: `variants.Kinds` of them.
+
+  Returns:
+    dict from kind of list to list of int.
+  """
+  put = {}
+  for graph in graphs:
+    for op in graph.get_operations():
+      if op.type == "TensorListPushBack":
+        put.setdefault(kinds.of(op.inputs[0]), []).append(op.inputs[1])
+  return {kind: tensors[0].shape.as_list() for kind, tensors in put.items()
+          if all(t.dtype != tf.variant and t.shape.is_fully_defined() and
+                 t.shape.as_list() == tensors[0].shape.as_list()
+                 for t in tensors)}

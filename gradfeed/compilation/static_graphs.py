@@ -93,8 +93,9 @@ class StaticGraph:
     nans.pass_on(self.graph_def)
     for _ in range(_MOST_IMPORTS):
       self._import()
-      if not self._write_shapes() and not optionals.replace(
-          self.graph_def, self.graph, self.bodies_of):
+      parts = self.graph_def, self.graph, self.bodies_of
+      if not self._write_shapes() and not optionals.replace(*parts) and (
+          not optionals.write_shapes(*parts)):
         break
     self.fixed = value_checks.FixedValues(self.graph, self.bodies_of)
     self.counted = growing_lists.loops_to_count(

@@ -36,7 +36,7 @@ class Place:
   def value(self, tensor):
     """The value of a tensor that shapes decide, as an array; or None."""
     if tensor.name in self._fixed:
-      return evaluated(self.graph, tensor)
+      return _evaluated(self.graph, self._outermost().graph, tensor)
     outside = self._outside(tensor)
     return None if outside is None else self.around.value(outside)
 
@@ -56,6 +56,9 @@ class Place:
       return max(known) if len(known) == len(numbers) else None
     outside = self._outside(tensor)
     return None if outside is None else self.around.upper(outside)
+
+  def _outermost(self):
+    return self if self.around is None else self.around._outermost()
 
   def _outside(self, tensor):
     """What an argument is at every turn of the loop: a tensor outside; or None.
@@ -143,18 +146,20 @@ def fixed_alone(graph):
   return fixed
 
 
-def evaluated(graph, tensor):
+def _evaluated(graph, library, tensor):
   """The value of a tensor that depends on shapes alone.
 
   Args:
     graph: `tf.Graph` of it.
+    library: `tf.Graph` that has the functions that are called there.
     tensor: `tf.Tensor`.
   """
   ops = traversal.ancestors([tensor])
   nodes = [op.node_def for op in ops.values()]
   scratch = tf.Graph()
   with scratch.as_default():
-    imported = _tf.import_nodes(graph, nodes, {}, "")
+    imported = _tf.import_nodes(
+        graph, nodes, {}, "", traversal.functions_called(library, nodes))
   zeros = {
       op.outputs[0]: np.zeros(op.outputs[0].shape.as_list(),
                               _tf.numpy_dtype(op.outputs[0].dtype))

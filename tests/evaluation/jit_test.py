@@ -126,7 +126,8 @@ class ProgramsTest(graphs.GraphTest):
     self.assertIn("compiled (asked for", f.jit)
 
   @parameterized.named_parameters(
-      ("loop_after_loop", _loop_after_loop), ("scan", _scan))
+      ("loop_after_loop", _loop_after_loop), ("scan", _scan),
+      ("loop_with_branch", _loop_with_branch))
   def test_second_derivatives(self, network):
     x = tf.placeholder(tf.float64, [None, 2])
     gradient = gf.gradient(tf.reduce_sum(network(x) ** 2), x)
@@ -181,6 +182,21 @@ class ProgramsTest(graphs.GraphTest):
                     if op.type in op_types.CALLS], 2)
     self.assertIn("(3,): op by op (2 sets of shapes have programs)", f.jit)
     self.assertLessEqual(len(f.jit.split("\n")), 256)
+
+  def test_gradient_of_loops_in_loops_in_loops(self):
+    def repeated(turns, compute):
+      return lambda h: tf.while_loop(
+          lambda i, h: i < turns, lambda i, h: (i + 1, compute(h)), [0, h])[1]
+
+    x = tf.placeholder(tf.float64, [None, 2])
+    with flows.control_flow(None):
+      y = tf.reduce_sum(repeated(2, repeated(2, repeated(
+          2, lambda h: tf.sin(1.5 * h * x))))(x) ** 2)
+    f = self._compiled(x, gf.gradient(y, x), np.full([1, 2], 0.2))
+    value = np.array([[0.7, -0.4]])
+    self.assertTrue(programs.takes(f, self.session, value))
+    np.testing.assert_allclose(f(value), numeric.central_differences(
+        gf.function(x, y), value), rtol=1e-6, atol=1e-8)
 
   @parameterized.named_parameters(*_NETWORKS)
   def test_programs_of_several_shapes_are_apart(self, network):
