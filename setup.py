@@ -37,7 +37,7 @@ setuptools.setup(
         "gradfeed.checking", "gradfeed.checking.causes", "gradfeed.commands",
         "gradfeed.commands.clusters", "gradfeed.commands.flags",
         "gradfeed.comparing",
-        "gradfeed.compilation",
+        "gradfeed.compilation", "gradfeed.compilation.loops",
         "gradfeed.derivatives", "gradfeed.derivatives.rows",
         "gradfeed.derivatives.sparsity",
         "gradfeed.derivatives.vectors",

@@ -6,8 +6,8 @@ import numpy as np
 
 from gradfeed import _tf
 from gradfeed._tf import tf
-from gradfeed.compilation import growing_lists
-from gradfeed.compilation import list_sizes
+from gradfeed.compilation.loops import growing_lists
+from gradfeed.compilation.loops import list_sizes
 from gradfeed.compilation import static_graphs
 from gradfeed.compilation import verdicts
 from gradfeed import errors

@@ -12,9 +12,9 @@ import uuid
 
 from gradfeed import _tf
 from gradfeed._tf import tf
-from gradfeed.compilation import growing_lists
+from gradfeed.compilation.loops import growing_lists
+from gradfeed.compilation.loops import optionals
 from gradfeed.compilation import nans
-from gradfeed.compilation import optionals
 from gradfeed.compilation import ranges
 from gradfeed.compilation import sizes
 from gradfeed.compilation import value_checks

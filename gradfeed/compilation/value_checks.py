@@ -9,10 +9,10 @@ run at these shapes has computed it. Elsewhere it has to be looked at.
 
 import collections
 
-from gradfeed.compilation import growing_lists
+from gradfeed.compilation.loops import growing_lists
+from gradfeed.compilation.loops import turns
 from gradfeed.compilation import ranges
 from gradfeed.compilation import slices
-from gradfeed.compilation import turns
 from gradfeed.graph import op_types
 
 #: Ops that have the same results, but for rounding, and check no value.

@@ -13,7 +13,7 @@ import numpy as np
 
 from gradfeed import _tf
 from gradfeed._tf import tf
-from gradfeed.compilation import nodes as nodes_lib
+from gradfeed.compilation.loops import nodes as nodes_lib
 from gradfeed.compilation import ranges
 from gradfeed.compilation import slices
 from gradfeed.graph import op_types

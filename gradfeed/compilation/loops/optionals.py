@@ -10,8 +10,8 @@ import numpy as np
 
 from gradfeed import _tf
 from gradfeed._tf import tf
-from gradfeed.compilation import nodes as nodes_lib
-from gradfeed.compilation import variants
+from gradfeed.compilation.loops import nodes as nodes_lib
+from gradfeed.compilation.loops import variants
 from gradfeed.graph import op_types
 
 #: Those that are told the shape of an element, to the index of that input.

@@ -13,9 +13,9 @@ import numpy as np
 
 from gradfeed import _tf
 from gradfeed._tf import tf
-from gradfeed.compilation import nodes as nodes_lib
-from gradfeed.compilation import turns as turns_lib
-from gradfeed.compilation import variants
+from gradfeed.compilation.loops import nodes as nodes_lib
+from gradfeed.compilation.loops import turns as turns_lib
+from gradfeed.compilation.loops import variants
 from gradfeed import errors
 from gradfeed.graph import op_types
 

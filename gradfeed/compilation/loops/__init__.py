@@ -1,0 +1,1 @@
+"""Loops of a program, and the lists that they fill."""
