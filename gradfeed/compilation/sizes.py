@@ -22,8 +22,8 @@ _SIZES = dict({
     "Range": None, "Reshape": (1,), "ResizeBilinear": (1,),
     "ResizeNearestNeighbor": (1,), "ReverseV2": (1,), "Roll": (2,),
     "ScatterNd": (2,), "SpaceToBatch": (1,), "SpaceToBatchND": (1, 2),
-    "Split": (0,), "SplitV": (1, 2), "TensorListReserve": (0, 1), "Tile": (1,), "TopKV2": (1,),
-    "Transpose": (1,), "UnsortedSegmentSum": (2,),
+    "Split": (0,), "SplitV": (1, 2), "TensorListReserve": (0, 1), "Tile": (1,),
+    "TopKV2": (1,), "Transpose": (1,), "UnsortedSegmentSum": (2,),
 }, **dict.fromkeys(("All", "Any", "Max", "Mean", "Min", "Prod", "Sum"), (1,)))
 
 
