@@ -180,39 +180,32 @@ class Plan:
     """What XLA compiles for the shapes of some values, added to the graph.
 
     Args:
-      arrays: list of the arrays of the active feeds, with which a call has
-        succeeded.
+      arrays: list of the arrays of the active feeds of a call that succeeded.
       session: raw `tf.Session` of that call.
 
     Returns:
-      `jit.Program`.
-
-    Raises:
-      UnsupportedGraphError: it cannot be compiled; or the graph is closed.
+      `jit.Program`; raises UnsupportedGraphError where there can be none.
     """
     active = [self.slots[i].target for i in self.active]
-    key = ("program", tuple(t.name for t in active),
-           tuple(t.name for t in self._fetched), tuple(array.shape for array in arrays))
+    key = ("program", tuple(t.name for t in active), tuple(
+        t.name for t in self._fetched), tuple(array.shape for array in arrays))
     return cache.cached(self.graph, key, lambda: self._new_program(
         active, arrays, session))
 
   def _new_program(self, active, arrays, session):
     """The `jit.Program` that `program` returns, with the targets `active`."""
-    # Programs are rare, and a first call is not.
     # pylint: disable-next=import-outside-toplevel
-    from gradfeed.compilation import programs
+    from gradfeed.compilation import programs  # Rare, as first calls are not.
     if self.graph.finalized:
       raise errors.UnsupportedGraphError(
           "XLA cannot compile the outputs.",
           "The graph is closed, so that no op can be added.",
-          "Leave jit_compile out, or call a function of these inputs and "
-          "outputs at values of these shapes before graph.finalize(), which a "
-          "MonitoredSession calls.")
+          "Leave jit_compile out, or call the function at values of these "
+          "shapes before graph.finalize(), which a MonitoredSession calls.")
     results = self._fetched
     kinds = traversal.by_type(traversal.ancestors(results))
     if not (op_types.CONTROL_FLOW_V1 | op_types.STACK_OPS).isdisjoint(kinds):
-      clones = differentiable_copy.differentiable_gradients(
-          self.graph, results)
+      clones = differentiable_copy.differentiable_gradients(self.graph, results)
       results = computations.from_one_forward_pass(
           self.graph, [clones.get(t.name, t) for t in results])
     program = programs.build(
