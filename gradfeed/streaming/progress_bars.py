@@ -13,7 +13,7 @@ def reporter(progress):
   Args:
     progress: as in `streams.stream`: a function of (the number of rows that are
       done, the number of all or None); True for a bar or lines on stderr; or
-      None for nothing.
+      None or False for nothing.
 
   Returns:
     function of the same two numbers, to be called after each chunk; with a
@@ -21,7 +21,7 @@ def reporter(progress):
   """
   if progress is True:
     return _new_bar() or Lines()
-  return _Callback(progress)
+  return _Callback(progress or None)
 
 
 class _Callback:

@@ -73,7 +73,7 @@ def stream(f, points, out, chunk=256, on_error="stop", coupled=False,
     progress: function that is called with the number of rows that are done and
       the number of all (an estimate, or None, where the file does not tell it),
       after each chunk; True for a bar on a terminal and a line now and then
-      elsewhere, on stderr; or None.
+      elsewhere, on stderr; None or False for nothing.
     keys: list, or dict from the input or its name, of what each is called in
       the file: the name of an array, of a feature, or of a column (or a pattern
       of columns as "pixel*", or their places as "1:785"). None for the name of

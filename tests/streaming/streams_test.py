@@ -68,6 +68,11 @@ class StreamTest(folders.FolderTest, graphs.GraphTest):
         np.load(self.path("dx.npy")),
         3.0 * self.points ** 2 * scales[:, np.newaxis])
 
+  @parameterized.parameters(None, False)
+  def test_without_progress(self, progress):
+    gf.stream(self.cube(), self.points, self.path(), progress=progress)
+    self.assert_is_all_there()
+
   def test_no_rows(self):
     gf.stream(self.cube(), np.zeros([0, 3]), self.path())
     self.assertLen(np.load(self.path()), 0)
