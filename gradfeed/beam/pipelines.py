@@ -186,14 +186,8 @@ def _reports_of(task, were_there):
           "'{}' is not there, though the pipeline has ended.".format(path),
           "The workers have written it where this machine does not see it.",
           "Name an output on a file system that all of them share.")
-    found.append(reports.ShardReport(
-        index=i, path=path, start=start, rows=manifest["rows"],
-        files=[os.path.join(os.path.dirname(path), name)
-               for name, _ in manifest["results"]],
-        resumed=manifest["rows"] if was_there else 0,
-        reasons={int(j): why for j, why in manifest["reasons"].items()},
-        not_finite=manifest["not_finite"],
-        first_not_finite=manifest["first_not_finite"], was_there=was_there,
-        fingerprint=manifest["model"], seconds=0.0))
+    found.append(reports.of_manifest(
+        i, path, manifest, start, manifest["rows"] if was_there else 0,
+        was_there))
     start += manifest["rows"]
   return found

@@ -1,6 +1,7 @@
 """What a shard comes back with."""
 
 import collections
+import os
 
 _FIELDS = ["index", "path", "files", "start", "rows", "resumed", "reasons",
            "not_finite", "first_not_finite", "was_there", "fingerprint",
@@ -57,3 +58,23 @@ class ShardReport(collections.namedtuple("ShardReport", _FIELDS)):
     return "<gradfeed.ShardReport {}: {} rows, {} skipped{}>".format(
         self.index, self.rows, len(self.reasons),
         ", was there" if self.was_there else "")
+
+
+def of_manifest(index, path, manifest, start, resumed, was_there):
+  """The `ShardReport` of a finished shard.
+
+  Args:
+    index: int.
+    path: str, the first file of results.
+    manifest: dict, as `manifests.read` returns it.
+    start, resumed, was_there: as in `ShardReport`.
+  """
+  folder = os.path.dirname(path)
+  return ShardReport(
+      index=index, path=path,
+      files=[os.path.join(folder, name) for name, _ in manifest["results"]],
+      start=start, rows=manifest["rows"], resumed=resumed,
+      reasons={int(i): why for i, why in manifest["reasons"].items()},
+      not_finite=manifest["not_finite"],
+      first_not_finite=manifest["first_not_finite"],
+      was_there=was_there, fingerprint=manifest["model"], seconds=0.0)

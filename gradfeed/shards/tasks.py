@@ -283,8 +283,10 @@ class StreamShard:
           place.paths[0], index, wanted, points) is None:
         evaluated = self._evaluate(place, loaded, points, wanted)
       place.publish()
-      return _report(index, outputs[0], manifests.read(outputs[0]),
-                     points.start, evaluated)
+      manifest = manifests.read(outputs[0])
+      return reports.of_manifest(
+          index, outputs[0], manifest, points.start, manifest["rows"]
+          if evaluated is None else evaluated.resumed, evaluated is None)
 
   def _wanted(self, loaded):
     """What the manifest of a shard says of the model, as a dict."""
@@ -297,7 +299,8 @@ class StreamShard:
     if manifest is None:
       return None
     manifests.check(output, manifest, wanted, points, self)
-    return _report(index, output, manifest, points.start, None)
+    return reports.of_manifest(
+        index, output, manifest, points.start, manifest["rows"], True)
 
   def _evaluate(self, place, loaded, points, wanted):
     """Evaluates a shard, and writes its manifest once the results are there.
@@ -328,25 +331,3 @@ class StreamShard:
       return streams.run(
           loaded.f, parts, place.paths, self.chunk, self.on_error, False, None,
           self.derivative.keys, self.max_skipped, commit)
-
-
-def _report(index, path, manifest, start, evaluated):
-  """The `ShardReport` of a finished shard.
-
-  Args:
-    index: int.
-    path: str, the first file of results.
-    manifest: dict, as `manifests.read` returns it.
-    start: int, the number of its first row, or None.
-    evaluated: `gradfeed.Report` of this call; None where it was there.
-  """
-  folder = os.path.dirname(path)
-  return reports.ShardReport(
-      index=index, path=path,
-      files=[os.path.join(folder, name) for name, _ in manifest["results"]],
-      start=start, rows=manifest["rows"],
-      resumed=manifest["rows"] if evaluated is None else evaluated.resumed,
-      reasons={int(i): why for i, why in manifest["reasons"].items()},
-      not_finite=manifest["not_finite"],
-      first_not_finite=manifest["first_not_finite"],
-      was_there=evaluated is None, fingerprint=manifest["model"], seconds=0.0)

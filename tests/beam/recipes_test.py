@@ -3,12 +3,11 @@
 import glob
 import os
 
-from absl.testing import parameterized
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 from tests import conftest
 from tests.beam import local_runs
+from tests.shards import networks
 from tests.testing import folders
 from tests.testing import pages
 from tests.testing import processes
@@ -23,14 +22,7 @@ class RecipesTest(folders.FolderTest):
     """Runs it where the page has written what it reads; what it prints."""
     if conftest.MODE != "v1":
       self.skipTest("a program of its own has no mode, and has run in v1")
-    with tf.Graph().as_default() as graph:
-      x = tf.placeholder(tf.float32, [None, 3], name="x")
-      tf.matmul(tf.tanh(x), tf.ones([3, 2]), name="logits")
-      tf.io.write_graph(graph, self.folder, "model.pb", as_text=False)
-    rows = np.random.RandomState(0).normal(size=[1000, 3]).astype(np.float32)
-    for i in range(4):
-      self.save("x-{}.npy".format(i), rows[250 * i:250 * i + 250])
-    self.wanted = 1.0 - np.tanh(rows.astype(np.float64)) ** 2
+    self.wanted = networks.write_inputs_of_page(self.folder)
     with open(self.path("recipe.py"), "w") as output:
       output.write(program)
     done = processes.run([self.path("recipe.py")], fresh=True, timeout=200,

@@ -1,6 +1,7 @@
 """Tests of points, models and results on file systems of gfile."""
 
 import os
+from unittest import mock
 
 from absl.testing import parameterized
 import numpy as np
@@ -50,8 +51,8 @@ class RemoteTest(networks.ShardTest):
       copied.append((start, stop))
       return copy_rows(source, target, start, stop)
 
-    self.enter_context(_replaced(file_systems, "copy_rows", counted))
-    self.enter_context(_replaced(file_systems, "copy", _copy_of_results))
+    self.enter_context(mock.patch.object(file_systems, "copy_rows", counted))
+    self.enter_context(mock.patch.object(file_systems, "copy", _copy_of_results))
     task(37)
     self.assertEqual(copied, [(3700, 3800)])
 
@@ -95,7 +96,7 @@ class RemoteTest(networks.ShardTest):
         raise KeyboardInterrupt
       copy(source, target)
 
-    with _replaced(file_systems, "copy", kill):
+    with mock.patch.object(file_systems, "copy", kill):
       with self.assertRaises(KeyboardInterrupt):
         task(0)
     self.assertFalse(os.path.exists(self.path("g-00000-of-00001.npy")))
@@ -154,20 +155,6 @@ class RemoteTest(networks.ShardTest):
     with self.assertRaisesRegex(gf.StreamError, "nofs://a.*\n.*nofs"):
       tasks.StreamShard(self.model, "y:0", "x:0", "nofs://a/p.npy",
                         self.path("g.npy"))
-
-
-class _replaced:  # pylint: disable=invalid-name
-  """A context in which an attribute of a module is another."""
-
-  def __init__(self, module, name, value):
-    self._module, self._name, self._value = module, name, value
-
-  def __enter__(self):
-    self._before = getattr(self._module, self._name)
-    setattr(self._module, self._name, self._value)
-
-  def __exit__(self, *unused):
-    setattr(self._module, self._name, self._before)
 
 
 def _copy_of_results(source, target):

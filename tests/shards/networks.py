@@ -1,5 +1,7 @@
 """A model on disk and points in files, whose gradients are closed forms."""
 
+import os
+
 import numpy as np
 import tensorflow.compat.v1 as tf
 
@@ -58,3 +60,23 @@ class ShardTest(folders.FolderTest, graphs.GraphTest):
     """The rows of all shards, one after the other."""
     return np.concatenate([np.load(task.paths(i)[0])
                            for i in range(len(task))])
+
+
+def write_inputs_of_page(folder):
+  """Writes what docs/cluster.md writes before the programs for engines.
+
+  Args:
+    folder: str.
+
+  Returns:
+    array with the gradients, float64.
+  """
+  with tf.Graph().as_default() as graph:
+    x = tf.placeholder(tf.float32, [None, 3], name="x")
+    tf.matmul(tf.tanh(x), tf.ones([3, 2]), name="logits")
+    tf.io.write_graph(graph, folder, "model.pb", as_text=False)
+  rows = np.random.RandomState(0).normal(size=[1000, 3]).astype(np.float32)
+  for i in range(4):
+    np.save(os.path.join(folder, "x-{}.npy".format(i)),
+            rows[250 * i:250 * i + 250])
+  return 1.0 - np.tanh(rows.astype(np.float64)) ** 2

@@ -8,9 +8,9 @@ import sys
 
 from absl.testing import parameterized
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 from tests import conftest
+from tests.shards import networks
 from tests.testing import folders
 from tests.testing import pages
 from tests.testing import processes
@@ -25,17 +25,6 @@ def _recipe(module):
 
 class RecipesTest(folders.FolderTest):
 
-  def write_inputs(self):
-    """Writes what the page has written before; returns the gradients."""
-    with tf.Graph().as_default() as graph:
-      x = tf.placeholder(tf.float32, [None, 3], name="x")
-      tf.matmul(tf.tanh(x), tf.ones([3, 2]), name="logits")
-      tf.io.write_graph(graph, self.folder, "model.pb", as_text=False)
-    rows = np.random.RandomState(0).normal(size=[1000, 3]).astype(np.float32)
-    for i in range(4):
-      self.save("x-{}.npy".format(i), rows[250 * i:250 * i + 250])
-    return 1.0 - np.tanh(rows.astype(np.float64)) ** 2
-
   @parameterized.parameters("dask", "pyspark")
   def test_gives_what_one_process_gives(self, module):
     if importlib.util.find_spec(module) is None:
@@ -44,7 +33,7 @@ class RecipesTest(folders.FolderTest):
       self.skipTest("there is no java")
     if conftest.MODE != "v1":
       self.skipTest("a program of its own has no mode, and has run in v1")
-    expected = self.write_inputs()
+    expected = networks.write_inputs_of_page(self.folder)
     with open(self.path("recipe.py"), "w") as output:
       output.write(_recipe(module))
     done = processes.run([self.path("recipe.py")], fresh=True, timeout=300,

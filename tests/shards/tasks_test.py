@@ -3,6 +3,7 @@
 import concurrent.futures
 import os
 import pickle
+from unittest import mock
 
 from absl.testing import parameterized
 import numpy as np
@@ -35,22 +36,8 @@ class _TaskTest(networks.ShardTest):
       calls.append(arguments)
       return run(*arguments)
 
-    self.enter_context(_replaced(streams, "run", counted))
+    self.enter_context(mock.patch.object(streams, "run", counted))
     return calls
-
-
-class _replaced:  # pylint: disable=invalid-name
-  """A context in which an attribute of a module is another."""
-
-  def __init__(self, module, name, value):
-    self._module, self._name, self._value = module, name, value
-
-  def __enter__(self):
-    self._before = getattr(self._module, self._name)
-    setattr(self._module, self._name, self._value)
-
-  def __exit__(self, *unused):
-    setattr(self._module, self._name, self._before)
 
 
 class StreamShardTest(_TaskTest):
@@ -229,7 +216,7 @@ class StreamShardTest(_TaskTest):
 
   def test_killed_between_the_name_of_the_results_and_the_manifest(self):
     task = self.task(self.save("p.npy", self.points()))
-    with _replaced(tasks.manifests, "write", _kill):
+    with mock.patch.object(tasks.manifests, "write", _kill):
       with self.assertRaises(KeyboardInterrupt):
         task(0)
     self.assertTrue(os.path.exists(task.paths(0)[0]))
