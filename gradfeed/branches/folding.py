@@ -5,8 +5,6 @@ a conditional. What lies in the branch that is not taken does not run: it
 assigns nothing, draws nothing, mixes no rows and needs no value.
 """
 
-import collections
-
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.branches import bodies
@@ -29,10 +27,11 @@ class Folding:
   def __init__(self, scope, targets, cut, ops):
     self._scope = scope
     self.dead = scope.dead
-    self.ops = traversal.ancestors(
-        targets, cut,
-        lambda op: scope.reads(op) if scope.may_ignore_inputs(op) else None,
-        ops)
+    if ops.cut != cut:
+      ops = traversal.ancestors(targets, cut)
+    self.ops = traversal.still_ancestors(ops, targets, {
+        op.name: scope.reads(op) for group in traversal.by_type(ops).values()
+        if scope.may_ignore_inputs(group[0]) for op in group})
 
   def reads(self, op):
     """Those inputs of `op` whose values can change what it computes."""
@@ -100,24 +99,22 @@ class Folding:
 
   def without_dead(self, ops):
     """Those of `ops` that run, whether or not what they compute counts."""
-    return traversal.Ancestors(
-        ((name, op) for name, op in ops.items() if name not in self.dead),
-        ops.before)
+    return ops.among(set(ops).difference(self.dead))
 
   def variables_read(self, ops, targets):
     """The variables that need a value before `ops` can run.
 
     Args:
-      ops: dict from name to op, of all that runs.
+      ops: `traversal.Ancestors`, all that runs.
       targets: as in `effects.variables_read`.
 
     Returns:
       list of `tf.Operation`.
     """
     # What hands a variable to a branch that is not taken does not read it.
-    return effects.variables_read(collections.OrderedDict(
-        (name, op) for name, op in ops.items() if not self.chooses(op) or
-        name in self.ops), targets, self)
+    return effects.variables_read(ops.among({
+        name for name, op in ops.items() if name in self.ops or
+        not self.chooses(op)}), targets, self)
 
   def hands_on_variables(self, ops):
     """Whether variables are read for branches alone that are not taken."""
@@ -125,9 +122,9 @@ class Folding:
 
   def _leaked(self, ops):
     """Those of `ops` that run for branches that are not taken."""
-    return collections.OrderedDict(
-        (name, op) for name, op in self.without_dead(ops).items()
-        if name not in self.ops and not self.chooses(op))
+    return ops.among({
+        name for name, op in ops.items() if name not in self.dead and
+        name not in self.ops and not self.chooses(op)})
 
   def idle_tensors(self, ops, fed, spares_variables=False):
     """Tensors that are computed for branches alone that are not taken.

@@ -12,6 +12,7 @@ import collections
 from gradfeed import _tf
 from gradfeed.branches import constant_values
 from gradfeed.graph import op_types
+from gradfeed.graph import traversal
 
 #: How deep calls of functions in functions are followed.
 _DEEPEST = 16
@@ -140,12 +141,11 @@ class Scope:
       bool, whether a predicate of these nodes, or in what they call, is known.
     """
     switches, calls = [], []
-    for node in nodes:
-      kind = self.kind(node)
+    for kind, group in self._by_kind(nodes).items():
       if kind in op_types.SWITCHES:
-        switches.append(node)
+        switches += group
       elif self._library.calls(kind):
-        calls.append(node)
+        calls += group
     decided, users = set(), None
     while True:
       fresh = [node for node in switches
@@ -158,6 +158,13 @@ class Scope:
       # Values that come through a Merge may be known now.
       self._values, self._called = dict(self._given), {}
     return any([self.decides(node) for node in calls]) or bool(decided)
+
+  def _by_kind(self, nodes):
+    """dict from each kind of node to the list of those that have it."""
+    groups = collections.OrderedDict()
+    for node in nodes:
+      groups.setdefault(self.kind(node), []).append(node)
+    return groups
 
   def _switch(self, node):
     """Marks the dead output of a Switch; whether its predicate is known."""
@@ -184,12 +191,14 @@ class Scope:
 
   def _spread(self, switches, users):
     """Marks what does not run because an output of `switches` is dead."""
-    queue = [user for node in switches for user in users[self.name(node)]]
+    queue = [user for node in switches for user in users[self.name(node)]
+             if self._lacks_value(user)]
     while queue:
-      node = queue.pop()
-      if self.name(node) not in self.dead and self._lacks_value(node):
-        self.dead.add(self.name(node))
-        queue.extend(users[self.name(node)])
+      name = self.name(queue.pop())
+      if name not in self.dead:
+        self.dead.add(name)
+        queue.extend(user for user in users[name] if self.kind(
+            user) not in op_types.MERGES or self._lacks_value(user))
 
   def _lacks_value(self, node):
     """Whether a node does not run as what it reads or waits for is dead."""
@@ -328,6 +337,10 @@ class Graph(Scope):
     self._ops = ops
     self._find_read = find_read
     self._read = None  # Found when a call of a function asks for it.
+
+  def _by_kind(self, unused_nodes):
+    """As in `Scope`, from what is known of them."""
+    return traversal.by_type(self._ops)
 
   def _users(self, unused_nodes):
     """As in `Scope`, from what is known of them."""

@@ -200,6 +200,19 @@ def _pivots_of(graph, cut, ops):
   return {name: op for name, op in pivots.items() if op is not None}
 
 
+def variables_read(computation):
+  """The list of the ops of the variables that need a value before a run."""
+  folded = computation.folded
+  return (effects.variables_read if folded is None else
+          folded.variables_read)(computation.ops, computation.wanted)
+
+
+def hands_on_variables(computation):
+  """Whether variables are read for branches alone that are not taken."""
+  return computation.folded is not None and (
+      computation.folded.hands_on_variables(computation.ops))
+
+
 def placeholders_without_value(ops, slots):
   """The placeholders among `ops` that none of `slots` feeds.
 

@@ -253,6 +253,8 @@ class Executable:
           not self._needs_less()):
         raise error
       return self._results(session, arrays, compiled)
+    if self._plan.assigned:
+      sessions.set_initialized(session, self._plan.assigned)
     if self._is_plain:
       return results
     values = iter([source.value(results, arrays)

@@ -40,6 +40,7 @@ class Plan:
     unused: list of the leaves, placeholders all, that have no effect.
     needs: dict from each placeholder without a value to what uses it.
     variables: list of the ops of the variables that are read.
+    assigned: set of the names of the variables that have a value after a run.
     is_run: whether it does what `Session.run` does: then no op is added but
       the copy of what depends on cut tensors.
     keeps_graph: whether it is a run that adds no op at all.
@@ -98,14 +99,13 @@ class Plan:
     if may_assign:  # The same feeds in another order are the same call.
       self.active.sort(key=lambda i: self.slots[i].component.name)
     self.needs = needs
-    folded = computation.folded
-    self.variables = (
-        effects.variables_read(computation.ops, wanted) if folded is None
-        else folded.variables_read(computation.ops, wanted))
+    self.variables = computations.variables_read(computation)
+    self.assigned = (
+        effects.variables_assigned(computation.ops) if may_assign else set())
     self.decided_by = {computation.fed[name]: value
                        for name, value in computation.asked.items()}
-    self.needs_too_much = not spares_variables and folded is not None and (
-        folded.hands_on_variables(computation.ops))
+    self.needs_too_much = not spares_variables and (
+        computations.hands_on_variables(computation))
     self.waiting = effects.waiting_ops(computation.ops)
     self.is_repeatable = effects.is_repeatable(computation.ops)
     self.has_derivatives = bool(computations.derivatives_of(graph, wanted))

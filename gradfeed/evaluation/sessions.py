@@ -201,6 +201,17 @@ def check_initialized(session, variables, adds_ops=True):
   initialized.update(op.name for op in unchecked)
 
 
+def set_initialized(session, names):
+  """Remembers that variables have values, of which no run has to tell it.
+
+  Args:
+    session: whatever stands for a session.
+    names: set of the names of the variables' ops.
+  """
+  _tf.session_cache(_tf.innermost_session(session)).setdefault(
+      _INITIALIZED, set()).update(names)
+
+
 def values_of(session, variables):
   """The values of variables, where something in the graph can tell them.
 

@@ -30,9 +30,14 @@ def op_types_of_run(ops, folded=None):
     for op in group:
       yield op, op_type
       if is_calling:
-        for node in (traversal.function_nodes(op.graph, op) if folded is None
-                     else folded.nodes_called(op)):
+        for node in _nodes_called(op, folded):
           yield op, node.op
+
+
+def _nodes_called(op, folded):
+  """The NodeDefs inside the functions of `op`: as in `op_types_of_run`."""
+  return (traversal.function_nodes(op.graph, op) if folded is None
+          else folded.nodes_called(op))
 
 
 def placeholders(ops):
@@ -67,18 +72,29 @@ def assigning_ops(ops, folded=None):
   Args:
     ops, folded: as in `op_types_of_run`.
   """
-  assigning, matches = set(), {}
-  for op, op_type in op_types_of_run(ops, folded):
-    if op_type not in matches:
-      matches[op_type] = bool(op_types.ASSIGNING.search(op_type))
-    if matches[op_type]:
-      assigning.add(op.name)
+  assigning = set()
+  for op_type, group in traversal.by_type(ops).items():
+    if op_types.ASSIGNING.search(op_type):
+      assigning.update(op.name for op in group)
+    elif _calls_functions(group[0]):
+      assigning.update(op.name for op in group if any(
+          op_types.ASSIGNING.search(node.op)
+          for node in _nodes_called(op, folded)))
   return [op for name, op in ops.items() if name in assigning]
+
+
+def types_of_run(ops):
+  """The set of the types of `ops`, and of those inside their functions."""
+  types = set(traversal.by_type(ops))
+  for group in traversal.by_type(ops).values():
+    if _calls_functions(group[0]):
+      types.update(node.op for op in group for node in _nodes_called(op, None))
+  return types
 
 
 def has_loop(ops):
   """Whether an op of `ops` is, calls or belongs to a loop."""
-  return any(op_type in op_types.LOOPS for _, op_type in op_types_of_run(ops))
+  return not op_types.LOOPS.isdisjoint(types_of_run(ops))
 
 
 def keeps_feeds(ops):
@@ -86,7 +102,7 @@ def keeps_feeds(ops):
   return any(
       op_types.ASSIGNING.search(op_type) or
       op_types.FEED_KEEPING.search(op_type)
-      for op_type in {op_type for _, op_type in op_types_of_run(ops)})
+      for op_type in types_of_run(ops))
 
 
 def is_repeatable(ops):
@@ -94,7 +110,7 @@ def is_repeatable(ops):
 
   No state, no queue, no generator of random numbers, and nothing in Python.
   """
-  types = {op_type for _, op_type in op_types_of_run(ops)}
+  types = types_of_run(ops)
   return not types & op_types.PYTHON_CALLS and not any(
       pattern.search(op_type) for op_type in types for pattern in (
           op_types.ASSIGNING, op_types.RANDOM, op_types.WAITING,
@@ -139,6 +155,22 @@ def variables_read(ops, targets, folded=None):
   return found
 
 
+def variables_assigned(ops):
+  """The names of the variables that have a value once all of `ops` have run.
+
+  Args:
+    ops: `traversal.Ancestors`, all that runs.
+
+  Returns:
+    set of the names of ops; empty where what a branch assigns may not run.
+  """
+  if not set(op_types.SWITCHES).isdisjoint(traversal.by_type(ops)):
+    return set()
+  return {op.inputs[0].op.name
+          for op in _of_types(ops, ("Assign", "AssignVariableOp"))
+          if op.inputs[0].op.type in op_types.VARIABLES}
+
+
 def reads_input(op, index):
   """Whether an op does more with one of its inputs than to assign to it.
 
@@ -146,6 +178,8 @@ def reads_input(op, index):
     op: `tf.Operation`.
     index: int, of an input that is a variable.
   """
+  if op.type not in op_types.FUNCTION_CALLS:
+    return not op_types.ASSIGNING.search(op.type)
   return _reads_input(op.graph, op.node_def, index, set())
 
 

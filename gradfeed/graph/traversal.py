@@ -17,17 +17,40 @@ class Ancestors(collections.OrderedDict):
     cut: container of the names of tensors above which nothing is looked at.
   """
 
-  def __init__(self, items=(), before=None, cut=frozenset()):
+  def __init__(self, items=(), before=None, cut=frozenset(), types=None):
     super().__init__(items)
     self.before = {} if before is None else before
     self.cut = cut
+    self._types = types  # From name to type: TensorFlow is slow to tell it.
     self._by_type = None
 
   def by_type(self):
     """dict from each type of op to the list of those that have it."""
     if self._by_type is None:
-      self._by_type = _grouped(self)
+      self._by_type = collections.OrderedDict()
+      types = self._all_types()
+      for name, op in self.items():
+        self._by_type.setdefault(types[name], []).append(op)
     return self._by_type
+
+  def _all_types(self):
+    if self._types is None:
+      self._types = {name: op.type for name, op in self.items()}
+    return self._types
+
+  def among(self, names, before=None):
+    """Those of these ops whose names are in a container.
+
+    Args:
+      names: container of names.
+      before: as the attribute, where it is another one for them.
+
+    Returns:
+      `Ancestors`, in the same order.
+    """
+    return Ancestors(
+        ((name, op) for name, op in self.items() if name in names),
+        self.before if before is None else before, self.cut, self._all_types())
 
 
 def by_type(ops):
@@ -36,35 +59,22 @@ def by_type(ops):
   Returns:
     dict from each type of op to the list of those that have it.
   """
-  return ops.by_type() if isinstance(ops, Ancestors) else _grouped(ops)
+  return (ops if isinstance(ops, Ancestors) else Ancestors(ops)).by_type()
 
 
-def _grouped(ops):
-  groups = collections.OrderedDict()
-  for op in ops.values():
-    groups.setdefault(op.type, []).append(op)
-  return groups
-
-
-def ancestors(targets, cut=frozenset(), reads=None, among=None):
+def ancestors(targets, cut=frozenset()):
   """Every op that has to run before `targets` have their values.
 
   Args:
     targets: list of `tf.Tensor` and `tf.Operation`.
     cut: container of tensor names whose values come from elsewhere, so that
       what makes them does not run.
-    reads: function from an op to those of its inputs that count, or to None
-      where all do; or None where all of all ops do.
-    among: `Ancestors` of the same targets where all inputs count, or None: they
-      need not be asked for once more.
 
   Returns:
     `Ancestors` (loops apart, where what goes around may come after its use).
   """
   ops = Ancestors(cut=cut)
   before = ops.before
-  if among is not None and among.cut != cut:
-    among = None
   visited = set()
   stack = []
   for target in targets:
@@ -79,17 +89,11 @@ def ancestors(targets, cut=frozenset(), reads=None, among=None):
       if name in visited:
         continue
       visited.add(name)
-      inputs = None if reads is None else reads(op)
-      if inputs is None and among is not None:
-        before[name] = among.before[name]
-        pending = [(among[other], other) for other in reversed(before[name])]
-      else:
-        pending = [t.op for t in (op.inputs if inputs is None else inputs)
-                   if not cut or t.name not in cut]
-        pending.extend(op.control_inputs)
-        pending = [(child, child.name) for child in pending]
-        before[name] = [child_name for _, child_name in pending]
-        pending.reverse()
+      pending = [t.op for t in op.inputs if not cut or t.name not in cut]
+      pending.extend(op.control_inputs)
+      pending = [(child, child.name) for child in pending]
+      before[name] = [child_name for _, child_name in pending]
+      pending.reverse()
     while pending:
       child, child_name = pending.pop()
       if child_name not in visited:
@@ -99,6 +103,31 @@ def ancestors(targets, cut=frozenset(), reads=None, among=None):
     else:
       ops[name] = op
   return ops
+
+
+def still_ancestors(ops, targets, reads):
+  """Those of `ops` that have to run where some ops use a part of their inputs.
+
+  Args:
+    ops: `Ancestors` of `targets` where all inputs count.
+    targets: list of `tf.Tensor` and `tf.Operation`.
+    reads: dict from the names of these ops to those of their inputs that count.
+
+  Returns:
+    `Ancestors`, in the order of `ops`.
+  """
+  before = dict(ops.before)
+  for name, inputs in reads.items():
+    before[name] = [t.op.name for t in inputs if t.name not in ops.cut] + [
+        op.name for op in ops[name].control_inputs]
+  reached, queue = set(), [
+      t.name if isinstance(t, tf.Operation) else t.op.name for t in targets]
+  while queue:
+    name = queue.pop()
+    if name not in reached and name in ops:
+      reached.add(name)
+      queue.extend(before[name])
+  return ops.among(reached, before)
 
 
 def descendants(ops, sources, control=True, start=()):
@@ -142,12 +171,12 @@ def above(ops, names):
   Returns:
     set of names, those of `names` among them.
   """
-  reached, queue = set(), [name for name in names if name in ops]
+  reached, queue = set(), list(names)
   while queue:
     name = queue.pop()
-    if name not in reached:
+    if name not in reached and name in ops:
       reached.add(name)
-      queue.extend(other for other in ops.before[name] if other in ops)
+      queue.extend(ops.before[name])
   return reached
 
 

@@ -11,6 +11,7 @@ import tensorflow.compat.v1 as tf
 from tensorflow.python.client import session as session_lib
 
 import gradfeed as gf
+from gradfeed import _tf
 from gradfeed.evaluation.calls import trials
 from tests.testing import graphs
 
@@ -480,6 +481,51 @@ class OpsTest(graphs.GraphTest):
       self.assertEqual(self.count(), count)
     self.session.run([v.initializer, w.initializer])
     np.testing.assert_array_equal(gf.run(self.session, y), [2., 6.])
+
+  def _step(self, v):
+    """A derivative at v and an update of another variable, for one run."""
+    return [gf.gradient(v ** 2, v), tf.assign_add(
+        graphs.variable("steps", 0., True), 1.)]
+
+  @parameterized.named_parameters(*graphs.KINDS)
+  def test_no_run_asks_for_what_a_run_has_initialised(self, use_resource):
+    v = graphs.variable("v", 3., use_resource)
+    step = self._step(v)
+    for run, asks in ((gf.run, False), (tf.Session.run, True)):
+      with tf.Session() as session:
+        run(session, tf.global_variables_initializer())
+        with mock.patch.object(
+            _tf, "session_run", wraps=_tf.session_run) as ask:
+          self.assertEqual(gf.run(session, step[:1]), [6.])
+          self.assertEqual(gf.run(session, step)[0], 6.)
+        self.assertEqual(ask.called, asks)
+
+  @parameterized.named_parameters(*graphs.KINDS)
+  def test_a_branch_may_not_have_initialised_a_variable(self, use_resource):
+    v = graphs.variable("v", 3., use_resource)
+    step = self._step(v)
+    on = tf.placeholder(tf.bool, [])
+    value = tf.raw_ops.Switch(data=tf.constant(3., tf.float64), pred=on)
+    initialise = tf.group(tf.assign(v, value.output_true))
+    gf.run(self.session, tf.global_variables()[1].initializer)
+    gf.run(self.session, initialise, {on: False})
+    with self.assertRaisesRegex(gf.UninitializedError, "'v:0'"):
+      gf.run(self.session, step)
+    gf.run(self.session, initialise, {on: True})
+    self.assertEqual(gf.run(self.session, step)[0], 6.)
+
+  @parameterized.named_parameters(*graphs.KINDS)
+  def test_a_run_that_fails_initialises_nothing(self, use_resource):
+    v = graphs.variable("v", 3., use_resource)
+    step = self._step(v)
+    x = tf.placeholder(tf.float64, [])
+    with tf.control_dependencies([tf.debugging.assert_positive(x)]):
+      initialise = tf.assign(v, x)
+    gf.run(self.session, tf.global_variables()[1].initializer)
+    with self.assertRaises(tf.errors.InvalidArgumentError):
+      gf.run(self.session, initialise.op, {x: -1.})
+    with self.assertRaisesRegex(gf.UninitializedError, "'v:0'"):
+      gf.run(self.session, step)
 
   def test_a_variable_of_the_other_branch_may_lack_a_value(self):
     v = graphs.variable("v", 2., True)

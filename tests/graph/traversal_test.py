@@ -88,6 +88,37 @@ class DescendantsTest(graphs.GraphTest):
     self.assertEmpty(traversal.descendants(ops, {"nothing:0"}))
 
 
+class StillAncestorsTest(graphs.GraphTest):
+  """What has to run where some ops use a part of their inputs."""
+
+  def test_what_is_read_by_other_ways_stays(self):
+    x = tf.placeholder(tf.float64, [], name="x")
+    shared = tf.square(x, name="shared")
+    left = tf.exp(shared, name="left")
+    right = tf.sin(shared, name="right")
+    with tf.control_dependencies([tf.constant(1., name="waited")]):
+      both = tf.add(left, right, name="both")
+    ops = traversal.ancestors([both])
+    part = traversal.still_ancestors(ops, [both], {"both": [both.op.inputs[1]]})
+    self.assertEqual(list(part), [name for name in ops if name != "left"])
+    self.assertCountEqual(part.before["both"], ["right", "waited"])
+    self.assertCountEqual(ops.before["both"], ["left", "right", "waited"])
+    self.assertEqual({kind: [op.name for op in group] for kind, group in
+                      part.by_type().items()},
+                     {"Placeholder": ["x"], "Square": ["shared"],
+                      "Sin": ["right"], "Const": ["waited"], both.op.type:
+                      ["both"]})
+
+  def test_what_is_above_a_cut_is_not_there(self):
+    x = tf.placeholder(tf.float64, [], name="x")
+    h = tf.square(x, name="h")
+    y = tf.add(h, x, name="y")
+    ops = traversal.ancestors([y], {"h:0"})
+    self.assertCountEqual(ops, ["x", "y"])
+    self.assertCountEqual(traversal.still_ancestors(
+        ops, [y], {"y": [h]}), ["y"])
+
+
 class MarksAboveTest(graphs.GraphTest):
   """Which of some ops run before each op, for all pairs at once."""
 
