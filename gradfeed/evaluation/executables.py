@@ -218,9 +218,7 @@ class Executable:
     call_spec = self._plan.call_spec
     if not call_spec.fetches and not call_spec.targets:
       return self._results(session, arrays, lambda unused_active: _nothing)
-    sessions.check_initialized(
-        _tf.innermost_session(session), self._plan.variables,
-        adds_ops=not self._plan.keeps_graph)
+    self._check_initialized(session)
     call = sessions.Uncompiled(session, call_spec, options, run_metadata)
     if self._plan.tapes:
       call = self._holding_tapes(call)
@@ -327,18 +325,12 @@ class Executable:
       return _nothing
     raw = _tf.raw_session(session)
     if raw is None:
-      sessions.check_initialized(
-          _tf.innermost_session(session), self._plan.variables,
-          adds_ops=not self._plan.keeps_graph)
+      self._check_initialized(session)
       return sessions.Uncompiled(session, call_spec)
     session_cache = _tf.session_cache(raw)
     compiled = session_cache.get(self._plan.call_key)
     if compiled is None:
-      # Else TensorFlow tells of a variable that has no value.
-      if not self._plan.is_repeatable and (
-          self._plan.has_derivatives or not self._plan.keeps_graph):
-        sessions.check_initialized(raw, self._plan.variables,
-                                   adds_ops=not self._plan.keeps_graph)
+      self._check_initialized(session)
       start = _clock()
       compiled = callables.Compiled(
           raw, call_spec,
@@ -347,6 +339,17 @@ class Executable:
       # Other threads may hold what they have compiled meanwhile.
       compiled = session_cache.setdefault(self._plan.call_key, compiled)
     return compiled
+
+  def _check_initialized(self, session):
+    """Names the variables without a value before a run may change others.
+
+    Else TensorFlow tells of them: see `translate`.
+    """
+    plan = self._plan
+    if not plan.is_repeatable and (
+        plan.has_derivatives or not plan.keeps_graph):
+      sessions.check_initialized(_tf.innermost_session(session), plan.variables,
+                                 adds_ops=not plan.keeps_graph)
 
   def _holding_tapes(self, call):
     """`call` while no other call uses the tapes of its Python functions.
