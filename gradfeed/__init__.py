@@ -16,18 +16,6 @@ from gradfeed.derivatives.gradients import gradient
 from gradfeed.derivatives.gradients import gradients
 from gradfeed.derivatives.gradients import value_and_gradient
 from gradfeed.derivatives.gradients import vjp
-from gradfeed.derivatives.hessians import hessian
-from gradfeed.derivatives.hessians import hessians
-from gradfeed.derivatives.hessians import hvp
-from gradfeed.derivatives.jacobians import jacobian
-from gradfeed.derivatives.jacobians import jvp
-from gradfeed.derivatives.rows.batch_jacobians import batch_jacobian
-from gradfeed.derivatives.rows.class_gradients import class_gradient
-from gradfeed.derivatives.rows.per_example_gradients import per_example_gradient
-from gradfeed.derivatives.vectors.curvature_products import fisher_vector_product
-from gradfeed.derivatives.vectors.curvature_products import gauss_newton_vector_product
-from gradfeed.derivatives.vectors.flattening import flatten
-from gradfeed.derivatives.vectors.flattening import unflatten
 from gradfeed.errors import ArgumentError
 from gradfeed.errors import AssignmentError
 from gradfeed.errors import CotangentError
@@ -74,19 +62,32 @@ _WHEN_USED = {
     "Check": "gradfeed.checking.reports",
     "compare": "gradfeed.comparing.comparisons",
     "Comparison": "gradfeed.comparing.reports",
-    "Explanation": "gradfeed.explaining.explanations",
+    "hessian": "gradfeed.derivatives.hessians",
+    "hessians": "gradfeed.derivatives.hessians",
+    "hvp": "gradfeed.derivatives.hessians",
+    "jacobian": "gradfeed.derivatives.jacobians",
+    "jvp": "gradfeed.derivatives.jacobians",
+    "batch_jacobian": "gradfeed.derivatives.rows.batch_jacobians",
+    "class_gradient": "gradfeed.derivatives.rows.class_gradients",
+    "per_example_gradient": "gradfeed.derivatives.rows.per_example_gradients",
+    "fisher_vector_product": "gradfeed.derivatives.vectors.curvature_products",
+    "gauss_newton_vector_product":
+        "gradfeed.derivatives.vectors.curvature_products",
+    "flatten": "gradfeed.derivatives.vectors.flattening",
+    "unflatten": "gradfeed.derivatives.vectors.flattening",
     "explain": "gradfeed.explaining.explanations",
+    "Explanation": "gradfeed.explaining.explanations",
     "Export": "gradfeed.migration.exports.exporting",
     "export": "gradfeed.migration.exports.exporting",
     "LegacyModule": "gradfeed.migration.modules",
     "to_module": "gradfeed.migration.modules",
-    "Model": "gradfeed.models.loading",
     "load": "gradfeed.models.loading",
+    "Model": "gradfeed.models.loading",
     "Snapshot": "gradfeed.models.snapshots",
     "snapshot": "gradfeed.models.snapshots",
     "minimize": "gradfeed.optimization.minimizing",
-    "ScipyObjective": "gradfeed.optimization.objectives",
     "scipy_objective": "gradfeed.optimization.objectives",
+    "ScipyObjective": "gradfeed.optimization.objectives",
     "Report": "gradfeed.streaming.streams",
     "stream": "gradfeed.streaming.streams",
 }

@@ -6,7 +6,6 @@ it, two rows are evaluated together and apart before the first batch is divided.
 
 import numpy as np
 
-from gradfeed.analysis import row_dependence
 from gradfeed import errors
 from gradfeed.graph import tensors
 from gradfeed.graph import traversal
@@ -154,6 +153,8 @@ class Chunks:
 
   def _suspect(self, tensor):
     """The first op above `tensor` that may mix rows, in words."""
+    # pylint: disable-next=import-outside-toplevel
+    from gradfeed.analysis import row_dependence  # For this error alone.
     ops = traversal.ancestors([tensor])
     for i in self._batches:
       _, op = row_dependence.coupling([tensor], self._components[i].tensor, ops)

@@ -24,7 +24,6 @@ from gradfeed.rewriting import cloning
 from gradfeed.rewriting import differentiable_copy
 from gradfeed.rewriting import shape_specialization
 from gradfeed.rewriting import subgraphs
-from gradfeed.rewriting.unrolling import unrolled_copies
 
 #: Ops whose value is a handle of a tensor that is kept in the session.
 _HANDLES = ("GetSessionHandle", "GetSessionHandleV2")
@@ -194,7 +193,7 @@ class Plan:
 
   def _new_program(self, active, arrays, session):
     """The `jit.Program` that `program` returns, with the targets `active`."""
-    # pylint: disable-next=import-outside-toplevel
+    # pylint: disable=import-outside-toplevel
     from gradfeed.compilation import programs  # Rare, as first calls are not.
     if self.graph.finalized:
       raise errors.UnsupportedGraphError(
@@ -217,6 +216,7 @@ class Plan:
 
   def unrolled(self, arrays, most_ops):
     """As `program`, for ops without loops; raises `values.NotUnrolled`."""
+    from gradfeed.rewriting.unrolling import unrolled_copies  # As above.
     with cache.cache_of(self.graph).lock:
       feeds, results, precision = unrolled_copies.for_shapes(
           self.graph, [self.slots[i].target for i in self.active],

@@ -10,7 +10,6 @@ import sys
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.derivatives import gradients as gradients_lib
-from gradfeed.derivatives import hessians as hessians_lib
 from gradfeed.patching import callers
 from gradfeed.patching import handover
 from gradfeed.patching import keras_functions
@@ -82,6 +81,8 @@ def _hessians_of_v2(ys, xs, gate_gradients=False, aggregation_method=None,
 
 
 def _checked_hessians(*arguments):
+  # pylint: disable-next=import-outside-toplevel
+  from gradfeed.derivatives import hessians as hessians_lib  # Rarely used.
   return handover.or_tensorflow(
       lambda: hessians_lib.hessians(*arguments),
       lambda: _tf.ORIGINAL_HESSIANS(*arguments))

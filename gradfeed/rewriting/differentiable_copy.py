@@ -18,7 +18,6 @@ from gradfeed.graph import traversal
 from gradfeed.rewriting import cloning
 from gradfeed.rewriting import function_calls
 from gradfeed.rewriting import subgraphs
-from gradfeed.rewriting import vectorization
 
 
 def differentiable_copy(graph, ys, trace, free_means=False):
@@ -70,6 +69,8 @@ def _build(graph, ys, ops, op_names, trace, freed):
     trace: `gradient_flow.GradientTrace`.
     freed: set of names of the ops that become an Identity.
   """
+  # pylint: disable-next=import-outside-toplevel
+  from gradfeed.rewriting import vectorization  # Rare, as first calls are not.
   scratch = vectorization.ScratchGraph(graph)
   values = _values_read(graph, ops, op_names, trace)
   with scratch.building():
