@@ -1,12 +1,11 @@
 """Inputs and attributes with which single ops can be built and differentiated.
 
 `CASES` has, for each type of op that needs more than floating arguments of one
-shape, a list of keyword arguments of `tf.raw_ops`; `guesses` tries shapes for
-the others.
+shape, a list of keyword arguments of `tf.raw_ops`; `op_guesses` tries shapes
+for the others.
 """
 
 import collections
-import itertools
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -32,21 +31,6 @@ def _ints(value, dtype=np.int32):
 
 #: How many outputs of an op count; the others are there for its gradient.
 OUTPUTS = {"FusedBatchNorm": 1, "FusedBatchNormV2": 1, "FusedBatchNormV3": 1}
-
-_REALS = (tf.float32.as_datatype_enum, tf.float64.as_datatype_enum)
-
-
-def is_real(op_def, argument):
-  """Whether an argument of an op may be a float32 or float64 tensor."""
-  if argument.is_ref:
-    return False
-  if argument.type:
-    return argument.type in _REALS
-  name = argument.type_attr or argument.type_list_attr
-  allowed = [attribute.allowed_values.list.type
-             for attribute in op_def.attr if attribute.name == name][0]
-  return not allowed or any(real in allowed for real in _REALS)
-
 
 def draw(real, random, dtype):
   """The array for a `Real`; random numbers from `random`."""
@@ -376,52 +360,3 @@ CASES = {
 }
 CASES["FusedBatchNormV2"] = CASES["FusedBatchNormV3"] = CASES["FusedBatchNorm"]
 CASES["FusedBatchNormGradV2"] = CASES["FusedBatchNormGrad"]
-
-_SHAPES = [(3,), (), (2, 3), (2, 2), (3, 3), (1, 4, 4, 2), (1, 3, 3, 3, 2)]
-_WHOLE = [_ints(1), _ints([0]), _ints(0), _ints([0, 1]), _ints([1]),
-          _ints([0, 1, 0]), _ints([4, 4]), _ints([2])]
-
-
-def guesses(op_def, floating):
-  """Arguments for an op that `CASES` does not have.
-
-  Args:
-    op_def: OpDef.
-    floating: function from an OpDef.ArgDef to whether it may be floating.
-
-  Yields:
-    dict of keyword arguments of `tf.raw_ops`.
-  """
-  arguments = list(op_def.input_arg)
-  if len(arguments) > 4 or any(
-      argument.number_attr or argument.type_list_attr or argument.is_ref or
-      argument.type in _NO_NUMBERS for argument in arguments):
-    return
-  inferred = {argument.type_attr for argument in arguments}
-  attributes = {}
-  for attribute in op_def.attr:
-    if attribute.name in inferred or attribute.HasField("default_value"):
-      continue
-    if attribute.type not in _ATTRIBUTES:
-      return
-    allowed = attribute.allowed_values.list.s
-    attributes[attribute.name] = (
-        allowed[0].decode() if allowed else _ATTRIBUTES[attribute.type])
-  reals = [argument for argument in arguments if floating(argument)]
-  shapes = [[shape] * len(reals) for shape in _SHAPES]
-  shapes += [list(each) for each in itertools.product(
-      _SHAPES[:5], repeat=len(reals))]
-  for each in shapes:
-    for whole in itertools.product(
-        _WHOLE, repeat=len(arguments) - len(reals)):
-      remaining, remaining_whole = iter(each), iter(whole)
-      yield dict(attributes, **{
-          argument.name: (Real(next(remaining), None) if argument in reals
-                          else next(remaining_whole))
-          for argument in arguments})
-
-
-_NO_NUMBERS = (tf.resource.as_datatype_enum, tf.variant.as_datatype_enum,
-               tf.string.as_datatype_enum)
-_ATTRIBUTES = {"type": tf.float64, "int": 2, "bool": True, "float": 0.5,
-               "shape": [3]}

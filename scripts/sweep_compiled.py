@@ -23,6 +23,7 @@ from absl import flags
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+import op_guesses
 import op_inputs
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(
@@ -80,8 +81,8 @@ def sweep_ops(op_types):
     if op_def is None or not hasattr(tf.raw_ops, op_type):
       yield op_type, None, "not in this TensorFlow"
       continue
-    cases = op_inputs.CASES.get(op_type) or itertools.islice(op_inputs.guesses(
-        op_def, lambda argument, op_def=op_def: op_inputs.is_real(
+    cases = op_inputs.CASES.get(op_type) or itertools.islice(op_guesses.guesses(
+        op_def, lambda argument, op_def=op_def: op_guesses.is_real(
             op_def, argument)), 300)
     worst, said = None, "no arguments were found"
     for case in cases:

@@ -20,6 +20,7 @@ import sys
 from absl import app
 from absl import flags
 import numpy as np
+import op_guesses
 import op_inputs
 import tensorflow.compat.v1 as tf
 
@@ -48,7 +49,8 @@ _MOST_GUESSES = 600
 def is_candidate(op_def):
   """Whether an op may be a function from floating to any numbers."""
   return op_def is not None and (
-      any(op_inputs.is_real(op_def, argument) for argument in op_def.input_arg))
+      any(op_guesses.is_real(op_def, argument)
+          for argument in op_def.input_arg))
 
 
 def sweep(op_types):
@@ -115,8 +117,8 @@ def try_cases(op_type):
   cases = op_inputs.CASES.get(op_type)
   inputs, reason = None, "no arguments were found"
   for case in cases or itertools.islice(
-      op_inputs.guesses(
-          op_def, lambda argument: op_inputs.is_real(op_def, argument)),
+      op_guesses.guesses(
+          op_def, lambda argument: op_guesses.is_real(op_def, argument)),
       _MOST_GUESSES):
     found, reason = _try(op_type, op_def, case)
     if found is not None:
