@@ -10,6 +10,7 @@ from absl.testing import parameterized
 from tests.testing import folders
 
 _PACKAGE = os.path.join(folders.ROOT, "gradfeed")
+_SCRIPTS = os.path.join(folders.ROOT, "scripts")
 
 #: From the ground up. A package imports from lower floors and from itself.
 FLOORS = [
@@ -44,18 +45,18 @@ _LEVELS = {package: level for level, (_, packages) in enumerate(FLOORS)
            for package in packages}
 
 
-def _sources():
-  """dict from the name of each module of the package to its text.
+def _sources(top=_PACKAGE):
+  """dict from the name of each module below a folder to its text.
 
   The file of a package itself is called as the package is, "graph"; that of
   gradfeed is "__init__".
   """
   sources = {}
-  for folder, _, files in os.walk(_PACKAGE):
+  for folder, _, files in os.walk(top):
     for name in files:
       if name.endswith(".py"):
         path = os.path.join(folder, name)
-        module = os.path.relpath(path, _PACKAGE)[:-3].replace(os.sep, ".")
+        module = os.path.relpath(path, top)[:-3].replace(os.sep, ".")
         if module.endswith(".__init__"):
           module = module[:-len(".__init__")]
         with open(path, encoding="utf-8") as source:
@@ -212,6 +213,12 @@ class FloorsTest(parameterized.TestCase):
     for i in range(_MOST_MODULES + 1):
       self.plant("planted.module_{}".format(i), "")
     self.assertEqual(large_packages(self.sources), ["planted"])
+
+  def test_no_script_is_long_and_no_folder_of_scripts_large(self):
+    scripts = _sources(_SCRIPTS)
+    self.assertIn("benchmarks.derivatives.tasks", scripts)
+    self.assertEqual(long_files(scripts), [])
+    self.assertEqual(large_packages(scripts), [])
 
   def test_commands_alone_know_flags(self):
     importing = {_package_of(module) for module, source in self.sources.items()

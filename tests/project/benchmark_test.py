@@ -35,7 +35,8 @@ sys.exit(benchmark.main(["benchmark"] + {names!r}))
 
 _A_THOUSANDTH_OFF = """
 import numpy as np
-ask = benchmark.Library.ask
+from benchmarks import libraries
+ask = libraries.Library.ask
 def off(library, question, *values):
   answer = ask(library, question, *values)
   if question == "prepare" and library.name == "make_callable":
@@ -43,12 +44,13 @@ def off(library, question, *values):
         np.frombuffer(data, dtype) * np.float32(1.001)).tobytes())
               for dtype, shape, data in answer]
   return answer
-benchmark.Library.ask = off
+libraries.Library.ask = off
 """
 
 _A_THOUSANDTH_OFF_IN_A_CLASS = """
 import numpy as np
-ask = benchmark.Library.ask
+from benchmarks import libraries
+ask = libraries.Library.ask
 def off(library, question, *values):
   answer = ask(library, question, *values)
   if question == "prepare" and library.name == "gradfeed":
@@ -57,12 +59,13 @@ def off(library, question, *values):
     array[:, 61] *= 1.001  # Each second one is in the loop.
     answer[-1] = dtype, shape, array.tobytes()
   return answer
-benchmark.Library.ask = off
+libraries.Library.ask = off
 """
 
 _A_THOUSANDTH_OFF_IN_A_MODEL = """
 import numpy as np
-ask = benchmark.Library.ask
+from benchmarks import libraries
+ask = libraries.Library.ask
 def off(library, question, *values):
   answer = ask(library, question, *values)
   if question == "prepare" and library.name == "make_callable":
@@ -70,7 +73,7 @@ def off(library, question, *values):
     array = np.frombuffer(data, dtype) * np.float32(1.001)
     answer["arrays"][-1] = dtype, shape, array.tobytes()
   return answer
-benchmark.Library.ask = off
+libraries.Library.ask = off
 """
 
 #: What a model's folder says of it; x has three rows, and no other number.
@@ -85,14 +88,13 @@ needs while-context repair: False
 """
 
 _NOTHING_REMEMBERED = """
-import benchmark_graphs
-benchmark_graphs.gf.gradient = (
-    lambda y, x: benchmark_graphs.tf.gradients(y, x)[0])
+from benchmarks import graphs
+graphs.gf.gradient = lambda y, x: graphs.tf.gradients(y, x)[0]
 """
 
 _A_THOUSANDTH_OFF_AND_MORE_OPS = """
-import benchmark_legacy
-read = benchmark_legacy.launcher.read
+from benchmarks import legacy
+read = legacy.launcher.read
 def off(path):
   outcome = read(path)
   if not outcome.replaced:
@@ -101,7 +103,7 @@ def off(path):
   return outcome._replace(
       results=results, ops=[
           (graph, n + i) for i, (graph, n) in enumerate(outcome.ops)])
-benchmark_legacy.launcher.read = off
+legacy.launcher.read = off
 """
 
 

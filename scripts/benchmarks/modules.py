@@ -5,15 +5,11 @@ Run through `python scripts/benchmark.py modules`.
 
 import functools
 import os
-import sys
 import time
 
 import numpy as np
 
-import benchmark_workers
-
-sys.path.insert(0, os.path.dirname(os.path.dirname(
-    os.path.abspath(__file__))))
+from benchmarks import workers
 
 # pylint: disable=g-import-not-at-top, wrong-import-position
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -30,7 +26,7 @@ def modules(batches, networks, rounds, seconds, seed):
 
   Args:
     batches: list of int, rows of x.
-    networks: list of str, of `benchmark_workers.NETWORKS`.
+    networks: list of str, of `workers.NETWORKS`.
     rounds: int.
     seconds: float, for each way and batch, all rounds together.
     seed: int, of weights, points and order.
@@ -40,10 +36,10 @@ def modules(batches, networks, rounds, seconds, seed):
   """
   rows, order = [], np.random.RandomState(seed)
   for network in networks:
-    sizes = benchmark_workers.NETWORKS[network]
+    sizes = workers.NETWORKS[network]
     ways = _ways(sizes, seed)
     for batch in batches:
-      point = benchmark_workers.points_of(sizes, batch, seed)[0]
+      point = workers.points_of(sizes, batch, seed)[0]
       rows += _timed(network, batch, {
           name: functools.partial(call, *convert(*point))
           for name, (call, convert) in ways.items()}, rounds, seconds, order)
@@ -59,7 +55,7 @@ def _ways(sizes, seed):
   with tf.Graph().as_default() as graph:
     x = tf.placeholder(tf.float32, [None, sizes[0]], name="x")
     labels = tf.placeholder(tf.float32, [None, sizes[-1]], name="labels")
-    h, layers = x, benchmark_workers.weights_of(sizes, seed)
+    h, layers = x, workers.weights_of(sizes, seed)
     for i, (matrix, bias) in enumerate(layers):
       h = tf.matmul(h, tf.Variable(matrix)) + tf.Variable(bias)
       h = tf.nn.relu(h) if i + 1 < len(layers) else h

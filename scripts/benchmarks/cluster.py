@@ -11,10 +11,10 @@ import time
 
 import numpy as np
 
-import benchmark_graphs
-import benchmark_workers
-from benchmark_graphs import gf
-from benchmark_graphs import tf
+from benchmarks import graphs
+from benchmarks import workers
+from benchmarks.graphs import gf
+from benchmarks.graphs import tf
 
 _SHARDS = 12
 _CHUNK = 256
@@ -27,15 +27,15 @@ def cluster(mode, points, rounds, networks):
   """Evaluates shards by one worker and by two.
 
   Args:
-    mode: str, of `benchmark_workers.MODES`.
+    mode: str, of `workers.MODES`.
     points: int, how many; each is a row of float32.
     rounds: int, how often each way is timed; the median counts.
-    networks: list of str, of `benchmark_workers.NETWORKS`.
+    networks: list of str, of `workers.NETWORKS`.
 
   Returns:
     list of dict, a row for each network and way.
   """
-  benchmark_graphs.set_mode(mode)
+  graphs.set_mode(mode)
   rows = []
   for network in networks:
     with tempfile.TemporaryDirectory() as folder:
@@ -59,7 +59,7 @@ def cluster(mode, points, rounds, networks):
 
 def _write(folder, network, points):
   """Writes a network as a frozen graph, and points."""
-  sizes = benchmark_workers.NETWORKS[network]
+  sizes = workers.NETWORKS[network]
   draw = np.random.RandomState(0)
   with tf.Graph().as_default() as graph:
     x = y = tf.placeholder(tf.float32, [None, sizes[0]], name="x")
@@ -89,7 +89,7 @@ def _streamed(folder):
     return report.rows / (time.perf_counter() - start)
 
 
-def _sharded(folder, workers):
+def _sharded(folder, count):
   """The points that so many workers evaluate in a second, together."""
   task = gf.shards.StreamShard(
       os.path.join(folder, "model.pb"), "y:0", "x:0",
@@ -100,10 +100,10 @@ def _sharded(folder, workers):
       for name in (path, path + ".manifest"):
         if os.path.exists(name):
           os.remove(name)
-  reports = gf.shards.evaluate(task, workers)
+  reports = gf.shards.evaluate(task, count)
   # The first of each worker loads the model, and the last runs alone.
-  steady = reports[workers:-1]
-  return workers * float(np.median([
+  steady = reports[count:-1]
+  return count * float(np.median([
       report.rows / report.seconds for report in steady]))
 
 

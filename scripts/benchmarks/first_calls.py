@@ -2,14 +2,13 @@
 
 Each measurement runs in a process of its own: a network is made (or a model
 read), a derivative is built, and it is evaluated some times. The old way is
-`tf.gradients` and `Session.run`. `benchmark.py first` runs this file and makes
-the tables.
+`tf.gradients` and `Session.run`. `benchmark.py first` starts these processes
+and makes the tables.
 """
 
 import argparse
 import collections
 import json
-import os
 import random
 import statistics
 import subprocess
@@ -18,8 +17,9 @@ import time
 
 import numpy as np
 
-import benchmark_networks
-import benchmark_workers
+import benchmarks
+from benchmarks import networks
+from benchmarks import workers
 
 #: How a derivative is built and evaluated.
 WAYS = ("session_run", "function", "run")
@@ -49,26 +49,26 @@ def moving_averages(tf, layers=40):
 
     h = tf.tanh(h - tf.cond(is_training, update,
                             lambda mean=mean: tf.identity(mean)))
-  return benchmark_networks.Network(
+  return networks.Network(
       tf.reduce_sum(h), x,
       {x: np.ones((4, 8), np.float32), is_training: False})
 
 
-#: Made here or in benchmark_networks; ds_cnn has a batch that is fixed to 1.
+#: Made here or in networks; ds_cnn has a batch that is fixed to 1.
 NETWORKS = {
-    "classifier": lambda tf: benchmark_networks.made(tf, "classifier", 1),
+    "classifier": lambda tf: networks.made(tf, "classifier", 1),
     "moving_averages": moving_averages,
-    "mobilenet": lambda tf: benchmark_networks.made(tf, "mobilenet", 1),
-    "ds_cnn": lambda tf: benchmark_networks.made(tf, "ds_cnn", 1, rows=1),
-    "unrolled_lstm": lambda tf: benchmark_networks.made(
+    "mobilenet": lambda tf: networks.made(tf, "mobilenet", 1),
+    "ds_cnn": lambda tf: networks.made(tf, "ds_cnn", 1, rows=1),
+    "unrolled_lstm": lambda tf: networks.made(
         tf, "unrolled_lstm", 4),
-    "loop_lstm": lambda tf: benchmark_networks.made(tf, "loop_lstm", 4),
+    "loop_lstm": lambda tf: networks.made(tf, "loop_lstm", 4),
 }
 
 
 def conjugate_gradient(tf, gf, way, session):
   """Solves with the Hessian of a loss, by a dozen products: `Times`."""
-  w = tf.Variable(benchmark_networks.Weights()(400))
+  w = tf.Variable(networks.Weights()(400))
   data = tf.constant(np.random.RandomState(1).normal(
       size=(200, 400)).astype(np.float32))
   loss = tf.reduce_mean(tf.nn.softplus(tf.linalg.matvec(data, w))) + (
@@ -154,8 +154,8 @@ def measure(name, way, mode, folder):
   """One measurement in this process: `Times`."""
   import tensorflow.compat.v1 as tf  # pylint: disable=g-import-not-at-top
   if tf.VERSION.startswith("2"):
-    benchmark_workers.set_mode(tf, mode)
-  gf = benchmark_workers.import_gradfeed()
+    workers.set_mode(tf, mode)
+  gf = workers.import_gradfeed()
   with tf.Graph().as_default(), tf.Session() as session:
     if name in LOOPS:
       return LOOPS[name](tf, gf, way, session)
@@ -163,8 +163,8 @@ def measure(name, way, mode, folder):
       network = NETWORKS[name](tf)
       session.run(tf.global_variables_initializer())
     else:
-      network = benchmark_networks.read(
-          tf, session, benchmark_networks.models(folder)[name])
+      network = networks.read(
+          tf, session, networks.models(folder)[name])
       session.run(tf.constant(0.0))
     return _derivative(tf, gf, way, session, network)
 
@@ -172,9 +172,9 @@ def measure(name, way, mode, folder):
 def _measured(name, way, mode, folder):
   """`measure` in a process of its own."""
   done = subprocess.run(
-      [sys.executable, os.path.abspath(__file__), name, way, "--mode=" + mode,
-       "--folder=" + (folder or "")], stdout=subprocess.PIPE,
-      stderr=subprocess.PIPE)
+      benchmarks.command(sys.executable, __name__, name, way, "--mode=" + mode,
+                         "--folder=" + (folder or "")),
+      stdout=subprocess.PIPE, stderr=subprocess.PIPE)
   if done.returncode:
     lines = done.stderr.decode(errors="replace").strip().splitlines()
     raise OSError("{} by {}: {}".format(name, way, " ".join(lines[-3:])))
@@ -187,8 +187,8 @@ def rows(names, rounds, mode, folder):
   Args:
     names: list of networks, loops and models; [] for all that there are.
     rounds: int.
-    mode: str, of `benchmark_workers.MODES`.
-    folder: str, of `benchmark_networks.models`, or None.
+    mode: str, of `workers.MODES`.
+    folder: str, of `networks.models`, or None.
 
   Yields:
     A dict for each name and each of `WAYS`: medians in milliseconds, the median
@@ -196,7 +196,7 @@ def rows(names, rounds, mode, folder):
     derivative is that of the old way.
   """
   known = list(NETWORKS) + list(LOOPS) + (
-      list(benchmark_networks.models(folder)) if folder else [])
+      list(networks.models(folder)) if folder else [])
   for name in [name for name in known if not names or name in names]:
     measured = {way: [] for way in WAYS}
     for _ in range(rounds):
@@ -218,12 +218,8 @@ def main():
   parser = argparse.ArgumentParser()
   parser.add_argument("name")
   parser.add_argument("way", choices=WAYS)
-  parser.add_argument("--mode", choices=benchmark_workers.MODES, default="v1")
+  parser.add_argument("--mode", choices=workers.MODES, default="v1")
   parser.add_argument("--folder", default=None)
   values = parser.parse_args()
   print(json.dumps(measure(values.name, values.way, values.mode,
                            values.folder)))
-
-
-if __name__ == "__main__":
-  main()

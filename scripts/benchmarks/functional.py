@@ -1,4 +1,4 @@
-"""Networks of `benchmark_networks.py` in the words of JAX and PyTorch.
+"""Networks of `benchmarks.networks` in the words of JAX and PyTorch.
 
 Each takes `ops`, what the two libraries name differently, x, and the weights in
 the order of the network of the same name.

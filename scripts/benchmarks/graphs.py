@@ -6,15 +6,11 @@ Run through `python scripts/benchmark.py growth building`.
 import gc
 import itertools
 import os
-import sys
 import time
 
 import numpy as np
 
-import benchmark_workers
-
-sys.path.insert(0, os.path.dirname(os.path.dirname(
-    os.path.abspath(__file__))))
+from benchmarks import workers
 
 # pylint: disable=g-import-not-at-top, wrong-import-position
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -33,14 +29,14 @@ _TOP = 10  # Layers above the cut, whatever the size of the graph.
 
 
 def set_mode(mode):
-  benchmark_workers.set_mode(tf, mode)
+  workers.set_mode(tf, mode)
 
 
 def growth(mode, calls):
   """Repeats each kind of call on one tiny graph.
 
   Args:
-    mode: str, of `benchmark_workers.MODES`.
+    mode: str, of `workers.MODES`.
     calls: int, calls of a function; the slower kinds are called less often.
 
   Returns:
@@ -119,14 +115,14 @@ def _state(graph):
   memo = cache.cache_of(graph)
   return (len(graph.get_operations()),
           len(memo.built) + len(memo.derivatives),
-          benchmark_workers.memory()[0])
+          workers.memory()[0])
 
 
 def building(mode, layers, rounds):
   """Builds a gradient at a cut, in graphs of growing size.
 
   Args:
-    mode: str, of `benchmark_workers.MODES`.
+    mode: str, of `workers.MODES`.
     layers: int, layers of the largest graph; the others are parts of it.
     rounds: int, graphs of each kind; the median counts.
 

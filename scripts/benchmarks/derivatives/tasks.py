@@ -4,7 +4,7 @@ import collections
 
 import numpy as np
 
-import benchmark_workers
+from benchmarks import workers
 
 #: For each task: the verb, sizes of the layers, what is between the layers,
 #: and the rows of x. Without layers: elements of x, of which `residual` is
@@ -74,7 +74,7 @@ class Task(collections.namedtuple(
     """[a value for each input], the same in every process."""
     random = np.random.RandomState(seed + 1)
     points = []
-    for x, labels in benchmark_workers.points_of(self.sizes, self.batch, seed):
+    for x, labels in workers.points_of(self.sizes, self.batch, seed):
       v = random.normal(size=x.shape).astype("f")
       values = {"x": x, "labels": labels, "v": v}
       points.append([values[name] for name in self.inputs()])
@@ -84,7 +84,7 @@ class Task(collections.namedtuple(
     """What the table says of one library.
 
     Args:
-      timing: `benchmark.Timing`.
+      timing: `libraries.Timing`.
       built: dict, what building took.
 
     Returns:

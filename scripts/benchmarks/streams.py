@@ -11,10 +11,10 @@ import time
 
 import numpy as np
 
-import benchmark_graphs
-import benchmark_workers
-from benchmark_graphs import gf
-from benchmark_graphs import tf
+from benchmarks import graphs
+from benchmarks import workers
+from benchmarks.graphs import gf
+from benchmarks.graphs import tf
 from gradfeed.streaming import rebatching
 
 _WIDTH = 784
@@ -30,14 +30,14 @@ def streaming(mode, points, rounds):
   """Streams points, beside loops over `Session.run`.
 
   Args:
-    mode: str, of `benchmark_workers.MODES`.
+    mode: str, of `workers.MODES`.
     points: int, how many; each is a row of 784 float32.
     rounds: int, how often each way is timed; the median counts.
 
   Returns:
     list of dict, a row for each way.
   """
-  benchmark_graphs.set_mode(mode)
+  graphs.set_mode(mode)
   with tempfile.TemporaryDirectory() as folder:
     path = os.path.join(folder, "points.npy")
     _write(path, points)
@@ -108,10 +108,10 @@ def _streamed(x, dx, folder, chunk, points="points.npy", out="out.npy"):
   """
   f = _Timed(x, dx)
   points, out = os.path.join(folder, points), os.path.join(folder, out)
-  before = benchmark_workers.memory()[0] or 0
+  before = workers.memory()[0] or 0
   largest = [before]
   gf.stream(f, points, out, chunk=chunk, progress=lambda *unused: (
-      largest.append(benchmark_workers.memory()[0] or 0)))
+      largest.append(workers.memory()[0] or 0)))
   for path in glob.glob(os.path.splitext(out)[0] + "*"):
     os.remove(path)  # To delete gigabytes takes its time as well.
   f.seconds, start = 0.0, time.perf_counter()
@@ -133,7 +133,7 @@ def formats(mode, points, rounds):
     are installed, one with the points in a second that they read of the CSV
     file without doing anything with them.
   """
-  benchmark_graphs.set_mode(mode)
+  graphs.set_mode(mode)
   points = max(1000, points // _PART)
   with tempfile.TemporaryDirectory() as folder:
     _write(os.path.join(folder, "points.npy"), points)
@@ -203,14 +203,14 @@ def _others_alone(path, rounds):
 def _looped(session, x, dx, folder, size, points):
   """The same for a loop over `Session.run`, into an array of the results."""
   mapped = np.load(os.path.join(folder, "points.npy"), mmap_mode="r")[:points]
-  before, start = benchmark_workers.memory()[0], time.perf_counter()
+  before, start = workers.memory()[0], time.perf_counter()
   results = [session.run(dx, {x: mapped[i:i + size]})
              for i in range(0, points, size)]
   evaluated = time.perf_counter() - start
   np.save(os.path.join(folder, "looped.npy"), np.concatenate(results))
   seconds = time.perf_counter() - start
   return (points / seconds,
-          (benchmark_workers.memory()[0] or 0) - (before or 0),
+          (workers.memory()[0] or 0) - (before or 0),
           1.0 - evaluated / seconds)
 
 
@@ -218,7 +218,7 @@ def batches_of_one(mode, points, rounds):
   """Points through networks whose batch is fixed to 1, in four ways.
 
   Args:
-    mode: str, of `benchmark_workers.MODES`.
+    mode: str, of `workers.MODES`.
     points: int, as for `streaming`.
     rounds: int, how often each way is timed; the median counts.
 
@@ -227,7 +227,7 @@ def batches_of_one(mode, points, rounds):
     `Session.run`, by a loop over the function, by the function from several
     threads, and by a function of many rows that is made of it.
   """
-  benchmark_graphs.set_mode(mode)
+  graphs.set_mode(mode)
   points = max(_CHUNK, points // _FEW // _CHUNK * _CHUNK)
   rows = np.random.RandomState(3).random_sample(
       [points, _WIDTH]).astype(np.float32)

@@ -1,8 +1,8 @@
 """The gradients of networks as people have them, by each library.
 
-Run through `python scripts/benchmark.py models`, which starts this file once
-for each library and network, as it does `benchmark_workers.py` for `calls`. The
-networks are those of `benchmark_networks.py`, or models on disk; the derivative
+Run through `python scripts/benchmark.py models`, which starts it once for
+each library and network, as it does `benchmarks.workers` for `calls`. The
+networks are those of `benchmarks.networks`, or models on disk; the derivative
 is that of one output by x, summed over the rows.
 """
 
@@ -11,10 +11,10 @@ import time
 
 import numpy as np
 
-import benchmark_functional
-import benchmark_libraries
-import benchmark_networks
-import benchmark_workers
+from benchmarks import functional
+from benchmarks import libraries
+from benchmarks import networks
+from benchmarks import workers
 
 #: Networks that are measured only if they are named: they take minutes.
 _ON_REQUEST = ("resnet_50",)
@@ -31,7 +31,7 @@ _DRAWN_AGAIN = 50
 _LONGEST_NOTE = 100
 
 
-class _Tensorflow(benchmark_workers.Tensorflow):
+class _Tensorflow(workers.Tensorflow):
   """What all ways to ask a graph have in common; each has a `call`."""
 
   def network(self, name, batch, folder):
@@ -39,12 +39,12 @@ class _Tensorflow(benchmark_workers.Tensorflow):
     tf = self.tf
     with tf.Graph().as_default():
       session = tf.Session()
-      if name in benchmark_networks.NETWORKS:
-        network = benchmark_networks.made(tf, name, batch)
+      if name in networks.NETWORKS:
+        network = networks.made(tf, name, batch)
         session.run(tf.global_variables_initializer())
       else:
-        network = benchmark_networks.read(
-            tf, session, benchmark_networks.models(folder, loops=True)[name])
+        network = networks.read(
+            tf, session, networks.models(folder, loops=True)[name])
         session.run(tf.constant(0.0))
     return session, network
 
@@ -68,13 +68,13 @@ class _Tensorflow(benchmark_workers.Tensorflow):
       nearest = self._nearest(network.x)
     points = []
     for seed in range(_POINTS):
-      x_t = benchmark_networks.image(shape, seed).astype(value.dtype)
+      x_t = networks.image(shape, seed).astype(value.dtype)
       for again in range(1, _DRAWN_AGAIN if nearest else 1):
         near = np.min(session.run(nearest, dict(
             list(network.feed_dict.items()) + [(network.x, x_t)])), 0) < _KINK
         if not near.any():
           break
-        other = benchmark_networks.image(shape, seed + _POINTS * again)
+        other = networks.image(shape, seed + _POINTS * again)
         x_t[near] = other[near]
       points.append(x_t)
     return points
@@ -116,7 +116,7 @@ class _Tensorflow(benchmark_workers.Tensorflow):
     try:
       return self.tf.gradients(network.y, network.x)[0]
     except (AttributeError, ValueError):
-      return benchmark_workers.import_gradfeed().gradient(
+      return workers.import_gradfeed().gradient(
           network.y, network.x)
 
 
@@ -148,7 +148,7 @@ class Gradfeed(_Tensorflow):
 
   def __init__(self, mode):
     super().__init__(mode)
-    self._gradfeed = benchmark_workers.import_gradfeed()
+    self._gradfeed = workers.import_gradfeed()
 
   def call(self, session, network, held):
     dx = self._gradfeed.gradient(network.y, network.x)
@@ -164,26 +164,26 @@ class GradfeedJit(Gradfeed):
   def __init__(self, mode):
     super().__init__(mode)
     if self.tf.__version__.startswith("1."):
-      raise benchmark_workers.Unavailable(
+      raise workers.Unavailable(
           "jit_compile needs TensorFlow 2; this is {}".format(
               self.tf.__version__))
 
 
-class TfFunction(benchmark_workers.Eager):
+class TfFunction(workers.Eager):
   """tf.function of a GradientTape, for the networks that are made here."""
 
   def ready(self, name, unused_batch, unused_folder):
     tf = self.tf
-    if name not in benchmark_networks.NETWORKS:
+    if name not in networks.NETWORKS:
       return None
-    network, shape = benchmark_networks.NETWORKS[name]
-    weights = benchmark_networks.Weights(tf.Variable)
+    network, shape = networks.NETWORKS[name]
+    weights = networks.Weights(tf.Variable)
     network(tf, tf.zeros((1,) + shape), weights)
 
     def gradient(x):
       with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(x)
-        y = network(tf, x, benchmark_networks.Weights(made=weights.made))
+        y = network(tf, x, networks.Weights(made=weights.made))
       return tape.gradient(y, x)
 
     def build():
@@ -198,12 +198,12 @@ class _Functional:
   """What JAX and PyTorch have in common."""
 
   def ready(self, name, unused_batch, unused_folder):
-    network = benchmark_functional.NETWORKS.get(name)
+    network = functional.NETWORKS.get(name)
     if network is None:
       return None
-    weights = benchmark_networks.Weights(self.held)
-    x_t = benchmark_networks.image(
-        (1,) + benchmark_networks.NETWORKS[name][1])
+    weights = networks.Weights(self.held)
+    x_t = networks.image(
+        (1,) + networks.NETWORKS[name][1])
     network(self.ops, self.held(x_t), weights)
     return lambda: self.compiled(network, weights.made)
 
@@ -212,8 +212,8 @@ class Jax(_Functional):
   """jax.jit of jax.grad, weights as arguments, so that they may change."""
 
   def __init__(self, unused_mode):
-    self._jax = benchmark_workers.imported("jax", "JAX")
-    self.ops = benchmark_functional.Jax(self._jax)
+    self._jax = workers.imported("jax", "JAX")
+    self.ops = functional.Jax(self._jax)
     self.held = self._jax.device_put
 
   def versions(self):
@@ -221,7 +221,7 @@ class Jax(_Functional):
 
   def compiled(self, network, made):
     gradient = self._jax.jit(self._jax.grad(
-        lambda x, weights: network(self.ops, x, benchmark_networks.Weights(
+        lambda x, weights: network(self.ops, x, networks.Weights(
             made=weights)).sum()))
     return lambda x_t: np.asarray(gradient(x_t, made))
 
@@ -230,8 +230,8 @@ class Torch(_Functional):
   """PyTorch's autograd, as it is, without torch.compile."""
 
   def __init__(self, unused_mode):
-    self._torch = benchmark_workers.imported("torch", "PyTorch")
-    self.ops = benchmark_functional.Torch(self._torch)
+    self._torch = workers.imported("torch", "PyTorch")
+    self.ops = functional.Torch(self._torch)
     self.held = self._torch.from_numpy
 
   def versions(self):
@@ -240,7 +240,7 @@ class Torch(_Functional):
   def compiled(self, network, made):
     def call(x_t):
       x = self.held(x_t).requires_grad_()
-      y = network(self.ops, x, benchmark_networks.Weights(made=made)).sum()
+      y = network(self.ops, x, networks.Weights(made=made)).sum()
       return self._torch.autograd.grad(y, x)[0].numpy()
 
     return call
@@ -258,7 +258,7 @@ LIBRARIES = collections.OrderedDict([
 ])
 
 
-class Worker(benchmark_workers.Worker):
+class Worker(workers.Worker):
   """Answers for one network at a time."""
 
   def batches(self, *network):
@@ -284,8 +284,7 @@ class Worker(benchmark_workers.Worker):
     build = self._library.ready(name, batch, folder)
     if build is None:
       return None
-    self._points = [
-        (x_t,) for x_t in benchmark_libraries.arrays_of(points)]
+    self._points = [(x_t,) for x_t in libraries.arrays_of(points)]
     answer = {"first": None, "arrays": None, "refused": None, "failed": None}
     start = time.perf_counter()
     try:
@@ -305,7 +304,7 @@ class Worker(benchmark_workers.Worker):
 
 def _arrays(result):
   """A result as a list of arrays; TensorFlow gives scalars as no array."""
-  return benchmark_workers.arrays_of(
+  return workers.arrays_of(
       np.asarray(result) if isinstance(result, np.generic) else result)
 
 
@@ -318,11 +317,11 @@ def names(folder):
   """The networks that are measured where none is named.
 
   Args:
-    folder: str, of `benchmark_networks.models`, or None for those made here.
+    folder: str, of `networks.models`, or None for those made here.
   """
   if folder:
-    return list(benchmark_networks.models(folder, loops=True))
-  return [name for name in benchmark_networks.NETWORKS
+    return list(networks.models(folder, loops=True))
+  return [name for name in networks.NETWORKS
           if name not in _ON_REQUEST]
 
 
@@ -330,7 +329,7 @@ def rows(running, name, batches, folder, rounds, seconds, seed):
   """Compares the libraries on one network, and times them.
 
   Args:
-    running: list of `benchmark_libraries.Library`; the first is session_run.
+    running: list of `libraries.Library`; the first is session_run.
     name: str, a network.
     batches: list of int, rows of x; a network may have one of its own.
     folder: str or None, as in `names`.
@@ -346,12 +345,12 @@ def rows(running, name, batches, folder, rounds, seconds, seed):
     answers = [library.ask("prepare", name, batch, folder, points)
                for library in running]
     if answers[0]["failed"]:
-      raise benchmark_libraries.BenchmarkError("{} by session_run: {}".format(
+      raise libraries.BenchmarkError("{} by session_run: {}".format(
           name, answers[0]["failed"]))
     able = [library for library, answer in zip(running, answers)
             if answer and answer["arrays"]]
     times = _timed(able, rounds, seconds, np.random.RandomState(seed))
-    expected = benchmark_libraries.arrays_of(answers[0]["arrays"])
+    expected = libraries.arrays_of(answers[0]["arrays"])
     for library, answer in zip(running, answers):
       if answer:
         yield dict([("network", name), ("batch", batch),
@@ -386,15 +385,15 @@ def _row(library, answer, times, expected):
     if other in times:
       row["x " + other] = float(np.median(own / times[other]))
   peak = library.ask("memory")[1]
-  _, part = benchmark_libraries.difference_of(
-      benchmark_libraries.arrays_of(answer["arrays"]), expected)
+  _, part = libraries.difference_of(
+      libraries.arrays_of(answer["arrays"]), expected)
   row.update({
       "median ms": 1e3 * float(np.median(own)),
       "peak MB": None if peak is None else peak / 2 ** 20,
       "largest difference": float(part),
-      "agrees": "yes" if part < benchmark_libraries.TOLERANCE else "NO"})
+      "agrees": "yes" if part < libraries.TOLERANCE else "NO"})
   return row
 
 
-if __name__ == "__main__":
-  benchmark_workers.serve(LIBRARIES, Worker)
+def main():
+  workers.serve(LIBRARIES, Worker)

@@ -1,9 +1,9 @@
 """One library of the benchmark, in a process of its own.
 
-`benchmark.py` starts this file once for each library and asks it, through a
-pipe, to build, to check and to time:
+`benchmark.py` starts it once for each library and asks it, through a pipe, to
+build, to check and to time:
 
-  python scripts/benchmark_workers.py session_run --mode=v1
+  python scripts/benchmarks benchmarks.workers session_run --mode=v1
 
 It needs NumPy and the library alone (JAX may live in another Python), and
 changes no setting of the library: threads and kernels are as it finds them.
@@ -101,9 +101,7 @@ def _near_kink(x, weights):
 
 
 def import_gradfeed():
-  """The package beside this file's folder."""
-  sys.path.insert(0, os.path.dirname(os.path.dirname(
-      os.path.abspath(__file__))))
+  """The package of this checkout, where it is asked for."""
   return importlib.import_module("gradfeed")
 
 
@@ -373,5 +371,5 @@ def serve(libraries, worker):
     answer("error", "{}: {}".format(type(error).__name__, error))
 
 
-if __name__ == "__main__":
+def main():
   serve(LIBRARIES, Worker)

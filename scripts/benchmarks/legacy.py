@@ -1,7 +1,7 @@
 """Times TensorFlow 1 projects as they are, with gradfeed and under its audit.
 
-`benchmark.py legacy audit` runs it. Each run of a project is a process of its own;
-rounds have both ways in random order, so that a busy moment of the machine
+`benchmark.py legacy audit` runs it. Each run of a project is a process of its
+own; rounds have both ways in random order, so that a busy moment of the machine
 meets both alike.
 """
 
@@ -13,11 +13,7 @@ import tempfile
 
 import numpy as np
 
-_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-if _ROOT not in sys.path:
-  sys.path.insert(0, _ROOT)
-
-# pylint: disable=g-import-not-at-top,wrong-import-position
+import benchmarks
 from tests.integration.legacy import comparison
 from tests.integration.legacy import launcher
 
@@ -45,7 +41,7 @@ def legacy(mode, names, rounds, seed, way="installed"):
     list of dict, a row for each project.
   """
   # As pip leaves an installed package, whatever the environment says.
-  compileall.compile_dir(os.path.join(_ROOT, "gradfeed"), quiet=1)
+  compileall.compile_dir(os.path.join(benchmarks.ROOT, "gradfeed"), quiet=1)
   order = np.random.RandomState(seed)
   ways = ("plain", way)
   outcomes = {name: {one: [] for one in ways} for name in names}
@@ -64,7 +60,7 @@ def _run(name, mode, way):
     path = os.path.join(folder, "outcome")
     status = subprocess.Popen(
         [sys.executable, "-m", "tests.integration.legacy.launcher", name, mode,
-         way, path], cwd=_ROOT, stdout=subprocess.DEVNULL, stderr=log,
+         way, path], cwd=benchmarks.ROOT, stdout=subprocess.DEVNULL, stderr=log,
         env=dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3")).wait()
     if status:
       log.seek(0)

@@ -1,31 +1,26 @@
-"""The ways to Jacobians, Hessians and per-example gradients, to be timed.
-
-Run through `python scripts/benchmark.py derivatives`, which starts this file
-once for each library, as it does `benchmark_workers.py` for `calls`.
-"""
+"""The ways to derivatives in a graph: gradfeed, by hand, and parallel_for."""
 
 import collections
 import importlib
-import time
 
 import numpy as np
 
-import benchmark_tasks
-import benchmark_workers
+from benchmarks import workers
+from benchmarks.derivatives import tasks
 
 #: A network in a graph of its own; `inputs` are what the verb is a function of.
 _Graph = collections.namedtuple("_Graph", [
     "task", "session", "layers", "inputs", "x", "v", "logits", "losses"])
 
 
-class _Tensorflow(benchmark_workers.Tensorflow):
+class _Tensorflow(workers.Tensorflow):
   """What all ways to ask TensorFlow for a derivative have in common."""
 
   def model(self, task, seed):
     tf = self.tf
     graph = tf.Graph()
     with graph.as_default():
-      layers = self.variables(benchmark_workers.weights_of(task.sizes, seed))
+      layers = self.variables(workers.weights_of(task.sizes, seed))
       width = {"x": task.sizes[0], "labels": task.sizes[-1],
                "v": task.sizes[0]}
       fed = {name: tf.placeholder(tf.float32, [None, width[name]], name=name)
@@ -51,10 +46,10 @@ class _Tensorflow(benchmark_workers.Tensorflow):
         labels=labels, logits=logits)
 
   def residual(self, model):
-    return benchmark_tasks.residual(self.tf.pad(model.x[0], [[1, 1]]))
+    return tasks.residual(self.tf.pad(model.x[0], [[1, 1]]))
 
   def on_diagonals(self, dense):
-    return self.tf.gather_nd(dense, np.stack(benchmark_tasks.diagonals(
+    return self.tf.gather_nd(dense, np.stack(tasks.diagonals(
         int(dense.shape[0])), -1))
 
   def ops(self, model):
@@ -66,7 +61,7 @@ class _Tensorflow(benchmark_workers.Tensorflow):
     return lambda *values: run(fetch, dict(zip(inputs, values)))
 
 
-def _flat(layers):
+def flat(layers):
   return [value for layer in layers for value in layer]
 
 
@@ -75,7 +70,7 @@ class Gradfeed(_Tensorflow):
 
   def __init__(self, mode):
     super().__init__(mode)
-    self._gf = benchmark_workers.import_gradfeed()
+    self._gf = workers.import_gradfeed()
 
   def _function(self, model, outputs):
     return self._gf.function(model.inputs, outputs, session=model.session)
@@ -88,7 +83,7 @@ class Gradfeed(_Tensorflow):
   def sparse_jacobian(self, model):
     return self._function(model, self._gf.jacobian(
         self.residual(model), model.x, sparse=True,
-        sparsity=benchmark_tasks.diagonals(model.task.sizes[0])).values)
+        sparsity=tasks.diagonals(model.task.sizes[0])).values)
 
   def dense_jacobian(self, model):
     return self._function(model, self.on_diagonals(
@@ -111,7 +106,7 @@ class Gradfeed(_Tensorflow):
 
   def per_example_gradient(self, model):
     return self._function(model, self._gf.per_example_gradient(
-        model.losses, _flat(model.layers)))
+        model.losses, flat(model.layers)))
 
 
 class SessionRun(_Tensorflow):
@@ -136,7 +131,7 @@ class SessionRun(_Tensorflow):
 
   def sparse_jacobian(self, model):
     """Three rows of zeros and ones: in none of them do two rows of it meet."""
-    rows, columns = benchmark_tasks.diagonals(model.task.sizes[0])
+    rows, columns = tasks.diagonals(model.task.sizes[0])
     weights = np.eye(3, dtype="f")[:, np.arange(model.task.sizes[0]) % 3]
     y = self.residual(model)
     products = [self.tf.gradients(y, model.x, weight)[0][0]
@@ -172,7 +167,7 @@ class SessionRun(_Tensorflow):
 
   def per_example_gradient(self, model):
     run = self.run(model, self.tf.gradients(
-        model.losses, _flat(model.layers)))
+        model.losses, flat(model.layers)))
 
     def call(x, labels):
       examples = [run(x[i:i + 1], labels[i:i + 1]) for i in range(len(x))]
@@ -194,7 +189,7 @@ class ParallelFor(_Tensorflow):
     try:
       return self.run(model, build())
     except (AttributeError, ValueError) as error:
-      raise benchmark_workers.Unavailable("TensorFlow {} says {}".format(
+      raise workers.Unavailable("TensorFlow {} says {}".format(
           self.tf.__version__, str(error).split("\n")[0]))
 
   def jacobian(self, model):
@@ -222,183 +217,6 @@ class ParallelFor(_Tensorflow):
     def gradients(i):
       logits = self.logits(model.task, tf.gather(x, [i]), model.layers)
       return tf.gradients(
-          self.losses(logits, tf.gather(labels, [i])), _flat(model.layers))
+          self.losses(logits, tf.gather(labels, [i])), flat(model.layers))
 
     return self._run(model, lambda: self._pfor(gradients, tf.shape(x)[0]))
-
-
-_Functions = collections.namedtuple("_Functions", ["layers", "logits", "loss"])
-
-
-class _Functional:
-  """What JAX and PyTorch have in common: transformations of functions.
-
-  Attributes:
-    transforms: module with jacrev, jacfwd, jvp, hessian, grad and vmap.
-    activations: dict with the functions "relu" and "tanh".
-    log_softmax: function of logits and axis.
-  """
-
-  transforms = None
-  activations = {}
-  log_softmax = None
-
-  def model(self, task, seed):
-    activate = self.activations.get(task.activation)
-
-    def logits(layers, x):
-      hidden = x
-      for i, (matrix, bias) in enumerate(layers):
-        hidden = (activate(hidden) if i else hidden) @ matrix + bias
-      return hidden
-
-    def loss(layers, x, labels):
-      return -(labels * self.log_softmax(logits(layers, x), -1)).sum()
-
-    weights = benchmark_workers.weights_of(task.sizes, seed)
-    return _Functions(
-        [tuple(map(self.held, layer)) for layer in weights], logits, loss)
-
-  def ops(self, unused_model):
-    return None
-
-  def held(self, array):
-    raise NotImplementedError
-
-  def padded(self, x):
-    """A vector with a zero before it and one after it."""
-    raise NotImplementedError
-
-  def compiled(self, function):
-    """`function` of the layers and of arrays, as it is called many times."""
-    raise NotImplementedError
-
-  def _call(self, model, function):
-    compiled, layers = self.compiled(function), model.layers
-    return lambda *values: np.asarray(compiled(layers, *values))
-
-  def jacobian(self, model):
-    return self._call(model, self.transforms.jacrev(model.logits, 1))
-
-  def wide_jacobian(self, model):
-    return self._call(model, self.transforms.jacfwd(model.logits, 1))
-
-  def dense_jacobian(self, model):
-    dense = self.transforms.jacrev(
-        lambda layers, x: benchmark_tasks.residual(self.padded(x)), 1)
-    return self._call(model, lambda layers, x: dense(layers, x[0])[
-        benchmark_tasks.diagonals(x.shape[1])])
-
-  def batch_jacobian(self, model):
-    return self._call(model, self.transforms.vmap(
-        self.transforms.jacrev(model.logits, 1), (None, 0)))
-
-  def jvp(self, model):
-    return self._call(model, lambda layers, x, v: self.transforms.jvp(
-        lambda x_t: model.logits(layers, x_t), (x,), (v,))[1])
-
-  def hessian(self, model):
-    return self._call(model, self.transforms.hessian(model.loss, 1))
-
-  def hvp(self, model):
-    gradient = self.transforms.grad(model.loss, 1)
-    return self._call(model, lambda layers, x, labels, v: self.transforms.jvp(
-        lambda x_t: gradient(layers, x_t, labels), (x,), (v,))[1])
-
-  def per_example_gradient(self, model):
-    compiled, layers = self.compiled(self.transforms.vmap(
-        self.transforms.grad(model.loss), (None, 0, 0))), model.layers
-    return lambda x, labels: list(map(
-        np.asarray, _flat(compiled(layers, x, labels))))
-
-
-class Jax(_Functional):
-  """jax.jit of JAX's transformations, weights as arguments."""
-
-  def __init__(self, unused_mode):
-    self.transforms = benchmark_workers.imported("jax", "JAX")
-    self.activations = {"relu": self.transforms.nn.relu,
-                        "tanh": self.transforms.numpy.tanh}
-    self.log_softmax = self.transforms.nn.log_softmax
-
-  def versions(self):
-    return "JAX {}".format(self.transforms.__version__)
-
-  def held(self, array):
-    return self.transforms.device_put(array)
-
-  def padded(self, x):
-    return self.transforms.numpy.pad(x, 1)
-
-  def compiled(self, function):
-    return self.transforms.jit(function)
-
-
-class Torch(_Functional):
-  """PyTorch's transformations, as they are, without torch.compile."""
-
-  def __init__(self, unused_mode):
-    self._torch = benchmark_workers.imported("torch", "PyTorch")
-    self.transforms = benchmark_workers.imported("torch.func", "torch.func")
-    self.activations = {"relu": self._torch.relu, "tanh": self._torch.tanh}
-    self.log_softmax = self._torch.log_softmax
-
-  def versions(self):
-    return "PyTorch {}".format(self._torch.__version__)
-
-  def held(self, array):
-    return self._torch.from_numpy(array)
-
-  def padded(self, x):
-    return self._torch.nn.functional.pad(x, (1, 1))
-
-  def compiled(self, function):
-    held = self.held
-    return lambda layers, *values: function(layers, *map(held, values))
-
-
-#: The libraries by name; the first is what the others are held against.
-LIBRARIES = collections.OrderedDict([
-    ("gradfeed", Gradfeed),
-    ("session_run", SessionRun),
-    ("parallel_for", ParallelFor),
-    ("jax", Jax),
-    ("torch", Torch),
-])
-
-
-class Worker(benchmark_workers.Worker):
-  """Answers what the parent asks about derivatives."""
-
-  def build(self, name, shrink, whole, seed):
-    """Builds a task in a new graph, and calls it once.
-
-    Returns:
-      dict with what that took; no number of ops where there is no graph.
-
-    Raises:
-      Unavailable: the library has no such way here.
-    """
-    task, library = benchmark_tasks.tasks(
-        shrink, whole)[name], self._library
-    derive = getattr(library, task.verb, None)
-    if derive is None:
-      raise benchmark_workers.Unavailable("it has no way of its own")
-    model, points = library.model(task, seed), task.points(seed)
-    ops, clocks = library.ops(model), [time.perf_counter()]
-    if ops is None:
-      call = derive(model)
-    else:
-      with model.session.graph.as_default():
-        call = derive(model)
-    clocks.append(time.perf_counter())
-    benchmark_workers.arrays_of(call(*points[0]))
-    clocks.append(time.perf_counter())
-    self._built[name, shrink, whole, seed] = call, points
-    build, first = np.diff(clocks).tolist()
-    return {"build s": build, "first call s": first,
-            "ops added": None if ops is None else library.ops(model) - ops}
-
-
-if __name__ == "__main__":
-  benchmark_workers.serve(LIBRARIES, Worker)

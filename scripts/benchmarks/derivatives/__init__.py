@@ -1,0 +1,1 @@
+"""The ways to Jacobians, Hessians and per-example gradients, to be timed."""
