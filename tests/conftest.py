@@ -26,16 +26,20 @@ if MODE not in _MODES:
       MODE, ", ".join(sorted(_MODES))))
 _MODES[MODE]()
 
-#: Tests of what has no mode, or of control flow v1: they run in "v1" alone.
+#: Tests of what has no mode, or of control flow v1: they run in "v1" alone. A
+#: single test of that kind has `tests.testing.modes.without_mode`.
 _WITHOUT_MODE = [
-    "commands/audit_test.py", "commands/check_test.py",
+    "beam/import_test.py", "commands/audit_test.py", "commands/check_test.py",
+    "commands/clusters_test.py", "commands/commands_test.py",
     "commands/compare_test.py", "commands/completion_test.py",
     "commands/export_test.py", "compilation/sweep_test.py",
     "models/damaged_files_test.py", "models/keras_configs_test.py",
-    "project/architecture_test.py",
-    "project/benchmark_test.py", "project/check_script_test.py",
-    "project/interrupt_streams_test.py", "project/package_test.py",
-    "project/public_names_test.py", "rewriting/functionalization_test.py"]
+    "numeric_comparison_test.py", "progress_lines_test.py",
+    "project/architecture_test.py", "project/benchmark_test.py",
+    "project/check_script_test.py", "project/docs_test.py",
+    "project/interrupt_streams_test.py", "project/kill_workers_test.py",
+    "project/package_test.py", "project/public_names_test.py",
+    "rewriting/functionalization_test.py", "streaming/progress_bars_test.py"]
 collect_ignore = [] if MODE == "v1" else _WITHOUT_MODE
 tf.logging.set_verbosity(tf.logging.ERROR)
 

@@ -2,6 +2,7 @@
 
 from absl.testing import absltest
 
+from tests.testing import modes
 from tests.testing import processes
 
 #: What happens where a function outlives the modules of TensorFlow.
@@ -26,6 +27,7 @@ print(kept[0](2.0))
 
 class EndOfProcessTest(absltest.TestCase):
 
+  @modes.without_mode
   def test_nothing_is_printed(self):
     done = processes.run(["-W", "ignore", "-c", _PROGRAM], fresh=True)
     self.assertEqual(done.returncode, 0, done.stderr)

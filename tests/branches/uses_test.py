@@ -8,6 +8,7 @@ import gradfeed as gf
 from tests.testing import flows
 from tests.testing import folders
 from tests.testing import graphs
+from tests.testing import modes
 from tests.testing import processes
 
 _FLOWS = (("v1", 1), ("v2", 2))
@@ -44,6 +45,7 @@ class UsesTest(folders.FolderTest, graphs.GraphTest):
       gf.stream(f, self.points, self.path("other.npy"), chunk=5)
 
   @parameterized.named_parameters(*_FLOWS)
+  @modes.without_mode
   def test_commands(self, version):
     with tf.Graph().as_default() as graph, flows.control_flow(version):
       _centered(tf.placeholder(tf.bool, [], name="flag"))

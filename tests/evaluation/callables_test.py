@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import tempfile
+import unittest
 from unittest import mock
 
 from absl.testing import parameterized
@@ -16,6 +17,7 @@ from gradfeed import _tf
 from gradfeed.evaluation.calls import callables
 from gradfeed.evaluation.calls import thread_choice
 from gradfeed.evaluation.calls import trials
+from tests import conftest
 from tests.testing import flows
 from tests.testing import processes
 
@@ -371,6 +373,7 @@ print("end", flush=True)
 class P2Test(_CallsTest):
   """A loop of many turns does not overflow the stack of the thread."""
 
+  @unittest.skipIf(conftest.MODE == "eager", "the program is that of v2")
   def test_p2_gradients_of_20000_turns(self):
     environment = dict(os.environ)
     environment.setdefault("GRADFEED_MODE", "v1")

@@ -13,6 +13,7 @@ from gradfeed.graph import lookup
 from gradfeed.graph import nest
 from gradfeed.graph import tensors
 from tests.testing import folders
+from tests.testing import modes
 from tests.testing import processes
 
 _Pair = collections.namedtuple("_Pair", ["left", "right"])
@@ -256,6 +257,7 @@ print("all refused")
 
 class EagerModeTest(parameterized.TestCase):
 
+  @modes.without_mode
   def test_e7_in_eager_mode(self):
     # TF 1.15 is not eager unless it is told to be.
     switch = "import tensorflow.compat.v1 as tf\ntf.enable_eager_execution()\n"

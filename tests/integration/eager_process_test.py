@@ -1,13 +1,11 @@
 """Graphs in a process that leaves eager execution on, outside of their blocks.
 """
 
-import subprocess
-import sys
-
 from absl.testing import parameterized
 import tensorflow.compat.v1 as tf
 
-from tests.testing import folders
+from tests.testing import modes
+from tests.testing import processes
 
 _SCRIPT = """
 import tempfile
@@ -49,9 +47,9 @@ print("fine")
 
 class EagerProcessTest(parameterized.TestCase):
 
+  @modes.without_mode
   def test_e14_snapshot_and_load_with_functions(self):
     if tf.__version__.startswith("1."):
       return
-    done = subprocess.run([sys.executable, "-c", _SCRIPT], cwd=folders.ROOT,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    self.assertIn(b"fine", done.stdout, done.stderr.decode()[-2000:])
+    done = processes.run(["-c", _SCRIPT])
+    self.assertIn("fine", done.stdout, done.stderr[-2000:])

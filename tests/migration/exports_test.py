@@ -21,6 +21,7 @@ from gradfeed.migration.exports import older_versions
 from gradfeed.migration.exports import proofs
 from tests.testing import folders
 from tests.testing import graphs
+from tests.testing import modes
 from tests.testing import processes
 
 _X = np.random.RandomState(3).normal(size=(2, 3))
@@ -466,6 +467,7 @@ class ProofTest(_ExportTest):
       raise OSError(28, "No space left on device")
     self._rename(source, target)
 
+  @modes.without_mode
   def test_a_process_that_is_killed_leaves_no_half_directory(self):
     program = self.path("program.py")
     with open(program, "w") as output:

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 
 from absl.testing import parameterized
 import numpy as np
@@ -16,6 +14,7 @@ from gradfeed.models import outside_ops
 from tests.testing import flows
 from tests.testing import folders
 from tests.testing import graphs
+from tests.testing import processes
 
 
 class InventoryTest(graphs.GraphTest):
@@ -190,10 +189,10 @@ class GraphAloneTest(folders.FolderTest, graphs.GraphTest):
     self.assertTrue(os.path.exists(self.path("planted")))
 
   def test_by_the_command(self):
-    done = subprocess.run(
-        [sys.executable, "-m", "gradfeed", "inspect", "--graph=" + self.save()],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
-    self.assertIn(b"when the model is loaded (1): WriteFile 'planted' (files)",
+    done = processes.gradfeed(
+        "inspect", "--graph=" + self.save(), program=["-m", "gradfeed"])
+    self.assertEqual(done.returncode, 0, done.stderr)
+    self.assertIn("when the model is loaded (1): WriteFile 'planted' (files)",
                   done.stdout)
     self.assertFalse(os.path.exists(self.path("planted")))
 

@@ -12,7 +12,6 @@ from absl.testing import parameterized
 from gradfeed import _tf
 from gradfeed.commands import runner
 from gradfeed import errors
-from tests import conftest
 from tests.project import architecture_test
 from tests.testing import folders
 from tests.testing import pages
@@ -65,8 +64,6 @@ class PagesTest(parameterized.TestCase):
 
   @parameterized.named_parameters(_named(_PROGRAMS))
   def test_blocks_print_what_is_shown(self, page):
-    if conftest.MODE != "v1":
-      self.skipTest("a page sets its own mode, and has run in v1")
     if page in _OF_TF2 and not _tf.IS_TF2:
       self.skipTest("the page is for TensorFlow 2")
     shown = pages.shown(page)

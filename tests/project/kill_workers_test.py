@@ -4,7 +4,6 @@ import os
 
 from absl.testing import absltest
 
-from tests import conftest
 from tests.testing import folders
 from tests.testing import processes
 
@@ -39,8 +38,6 @@ with tempfile.TemporaryDirectory() as folder:
 class KillWorkersTest(absltest.TestCase):
 
   def test_shards_are_whole_after_kills(self):
-    if conftest.MODE != "v1":
-      self.skipTest("a program of its own has no mode, and has run in v1")
     done = processes.run(
         [_SCRIPT, "--moments=2", "--shards=3", "--rows=1500", "--seed=3",
          "--longest=0.3"])

@@ -1,9 +1,11 @@
 """The README as a program, and what its commands and its size have to be."""
 
 import re
+import unittest
 
 from absl.testing import parameterized
 
+from tests import conftest
 from tests.testing import pages
 
 _README = "README.md"
@@ -11,6 +13,7 @@ _README = "README.md"
 
 class ReadmeTest(parameterized.TestCase):
 
+  @unittest.skipIf(conftest.MODE == "eager", "the program is that of v1")
   def test_blocks_print_what_is_shown(self):
     shown = pages.shown(_README)
     self.assertGreaterEqual(len(shown), 4)

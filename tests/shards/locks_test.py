@@ -10,6 +10,7 @@ from gradfeed.shards import locks
 from gradfeed.shards import tasks
 from tests.shards import networks
 from tests.testing import folders
+from tests.testing import modes
 from tests.testing import processes
 
 _HOLD = """
@@ -23,6 +24,7 @@ with locks.FileLock(sys.argv[1]):
 
 class FileLockTest(folders.FolderTest):
 
+  @modes.without_mode
   def test_is_free_after_its_holder_was_killed(self):
     path = self.path("a.lock")
     holder = processes.start(["-c", _HOLD, path], stdout=processes.PIPE)

@@ -9,6 +9,7 @@ import gradfeed as gf
 from gradfeed.models import loading
 from gradfeed.shards import worker_models
 from tests.shards import networks
+from tests.testing import modes
 from tests.testing import processes
 
 _WORKER = """
@@ -94,6 +95,7 @@ class ModelDerivativeTest(networks.ShardTest):
     np.testing.assert_allclose(
         derivative.acquire().f([[1.0, 2.0]]), [[6.0, 24.0]])
 
+  @modes.without_mode
   def test_a_worker_prints_nothing_when_it_ends(self):
     points = self.save("p.npy", self.points())
     done = processes.run(

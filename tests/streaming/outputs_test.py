@@ -20,6 +20,8 @@ from gradfeed.streaming import streams
 from gradfeed.streaming.formats import files
 from tests.testing import folders
 from tests.testing import graphs
+from tests.testing import modes
+from tests.testing import processes
 
 
 class _OutputsTest(folders.FolderTest, graphs.GraphTest):
@@ -184,6 +186,7 @@ class FullDiskTest(_OutputsTest):
         gf.stream(self.f, self.points, self.path(name), chunk=10)
     self.assertEqual(self.names(), [])
 
+  @modes.without_mode
   def test_a_real_full_disk(self):
     code = (
         "import resource, signal, sys; sys.argv.pop(0)\n"
@@ -198,10 +201,8 @@ class FullDiskTest(_OutputsTest):
         "except gf.StreamError as error: print(error)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))\n"
         "print(gf.stream(f, points, 'out.npy', chunk=10).resumed)\n")
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=self.folder, check=True,
-        env=dict(os.environ, PYTHONPATH=folders.ROOT), stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, universal_newlines=True)
+    done = processes.run(["-c", code], cwd=self.folder)
+    self.assertEqual(done.returncode, 0, done.stderr)
     self.assertIn("File too large", done.stdout)
     self.assertGreater(int(done.stdout.split()[-1]), 100)
     np.testing.assert_array_equal(
@@ -252,6 +253,7 @@ class DurableTest(_OutputsTest):
       if name == "out.npy":
         self.assertEqual(np.load(self.path(name)).shape, (0, 2))
 
+  @modes.without_mode
   def test_ctrl_c_while_an_iterator_is_slow(self):
     code = (
         "import signal, time\n"  # A background job is deaf to SIGINT.

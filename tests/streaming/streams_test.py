@@ -16,6 +16,7 @@ from gradfeed.streaming import row_evaluation
 from gradfeed.streaming import sinks
 from tests.testing import folders
 from tests.testing import graphs
+from tests.testing import modes
 from tests.testing import processes
 
 
@@ -288,6 +289,7 @@ print("resumed", report.resumed)
 class KilledTest(folders.FolderTest):
   """A process that is killed at any moment."""
 
+  @modes.without_mode
   def test_each_row_is_there_exactly_once(self):
     points = np.random.RandomState(1).normal(size=[600, 3])
     out = self.path("out.npy")
