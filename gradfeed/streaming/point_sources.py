@@ -131,6 +131,10 @@ class Points:
     Raises:
       FeedError: one file has more rows than another.
     """
+    return self.checked(self.read_unchecked(start, end), digits)
+
+  def read_unchecked(self, start, end):
+    """The first part of `read`; a block without a digest."""
     blocks = [reader.read(start, end) for reader in self._readers]
     lengths = {len(block.arrays[0]) for block in blocks}
     if len(lengths) > 1:
@@ -142,7 +146,12 @@ class Points:
     bad = {}
     for block in reversed(blocks):
       bad.update(block.bad)
-    values = self._in_input_order([block.arrays for block in blocks])
+    return row_layout.Block(
+        self._in_input_order([block.arrays for block in blocks]), bad)
+
+  def checked(self, block, digits=row_layout.DIGITS):
+    """The second part of `read`, which may run in another thread."""
+    values, bad = block.arrays, dict(block.bad)
     digest = row_layout.digest_of(values, bad, digits)
     for array in values:
       for i in np.flatnonzero(~finite_rows(array)):

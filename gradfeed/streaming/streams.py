@@ -4,6 +4,7 @@ import collections
 import concurrent.futures
 import contextlib
 import errno
+import itertools
 import os
 import shutil
 
@@ -226,7 +227,8 @@ def _evaluate_rest(rows, source, sink, chunk, report, show_progress,
   """Evaluates the rows that are not done, and writes their results.
 
   The next chunks are read, and the results of the last one are written, while a
-  chunk is evaluated.
+  chunk is evaluated. Hashing a chunk may take longer than reading it, and has a
+  thread of its own. It is done before the chunk is evaluated.
 
   Args:
     rows: `row_evaluation.RowEvaluator`.
@@ -238,17 +240,20 @@ def _evaluate_rest(rows, source, sink, chunk, report, show_progress,
     max_skipped: as in `stream`.
   """
   with concurrent.futures.ThreadPoolExecutor(1) as reader, (
-      concurrent.futures.ThreadPoolExecutor(1)) as writer:
+      concurrent.futures.ThreadPoolExecutor(1)) as checker, (
+          concurrent.futures.ThreadPoolExecutor(1)) as writer:
     start = following = report.resumed
     ahead, unreported = [], collections.deque()
     writes = _Writes(writer, sink, source, report)
     try:
       while True:
         while len(ahead) <= _AHEAD:
-          ahead.append(reader.submit(
-              source.read, following, following + chunk))
+          read = reader.submit(
+              source.read_unchecked, following, following + chunk)
+          ahead.append((read, checker.submit(
+              lambda read=read: source.checked(read.result()))))
           following += chunk
-        block = ahead.pop(0).result()
+        block = ahead.pop(0)[1].result()
         count = len(block.arrays[0])
         if count or not start:
           results, skipped = rows.evaluate(block, start)
@@ -269,7 +274,7 @@ def _evaluate_rest(rows, source, sink, chunk, report, show_progress,
       _show_done(sink, unreported, show_progress)
     finally:
       source.stop()
-      for future in ahead:
+      for future in itertools.chain(*ahead):
         future.cancel()
 
 

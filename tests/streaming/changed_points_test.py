@@ -12,6 +12,7 @@ import gradfeed as gf
 from gradfeed.streaming.formats import files
 from gradfeed.streaming.formats import npy
 from gradfeed.streaming.formats import row_layout
+from gradfeed.streaming import row_evaluation
 from gradfeed.streaming import sinks
 from tests.testing import folders
 from tests.testing import graphs
@@ -84,6 +85,24 @@ class EarlierDigestsTest(_ChangedTest):
     self.points[3, 1] += 1e-12
     with self.assertRaisesRegex(gf.StreamError, "rows 0 to 49"):
       gf.stream(self.f, self.points, self.path("out.npy"), chunk=50)
+
+
+class DigestsTest(_ChangedTest):
+
+  def test_are_of_what_was_read_whatever_is_done_with_it(self):
+    evaluate = row_evaluation.RowEvaluator.evaluate
+
+    def overwriting(rows, block, start):
+      results = evaluate(rows, block, start)
+      for array in block.arrays:
+        array[...] = 7.0
+      return results
+
+    with unittest.mock.patch.object(
+        row_evaluation.RowEvaluator, "evaluate", overwriting):
+      self.stop_at(1000, self.points)
+    report = gf.stream(self.f, self.points, self.path("out.npy"), chunk=50)
+    self.assertGreaterEqual(report.resumed, 1000)
 
 
 class ChangedBetweenTest(_ChangedTest):

@@ -247,7 +247,7 @@ class PointsTest(_StreamTest):
 
   def test_refuses_to_go_on_with_other_points(self):
     other = self.points + 1.0
-    f, read = self.cubes(), point_sources.Points.read
+    f, read = self.cubes(), point_sources.Points.read_unchecked
 
     def interrupted(source, start, end):
       if start >= 10:
@@ -258,7 +258,7 @@ class PointsTest(_StreamTest):
     self._write_csv("", [other], "p_other.csv")
     for one, another in ((iter(self.points), iter(other)),
                          (self.path("p.csv"), self.path("p_other.csv"))):
-      with unittest.mock.patch.object(point_sources.Points, "read",
+      with unittest.mock.patch.object(point_sources.Points, "read_unchecked",
                                       interrupted):
         with self.assertRaises(KeyboardInterrupt):
           gf.stream(f, one, self.path("out.npy"), chunk=5)

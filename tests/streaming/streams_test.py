@@ -102,14 +102,15 @@ class StreamTest(folders.FolderTest, graphs.GraphTest):
 
   def _interrupt(self, f, points=None):
     """Leaves a stream of which 50 rows are done."""
-    read = point_sources.Points.read
+    read = point_sources.Points.read_unchecked
 
     def interrupted(source, start, end):
       if start == 50:
         raise KeyboardInterrupt
       return read(source, start, end)
 
-    with unittest.mock.patch.object(point_sources.Points, "read", interrupted):
+    with unittest.mock.patch.object(
+        point_sources.Points, "read_unchecked", interrupted):
       with self.assertRaises(KeyboardInterrupt):
         gf.stream(f, self.points if points is None else points, self.path(),
                   chunk=10)
@@ -205,7 +206,7 @@ class StreamTest(folders.FolderTest, graphs.GraphTest):
     self.assert_is_all_there()
 
   def test_an_error_of_reading_or_evaluating_is_no_stream_error(self):
-    f, read = self.cube(), point_sources.Points.read
+    f, read = self.cube(), point_sources.Points.read_unchecked
 
     def late(*unused):
       raise gf.TimeLimitError("No result.", "It took too long.", "Wait.")
@@ -220,7 +221,8 @@ class StreamTest(folders.FolderTest, graphs.GraphTest):
         raise OSError(5, "Input/output error")
       return read(source, start, end)
 
-    with unittest.mock.patch.object(point_sources.Points, "read", unplugged):
+    with unittest.mock.patch.object(
+        point_sources.Points, "read_unchecked", unplugged):
       with self.assertRaises(OSError) as caught:
         gf.stream(f, self.points, self.path(), chunk=10)
     self.assertNotIsInstance(caught.exception, gf.StreamError)
