@@ -11,6 +11,7 @@ import gradfeed as gf
 from gradfeed.streaming import point_sources
 from gradfeed.streaming.formats import batch_parsing
 from gradfeed.streaming.formats import csv_files
+from gradfeed.streaming.formats import example_bytes
 from gradfeed.streaming.formats import record_writing
 from gradfeed.streaming.formats import row_layout
 from gradfeed.streaming.formats import tfrecords
@@ -60,6 +61,10 @@ def _bytes(*values):
   return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
 
 
+def _refuse(*unused):
+  raise row_layout.Unreadable("is not read")
+
+
 def _in_example(*features):
   """An Example whose feature is written as several, one after the other."""
   content = b"".join(each.SerializeToString() for each in features)
@@ -71,18 +76,22 @@ class _ReaderTest(folders.FolderTest, graphs.GraphTest):
   """Reads points with the kernels and without them."""
 
   def blocks(self, path, shapes=((None, 3),), dtypes=(tf.float32,), keys=None):
-    """The `Block` of all rows by the kernels, and that of one row each.
+    """The `Block` of all rows at once, by the kernels alone, and of each row.
 
-    Also counts in `self.by_rows` the rows that were not read by the kernels.
+    Also counts in `self.by_rows` the rows that were not read at once, or by
+    the kernels.
     """
+    self.by_rows = 0
     inputs = [tf.placeholder(dtype, shape, name="input_{}".format(i))
               for i, (shape, dtype) in enumerate(zip(shapes, dtypes))]
     f = gf.function(inputs, [tf.identity(x) for x in inputs],
                     session=self.session)
     blocks = []
-    for few in (0, 10 ** 9):
+    for few, parse in (
+        (0, example_bytes.parsed), (0, _refuse), (10 ** 9, _refuse)):
       with unittest.mock.patch.object(csv_files, "_FEW_NUMBERS", few), (
-          unittest.mock.patch.object(tfrecords, "_FEW_RECORDS", few)):
+          unittest.mock.patch.object(tfrecords, "_FEW_RECORDS", few)), (
+              unittest.mock.patch.object(example_bytes, "parsed", parse)):
         points = point_sources.Points(path, f, keys)
         reader, = points._readers  # pylint: disable=protected-access
         values_of = reader._values_of  # pylint: disable=protected-access
@@ -90,15 +99,23 @@ class _ReaderTest(folders.FolderTest, graphs.GraphTest):
             reader, "_values_of", side_effect=values_of) as by_rows:
           blocks.append(points.read(0, 10 ** 6))
       if not few:
-        self.by_rows = by_rows.call_count
+        self.by_rows += by_rows.call_count
     return blocks
 
   def assert_same(self, *args, **options):
-    """Checks that both ways give the same; returns the block."""
-    one, other = self.blocks(*args, **options)
+    """Checks that all ways give the same; returns the block."""
+    one, *others = self.blocks(*args, **options)
+    for other in others:
+      self.assertEqual(one.bad, other.bad)
+      self.assertEqual(one.digest, other.digest)
+    return one
+
+
+  def assert_as_before(self, *args, **options):
+    """Checks that NumPy gives what the kernels give; both are not by rows."""
+    one, other, _ = self.blocks(*args, **options)
     self.assertEqual(one.bad, other.bad)
     self.assertEqual(one.digest, other.digest)
-    return one
 
 
 class ColumnsTest(_ReaderTest):
@@ -205,6 +222,54 @@ class ExamplesTest(_ReaderTest):
         [_features(input_0=_floats(*row), z=_bytes(b"z")) for row in rows]))
     np.testing.assert_array_equal(block.arrays[0], rows)
     self.assertEqual(self.by_rows, 0)
+
+  def test_whole_numbers_of_any_length(self):
+    random = np.random.RandomState(0)
+    labels = random.randint(-2 ** 63, 2 ** 63, [400, 2]) >> random.choice(
+        [0, 7, 14, 30, 55, 63], [400, 2])
+    block = self.assert_same(
+        self.write([_features(x=_floats(1.0), label=tf.train.Feature(
+            int64_list=tf.train.Int64List(value=row))) for row in labels]),
+        shapes=[(None, 2), (None, 1)], dtypes=[tf.int64, tf.float32],
+        keys=["label", "x"])
+    np.testing.assert_array_equal(block.arrays[0], labels)
+    self.assertEqual(self.by_rows, 0)
+
+  def test_records_of_few_forms_need_no_graph(self):
+    rows = self.rows(90)
+    path = self.write([_features(
+        input_0=_floats(*row), name=_bytes(b"n" * (i % 5)))
+                       for i, row in enumerate(rows)])
+    x = tf.placeholder(tf.float32, [None, 3], name="input_0")
+    points = point_sources.Points(path, gf.function(
+        x, tf.identity(x), session=self.session))
+    with contextlib.closing(points), unittest.mock.patch.object(
+        batch_parsing, "_Program") as built:
+      np.testing.assert_array_equal(points.read(0, 70).arrays[0], rows[:70])
+      np.testing.assert_array_equal(points.read(70, 99).arrays[0], rows[70:])
+    self.assertEqual(built.call_count, 0)
+
+  def test_records_of_many_forms(self):
+    rows = self.rows(40)
+    for step in (1, 20):
+      self.assert_same(self.write([_features(
+          input_0=_floats(*row), name=_bytes(b"n" * (i // step)))
+                                   for i, row in enumerate(rows)]),
+                       keys=["input_0"])
+      self.assertEqual(self.by_rows, 0)
+
+  @parameterized.parameters(*range(20))
+  def test_a_record_with_a_byte_changed(self, seed):
+    random = np.random.RandomState(seed)
+    rows = [_features(input_0=_floats(*row), b=_bytes(b"7"), c=tf.train.Feature(
+        int64_list=tf.train.Int64List(value=[3]))).SerializeToString()
+            for row in self.rows(12)]
+    for i in (0, 5, 9):
+      odd = bytearray(rows[i])
+      odd[random.randint(len(odd))] ^= 1 << random.randint(8)
+      rows[i] = bytes(odd)
+    for key in ("input_0", "c"):
+      self.assert_as_before(self.write(rows), shapes=[(None,)], keys=[key])
 
   def test_two_inputs_of_one_feature(self):
     rows = self.rows()
@@ -339,6 +404,7 @@ class ProgramsTest(_ByKernels, _ReaderTest):
   def test_an_error_of_tensorflow_is_a_row_that_is_refused(self):
     parse = batch_parsing.columns_program(2, (((0, 1), False),))
     np.testing.assert_array_equal(parse([b"1,2", b"3,4"])[0], [[1, 2], [3, 4]])
-    for rows in ([b"1,2,3", b"4"] * 8, [b"1,2", b"3"], [b"1,2,3", b"4"], [b"1,b"]):
+    for rows in ([b"1,2,3", b"4"] * 8, [b"1,2", b"3"], [b"1,2,3", b"4"],
+                 [b"1,b"]):
       with self.assertRaises(row_layout.Unreadable):
         parse(rows)

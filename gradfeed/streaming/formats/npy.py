@@ -143,7 +143,7 @@ class ArrayReader:
         return row_layout.Block([copy], {})
     if rows.dtype.kind not in "iufcb":
       return row_layout.Block([np.array(rows)], {})
-    copy = _empty_aligned(rows.shape, rows.dtype)
+    copy = empty_aligned(rows.shape, rows.dtype)
     copy[...] = rows
     return row_layout.Block([copy], {})
 
@@ -194,7 +194,7 @@ class _Mapping:
     if not rows.size:
       return None
     if self._is_of_file and rows.flags.c_contiguous:
-      copy = _empty_aligned(rows.shape, rows.dtype)
+      copy = empty_aligned(rows.shape, rows.dtype)
       _fill(self._file, self._path, copy,
             rows.ctypes.data - self._address_of_file, row)
       return copy
@@ -247,13 +247,13 @@ class FileReader:
   def read(self, start, end):
     start, end = min(start, self.count), min(end, self.count)
     row = self._shape[1:]
-    rows = _empty_aligned((end - start,) + row, self._dtype)
+    rows = empty_aligned((end - start,) + row, self._dtype)
     if not self._is_by_column or len(self._shape) < 2:
       _fill(self._file, self._path, rows,
             self._offset + start * bytes_of(row, self._dtype), start)
     else:  # A row has a number in each column.
-      columns = _empty_aligned((bytes_of(row, np.dtype("u1")), end - start),
-                               self._dtype)
+      columns = empty_aligned((bytes_of(row, np.dtype("u1")), end - start),
+                              self._dtype)
       for i, column in enumerate(columns):
         _fill(self._file, self._path, column, self._offset + (
             i * self.count + start) * self._dtype.itemsize, start)
@@ -295,8 +295,10 @@ def _fill(source, path, array, begin, row):
     raise files.damaged(path, "a whole .npy file", row, error) from None
 
 
-def _empty_aligned(shape, dtype):
+def empty_aligned(shape, dtype):
   """An array without values, whose address is a multiple of `_ALIGNMENT`."""
+  if dtype.hasobject:
+    return np.empty(shape, dtype)
   size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
   buffer = np.empty(size + _ALIGNMENT, np.uint8)
   begin = -buffer.ctypes.data % _ALIGNMENT

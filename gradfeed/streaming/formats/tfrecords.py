@@ -8,6 +8,7 @@ import numpy as np
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.streaming.formats import batch_parsing
+from gradfeed.streaming.formats import example_bytes
 from gradfeed.streaming.formats import feature_values
 from gradfeed.streaming.formats import files
 from gradfeed.streaming.formats import row_layout
@@ -70,17 +71,24 @@ class Examples:
           getattr(features[name], kind).value) if kind else 0))
     if not all(count for _, _, count in wanted):
       raise row_layout.Unreadable("has a feature without values")
-    parser = self._parser
-    if parser is None or parser[0] != wanted:
-      self._parser = parser = wanted, batch_parsing.examples_program(
-          tuple(dict.fromkeys(wanted)))
-    arrays, different_names = parser[1](records)
+    arrays, different_names = self._parsed(
+        records, tuple(dict.fromkeys(wanted)))
     if any(self._sources(names) != sources for names in different_names):
       raise row_layout.Unreadable("has other features")
     array_of = dict(zip(dict.fromkeys(wanted), arrays))
     return [
         feature_values.of_many(array_of[feature], leaf, form)
         for feature, leaf, (_, form) in zip(wanted, self._inputs, sources)]
+
+  def _parsed(self, records, features):
+    """As `example_bytes.parsed`, for all forms of records."""
+    try:
+      return example_bytes.parsed(records, features)
+    except row_layout.Unreadable:
+      pass  # TensorFlow may read it.
+    if self._parser is None or self._parser[0] != features:
+      self._parser = features, batch_parsing.examples_program(features)
+    return self._parser[1](records)
 
   def values_of(self, record):
     """The values of a record, a list with a flat array for each input.
