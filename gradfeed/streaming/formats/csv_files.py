@@ -170,9 +170,15 @@ def _lines_of(source):
   """Yields the lines of a binary file with their ends: LF, CR, or both."""
   rest = b""
   for block in iter(lambda: source.read1(_BLOCK), b""):
-    lines = (rest + block).splitlines(True)
-    rest = lines.pop()  # Its end may be in the next block.
-    yield from lines
+    block = rest + block
+    if b"\r" in block:
+      lines = block.splitlines(True)
+      rest = lines.pop()  # Its end may be in the next block.
+      yield from lines
+    else:  # Twice as fast.
+      *lines, rest = block.split(b"\n")
+      for line in lines:
+        yield line + b"\n"
   if rest:
     yield rest
 

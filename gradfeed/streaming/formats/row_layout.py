@@ -229,14 +229,19 @@ class RowReader:
     """A `Block` of these rows, or of fewer at the end."""
     while self.position < start and self._next() is not None:
       pass
+    rows = self._next_rows(end - self.position)
+    self.source_files[0].check(self.position - len(rows))
+    return self._block_of(rows)
+
+  def _next_rows(self, count):
+    """A list of so many rows as `_next` gives them, or of fewer at the end."""
     rows = []
-    while self.position < end and not self.is_stopped:
+    while len(rows) < count and not self.is_stopped:
       row = self._next()
       if row is None:
         break
       rows.append(row)
-    self.source_files[0].check(self.position - len(rows))
-    return self._block_of(rows)
+    return rows
 
   def _next(self):
     """The next row as it stands in the file, which is counted; or None."""

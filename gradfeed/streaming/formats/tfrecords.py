@@ -1,6 +1,7 @@
 """TFRecord files of `tf.train.Example`."""
 
 import gzip
+import itertools
 import zlib
 
 import numpy as np
@@ -15,6 +16,7 @@ from gradfeed.streaming.formats import row_layout
 
 _BLOCK = 2 ** 20
 _FEW_RECORDS = 64  # For which it does not pay to build a graph.
+_AT_ONCE = 64  # Records that are read before one looks whether to stop.
 FRAME = 16  # Bytes of a record beside its content: its length, two checksums.
 
 
@@ -128,21 +130,36 @@ class RecordReader(row_layout.RowReader):
     self._few = _FEW_RECORDS
     self._records = _tf.records(path)
 
-  def _next_raw(self):
+  def _next_rows(self, count):
+    rows = []
+    while len(rows) < count and not self.is_stopped:
+      part = self._next_few(min(count - len(rows), _AT_ONCE))
+      if not part:
+        break
+      rows.extend(part)
+    return rows
+
+  def _next_few(self, count):
+    """As `_next_rows`, without a look at `is_stopped`."""
+    rows = []
     try:
-      record = next(self._records, None)
+      rows.extend(itertools.islice(self._records, count))
     except tf.errors.OpError as error:
+      number = self.position + len(rows)
       raise files.not_rows(
-          self._path, "a whole TFRecord file" if self.position else
-          "a TFRecord file", "Record {} cannot be read: {}.".format(
-              self.position, error.message.split("\n")[0].split(";")[0]),
+          self._path, "a whole TFRecord file" if number else "a TFRecord file",
+          "Record {} cannot be read: {}.".format(
+              number, error.message.split("\n")[0].split(";")[0]),
           "Write it again; rows before it that are done are kept." if
-          self.position else "Write it with tf.io.TFRecordWriter.") from None
-    if record is not None:
-      self._bytes += len(record) + FRAME
-    elif self._path.endswith(".gz"):
+          number else "Write it with tf.io.TFRecordWriter.") from None
+    self.position += len(rows)
+    self._bytes += sum(map(len, rows)) + FRAME * len(rows)
+    if not rows and self._path.endswith(".gz"):
       self._check_compressed_size()
-    return record
+    return rows
+
+  def _next(self):
+    return next(iter(self._next_few(1)), None)
 
   def _check_compressed_size(self):
     """Refuses a compressed file that was cut short, at which TensorFlow ends.
