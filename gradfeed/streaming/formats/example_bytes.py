@@ -106,7 +106,7 @@ def _take(array, rows, matrix, form, feature):
 
 def _texts(matrix):
   """An array of objects with the bytes of each row of a matrix."""
-  content, size = matrix.tobytes(), matrix.shape[1]
+  content, size = np.ascontiguousarray(matrix).tobytes(), matrix.shape[1]
   texts = np.empty(len(matrix), object)
   texts[:] = [content[i * size:i * size + size] for i in range(len(matrix))]
   return texts
