@@ -249,6 +249,23 @@ class ExamplesTest(_ReaderTest):
       np.testing.assert_array_equal(points.read(70, 99).arrays[0], rows[70:])
     self.assertEqual(built.call_count, 0)
 
+  def test_a_record_with_two_features_of_one_name(self):
+    rows = [_features(input_0=_floats(*row)) for row in self.rows()]
+    entries = b"".join(row.SerializeToString()[2:] for row in rows[:2])
+    field = record_writing._field  # pylint: disable=protected-access
+    block = self.assert_same(self.write([field(1, entries)] + rows))
+    np.testing.assert_array_equal(block.arrays[0][0], self.rows()[1])
+    self.assert_same(self.write([field(1, entries)] * 9), keys=["input_0"])
+
+  def test_records_with_other_counts_of_whole_numbers(self):
+    rows = [_features(a=tf.train.Feature(int64_list=tf.train.Int64List(
+        value=values))) for values in [(300, 1)] * 5 + [(1, 1, 1)] + [(1, 300)]]
+    block = self.assert_same(self.write(rows), shapes=[(None, 2)],
+                             dtypes=[tf.int64])
+    self.assertEqual(list(block.bad), [5])
+    np.testing.assert_array_equal(
+        block.arrays[0][4:], [[300, 1], [0, 0], [1, 300]])
+
   def test_records_of_many_forms(self):
     rows = self.rows(40)
     for step in (1, 20):
