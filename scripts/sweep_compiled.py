@@ -6,9 +6,9 @@
 
 `ops`: each type of op that `gradfeed.compilation.value_checks` lists is run by
 itself at random points, and at points with equal elements, zeros, negative
-numbers, infinities and NaN. `networks`: random networks of layers, loops and
-branches, in float32 and float64, their gradients, and products with a Hessian,
-at points that they were not compiled at.
+numbers, infinities and NaN. `networks`: random networks of layers, pools, loops
+and branches, also within each other, in float32 and float64, their gradients,
+and second derivatives, at points that they were not compiled at.
 
 A difference is told as a part of the largest element. The status is 1 if one is
 over the limit: 1e-5 in float32, 1e-12 in float64.
@@ -189,15 +189,20 @@ def network(random, dtype):
   """
   rows, columns = random.randint(1, 5), random.randint(2, 5)
   x = tf.placeholder(dtype, [None, columns])
-  layers = [random.randint(len(_LAYERS)) for _ in range(random.randint(2, 6))]
+  # What is slow to compile is there once at most.
+  layers = [_LAYERS[random.randint(len(_LAYERS))]
+            for _ in range(random.randint(1, 4))]
+  layers.insert(random.randint(len(layers) + 1),
+                _FLOWS[random.randint(len(_FLOWS))])
   h = x
-  for i in layers:
-    h = _LAYERS[i](h, random)
+  for layer in layers:
+    h = layer(h, random)
   y = tf.reduce_sum(tf.square(h))
   gradient = gf.gradient(y, x)
-  outputs = [y, gradient]
-  if random.randint(2):
-    outputs.append(gf.hvp(y, x, tf.ones_like(x)))
+  seconds = [lambda: gf.hvp(y, x, tf.ones_like(x)),
+             lambda: gf.gradient(tf.reduce_sum(tf.square(gradient)), x),
+             lambda: gf.hessian(tf.reduce_sum(h), x)]
+  outputs = [y, gradient, seconds[random.choice(3, p=[0.6, 0.3, 0.1])]()]
   return x, outputs, (rows, columns)
 
 
@@ -236,6 +241,62 @@ def _branch(h, random):
                  lambda: tf.exp(-tf.square(h)))
 
 
+def _three_deep(h, random):
+  w = _weights(h, random)
+
+  def repeated(compute):
+    return lambda s: tf.while_loop(
+        lambda i, s: i < 2, lambda i, s: (i + 1, compute(s)), [0, s])[1]
+
+  return repeated(repeated(repeated(
+      lambda s: tf.sin(tf.matmul(s, w)) + 0.1 * h)))(h)
+
+
+def _longer_each_turn(h, random):
+  w = _weights(h, random)
+  return tf.while_loop(lambda i, s: i < 3, lambda i, s: (i + 1, tf.while_loop(
+      lambda j, t: j <= i, lambda j, t: (j + 1, tf.tanh(tf.matmul(t, w))),
+      [0, s])[1] + h), [0, h])[1]
+
+
+def _branch_in_loop(h, random):
+  w, limit = _weights(h, random), random.uniform(-1, 1)
+  return tf.while_loop(lambda i, s: i < 3, lambda i, s: (i + 1, tf.cond(
+      tf.reduce_sum(s) > limit, lambda: tf.sin(tf.matmul(s, w)),
+      lambda: tf.exp(-tf.square(s)) * h)), [0, h])[1]
+
+
+def _branch_in_branch(h, random):
+  limits = random.uniform(-1, 1, size=2)
+  return tf.cond(
+      tf.reduce_sum(h) > limits[0],
+      lambda: tf.cond(tf.reduce_max(h) > limits[1], lambda: tf.sin(h) * h,
+                      lambda: tf.tanh(h)), lambda: tf.exp(-tf.square(h)))
+
+
+def _loop_in_branch(h, random):
+  limit = random.uniform(-1, 1)
+  return tf.cond(tf.reduce_sum(h) > limit, lambda: _loop(h, random),
+                 lambda: tf.cos(h))
+
+
+def _up_to_a_limit(h, random):
+  limit = random.uniform(1, 3)
+  return tf.while_loop(
+      lambda i, s: tf.logical_and(i < 4, tf.reduce_sum(tf.abs(s)) < limit),
+      lambda i, s: (i + 1, 1.2 * s + 0.1 * tf.sin(h)), [0, h])[1]
+
+
+def _pool(size, stride, padding):
+  """A layer that pools columns; numbers below zero are equal before it."""
+  def layer(h, unused_random):
+    image = tf.reshape(tf.nn.relu(h), [-1, h.shape[1], 1, 1])
+    pooled = tf.nn.max_pool(image, [1, size, 1, 1], [1, stride, 1, 1], padding)
+    return tf.concat([
+        h[:, 1:], tf.reduce_sum(tf.square(pooled), [1, 2])], 1)
+  return layer
+
+
 _LAYERS = [
     lambda h, random: tf.tanh(tf.matmul(h, _weights(h, random))),
     lambda h, random: tf.nn.softmax(h),
@@ -250,7 +311,10 @@ _LAYERS = [
     lambda h, random: tf.reshape(tf.nn.max_pool(
         tf.reshape(h, [-1, 1, h.shape[1], 1]), [1, 1, 2, 1], [1, 1, 1, 1],
         "SAME"), [-1, h.shape[1]]),
-    _loop, _nested, _rows_in_turn, _branch]
+    _pool(2, 2, "SAME"), _pool(2, 1, "VALID"), _pool(3, 2, "SAME")]
+
+_FLOWS = [_loop, _nested, _rows_in_turn, _branch, _three_deep, _branch_in_loop,
+          _branch_in_branch, _loop_in_branch, _longer_each_turn, _up_to_a_limit]
 
 
 def sweep_networks(count, seed):
@@ -259,7 +323,11 @@ def sweep_networks(count, seed):
     random = np.random.RandomState(i)
     dtype = (np.float64, np.float32)[i % 2]
     with tf.Graph().as_default(), tf.Session() as session:
-      x, outputs, shape = network(random, dtype)
+      try:
+        x, outputs, shape = network(random, dtype)
+      except gf.GradfeedError as error:
+        yield i, None, "no graph: " + str(error).replace("\n", " ")
+        continue
       plain = gf.function(x, outputs, session)
       compiled = gf.function(x, outputs, session, jit_compile=True)
       try:
@@ -268,7 +336,9 @@ def sweep_networks(count, seed):
         yield i, (np.inf if "something else" in str(error) else None), str(
             error).replace("\n", " ")
         continue
+      # The last two: with elements of equal size, and other branches.
       points = [random.uniform(-1, 1, shape).astype(dtype) for _ in range(3)]
+      points += [np.round(2. * points[0]) / 2., 1. + points[1]]
       found = max(difference(plain(point), compiled(point)) for point in points)
       yield i, found * LIMITS[np.float32] / LIMITS[dtype], np.dtype(dtype).name
 

@@ -8,6 +8,7 @@ from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.compilation.loops import growing_lists
 from gradfeed.compilation.loops import list_sizes
+from gradfeed.compilation import pools
 from gradfeed.compilation import static_graphs
 from gradfeed.compilation import verdicts
 from gradfeed import errors
@@ -19,15 +20,18 @@ from gradfeed import errors
 #:     and TensorFlow would have taken the values; empty where it takes all.
 #:   tolerance: float, how far apart rounding may take results, by their largest
 #:     element: half of the digits of the least precise dtype in between.
+#:   has_loops: bool; whether there are loops or branches in it.
 Program = collections.namedtuple(
-    "Program", ["feeds", "results", "checks", "tolerance"])
+    "Program", ["feeds", "results", "checks", "tolerance", "has_loops"])
 
 
-def build(graph, targets, results, originals, values, session):
+def build(graph, targets, results, originals, values, session,
+          is_straight=False):
   """Adds a program to a graph, for the shapes of some values.
 
   A value that is fed and decides a shape or an axis is a part of the program,
-  which is not valid for others.
+  which is not valid for others. Loops are loops where XLA can have them, and
+  written out elsewhere.
 
   Args:
     graph: `tf.Graph`, not finalized.
@@ -36,6 +40,8 @@ def build(graph, targets, results, originals, values, session):
     originals: list of `tf.Tensor` in whose places they are.
     values: list of arrays, what is fed in a call that has succeeded.
     session: raw `tf.Session` of that call.
+    is_straight: bool; whether it may have no loops and no branches: XLA has
+      refused the program that does.
 
   Returns:
     `Program`.
@@ -44,22 +50,46 @@ def build(graph, targets, results, originals, values, session):
     UnsupportedGraphError: XLA cannot compile it, or would not compute the same.
   """
   shapes = [np.shape(value) for value in values]
+  parts = graph, targets, results, originals, shapes
   try:
-    parts = graph, targets, results, originals, shapes
-    static = static_graphs.StaticGraph(*parts)
-    deciding = static.deciding(len(targets))
+    static, call = _made(parts, values, session, is_straight)
+  except errors.UnsupportedGraphError as error:
+    made = None if is_straight else _made_straight(parts, values, session)
+    if made is None:
+      raise error
+    static, call = made
+  with _tf.building(graph), tf.name_scope("compiled"):
+    feeds = [tf.placeholder(t.dtype.base_dtype, shape)
+             for t, shape in zip(targets, shapes)]
+    outputs = call(*feeds + _read(graph, static.variables))
+  count = len(results)
+  return Program(feeds, outputs[:count], outputs[count:], _tolerance(static),
+                 static.has_calls)
+
+
+def _made(parts, values, session, is_straight):
+  """A `static_graphs.StaticGraph` and the function that XLA compiles.
+
+  Args:
+    parts: tuple, the first arguments of `StaticGraph`.
+    values, session, is_straight: as in `build`.
+  """
+  try:
+    static = static_graphs.StaticGraph(*parts, is_straight=is_straight)
+    deciding = static.deciding(len(values))
     if deciding:
-      static = static_graphs.StaticGraph(*parts, {
-          i: values[i] for i in deciding})
+      static = static_graphs.StaticGraph(*parts, known={
+          i: values[i] for i in deciding}, is_straight=is_straight)
     static.refuse()
     with static.running(values, lambda: _tf.session_run(
-        session, _read(graph, static.variables))) as run:
+        session, _read(parts[0], static.variables))) as run:
       list_sizes.ListSizes(static, run).apply()
       growing_lists.count_turns(static, run)
       growing_lists.fix(static, run)
+    pools.replace(static)
     looked_at = verdicts.add(static)
     static.drop_checks()
-    call = _traced(static, looked_at)
+    return static, _traced(static, looked_at)
   except errors.GradfeedError:
     raise
   except Exception as error:  # pylint: disable=broad-except
@@ -70,12 +100,14 @@ def build(graph, targets, results, originals, values, session):
             type(error).__name__, str(error).split("\n")[0]),
         "Leave jit_compile out, or take outputs that do not need it."
     ) from error
-  with _tf.building(graph), tf.name_scope("compiled"):
-    feeds = [tf.placeholder(t.dtype.base_dtype, shape)
-             for t, shape in zip(targets, shapes)]
-    outputs = call(*feeds + _read(graph, static.variables))
-  count = len(results)
-  return Program(feeds, outputs[:count], outputs[count:], _tolerance(static))
+
+
+def _made_straight(parts, values, session):
+  """The same without loops and branches; None where that cannot be."""
+  try:
+    return _made(parts, values, session, True)
+  except errors.UnsupportedGraphError:
+    return None
 
 
 def _traced(static, looked_at):

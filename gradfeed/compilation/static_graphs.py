@@ -14,6 +14,7 @@ from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.compilation.loops import growing_lists
 from gradfeed.compilation.loops import optionals
+from gradfeed.compilation.loops import straight_lines
 from gradfeed.compilation import nans
 from gradfeed.compilation import ranges
 from gradfeed.compilation import sizes
@@ -48,9 +49,11 @@ class StaticGraph:
     checks: `value_checks.Checks`.
     counted: list of the loops in it that values end, and that have to turn as
       often as in a first run.
+    has_calls: bool; whether there are loops or branches in it.
   """
 
-  def __init__(self, graph, targets, results, originals, shapes, known=None):
+  def __init__(self, graph, targets, results, originals, shapes, known=None,
+               is_straight=False):
     """Builds it.
 
     Args:
@@ -62,9 +65,11 @@ class StaticGraph:
       shapes: list of tuples of int, the shapes of what is fed.
       known: dict from the indices of those targets that have one value only to
         that as an array; `conditions` wants that it is fed.
+      is_straight: bool; whether it has no loops and no branches.
 
     Raises:
       UnsupportedGraphError: what is computed has no such form; names the op.
+      NotUnrolled: as `straight_lines.of`.
     """
     fed = {t.name for t in targets}
     conditions = _conditions(traversal.ancestors(originals, fed))
@@ -90,6 +95,7 @@ class StaticGraph:
     self.results = [output.name for output in outputs[:len(results)]]
     self.conditions = [output.name for output in outputs[len(results):]]
     self.graph_def = _with_own_functions(scratch.as_graph_def())
+    in_doubt = self._straighten() if is_straight else ()
     nans.pass_on(self.graph_def)
     for _ in range(_MOST_IMPORTS):
       self._import()
@@ -97,19 +103,30 @@ class StaticGraph:
       if not self._write_shapes() and not optionals.replace(*parts) and (
           not optionals.write_shapes(*parts)):
         break
-    self.fixed = value_checks.FixedValues(self.graph, self.bodies_of)
+    self.fixed = value_checks.FixedValues(
+        self.graph, self.bodies_of, in_doubt=in_doubt)
     self.counted = growing_lists.loops_to_count(
         self.graph, self.bodies_of, self.fixed)
     if self.counted:
       self.fixed = value_checks.FixedValues(
           self.graph, self.bodies_of, self.counted)
     self.checks = self.fixed.checks()
+    self.has_calls = straight_lines.is_needed(self.graph)
 
   def _import(self):
     """Makes `graph` of `graph_def`."""
     self.graph, self._bodies = tf.Graph(), {}
     with self.graph.as_default():
       tf.import_graph_def(self.graph_def, name="")
+
+  def _straighten(self):
+    """Replaces loops and branches; the names of ops that a run may not have."""
+    self._import()
+    self.graph_def, made, in_doubt = straight_lines.of(
+        self.graph, self.arguments, self.results + self.conditions)
+    self.results = made[:len(self.results)]
+    self.conditions = made[len(self.results):]
+    return in_doubt
 
   def _write_shapes(self):
     """Writes shapes that branches have into their nodes; whether any is new."""

@@ -11,6 +11,7 @@ import collections
 
 from gradfeed.compilation.loops import growing_lists
 from gradfeed.compilation.loops import turns
+from gradfeed.compilation import pools
 from gradfeed.compilation import ranges
 from gradfeed.compilation import slices
 from gradfeed.graph import op_types
@@ -44,7 +45,7 @@ SqrtGrad Square SquaredDifference Squeeze StopGradient Sub Sum Tan Tanh TanhGrad
 TensorListElementShape TensorListFromTensor TensorListLength TensorListPopBack
 TensorListPushBack TensorListReserve TensorListStack Tile Transpose Unpack Xdivy
 Xlog1py Xlogy ZerosLike
-""".split()) | frozenset(op_types.FUNCTION_CALLS)
+""".split()).union(op_types.FUNCTION_CALLS, pools.TYPES)
 
 #: From the type of an op to the indices of those inputs that TensorFlow checks.
 _CHECKED = dict({
@@ -103,7 +104,7 @@ class FixedValues:
     fixed: set of the names of those of the graph itself.
   """
 
-  def __init__(self, graph, body_of, counted=()):
+  def __init__(self, graph, body_of, counted=(), in_doubt=()):
     """Looks at all ops.
 
     Args:
@@ -113,7 +114,10 @@ class FixedValues:
         attributes that names them, to the list of their graphs.
       counted: collection of `tf.Operation`, the loops that turn as often as at
         the values of a first run, because a program refuses others.
+      in_doubt: set of the names of ops of the graph itself that a run at these
+        shapes may not have computed.
     """
+    self._in_doubt = in_doubt
     self._body_of = body_of
     self._counted = list(counted)
     self._looked_at = collections.OrderedDict()
@@ -164,7 +168,7 @@ class FixedValues:
           op.type != "Placeholder" and
           all(t.name in fixed for t in op.inputs)):
         fixed.update(t.name for t in op.outputs)
-      self._check(op, fixed, is_run)
+      self._check(op, fixed, is_run and op.name not in self._in_doubt)
     return fixed
 
   def _refuse(self, op, why):
@@ -176,6 +180,9 @@ class FixedValues:
       self._refuse(op, "it draws other random numbers" if (
           op_types.RANDOM.search(op.type)) else
                    "it is not known to give the same there")
+      return
+    if op.type in pools.TYPES and not pools.can_be_replaced(op):
+      self._refuse(op, "its window is large, not known, or of another format")
       return
     checked = _CHECKED.get(op.type, ())
     if (op.type in _INTEGRAL and not op.inputs[1].dtype.is_integer or

@@ -175,23 +175,25 @@ class Plan:
             [source.tensor(self._fetched, self.slots)
              for source in self.sources])
 
-  def program(self, arrays, session):
+  def program(self, arrays, session, is_straight=False):
     """What XLA compiles for the shapes of some values, added to the graph.
 
     Args:
       arrays: list of the arrays of the active feeds of a call that succeeded.
       session: raw `tf.Session` of that call.
+      is_straight: bool, as in `programs.build`.
 
     Returns:
       `jit.Program`; raises UnsupportedGraphError where there can be none.
     """
     active = [self.slots[i].target for i in self.active]
     key = ("program", tuple(t.name for t in active), tuple(
-        t.name for t in self._fetched), tuple(array.shape for array in arrays))
+        t.name for t in self._fetched), tuple(
+            array.shape for array in arrays), is_straight)
     return cache.cached(self.graph, key, lambda: self._new_program(
-        active, arrays, session))
+        active, arrays, session, is_straight))
 
-  def _new_program(self, active, arrays, session):
+  def _new_program(self, active, arrays, session, is_straight):
     """The `jit.Program` that `program` returns, with the targets `active`."""
     # pylint: disable=import-outside-toplevel
     from gradfeed.compilation import programs  # Rare, as first calls are not.
@@ -208,11 +210,13 @@ class Plan:
       results = computations.from_one_forward_pass(
           self.graph, [clones.get(t.name, t) for t in results])
     program = programs.build(
-        self.graph, active, results, self._fetched, arrays, session)
+        self.graph, active, results, self._fetched, arrays, session,
+        is_straight)
     call_spec = self._make_call_spec(
         program.feeds, program.results + program.checks, [], {})
     return jit.Program(call_spec, callables.key_of(self.graph, call_spec),
-                       bool(program.checks), program.tolerance)
+                       bool(program.checks), program.tolerance,
+                       program.has_loops)
 
   def unrolled(self, arrays, most_ops):
     """As `program`, for ops without loops; raises `values.NotUnrolled`."""
@@ -224,7 +228,7 @@ class Plan:
       call_spec = self._make_call_spec(
           feeds, results, [], traversal.ancestors(results))
       return jit.Program(call_spec, callables.key_of(self.graph, call_spec),
-                         False, precision ** 0.75)
+                         False, precision ** 0.75, False)
 
   def _make_call_spec(self, targets, fetched, operations, ops,
                       as_earlier=False):

@@ -206,7 +206,8 @@ class _Scope:
 
     Two branches on one predicate may need each other's results, so that they
     cannot become one op; two results of one branch may come from one random
-    number, so that they have to.
+    number, so that they have to. What the gradient of a branch reads of the
+    branch itself is computed once more.
 
     Args:
       merges: list of the names of the `Merge` ops.
@@ -221,13 +222,31 @@ class _Scope:
           key in self._parsed.guards[item]))
       unit = _Unit([merge], predicate, beyond, frozenset(inside))
       for earlier in list(units):
-        if earlier.predicate == predicate and earlier.inside & unit.inside:
+        shared = earlier.inside & unit.inside
+        if earlier.predicate == predicate and shared and not (
+            all(map(self._may_be_twice, shared)) and (
+                self._is_after(earlier, unit) or self._is_after(unit, earlier))
+        ):
           units.remove(earlier)
           unit = _Unit(earlier.items + unit.items, predicate,
                        earlier.reads + unit.reads,
                        earlier.inside | unit.inside)
       units.append(unit)
     return units
+
+  def _is_after(self, unit, other):
+    """Whether a `_Unit` needs what another one makes."""
+    needed, _ = self._cone(unit.reads, lambda item: True)
+    return any(item in needed for item in other.items)
+
+  def _may_be_twice(self, item):
+    """Whether an item gives the same if it is computed once more."""
+    if isinstance(item, tuple):
+      return False
+    node = self._parsed.nodes[item]
+    return not (op_types.RANDOM.search(node.op) or _calls(
+        node, self._parsed.functions) or op_types.ASSIGNING.search(node.op) or
+                op_types.WAITING.search(node.op))
 
   def _import(self, names):
     """Builds the ops called `names`, which are no loops and no branches."""

@@ -25,8 +25,13 @@ _READING = ("TensorListGetItem", "TensorListLength", "TensorListStack")
 
 def grows(op):
   """Whether an op may make a list longer, or shorter."""
-  return op.type == "TensorListResize" or (
-      op.type == "TensorListSetItem" and op.get_attr(_RESIZES))
+  return is_growing(op.node_def)
+
+
+def is_growing(node):
+  """The same of a NodeDef."""
+  return node.op == "TensorListResize" or (
+      node.op == "TensorListSetItem" and node.attr[_RESIZES].b)
 
 
 def loops_to_count(graph, bodies_of, fixed):

@@ -60,8 +60,10 @@ _CLEARLY_FASTER = 0.97
 #:   is_guarded: bool; whether the last result says if the values were valid.
 #:   tolerance: float; by how much of the largest element its results may differ
 #:     from those of the ops, with the precision that it computes in.
+#:   has_loops: bool; whether there may be another one, without loops and
+#:     branches.
 Program = collections.namedtuple(
-    "Program", ["call_spec", "key", "is_guarded", "tolerance"])
+    "Program", ["call_spec", "key", "is_guarded", "tolerance", "has_loops"])
 
 
 class _Choice:
@@ -106,8 +108,8 @@ class Jit:
     Args:
       mode: True or "auto".
       make_program: function from the arrays that are fed and the raw session
-        that they are fed in to a `Program` for their shapes; raises
-        `errors.UnsupportedGraphError`.
+        that they are fed in to a `Program` for their shapes, that has no loops
+        where a third argument is True; raises `errors.UnsupportedGraphError`.
       dtypes: list of the NumPy dtypes of what is fed.
     """
     self._mode = mode
@@ -287,6 +289,9 @@ class Jit:
       if _tf.is_closed(session):
         choice.wait("the session was closed meanwhile")
         return
+      if self._has_another(choice, session, arrays):
+        self._try(choice, session, arrays, expected)
+        return
       self._give_up(choice, errors.UnsupportedGraphError(
           "XLA does not compile the outputs.",
           "It says: {}".format(str(error).strip().split("\n")[0][:400]),
@@ -310,6 +315,16 @@ class Jit:
                 np.max(np.abs(own))),
             "Leave jit_compile out."))
         return
+
+  def _has_another(self, choice, session, arrays):
+    """Whether a program without loops is in the place of one that has some."""
+    if not choice.program.has_loops:
+      return False
+    try:
+      choice.program = self._make_program(arrays, session, True)
+    except errors.GradfeedError:
+      return False
+    return True
 
   def _give_up(self, choice, error):
     """Runs calls op by op from now on; raises `error` where XLA is a must."""

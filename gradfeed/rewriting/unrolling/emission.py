@@ -24,14 +24,16 @@ class Emitter:
     count: int, how many ops were made.
   """
 
-  def __init__(self, most_ops):
+  def __init__(self, most_ops, most_bytes=_MOST_BYTES):
     """Makes nothing yet.
 
     Args:
       most_ops: int; `TooManyOps` is raised where there would be more.
+      most_bytes: int; how much memory their results may take, all together.
     """
     self.count = 0
     self._most_ops = most_ops
+    self._most_bytes = most_bytes
     self._bytes = 0
     self._made = {}
     self._attributes = {}
@@ -88,7 +90,7 @@ class Emitter:
         output.set_shape(original.shape)
       if output.shape.is_fully_defined():
         self._bytes += output.shape.num_elements() * output.dtype.size
-    if self._bytes > _MOST_BYTES:
+    if self._bytes > self._most_bytes:
       raise kinds.NotUnrolled("its tensors take much memory")
     return outputs
 
@@ -120,6 +122,13 @@ class Emitter:
     tensors = [self.tensor(value, dtype) for value in values]
     return self._own(("AddN",) + tuple(t.name for t in tensors), lambda: (
         tf.raw_ops.AddN(inputs=tensors)))
+
+  def select(self, predicate, one, other, dtype):
+    """The one value where a bool scalar `tf.Tensor` is True, or the other."""
+    tensors = [self.tensor(value, dtype) for value in (one, other)]
+    return self._own(("Select", predicate.name) + tuple(
+        t.name for t in tensors), lambda: tf.raw_ops.SelectV2(
+            condition=predicate, t=tensors[0], e=tensors[1]))
 
   def zeros(self, shape, dtype):
     """Zeros of a `tf.TensorShape`.

@@ -10,6 +10,7 @@ from gradfeed.graph import control_flow
 from gradfeed.graph import op_types
 from gradfeed.graph import traversal
 from gradfeed.rewriting.unrolling import arrays
+from gradfeed.rewriting.unrolling import choices
 from gradfeed.rewriting.unrolling import known_values
 from gradfeed.rewriting.unrolling import lists
 from gradfeed.rewriting.unrolling import values as kinds
@@ -32,9 +33,14 @@ _MOST_TURNS = 10000
 
 
 class Interpreter:
-  """Evaluates ops: what is known at once, the rest by ops of a copy."""
+  """Evaluates ops: what is known at once, the rest by ops of a copy.
 
-  def __init__(self, graph, ops, emitter, outside):
+  Attributes:
+    optional: set of the names of ops of the copy that a run of the original
+      may not have: those of both sides of functional branches.
+  """
+
+  def __init__(self, graph, ops, emitter, outside, takes_both_sides=False):
     """Evaluates nothing yet.
 
     Args:
@@ -42,7 +48,12 @@ class Interpreter:
       ops: dict from name to `tf.Operation`, as `traversal.ancestors` gives it.
       emitter: `emission.Emitter`.
       outside: function from a tensor that none of `inside` makes to its value.
+      takes_both_sides: bool; whether both sides of a functional branch are
+        evaluated where it is not known which is taken.
     """
+    self.optional = set()
+    self._takes_both_sides = takes_both_sides
+    self._taken = {}  # Predicates to which side of a branch this is in.
     self._graph = graph
     self._ops = ops
     self._emitter = emitter
@@ -208,6 +219,11 @@ class Interpreter:
 
   def _outputs(self, op, inputs, dead=False):
     """The list of the values of the outputs of an op."""
+    inputs = [choices.on_this_side(value, self._taken) for value in inputs]
+    for value in inputs:
+      if isinstance(value, kinds.Either):
+        return self._on_both(
+            value.predicate, op, lambda: self._outputs(op, inputs, dead))
     if op.type in op_types.MERGES and not dead:
       alive = [(i, value) for i, value in enumerate(inputs)
                if value is not kinds.DEAD]
@@ -226,7 +242,9 @@ class Interpreter:
       return self._called(op, inputs)
     outputs = self._state_ops.evaluate(op, inputs)
     if outputs is None and lists.is_of_lists(op, inputs):
-      outputs = lists.evaluate(op, inputs, self._emitter)
+      outputs = [
+          choices.settled(value, self._taken, self._emitter)
+          for value in lists.evaluate(op, inputs, self._emitter)]
     return self._computed(op, inputs) if outputs is None else outputs
 
   def _computed(self, op, inputs):
@@ -248,7 +266,10 @@ class Interpreter:
         op.type == "Assert" and is_true(inputs[0])):
       return []
     check_pure(op)
-    return self._emitter.copy(op, inputs)
+    outputs = self._emitter.copy(op, inputs)
+    if self._taken:
+      self.optional.update(t.op.name for t in outputs)
+    return outputs
 
   # Functions.
 
@@ -265,9 +286,34 @@ class Interpreter:
         inputs = self._body(callees["body"], inputs)
       raise kinds.NotUnrolled("a loop turns too often")
     if set(callees) == {"then_branch", "else_branch"}:
+      if self._takes_both_sides and isinstance(inputs[0], tf.Tensor) and (
+          inputs[0].dtype == tf.bool and inputs[0].shape.rank == 0):
+        predicate = inputs[0]
+        return self._on_both(predicate, op, lambda: self._body(callees[
+            "then_branch" if self._taken[predicate.name] else "else_branch"],
+                                                               inputs[1:]))
       side = "then_branch" if _truth(inputs[0]) else "else_branch"
       return self._body(callees[side], inputs[1:])
     raise kinds.NotUnrolled("{} '{}' has no rule".format(op.type, op.name))
+
+  def _on_both(self, predicate, op, compute):
+    """The outputs of an op that differ by the side of a branch.
+
+    Args:
+      predicate: `tf.Tensor` that decides the side.
+      op: `tf.Operation`.
+      compute: function that gives them on the side that `_taken` tells.
+    """
+    before, results = self._taken, []
+    for side in (True, False):
+      if before.get(predicate.name, side) == side:
+        self._taken = dict(before, **{predicate.name: side})
+        results.append(compute())
+        self._taken = before
+    if len(results) == 1:
+      return results[0]
+    return [choices.chosen(predicate, one, other, t.dtype, self._emitter)
+            for one, other, t in zip(*results, op.outputs)]
 
   def _body(self, name, arguments):
     """The outputs of the function called `name`."""

@@ -102,7 +102,15 @@ def _strided(op, value, begin, end, strides):
   return value[tuple(picked)]
 
 
+def _divided(unused_op, value, divisor):
+  if value.dtype.kind not in "iu" or not np.all(divisor):
+    raise ValueError
+  return np.floor_divide(value, divisor)
+
+
 def _slice(unused_op, value, begin, size):
+  if np.any(begin < 0) or np.any(begin + np.maximum(size, 0) > value.shape):
+    raise ValueError
   return value[tuple(
       slice(first, None if count < 0 else first + count)
       for first, count in zip(begin.tolist(), size.tolist()))]
@@ -186,7 +194,7 @@ _RULES = {
     "DynamicStitch": _stitched,
     "ExpandDims": _expanded,
     "Fill": _fill,
-    "FloorDiv": _whole(np.floor_divide),
+    "FloorDiv": _divided,
     "Gather": _gather,
     "GatherV2": _gather,
     "InvertPermutation": lambda op, value: np.argsort(value),

@@ -1,4 +1,7 @@
-"""What ops of tensor lists do, where a list is a tuple of its elements."""
+"""What ops of tensor lists and of optionals do.
+
+A list is a tuple of its elements.
+"""
 
 import numpy as np
 
@@ -7,9 +10,15 @@ from gradfeed.rewriting.unrolling import values as kinds
 
 
 def is_of_lists(op, inputs):
-  """Whether an op works on tensor lists, given the values that it reads."""
+  """Whether an op works on tensor lists or on optionals.
+
+  Args:
+    op: `tf.Operation`.
+    inputs: list with the value of each input.
+  """
   return op.type in _RULES or any(
-      isinstance(value, kinds.TensorList) for value in inputs)
+      isinstance(value, (kinds.TensorList, kinds.Optional))
+      for value in inputs)
 
 
 def evaluate(op, inputs, emitter):
@@ -170,32 +179,63 @@ def _concatenated(unused_op, unused_emitter, values, others):
       elements=values.elements + _list(others).elements)
 
 
-def _zeros(unused_op, emitter, values):
-  return values._replace(elements=tuple(
-      element if element is None else
-      _zeros(None, emitter, element) if isinstance(element, kinds.TensorList)
-      else emitter.zeros_like(element, values.dtype)
-      for element in values.elements))
+def _zeros(unused_op, emitter, value):
+  """Zeros in the place of all numbers of a value."""
+  if value is None:
+    return None
+  if isinstance(value, kinds.Optional):
+    return kinds.Optional(_zeros(None, emitter, value.value))
+  if isinstance(value, kinds.Either):
+    return value._replace(one=_zeros(None, emitter, value.one),
+                          other=_zeros(None, emitter, value.other))
+  if isinstance(value, kinds.TensorList):
+    return value._replace(elements=tuple(
+        _zeros(None, emitter, element) for element in value.elements))
+  return emitter.zeros_like(value, None)
 
 
-def _sum(unused_op, emitter, *lists):
-  lists = list(map(_list, lists))
-  if len({len(values.elements) for values in lists}) != 1:
+def _sum(unused_op, emitter, *values):
+  """The sum of values of one kind; of those that are there."""
+  either = [value for value in values if isinstance(value, kinds.Either)]
+  if either:
+    predicate = either[0].predicate
+    sides = zip(*[(value.one, value.other) if isinstance(value, kinds.Either)
+                  and value.predicate is predicate else (value, value)
+                  for value in values])
+    return kinds.Either(predicate, *[_sum_of_those_there(emitter, side)
+                                     for side in sides])
+  if isinstance(values[0], kinds.Optional):
+    parts = [value.value for value in values]
+    return kinds.Optional(_sum_of_those_there(emitter, parts))
+  if not isinstance(values[0], kinds.TensorList):
+    dtypes = [value.dtype for value in values if isinstance(value, tf.Tensor)]
+    return emitter.sum(values, tf.as_dtype((dtypes or [values[0].dtype])[0]))
+  values = list(map(_list, values))
+  if len({len(value.elements) for value in values}) != 1:
     raise kinds.NotUnrolled("lists of different lengths are added")
-  sums = []
-  for elements in zip(*[values.elements for values in lists]):
-    there = [element for element in elements if element is not None]
-    if any(isinstance(element, kinds.TensorList) for element in there):
-      sums.append(_sum(None, emitter, *there))
-    else:
-      sums.append(emitter.sum(there, lists[0].dtype) if there else None)
-  return lists[0]._replace(elements=tuple(sums))
+  return values[0]._replace(elements=tuple(
+      _sum_of_those_there(emitter, elements)
+      for elements in zip(*[value.elements for value in values])))
+
+
+def _sum_of_those_there(emitter, values):
+  there = [value for value in values if value is not None]
+  return _sum(None, emitter, *there) if there else None
+
+
+def _value_of(unused_op, unused_emitter, optional):
+  if not isinstance(optional, kinds.Optional) or optional.value is None:
+    raise kinds.NotUnrolled("it is not known what an optional holds")
+  return optional.value
 
 
 #: dict from the type of an op of lists to a function of the op, the emitter and
 #: the values that it reads.
 _RULES = {
     "EmptyTensorList": _empty,
+    "OptionalFromValue": lambda op, emitter, value: kinds.Optional(value),
+    "OptionalGetValue": _value_of,
+    "OptionalNone": lambda op, emitter: kinds.Optional(None),
     "TensorListConcatLists": _concatenated,
     "TensorListElementShape": _element_shape,
     "TensorListFromTensor": _from_tensor,

@@ -25,6 +25,17 @@ TensorList = collections.namedtuple(
     "TensorList", ["elements", "shape", "dtype"])
 
 
+#: An optional of one component; `value` is that of the component, an `Either`,
+#: or None.
+Optional = collections.namedtuple("Optional", ["value"])
+
+
+#: What both sides of a branch give, or an optional that they make holds: `one`
+#: where the `predicate`, a `tf.Tensor`, is True, or `other`. They need not be
+#: alike.
+Either = collections.namedtuple("Either", ["predicate", "one", "other"])
+
+
 class TensorArray:
   """A tensor array of control flow v1, or that of its gradient.
 

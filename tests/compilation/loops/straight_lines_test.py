@@ -1,0 +1,130 @@
+"""Programs without loops and branches, where XLA does not take them."""
+
+import unittest
+from unittest import mock
+
+from absl.testing import parameterized
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from gradfeed import _tf
+from gradfeed.compilation.loops import straight_lines
+import gradfeed as gf
+from tests.testing import flows
+from tests.testing import graphs
+from tests.testing import numeric
+from tests.testing import programs
+
+
+def _repeated(turns, compute):
+  return lambda h: tf.while_loop(
+      lambda i, h: i < turns, lambda i, h: (i + 1, compute(h)), [0, h])[1]
+
+
+def _nested(x):
+  return _repeated(2, lambda h: _repeated(2, tf.sin)(h) + x)(x)
+
+
+def _longer_each_turn(x):
+  return tf.while_loop(
+      lambda i, h: i < 2, lambda i, h: (i + 1, tf.while_loop(
+          lambda j, t: j <= i, lambda j, t: (j + 1, tf.sin(t) * x),
+          [0, h])[1]), [0, x])[1]
+
+
+def _branch(x):
+  return tf.cond(tf.reduce_sum(x) > 0.1, lambda: x ** 3, lambda: tf.exp(x))
+
+
+def _sides_of_other_shapes(x):
+  return tf.cond(
+      tf.reduce_sum(x) > 0.1,
+      lambda: tf.tanh(tf.exp(tf.reduce_sum(x)) * x), lambda: tf.sin(
+          tf.matmul(tf.tanh(x), tf.ones([2, 3], x.dtype)))[:, :2] * x)
+
+
+def _branch_in_branch(x):
+  return tf.cond(
+      tf.reduce_sum(x) > 0.1, lambda: tf.cond(
+          tf.reduce_max(x) > 0.5, lambda: tf.sin(x) * x, lambda: tf.exp(x)),
+      lambda: tf.exp(-tf.square(x)))
+
+
+def _loop_in_branch(x):
+  return tf.cond(tf.reduce_sum(x) > 0.1,
+                 lambda: _repeated(2, lambda h: tf.sin(h) * x)(x),
+                 lambda: tf.square(x))
+
+
+def _branch_in_loop(x):
+  return _repeated(2, lambda h: tf.cond(
+      tf.reduce_sum(h) > 0.1, lambda: tf.sin(h) * x, lambda: tf.exp(h)))(x)
+
+
+_NETWORKS = [(compute.__name__[1:], compute) for compute in (
+    _nested, _longer_each_turn, _branch, _sides_of_other_shapes,
+    _branch_in_branch, _loop_in_branch, _branch_in_loop)]
+
+#: By which sides of branches are taken.
+_POINTS = np.array([[[0.4, -0.2]], [[0.7, 0.2]], [[-0.3, 0.1]]])
+
+
+@unittest.skipIf(not _tf.IS_TF2, "TensorFlow 1.15 compiles nothing.")
+class StraightLinesTest(graphs.GraphTest):
+
+  @parameterized.named_parameters(*_NETWORKS)
+  def test_second_derivatives(self, network):
+    with flows.control_flow(None):
+      x = tf.placeholder(tf.float64, [None, 2])
+      gradient = gf.gradient(tf.reduce_sum(tf.square(network(x))), x)
+      squares = tf.reduce_sum(tf.square(gradient))
+    f = gf.function(x, gf.gradient(squares, x), jit_compile=True)
+    f(_POINTS[0])
+    for value in _POINTS:
+      self.assertTrue(programs.takes(f, self.session, value))
+      np.testing.assert_allclose(
+          f(value), numeric.central_differences(
+              gf.function(x, squares), value), rtol=1e-5, atol=1e-7)
+
+  def test_hessian_of_a_loop_that_xla_refuses(self):
+    with flows.control_flow(None):
+      x = tf.placeholder(tf.float64, [None])
+      y = tf.reduce_sum(_repeated(2, lambda h: tf.sin(h) * x)(x))
+      hessian = gf.hessian(y, x)
+    f = gf.function(x, hessian, jit_compile=True)
+    value = np.array([0.3, -0.8])
+    f(value + 0.1)
+    self.assertTrue(programs.takes(f, self.session, value))
+    np.testing.assert_allclose(
+        f(value), gf.function(x, hessian)(value), rtol=1e-12, atol=1e-15)
+
+  @parameterized.parameters(True, False)
+  def test_what_is_wrong_on_one_side_is_wrong_where_it_is_taken(self, is_first):
+    def side(indices):
+      table = tf.constant([1., 2., 3.], tf.float64)
+      return lambda: tf.square(x) * tf.reduce_sum(tf.gather(
+          table, tf.constant(indices) * tf.size(x)))
+
+    with flows.control_flow(None):
+      x = tf.placeholder(tf.float64, [None])
+      sides = [side([1, 5]), side([0, 1])]
+      y = tf.cond(tf.reduce_sum(x) > 0., *sides if is_first else sides[::-1])
+      product = gf.hvp(tf.reduce_sum(tf.tanh(y)), x, tf.ones_like(x))
+    f = gf.function(x, product, jit_compile=True)
+    right, wrong = [-0.3], [0.3]
+    if not is_first:
+      right, wrong = wrong, right
+    plain = gf.function(x, product)
+    for _ in range(2):
+      np.testing.assert_allclose(f(right), plain(right), rtol=1e-12)
+      with self.assertRaises((tf.errors.InvalidArgumentError)):
+        f(wrong)
+
+  def test_too_many_ops(self):
+    with flows.control_flow(None):
+      x = tf.placeholder(tf.float64, [None, 2])
+      product = gf.hvp(tf.reduce_sum(_nested(x)), x, tf.ones_like(x))
+    f = gf.function(x, product, jit_compile=True)
+    with mock.patch.object(straight_lines, "MOST_OPS", 20):
+      with self.assertRaisesRegex(gf.UnsupportedGraphError, "the loop '"):
+        f(_POINTS[0])
