@@ -187,9 +187,8 @@ class Plan:
       `jit.Program`; raises UnsupportedGraphError where there can be none.
     """
     active = [self.slots[i].target for i in self.active]
-    key = ("program", tuple(t.name for t in active), tuple(
-        t.name for t in self._fetched), tuple(
-            array.shape for array in arrays), is_straight)
+    key = ("program", is_straight, tuple(array.shape for array in arrays),
+           tuple(t.name for t in active + list(self._fetched)))
     return cache.cached(self.graph, key, lambda: self._new_program(
         active, arrays, session, is_straight))
 
@@ -209,14 +208,11 @@ class Plan:
       clones = differentiable_copy.differentiable_gradients(self.graph, results)
       results = computations.from_one_forward_pass(
           self.graph, [clones.get(t.name, t) for t in results])
-    program = programs.build(
-        self.graph, active, results, self._fetched, arrays, session,
-        is_straight)
-    call_spec = self._make_call_spec(
-        program.feeds, program.results + program.checks, [], {})
-    return jit.Program(call_spec, callables.key_of(self.graph, call_spec),
-                       bool(program.checks), program.tolerance,
-                       program.has_loops)
+    made = programs.build(self.graph, active, results, self._fetched, arrays,
+                          session, is_straight)
+    spec = self._make_call_spec(made.feeds, made.results + made.checks, [], {})
+    return jit.Program(spec, callables.key_of(self.graph, spec),
+                       bool(made.checks), made.tolerance, made.has_loops)
 
   def unrolled(self, arrays, most_ops):
     """As `program`, for ops without loops; raises `values.NotUnrolled`."""
