@@ -9,7 +9,7 @@ from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed import errors
 from gradfeed.evaluation.calls import callables
-from gradfeed.evaluation.calls import jit
+from gradfeed.evaluation.calls import substitutes
 from gradfeed.evaluation import computations
 from gradfeed.evaluation import feed_checks
 from gradfeed.evaluation import fetchables
@@ -184,7 +184,7 @@ class Plan:
       is_straight: bool, as in `programs.build`.
 
     Returns:
-      `jit.Program`; raises UnsupportedGraphError where there can be none.
+      `substitutes.Program`; raises UnsupportedGraphError where there can be none.
     """
     active = [self.slots[i].target for i in self.active]
     key = ("program", is_straight, tuple(array.shape for array in arrays),
@@ -193,7 +193,7 @@ class Plan:
         active, arrays, session, is_straight))
 
   def _new_program(self, active, arrays, session, is_straight):
-    """The `jit.Program` that `program` returns, with the targets `active`."""
+    """The `substitutes.Program` that `program` returns, with the targets `active`."""
     # pylint: disable=import-outside-toplevel
     from gradfeed.compilation import programs  # Rare, as first calls are not.
     if self.graph.finalized:
@@ -211,8 +211,9 @@ class Plan:
     made = programs.build(self.graph, active, results, self._fetched, arrays,
                           session, is_straight)
     spec = self._make_call_spec(made.feeds, made.results + made.checks, [], {})
-    return jit.Program(spec, callables.key_of(self.graph, spec),
-                       bool(made.checks), made.tolerance, made.has_loops)
+    return substitutes.Program(
+        spec, callables.key_of(self.graph, spec), bool(made.checks),
+        made.tolerance, made.has_loops)
 
   def unrolled(self, arrays, most_ops):
     """As `program`, for ops without loops; raises `values.NotUnrolled`."""
@@ -221,10 +222,10 @@ class Plan:
       feeds, results, precision = unrolled_copies.for_shapes(
           self.graph, [self.slots[i].target for i in self.active],
           self._fetched, [array.shape for array in arrays], most_ops)
-      call_spec = self._make_call_spec(
+      spec = self._make_call_spec(
           feeds, results, [], traversal.ancestors(results))
-      return jit.Program(call_spec, callables.key_of(self.graph, call_spec),
-                         False, precision ** 0.75, False)
+      return substitutes.Program(spec, callables.key_of(self.graph, spec),
+                                 False, precision ** 0.75, False)
 
   def _make_call_spec(self, targets, fetched, operations, ops,
                       as_earlier=False):
@@ -279,8 +280,7 @@ class Plan:
       return self._specialized if self._specialized[1] is not None else None
 
   def _specialize(self, shapes):
-    """The `callables.CallSpec` for fixed shapes, or None where that is no gain.
-    """
+    """The `CallSpec` for fixed shapes, or None where that is no gain."""
     if self.graph.finalized:
       return None
     ops = traversal.ancestors(self._fetched)

@@ -14,6 +14,7 @@ import tensorflow.compat.v1 as tf
 from gradfeed import _tf
 from gradfeed.evaluation.calls import callables
 from gradfeed.evaluation.calls import jit
+from gradfeed.evaluation.calls import substitutes
 from gradfeed.graph import op_types
 import gradfeed as gf
 from tests.testing import flows
@@ -232,7 +233,7 @@ class ProgramsTest(graphs.GraphTest):
     f = gf.function(x, gf.gradient(tf.reduce_sum(x ** 3), x), jit_compile=True)
     for size in (1, 2, 1, 1, 1, 1):
       f(np.full([size], 2.))
-    with mock.patch.object(jit.Jit, "call") as long_way:
+    with mock.patch.object(substitutes.Substitutes, "call") as long_way:
       np.testing.assert_array_equal(f(np.array([3.])), [27.])
       long_way.assert_not_called()
     self.assertTrue(np.isnan(f(np.array([np.nan]))[0]))
@@ -264,14 +265,14 @@ class ProgramsTest(graphs.GraphTest):
     for size in (2, 1, 2, 1):
       for result, own in zip(f(value, size), plain(value, size)):
         np.testing.assert_allclose(result, own, rtol=1e-6)
-    program = jit.Jit._compiled
+    program = substitutes.Substitutes._compiled
     runs = []
 
     def counted(*arguments):
       call = program(*arguments)
       return lambda arrays: runs.append(call(arrays)[-1]) or call(arrays)
 
-    with mock.patch.object(jit.Jit, "_compiled", counted):
+    with mock.patch.object(substitutes.Substitutes, "_compiled", counted):
       f._fast_path = lambda: None, lambda: None
       f(value, 1)
     self.assertEqual(runs, [False])
@@ -555,7 +556,7 @@ class RefusalsTest(graphs.GraphTest):
       self._assert_refused(self._function(x, x * 3.), "forked.*threads", 1.)
       with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        with mock.patch.object(jit, "_WORTH", 0.):
+        with mock.patch.object(substitutes, "WORTH", 0.):
           other = gf.function(x, x * 3., jit_compile="auto")
           for _ in range(3):
             self.assertEqual(other(1.), 3.)
@@ -572,7 +573,8 @@ class RefusalsTest(graphs.GraphTest):
     x = tf.placeholder(tf.float64, [None])
     f = self._function(x, tf.reduce_sum(x) * 2.)
     with mock.patch.object(
-        jit.Jit, "_compiled", side_effect=tf.errors.InvalidArgumentError(
+        substitutes.Substitutes, "_compiled",
+        side_effect=tf.errors.InvalidArgumentError(
             None, None, "unsupported operations: Where")):
       with self.assertRaisesRegex(gf.UnsupportedGraphError, "Where"):
         f([1.])
@@ -580,8 +582,9 @@ class RefusalsTest(graphs.GraphTest):
   def test_another_result(self):
     x = tf.placeholder(tf.float64, [2])
     f = self._function(x, x * 2.)
-    with mock.patch.object(jit.Jit, "_compiled",
-                           return_value=lambda arrays: [np.array([2., 5.]), np.True_]):
+    with mock.patch.object(substitutes.Substitutes, "_compiled",
+                           return_value=lambda arrays: [
+                               np.array([2., 5.]), np.True_]):
       with self.assertRaisesRegex(gf.UnsupportedGraphError,
                                   "differs by 1.*largest element being 4"):
         f([1., 2.])
@@ -591,7 +594,7 @@ class RefusalsTest(graphs.GraphTest):
     x = tf.placeholder(tf.float64, [2])
     f = self._function(x, x * 2.)
     with mock.patch.object(
-        jit.Jit, "_compiled",
+        substitutes.Substitutes, "_compiled",
         return_value=lambda arrays: [np.array([0., 2. + 1e-12]), np.True_]):
       f([0., 1.])
     self.assertLen(f.compiled, 1)
@@ -599,8 +602,9 @@ class RefusalsTest(graphs.GraphTest):
   def test_tells_that_it_was_given_up(self):
     x = tf.placeholder(tf.float64, [2])
     f = self._function(x, x * 2.)
-    with mock.patch.object(jit.Jit, "_compiled",
-                           return_value=lambda arrays: [np.array([2., 5.]), np.True_]):
+    with mock.patch.object(substitutes.Substitutes, "_compiled",
+                           return_value=lambda arrays: [
+                               np.array([2., 5.]), np.True_]):
       with self.assertRaises(gf.UnsupportedGraphError):
         f([1., 2.])
     self.assertIn("op by op (XLA computes something else", f.jit)
@@ -611,7 +615,7 @@ class AutoTest(graphs.GraphTest):
 
   def setUp(self):
     super().setUp()
-    self.enter_context(mock.patch.object(jit, "_WORTH", 0.))
+    self.enter_context(mock.patch.object(substitutes, "WORTH", 0.))
 
   def _settled(self, f, *values):
     """Calls until it is decided how; what was returned."""
@@ -628,7 +632,7 @@ class AutoTest(graphs.GraphTest):
     x = tf.placeholder(tf.float64, [2])
     f = gf.function(x, gf.gradient(tf.reduce_sum(x ** 3), x),
                     jit_compile="auto")
-    choose = jit._Choice.settle
+    choose = substitutes.Choice.settle
 
     def settle(choice, state, why):
       if "op by op" in why and "ms" in why:
@@ -636,7 +640,7 @@ class AutoTest(graphs.GraphTest):
         state = "compiled" if compiled < plain else "op by op"
       choose(choice, state, why)
 
-    with mock.patch.object(jit._Choice, "settle", settle):
+    with mock.patch.object(substitutes.Choice, "settle", settle):
       for result in self._settled(f, [1., 2.]):
         np.testing.assert_array_equal(result, [3., 12.])
     self.assertIn("(2,): {} (op by op".format(expected), f.jit)
@@ -660,7 +664,7 @@ class AutoTest(graphs.GraphTest):
     x = tf.placeholder(tf.float64, [None])
     f = gf.function(x, gf.gradient(tf.reduce_sum(x ** 3), x),
                     jit_compile="auto")
-    with mock.patch.object(jit, "_WORTH", 1e9):
+    with mock.patch.object(substitutes, "WORTH", 1e9):
       for size in range(1, 300):
         f(np.full([size], 2.))
     self.assertLen(f.jit.split("\n"), 256)
@@ -674,7 +678,7 @@ class AutoTest(graphs.GraphTest):
     f = gf.function(x, gf.gradient(tf.reduce_sum(x ** 3), x),
                     jit_compile="auto")
     waits, ends = threading.Event(), threading.Event()
-    meanwhile = jit.Jit._compile_meanwhile
+    meanwhile = substitutes.Substitutes._compile_meanwhile
 
     def late(*arguments):
       waits.wait(60)
@@ -683,7 +687,8 @@ class AutoTest(graphs.GraphTest):
 
     with warnings.catch_warnings():
       warnings.simplefilter("error")
-      with mock.patch.object(jit.Jit, "_compile_meanwhile", late):
+      with mock.patch.object(
+          substitutes.Substitutes, "_compile_meanwhile", late):
         with tf.Session():
           f([1., 2.])
         waits.set()
@@ -698,13 +703,13 @@ class AutoTest(graphs.GraphTest):
     f = gf.function(x, gf.gradient(tf.reduce_sum(x ** 3), x),
                     jit_compile="auto")
     waits = threading.Event()
-    try_ = jit.Jit._try
+    try_ = substitutes.Substitutes._try
 
     def slow_try(*arguments):
       waits.wait(60)
       return try_(*arguments)
 
-    with mock.patch.object(jit.Jit, "_try", slow_try):
+    with mock.patch.object(substitutes.Substitutes, "_try", slow_try):
       value = np.array([1., 2.])
       f(value)[...] = -1.  # Neither is what the program is held against.
       value[...] = 7.

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
-from gradfeed.evaluation.calls import jit
+from gradfeed.evaluation.calls import substitutes
 from gradfeed.evaluation.calls import unrolled_loops
 from tests import conftest
 from tests.testing import flows
@@ -19,7 +19,7 @@ from tests.testing import numeric
 _AT_ONCE = ((0.0, 2000),)
 
 
-def _settle(choice, state, why, choose=jit._Choice.settle):
+def _settle(choice, state, why, choose=substitutes.Choice.settle):
   """Takes what is timed for faster without the loops."""
   if "ms" in why:
     state = "compiled"
@@ -32,7 +32,7 @@ class UnrolledLoopsTest(graphs.GraphTest):
     super().setUp()
     self.enter_context(mock.patch.object(
         unrolled_loops, "STAGES", _AT_ONCE))
-    self.enter_context(mock.patch.object(jit._Choice, "settle", _settle))
+    self.enter_context(mock.patch.object(substitutes.Choice, "settle", _settle))
     self.x = tf.placeholder(tf.float64, [None, 3, 2])
     self.at = np.random.RandomState(0).normal(size=[2, 3, 2])
     self.w = graphs.variable("w", np.cos(np.arange(8.)).reshape([4, 2]),
@@ -109,7 +109,7 @@ class UnrolledLoopsTest(graphs.GraphTest):
       _settle(choice, "op by op" if "ms" in why else state, why.replace(
           "ms", ""))
 
-    with mock.patch.object(jit._Choice, "settle", settle):
+    with mock.patch.object(substitutes.Choice, "settle", settle):
       y = self.recurrent()
       f = self.function(y)
       self.settled(f, self.at)
@@ -120,7 +120,7 @@ class UnrolledLoopsTest(graphs.GraphTest):
     """Those of a copy that computes something else."""
     f = self.function(self.recurrent())
     with mock.patch.object(
-        jit.Jit, "_compiled", return_value=lambda arrays: [
+        substitutes.Substitutes, "_compiled", return_value=lambda arrays: [
             np.full([2, 2], 1.0), np.full([2, 3, 2], 1.0)]):
       self.settled(f, self.at)
     self.assertNotIn("unrolled", f.jit)

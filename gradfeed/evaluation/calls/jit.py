@@ -1,31 +1,17 @@
-"""Programs of XLA in the place of calls: when one is made, and if it is used.
+"""Programs of XLA in the place of calls: `jit_compile`.
 
-There is one program for each set of shapes. Before it is used, it is run once
-on the values of a call that TensorFlow has answered op by op, and has to give
-the same. With "auto" it also has to be faster:
-
-1. Calls are counted until they have taken as long as compiling may take.
-2. The program is built in the next call, and compiled by XLA in a thread while
-   calls go on.
-3. Both are timed on calls that are made anyway, in turn, and the faster is
-   kept.
+How they are tried and timed is told in `substitutes`. With True there is one
+after the first call of some shapes; with "auto" once calls took long enough, if
+it is faster.
 """
 
-import collections
-import functools
 import os
-import threading
 import time
 import warnings
-import weakref
-
-import numpy as np
 
 from gradfeed import _tf
-from gradfeed._tf import tf
 from gradfeed import errors
-from gradfeed.evaluation.calls import callables
-from gradfeed import numeric_comparison
+from gradfeed.evaluation.calls import substitutes
 
 _clock = time.perf_counter
 
@@ -35,72 +21,14 @@ MODES = (None, False, True, "auto")
 #: Sets of shapes that have a program; calls of others run op by op.
 MOST_PROGRAMS = 16
 
-#: Sets of shapes of which is remembered how calls of them run.
-_MOST_CHOICES = 256
-
-#: Seconds of calls of some shapes after which "auto" compiles for them.
-_WORTH = 2.0
-
-#: How many calls of each kind are timed, after one that fills caches.
-_TIMED_CALLS = 3
-
-#: Results that are smaller than this share of the largest number that goes in or
-#: comes out are compared as if they were as large.
-_CANCELLED = 1e-3
-
 #: The process in which XLA has compiled something, or None.
 _compiled_in = None
 
-#: "auto" takes the program if it takes less than this share of the time.
-_CLEARLY_FASTER = 0.97
 
-#: What a program of a plan is called by.
-#:   call_spec: `callables.CallSpec`.
-#:   key: `callables.CallKey`, under which a session keeps what it compiled.
-#:   is_guarded: bool; whether the last result says if the values were valid.
-#:   tolerance: float; by how much of the largest element its results may differ
-#:     from those of the ops, with the precision that it computes in.
-#:   has_loops: bool; whether there may be another one, without loops and
-#:     branches.
-Program = collections.namedtuple(
-    "Program", ["call_spec", "key", "is_guarded", "tolerance", "has_loops"])
+class Jit(substitutes.Substitutes):
+  """Programs of XLA that take the place of the calls of a plan."""
 
-
-class _Choice:
-  """How calls of one set of shapes are run.
-
-  Attributes:
-    state: "counting", "compiling", "timing", "compiled" or "op by op".
-    why: str, the reason for it.
-    program: `Program`, or None.
-    left: seconds of calls until a program is made.
-    seconds: (list, list), of calls op by op and of calls of the program.
-  """
-
-  def __init__(self, worth):
-    self.state, self.why = "counting", "few calls of these shapes so far"
-    self.program = None
-    self.left = worth
-    self.seconds = [], []
-
-  def settle(self, state, why):
-    """Decides how calls are run from now on."""
-    self.why = why
-    self.state = state
-
-  def wait(self, why, seconds=None):
-    """Has the program tried again once calls have taken some seconds more."""
-    self.left = _WORTH if seconds is None else seconds
-    self.settle("counting", why)
-
-
-class Jit:
-  """What takes the place of the calls of a plan.
-
-  Safe from many threads.
-  """
-
-  _cancelled = _CANCELLED
+  cancelled = 1e-3
 
   def __init__(self, mode, make_program, dtypes):
     """Makes nothing yet.
@@ -108,123 +36,19 @@ class Jit:
     Args:
       mode: True or "auto".
       make_program: function from the arrays that are fed and the raw session
-        that they are fed in to a `Program` for their shapes, that has no loops
-        where a third argument is True; raises `errors.UnsupportedGraphError`.
+        that they are fed in to a `substitutes.Program` for their shapes, that
+        has no loops where a third argument is True; raises
+        `errors.UnsupportedGraphError`.
       dtypes: list of the NumPy dtypes of what is fed.
     """
+    super().__init__(make_program, dtypes)
     self._mode = mode
-    self._make_program = make_program
-    self._dtypes = dtypes
-    self._choices = collections.OrderedDict()
-    self._last = None  # The choice of the last call.
-    self._lock = threading.RLock()
     self._has_warned = False
 
-  @property
-  def compiled(self):
-    """list of the tuples of shapes for which there is a program."""
-    return [shapes for shapes, choice in list(self._choices.items())
-            if choice.program is not None]
-
-  def report(self):
-    """str, how calls of each set of shapes are run, and why: a line for each.
-    """
-    return "\n".join("{}: {} ({})".format(
-        ", ".join(map(str, shapes)), choice.state, choice.why)
-                     for shapes, choice in list(self._choices.items()))
-
-  def call(self, session, op_by_op, arrays):
-    """One call.
-
-    Args:
-      session: raw `tf.Session`.
-      op_by_op: function from the fed arrays to the results, which runs the ops.
-      arrays: sequence of `np.ndarray`.
-
-    Returns:
-      list of the results.
-    """
-    choice = self._last = self._choice_of(
-        tuple(np.shape(array) for array in arrays))
-    if choice.state == "compiled":
-      return self._run(choice, session, op_by_op, arrays)
-    if choice.state == "counting":
-      if self._mode is True:
-        return self._compile_now(choice, session, op_by_op, arrays)
-      return self._count(choice, session, op_by_op, arrays)
-    if choice.state == "timing":
-      return self._timed(choice, session, op_by_op, arrays)
-    return op_by_op(arrays)
-
-  def fast_path(self, session, op_by_op):
-    """The `callables.Compiled.fast_path` for calls like the last, if any.
-
-    Args:
-      session: raw `tf.Session`.
-      op_by_op: `callables.Compiled` that runs the ops.
-
-    Returns:
-      Weak reference, or `callables.no_reference`.
-    """
-    last, compiled = self._last, None
-    if last is None:
-      return callables.no_reference
-    if last.state == "compiled":
-      compiled = _tf.session_cache(session).get(last.program.key)
-      if compiled is not None and last.program.is_guarded:
-        return compiled.checked_fast_path()
-    elif all(choice.state == "op by op"
-             for choice in list(self._choices.values())):
-      compiled = op_by_op
-    if compiled is None or compiled.fast_path is None:
-      return callables.no_reference
-    return weakref.ref(compiled.fast_path)
-
-  def _choice_of(self, shapes):
-    """The `_Choice` of a set of shapes."""
-    choice = self._choices.get(shapes)
-    if choice is not None:
-      return choice
-    with self._lock:
-      if len(self._choices) >= _MOST_CHOICES:
-        self._forget_one()
-      if len(self._choices) >= _MOST_CHOICES:
-        choice = self._new_choice()  # Not kept: memory stays bounded.
-        choice.settle("op by op", "too many sets of shapes")
-        return choice
-      return self._choices.setdefault(shapes, self._new_choice())
-
-  def _new_choice(self):
-    """The `_Choice` of shapes of which there was no call before."""
-    return _Choice(_WORTH)
-
-  def _forget_one(self):
-    """Forgets the first set of shapes of which few calls were made."""
-    for shapes, choice in self._choices.items():
-      if choice.state == "counting" and choice.program is None:
-        del self._choices[shapes]
-        return
-
-  def _run(self, choice, session, op_by_op, arrays):
-    """A call of the program, or op by op where it does not take the values."""
-    results = self._compiled(choice.program, session, arrays)(arrays)
-    if not choice.program.is_guarded:
-      return results
-    return results[:-1] if results[-1] else op_by_op(arrays)
-
-  def _compiled(self, program, session, arrays):
-    """The `callables.Compiled` of a program in a session; made once."""
-    kept = _tf.session_cache(session)
-    compiled = kept.get(program.key)
-    if compiled is None:
-      compiled = kept.setdefault(program.key, callables.Compiled(
-          session, program.call_spec,
-          [(dtype, frozenset([np.shape(array)]))
-           for dtype, array in zip(self._dtypes, arrays)]))
-    return compiled
-
-  def _compile_now(self, choice, session, op_by_op, arrays):
-    """A call op by op, after which there is a program for its shapes."""
+  def _count(self, choice, session, op_by_op, arrays):
+    """A call op by op; with True there is a program for its shapes after it."""
+    if self._mode == "auto":
+      return super()._count(choice, session, op_by_op, arrays)
     with self._lock:
       expected = op_by_op(arrays)
       if self._begins(choice, session, arrays):
@@ -235,37 +59,7 @@ class Jit:
               _clock() - start))
       return expected
 
-  def _count(self, choice, session, op_by_op, arrays):
-    """A call op by op; when such calls took long, a program is begun."""
-    start = _clock()
-    results = op_by_op(arrays)
-    choice.left -= _clock() - start
-    if choice.left > 0:
-      return results
-    with self._lock:
-      if self._begins(choice, session, arrays):
-        # The caller may write into its arrays.
-        threading.Thread(target=self._compile_meanwhile, args=(
-            choice, session, [np.array(array) for array in arrays],
-            [np.array(result) for result in results])).start()
-    return results
-
-  def _compile_meanwhile(self, choice, session, arrays, expected):
-    """Has XLA compile, in a thread of its own."""
-    self._try(choice, session, arrays, expected)
-    if choice.state == "compiling":
-      choice.settle("timing", "op by op and the program are compared")
-
-  def _begins(self, choice, session, arrays):
-    """Whether XLA is to compile a program now, which is built if need be."""
-    if choice.state != "counting" or (
-        choice.program is None and not self._build(choice, session, arrays)):
-      return False
-    choice.settle("compiling", "XLA compiles it")
-    return True
-
   def _build(self, choice, session, arrays):
-    """Builds the program of a choice; whether there is one."""
     if len(self.compiled) >= MOST_PROGRAMS:
       choice.settle("op by op", "{} sets of shapes have programs".format(
           MOST_PROGRAMS))
@@ -278,46 +72,7 @@ class Jit:
       return False
     return True
 
-  def _try(self, choice, session, arrays, expected):
-    """Runs the program once, and gives it up if it fails or differs.
-
-    Where nothing can be said of it, it is tried again in a later call.
-    """
-    try:
-      results = self._compiled(choice.program, session, arrays)(arrays)
-    except (tf.errors.OpError, RuntimeError) as error:
-      if _tf.is_closed(session):
-        choice.wait("the session was closed meanwhile")
-        return
-      if self._has_another(choice, session, arrays):
-        self._try(choice, session, arrays, expected)
-        return
-      self._give_up(choice, errors.UnsupportedGraphError(
-          "XLA does not compile the outputs.",
-          "It says: {}".format(str(error).strip().split("\n")[0][:400]),
-          "Leave jit_compile out, or take outputs that do not need it."))
-      return
-    if choice.program.is_guarded and not results[-1]:
-      choice.wait("at the values of the last call TensorFlow has to be asked")
-      return
-    # What cancels is as small as the rounding of what it was computed from.
-    least = self._cancelled * numeric_comparison.largest(
-        [np.asarray(value) for value in list(arrays) + list(expected)
-         if np.asarray(value).dtype.kind in "fc"])
-    for result, own in zip(results, expected):
-      if not _is_same(np.asarray(own), np.asarray(result),
-                      choice.program.tolerance, least):
-        self._give_up(choice, errors.UnsupportedGraphError(
-            "XLA computes something else than TensorFlow does op by op.",
-            "At the values of this call a result differs by {:.2g}, its "
-            "largest element being {:.2g}.".format(
-                np.max(np.abs(np.subtract(result, own, dtype=np.float64))),
-                np.max(np.abs(own))),
-            "Leave jit_compile out."))
-        return
-
   def _has_another(self, choice, session, arrays):
-    """Whether a program without loops is in the place of one that has some."""
     if not choice.program.has_loops:
       return False
     try:
@@ -325,6 +80,17 @@ class Jit:
     except errors.GradfeedError:
       return False
     return True
+
+  def _failed(self, error):
+    return errors.UnsupportedGraphError(
+        "XLA does not compile the outputs.",
+        "It says: {}".format(str(error).strip().split("\n")[0][:400]),
+        "Leave jit_compile out, or take outputs that do not need it.")
+
+  def _differing(self, why):
+    return errors.UnsupportedGraphError(
+        "XLA computes something else than TensorFlow does op by op.", why,
+        "Leave jit_compile out.")
 
   def _give_up(self, choice, error):
     """Runs calls op by op from now on; raises `error` where XLA is a must."""
@@ -339,36 +105,6 @@ class Jit:
       warnings.warn(errors.GradfeedWarning(
           "jit_compile=\"auto\": calls go on op by op. {} {}".format(
               error.what, error.why)), stacklevel=2)
-
-  def _timed(self, choice, session, op_by_op, arrays):
-    """A call that is timed, op by op or by the program, in turn."""
-    plain, compiled = choice.seconds
-    is_compiled = len(compiled) < len(plain)
-    start = _clock()
-    results = (functools.partial(self._run, choice, session, op_by_op)
-               if is_compiled else op_by_op)(arrays)
-    (compiled if is_compiled else plain).append(_clock() - start)
-    if min(len(plain), len(compiled)) > _TIMED_CALLS:
-      seconds = min(plain[1:]), min(compiled[1:])
-      is_faster = seconds[1] < _CLEARLY_FASTER * seconds[0]
-      choice.settle("compiled" if is_faster else "op by op", (
-          "op by op {:.3g} ms, compiled {:.3g} ms".format(
-              *[1e3 * one for one in seconds])))
-    return results
-
-
-def _is_same(own, result, tolerance, least):
-  """Whether two arrays are the same; numbers that are no integers, nearly.
-
-  Args:
-    own, result: arrays.
-    tolerance: float, by their largest element.
-    least: float, the size that counts where all elements are smaller.
-  """
-  if own.dtype.kind not in "fcV":
-    return np.array_equal(own, result)
-  return numeric_comparison.is_within(
-      own, result, tolerance, max(least, numeric_comparison.largest([own])))
 
 
 def _check_process():

@@ -1,17 +1,20 @@
 """Loops unrolled for the shapes of a call: when, and if the copy is used.
 
-What `jit` does with programs of XLA is done here with copies in which loops are
-unrolled, and nobody has to ask for it. A turn of a loop of a small network
+They take the place of calls as programs of XLA do, and nobody has to ask for
+them. A turn of a loop of a small network
 takes longer for frames, stacks and tensor arrays than for what it computes;
 the copy has none of them, and gives the same but for rounding.
 """
 
-from gradfeed.evaluation.calls import jit
+from gradfeed import errors
+from gradfeed.evaluation.calls import substitutes
 from gradfeed.rewriting.unrolling import values
 
 #: Seconds of calls of some shapes after which their loops are unrolled, and to
 #: how many ops: what takes longer to build has to save more.
 STAGES = ((1.0, 2000), (5.0, 8000))
+
+_FIX = "Calls go on with the loops."
 
 #: Sets of shapes that may have a copy of their own.
 MOST_COPIES = 4
@@ -28,20 +31,12 @@ def may_help(plan):
       plan.call_spec.targets)
 
 
-class UnrolledLoops(jit.Jit):
-  """What takes the place of the calls of a plan that has loops."""
+class UnrolledLoops(substitutes.Substitutes):
+  """What takes the place of the calls of a plan that has loops.
 
-  _cancelled = 0.0  # The ops are the same: only sums are in another order.
-
-  def __init__(self, make_program, dtypes):
-    """Makes nothing yet.
-
-    Args:
-      make_program: function from the arrays that are fed and the number of ops
-        that there may be to a `jit.Program`; raises `values.NotUnrolled`.
-      dtypes: list of the NumPy dtypes of what is fed.
-    """
-    super().__init__("auto", make_program, dtypes)
+  The function that makes a program takes the arrays that are fed and the number
+  of ops that there may be; it raises `values.NotUnrolled`.
+  """
 
   @property
   def used(self):
@@ -76,6 +71,11 @@ class UnrolledLoops(jit.Jit):
       choice.settle("op by op", str(error))
     return choice.program is not None
 
-  def _give_up(self, choice, error):
-    choice.program = None
-    choice.settle("op by op", "{} {}".format(error.what, error.why))
+  def _failed(self, error):
+    return errors.UnsupportedGraphError(
+        "The copy without loops does not run.",
+        str(error).strip().split("\n")[0][:400], _FIX)
+
+  def _differing(self, why):
+    return errors.UnsupportedGraphError(
+        "The copy without loops computes something else.", why, _FIX)
