@@ -380,8 +380,9 @@ class Executable:
                               isinstance(error, errors.GradfeedError) or
                               _tf.is_closed(innermost)):
       try:
-        sessions.check_initialized(innermost, self._plan.variables,
-                                   adds_ops=not self._plan.keeps_graph)
+        sessions.check_initialized(
+            innermost, self._plan.variables,
+            adds_ops=not self._plan.keeps_graph, anew=True)
       except errors.UninitializedError as uninitialized:
         return uninitialized
     return runtime_errors.translate(

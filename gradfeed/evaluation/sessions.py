@@ -172,18 +172,22 @@ class Uncompiled:
     return [np.array(r) if isinstance(r, np.ndarray) else r for r in results]
 
 
-def check_initialized(session, variables, adds_ops=True):
+def check_initialized(session, variables, adds_ops=True, anew=False):
   """Names every variable that has no value yet, before anything runs.
 
   Args:
     session: a raw `tf.Session`.
     variables: list of the variables' ops.
     adds_ops: bool, whether ops that tell it may be added to the graph.
+    anew: bool, whether to ask for those that had a value before, too: one that
+      is destroyed has none any more.
 
   Raises:
     UninitializedError: lists them. Nothing is ever initialised here.
   """
   initialized = _tf.session_cache(session).setdefault(_INITIALIZED, set())
+  if anew:
+    initialized.difference_update([op.name for op in variables])
   unchecked = [op for op in variables if op.name not in initialized]
   if not unchecked:
     return

@@ -527,6 +527,16 @@ class OpsTest(graphs.GraphTest):
     with self.assertRaisesRegex(gf.UninitializedError, "'v:0'"):
       gf.run(self.session, step)
 
+  def test_a_variable_that_was_destroyed_is_named(self):
+    v = graphs.variable("v", 3., True)
+    y = v * 2.
+    destroy = tf.raw_ops.DestroyResourceOp(resource=v.handle)
+    gf.run(self.session, v.initializer)
+    self.assertEqual(gf.run(self.session, y), 6.)
+    gf.run(self.session, destroy)
+    with self.assertRaisesRegex(gf.UninitializedError, "'v:0'"):
+      gf.run(self.session, y)
+
   def test_a_variable_of_the_other_branch_may_lack_a_value(self):
     v = graphs.variable("v", 2., True)
     on = tf.placeholder(tf.bool, [])
