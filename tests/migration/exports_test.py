@@ -18,6 +18,7 @@ from gradfeed import _tf
 from gradfeed.migration.exports import exporting
 from gradfeed.migration.exports import graphs as exported_graphs
 from gradfeed.migration.exports import older_versions
+from gradfeed.migration.exports import programs
 from gradfeed.migration.exports import proofs
 from tests.testing import folders
 from tests.testing import graphs
@@ -494,6 +495,15 @@ class ProofTest(_ExportTest):
       gf.export(gf.function(self.x, y, self.session), self.path("again"))
       with self.assertRaises(gf.ModelFileError):
         gf.export(f, self.path("held"))
+
+  def test_random_numbers_that_happen_to_be_the_same(self):
+    y = tf.nn.dropout(self.x, rate=0.5)
+    program = programs.Program(gf.function(self.x, y, self.session), None)
+    draws = iter([[np.zeros(2)]] * 3 + [[np.array([0., 1.])]])
+    with mock.patch.object(
+        program, "results_at", side_effect=lambda arrays: next(draws)):
+      point = proofs.Point(program, [np.ones([2, 3])], True)
+    self.assertEqual(point.is_drawn, [True])
 
   def test_single_precision_on_the_way_is_allowed_for(self):
     y = tf.cast(tf.tanh(tf.cast(self.x, tf.float32)), tf.float64)
