@@ -1,8 +1,10 @@
-"""Second derivatives of max-pools, in ops that XLA computes as TensorFlow does.
+"""Derivatives of max-pools, in ops that XLA computes as TensorFlow does.
 
-The op of XLA takes the largest of the cotangents at a tie, and half of the
-digits of some. TensorFlow takes the cotangent of the first element of a window
-that is the maximum, and zero where none is, as with NaN.
+For second derivatives the op of XLA takes the largest of the cotangents at a
+tie, and half of the digits of some. TensorFlow takes the cotangent of the first
+element of a window that is the maximum, and zero where none is, as with NaN.
+For first derivatives XLA takes the first maximum, too, but another one where it
+adds more after an axis than before it.
 """
 
 import itertools
@@ -14,8 +16,11 @@ from gradfeed._tf import tf
 from gradfeed.compilation.loops import nodes as nodes_lib
 from gradfeed.compilation.loops import variants
 
-#: Ops to whether the window and the strides are inputs.
+#: Ops of second derivatives to whether the window and the strides are inputs.
 TYPES = {"MaxPoolGradGrad": False, "MaxPoolGradGradV2": True}
+
+#: The same of first derivatives.
+_FIRST_TYPES = {"MaxPoolGrad": False, "MaxPoolGradV2": True}
 
 #: How many elements a window may have.
 _LARGEST = 256
@@ -27,13 +32,17 @@ def can_be_replaced(op):
   Args:
     op: `tf.Operation` whose type is in `TYPES`.
   """
+  return _is_known(op) and np.prod(_window(op)[0]) <= _LARGEST
+
+
+def _is_known(op):
+  """Whether the window, and the lengths of the axes that it has, are known."""
   window = _window(op)
-  return window is not None and np.prod(window[0]) <= _LARGEST and (
-      op.get_attr("data_format") == b"NHWC") and all(
-          t.shape.rank is not None and not any(
-              size is None and sizes != (1, 1)
-              for size, sizes in zip(t.shape.as_list(), zip(*window)))
-          for t in list(op.inputs)[:3])
+  return window is not None and op.get_attr("data_format") == b"NHWC" and all(
+      t.shape.rank is not None and not any(
+          size is None and sizes != (1, 1)
+          for size, sizes in zip(t.shape.as_list(), zip(*window)))
+      for t in list(op.inputs)[:3])
 
 
 def replace(static):
@@ -48,15 +57,30 @@ def replace(static):
                             function.node_def, function is not None)
     for op in place.get_operations():
       if op.type in TYPES:
-        _replace(op, nodes, static.graph_def.library.function)
+        _replace(op, nodes, static.graph_def.library.function, _picked_of)
+      elif op.type in _FIRST_TYPES and _is_uneven(op):
+        _replace(op, nodes, static.graph_def.library.function, _spread_of)
 
 
-def _replace(op, nodes, functions):
-  """Has the node of an op call a new function."""
+def _is_uneven(op):
+  """Whether XLA adds more on one side of an axis than on the other."""
+  return op.inputs[0].dtype.is_floating and _is_known(op) and any(
+      before != after for before, after in _paddings(op, *op.inputs[:2]))
+
+
+def _replace(op, nodes, functions, compute):
+  """Has the node of an op call a new function.
+
+  Args:
+    op: `tf.Operation`.
+    nodes: `nodes.Nodes` with its node.
+    functions: repeated field of FunctionDef; one is added.
+    compute: function from the op and its first three inputs to its output.
+  """
   with tf.Graph().as_default():
     given = [tf.placeholder(t.dtype, t.shape) for t in list(op.inputs)[:3]]
-    definition = _tf.definition_of("second_of_max_pool_{}".format(
-        len(functions)), given, [_computed(op, *given)])
+    definition = _tf.definition_of("of_max_pool_{}".format(
+        len(functions)), given, [compute(op, *given)])
   functions.add().CopyFrom(definition)
   node = nodes[op.name]
   read = list(node.input)[:3]
@@ -67,20 +91,40 @@ def _replace(op, nodes, functions):
 
 def _window(op):
   """The sizes of the window and the strides of an op, or None."""
-  if not TYPES[op.type]:
+  if not dict(TYPES, **_FIRST_TYPES)[op.type]:
     return op.get_attr("ksize"), op.get_attr("strides")
   known = [_tf.constant_value(t) for t in op.inputs[3:]]
   return None if any(value is None for value in known) else [
       value.tolist() for value in known]
 
 
-def _computed(op, pooled, result, cotangent):
-  """What an op computes of its first three inputs."""
+def _axes(op, pooled, result):
+  """For each axis: its length, that of the result, the window, the stride."""
+  return list(zip(pooled.shape.as_list(), result.shape.as_list(), *_window(op)))
+
+
+def _paddings(op, pooled, result):
+  """For each axis [before, after]: how much there is added."""
+  return [_padding(*axis, is_same=op.get_attr("padding") == b"SAME")
+          for axis in _axes(op, pooled, result)]
+
+
+def _spread_of(op, pooled, result, cotangent):
+  """A cotangent of a pool at the maxima, with nothing for XLA to add."""
   window, strides = _window(op)
-  axes = list(zip(
-      pooled.shape.as_list(), result.shape.as_list(), window, strides))
-  paddings = [_padding(*axis, is_same=op.get_attr("padding") == b"SAME")
-              for axis in axes]
+  paddings = _paddings(op, pooled, result)
+  spread = tf.raw_ops.MaxPoolGrad(
+      orig_input=tf.pad(pooled, paddings, constant_values=-np.inf),
+      orig_output=result, grad=cotangent, ksize=window, strides=strides,
+      padding="VALID")
+  return tf.slice(spread, [before for before, _ in paddings], tf.shape(pooled))
+
+
+def _picked_of(op, pooled, result, cotangent):
+  """Of a cotangent of what is pooled, that of the maximum of each window."""
+  window, _ = _window(op)
+  axes = _axes(op, pooled, result)
+  paddings = _paddings(op, pooled, result)
   # NaN is no maximum.
   pooled = tf.pad(pooled, paddings, constant_values=np.nan)
   cotangent = tf.pad(cotangent, paddings)

@@ -68,6 +68,22 @@ class PoolsTest(graphs.GraphTest):
       value[0, 1:3] = special
       np.testing.assert_allclose(f(value), plain(value), rtol=1e-5)
 
+  @parameterized.parameters(
+      ([2, 2], [2, 2], 5), ([3, 2], [1, 1], 5), ([3, 3], [2, 2], 6))
+  def test_first_derivatives_at_ties(self, window, strides, length):
+    x = tf.placeholder(tf.float64, [None, length, length, 2])
+    y = tf.nn.max_pool(x, [1] + window + [1], [1] + strides + [1], "SAME")
+    gradient = gf.gradient(y, x, tf.cast(tf.reshape(tf.range(
+        tf.size(y)), tf.shape(y)), tf.float64))
+    f = gf.function(x, gradient, jit_compile=True)
+    plain = gf.function(x, gradient)
+    random = np.random.RandomState(0)
+    f(random.normal(size=[2, length, length, 2]))
+    for _ in range(3):
+      value = random.randint(-2, 1, size=[2, length, length, 2])
+      self.assertTrue(programs.takes(f, self.session, value))
+      np.testing.assert_array_equal(f(value), plain(value))
+
   def test_a_window_that_is_too_large_is_named(self):
     x = tf.placeholder(tf.float32, [1, 20, 20, 1])
     y = tf.nn.max_pool(x, [1, 20, 20, 1], [1, 20, 20, 1], "VALID")
