@@ -214,6 +214,16 @@ class PointsTest(_StreamTest):
           np.load(self.path("out.npz"))["slope"], self.expected()[1],
           rtol=1e-5)
 
+  def test_an_iterator_that_yields_one_array_again_and_again(self):
+    def rows():
+      row = np.empty_like(self.points[0])
+      for point in self.points:
+        row[...] = point
+        yield row
+
+    gf.stream(self.cubes(), rows(), self.path("out.npy"), chunk=5)
+    self.assert_are_cubes()
+
   def test_dicts_and_mixed_sources(self):
     path = self.write_records([_example(x=row) for row in self.points])
     gf.stream(self.of_class(), {"label:0": self.classes, "x": path},

@@ -107,10 +107,10 @@ def arrays_of(row, inputs, texts):
     raise row_layout.Unreadable(
         "is not a tuple of {} values".format(len(inputs)))
   try:
+    # Copies: an iterator may write the next row into the same array.
     arrays = [
-        np.array(value, object) if is_text and not isinstance(
-            value, np.ndarray) else np.asarray(value)
-        for value, is_text in zip(row, texts)]
+        np.array(value, object if is_text and not isinstance(
+            value, np.ndarray) else None) for value, is_text in zip(row, texts)]
   except ValueError as error:
     raise row_layout.Unreadable("is no array: {}".format(error)) from None
   for array, is_text in zip(arrays, texts):
