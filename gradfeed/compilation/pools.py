@@ -32,13 +32,14 @@ def can_be_replaced(op):
   Args:
     op: `tf.Operation` whose type is in `TYPES`.
   """
-  return _is_known(op) and np.prod(_window(op)[0]) <= _LARGEST
-
-
-def _is_known(op):
-  """Whether the window, and the lengths of the axes that it has, are known."""
   window = _window(op)
-  return window is not None and op.get_attr("data_format") == b"NHWC" and all(
+  return window is not None and np.prod(window[0]) <= _LARGEST and (
+      op.get_attr("data_format") == b"NHWC") and _knows_lengths(op, window)
+
+
+def _knows_lengths(op, window):
+  """Whether the lengths of all axes are known on which a window moves."""
+  return all(
       t.shape.rank is not None and not any(
           size is None and sizes != (1, 1)
           for size, sizes in zip(t.shape.as_list(), zip(*window)))
@@ -58,13 +59,18 @@ def replace(static):
     for op in place.get_operations():
       if op.type in TYPES:
         _replace(op, nodes, static.graph_def.library.function, _picked_of)
-      elif op.type in _FIRST_TYPES and _is_uneven(op):
+      elif op.type in _FIRST_TYPES and _may_be_uneven(op):
         _replace(op, nodes, static.graph_def.library.function, _spread_of)
 
 
-def _is_uneven(op):
-  """Whether XLA adds more on one side of an axis than on the other."""
-  return op.inputs[0].dtype.is_floating and _is_known(op) and any(
+def _may_be_uneven(op):
+  """Whether XLA may add more on one side of an axis than on the other."""
+  window = _window(op)
+  if window is None or op.get_attr("data_format") != b"NHWC" or (
+      op.get_attr("padding") != b"SAME" or
+      not op.inputs[0].dtype.is_floating):
+    return False
+  return not _knows_lengths(op, window) or any(
       before != after for before, after in _paddings(op, *op.inputs[:2]))
 
 
@@ -112,12 +118,16 @@ def _paddings(op, pooled, result):
 def _spread_of(op, pooled, result, cotangent):
   """A cotangent of a pool at the maxima, with nothing for XLA to add."""
   window, strides = _window(op)
-  paddings = _paddings(op, pooled, result)
+  lengths = tf.shape(pooled)  # XLA knows them where the graph does not.
+  added = tf.maximum(
+      (tf.shape(result) - 1) * strides + window - lengths, 0)
+  before = added // 2
   spread = tf.raw_ops.MaxPoolGrad(
-      orig_input=tf.pad(pooled, paddings, constant_values=-np.inf),
+      orig_input=tf.pad(pooled, tf.stack([before, added - before], 1),
+                        constant_values=-np.inf),
       orig_output=result, grad=cotangent, ksize=window, strides=strides,
       padding="VALID")
-  return tf.slice(spread, [before for before, _ in paddings], tf.shape(pooled))
+  return tf.slice(spread, before, lengths)
 
 
 def _picked_of(op, pooled, result, cotangent):

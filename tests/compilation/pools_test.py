@@ -8,6 +8,7 @@ import tensorflow.compat.v1 as tf
 
 from gradfeed import _tf
 import gradfeed as gf
+from tests.testing import flows
 from tests.testing import graphs
 from tests.testing import programs
 
@@ -83,6 +84,26 @@ class PoolsTest(graphs.GraphTest):
       value = random.randint(-2, 1, size=[2, length, length, 2])
       self.assertTrue(programs.takes(f, self.session, value))
       np.testing.assert_array_equal(f(value), plain(value))
+
+  def test_first_derivatives_at_ties_in_a_branch_in_a_loop(self):
+    def pool(h):
+      return tf.nn.max_pool(h, [1, 2, 2, 1], [1, 1, 1, 1], "SAME")
+
+    with flows.control_flow(None):
+      x = tf.placeholder(tf.float64, [None, 5, 5, 1])
+      y = tf.while_loop(
+          lambda i, h: i < 2, lambda i, h: (i + 1, tf.cond(
+              tf.reduce_sum(h) > 0., lambda: pool(h) * x,
+              lambda: pool(tf.square(h)) - x)), [0, x])[1]
+      gradient = gf.gradient(tf.reduce_sum(y ** 2), x)
+    f = gf.function(x, gradient, jit_compile=True)
+    plain = gf.function(x, gradient)
+    random = np.random.RandomState(0)
+    f(random.normal(size=[2, 5, 5, 1]))
+    for _ in range(3):
+      value = random.randint(-2, 3, size=[2, 5, 5, 1])
+      self.assertTrue(programs.takes(f, self.session, value))
+      np.testing.assert_allclose(f(value), plain(value), rtol=1e-12)
 
   def test_a_window_that_is_too_large_is_named(self):
     x = tf.placeholder(tf.float32, [1, 20, 20, 1])
