@@ -184,7 +184,7 @@ class Plan:
       is_straight: bool, as in `programs.build`.
 
     Returns:
-      `substitutes.Program`; raises UnsupportedGraphError where there can be none.
+      `substitutes.Program`; raises UnsupportedGraphError where there is none.
     """
     active = [self.slots[i].target for i in self.active]
     key = ("program", is_straight, tuple(array.shape for array in arrays),
@@ -193,7 +193,7 @@ class Plan:
         active, arrays, session, is_straight))
 
   def _new_program(self, active, arrays, session, is_straight):
-    """The `substitutes.Program` that `program` returns, with the targets `active`."""
+    """The `substitutes.Program` of `program`, with the targets `active`."""
     # pylint: disable=import-outside-toplevel
     from gradfeed.compilation import programs  # Rare, as first calls are not.
     if self.graph.finalized:
