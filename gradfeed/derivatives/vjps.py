@@ -21,6 +21,7 @@ from gradfeed.graph import tensors
 from gradfeed.graph import traversal
 from gradfeed.rewriting import cloning
 from gradfeed.rewriting import differentiable_copy
+from gradfeed.rewriting import subgraphs
 
 
 class VJP:
@@ -320,8 +321,11 @@ class VJP:
                   if op.type in op_types.FUNCTIONAL]
     if not functional or _tf.outer_graph(self.graph):
       return {}
-    ops = traversal.ancestors([y.tensor for y in self.ys])
-    carrying = {name: op for name, op in ops.items() if name in trace.path}
+    drawn = subgraphs.copies_of_what_is_drawn(self.graph, functional)
+    ops = traversal.ancestors([y.tensor for y in self.ys] + drawn)
+    kept = set(traversal.ancestors(drawn))
+    carrying = {name: op for name, op in ops.items()
+                if name in trace.path or name in kept}
     op_names = {op.name for op in functional} | traversal.descendants(
         carrying, {t.name for op in functional for t in op.outputs},
         control=False)

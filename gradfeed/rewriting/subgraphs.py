@@ -8,7 +8,9 @@ import collections
 
 from gradfeed import _tf
 from gradfeed._tf import tf
+from gradfeed.graph import cache
 from gradfeed.graph import control_flow
+from gradfeed.graph import effects
 from gradfeed.graph import op_types
 from gradfeed.graph import traversal
 
@@ -141,3 +143,24 @@ def counts(op, reader):
   """
   return op.type in ("Const", "Range") and (
       reader.type == "Range" or reader.type.startswith(op_types.TENSOR_ARRAY))
+
+
+def copies_of_what_is_drawn(graph, functional):
+  """What is computed from random numbers in ops that are to be copied.
+
+  The copies draw numbers of their own. A tensor that is fetched together with
+  a derivative that reads these has to be computed from them.
+
+  Args:
+    graph: `tf.Graph`.
+    functional: list of `tf.Operation`, which are to be copied.
+
+  Returns:
+    list of `tf.Tensor`, copies of tensors that derivatives were built on.
+  """
+  dependents = traversal.dependents(
+      [t for op in functional if not effects.is_repeatable({op.name: op})
+       for t in op.outputs])
+  return [graph.get_tensor_by_name(name)
+          for names in list(cache.cache_of(graph).clones.values())
+          for name in names if name.split(":")[0] in dependents]

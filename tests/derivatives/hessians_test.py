@@ -468,3 +468,21 @@ class SecondOrderTest(graphs.GraphTest):
     np.testing.assert_allclose(
         self.session.run(twice, {x: at}), numeric.central_differences(
             lambda p: np.sum(self.session.run(z, {x: p})), at), atol=1e-7)
+
+  @parameterized.product(version=(1, 2), kind=("hvp", "hessian", "twice"))
+  def test_a_value_and_its_second_derivative_are_of_the_same_draw(
+      self, version, kind):
+    x = tf.placeholder(tf.float64, [])
+    with flows.control_flow(version):
+      h = tf.cond(x > 0.0, lambda: x ** 2 * tf.random.uniform(
+          [], dtype=tf.float64), lambda: x)
+    y = h * 3.0
+    second = {"hvp": lambda: gf.hvp(y, x, tf.constant(1.0, tf.float64)),
+              "hessian": lambda: gf.hessian(y, x),
+              "twice": lambda: gf.gradient(gf.gradient(y, x), x)}[kind]()
+    f = gf.function(x, [h, second], self.session)
+    for _ in range(3):
+      h_t, second_t = f(1.0)
+      np.testing.assert_allclose(second_t, 6.0 * h_t, rtol=1e-12)
+      y_t, second_t = gf.run(self.session, [y, second], {x: 1.0})
+      np.testing.assert_allclose(second_t, 2.0 * y_t, rtol=1e-12)
