@@ -23,6 +23,7 @@ class EntryPoints:
   def __init__(self, source=replacements):
     """Takes what has `State`, `OF_FUNCTIONS`, `OF_KERAS` and `session_run`."""
     self._source = source
+    self._replaceable = set(map(id, source.OF_FUNCTIONS))
     self._replaced = []
     self._finder = _BackendFinder(self._replace_in_module)
 
@@ -51,7 +52,11 @@ class EntryPoints:
 
   def _replace_in_module(self, module_name, module):
     """Replaces the functions that one public module holds."""
-    for name, value in list(getattr(module, "__dict__", {}).items()):
+    content = dict(getattr(module, "__dict__", {}))
+    if not _is_backend(module_name) and self._replaceable.isdisjoint(
+        map(id, content.values())):
+      return  # As nearly all of some hundreds do.
+    for name, value in content.items():
       if not callable(value) or isinstance(value, type):
         continue
       try:
