@@ -120,14 +120,9 @@ def still_ancestors(ops, targets, reads):
   for name, inputs in reads.items():
     before[name] = [t.op.name for t in inputs if t.name not in ops.cut] + [
         op.name for op in ops[name].control_inputs]
-  reached, queue = set(), [
-      t.name if isinstance(t, tf.Operation) else t.op.name for t in targets]
-  while queue:
-    name = queue.pop()
-    if name not in reached and name in ops:
-      reached.add(name)
-      queue.extend(before[name])
-  return ops.among(reached, before)
+  return ops.among(above(ops, [
+      t.name if isinstance(t, tf.Operation) else t.op.name for t in targets],
+                         before), before)
 
 
 def descendants(ops, sources, control=True, start=()):
@@ -161,22 +156,24 @@ def descendants(ops, sources, control=True, start=()):
   return reached
 
 
-def above(ops, names):
+def above(ops, names, before=None):
   """The names of those of `ops` that have to run before some of them.
 
   Args:
     ops: `Ancestors`.
     names: iterable of names of ops, those that are no part of `ops` left out.
+    before: as the attribute of `ops`, where it is another one.
 
   Returns:
     set of names, those of `names` among them.
   """
+  before = ops.before if before is None else before
   reached, queue = set(), list(names)
   while queue:
     name = queue.pop()
     if name not in reached and name in ops:
       reached.add(name)
-      queue.extend(ops.before[name])
+      queue.extend(before[name])
   return reached
 
 
