@@ -186,8 +186,6 @@ def _reports_of(task, were_there):
           "'{}' is not there, though the pipeline has ended.".format(path),
           "The workers have written it where this machine does not see it.",
           "Name an output on a file system that all of them share.")
-    found.append(reports.of_manifest(
-        i, path, manifest, start, manifest["rows"] if was_there else 0,
-        was_there))
+    found.append(reports.of_manifest(i, path, manifest, start, was_there))
     start += manifest["rows"]
   return found

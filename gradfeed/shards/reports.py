@@ -60,20 +60,22 @@ class ShardReport(collections.namedtuple("ShardReport", _FIELDS)):
         ", was there" if self.was_there else "")
 
 
-def of_manifest(index, path, manifest, start, resumed, was_there):
+def of_manifest(index, path, manifest, start, was_there, resumed=0):
   """The `ShardReport` of a finished shard.
 
   Args:
     index: int.
     path: str, the first file of results.
     manifest: dict, as `manifests.read` returns it.
-    start, resumed, was_there: as in `ShardReport`.
+    start, was_there: as in `ShardReport`.
+    resumed: int, as in `ShardReport`, where it was not there: then it is all.
   """
   folder = os.path.dirname(path)
   return ShardReport(
       index=index, path=path,
       files=[os.path.join(folder, name) for name, _ in manifest["results"]],
-      start=start, rows=manifest["rows"], resumed=resumed,
+      start=start, rows=manifest["rows"],
+      resumed=manifest["rows"] if was_there else resumed,
       reasons={int(i): why for i, why in manifest["reasons"].items()},
       not_finite=manifest["not_finite"],
       first_not_finite=manifest["first_not_finite"],

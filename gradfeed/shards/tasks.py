@@ -283,10 +283,9 @@ class StreamShard:
           place.paths[0], index, wanted, points) is None:
         evaluated = self._evaluate(place, loaded, points, wanted)
       place.publish()
-      manifest = manifests.read(outputs[0])
       return reports.of_manifest(
-          index, outputs[0], manifest, points.start, manifest["rows"]
-          if evaluated is None else evaluated.resumed, evaluated is None)
+          index, outputs[0], manifests.read(outputs[0]), points.start,
+          evaluated is None, evaluated.resumed if evaluated else 0)
 
   def _wanted(self, loaded):
     """What the manifest of a shard says of the model, as a dict."""
@@ -299,8 +298,7 @@ class StreamShard:
     if manifest is None:
       return None
     manifests.check(output, manifest, wanted, points, self)
-    return reports.of_manifest(
-        index, output, manifest, points.start, manifest["rows"], True)
+    return reports.of_manifest(index, output, manifest, points.start, True)
 
   def _evaluate(self, place, loaded, points, wanted):
     """Evaluates a shard, and writes its manifest once the results are there.
