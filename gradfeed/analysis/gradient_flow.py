@@ -159,8 +159,9 @@ class GradientTrace:
     tensors: set of the names of the tensors that a gradient arrives at.
     blocked: dict from name to op that a gradient arrives at and does not pass.
     missing: list of ops between x and y that have no registered gradient.
-    second_order: list of ops that take from a stack what depends on x: the
-      gradient of a loop of control flow v1, which has no gradient itself.
+    second_order: list of ops of gradients of loops of control flow v1, which
+      have no gradient themselves: those that take from a stack what depends on
+      x, and the ends of such loops.
     path: dict from name to op between x and y that a gradient passes.
     stopped: set of the names of the ops that are held constant.
     folded: `branches.folding.Folding` or None, as it was passed.
@@ -257,7 +258,7 @@ class GradientTrace:
       op = queue.popleft()
       if op.name in self.reached or op.name not in self._dependent:
         continue
-      if op.type in op_types.POPS:
+      if op.type in op_types.POPS or _ends_gradient(op):
         self.second_order.append(op)
       self.reached[op.name] = op
       if op.name in self.stopped:
@@ -367,6 +368,14 @@ def _passes_gradient(op):
     return _tf.gradient_function(op) is not None
   except LookupError:
     return None
+
+
+def _ends_gradient(op):
+  """Whether an op is the end of a loop that is the gradient of a loop."""
+  if op.type not in op_types.EXITS:
+    return False
+  context = _tf.control_flow_context(op.inputs[0].op)
+  return getattr(context, "grad_state", None) is not None
 
 
 def _has_no_back_prop(exit_op):

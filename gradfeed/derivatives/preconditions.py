@@ -107,10 +107,9 @@ def find_problems(vjp, flow, strict=True):
     yield _bad(
         "second_order_loop", trace.second_order[0],
         vjp.purpose("No second-order gradient") + ".",
-        "TensorFlow has none for a while loop of control flow v1: what its "
-        "gradient remembers of each turn ('{}') passes no gradient on, and a "
-        "part of the result would be lost without a word.".format(
-            trace.second_order[0].name),
+        "TensorFlow has none for a while loop of control flow v1: the loop of "
+        "its gradient ('{}') passes no gradient on, and a part of the result "
+        "would be lost without a word.".format(trace.second_order[0].name),
         "Build the loop with control flow v2 (tf.enable_control_flow_v2() "
         "before it is built), or unroll it.")
   yield from _left_out(vjp)

@@ -430,13 +430,17 @@ class GradientTest(graphs.GraphTest):
       d = gf.gradient(d, x)
     self.assertAlmostEqual(self.session.run(d, {x: 2.0}), 60.0 * 4.0)
 
-  def test_e5_second_order_of_a_foreign_gradient_of_a_loop_is_refused(self):
+  @parameterized.named_parameters(
+      ("stacks", lambda a, x: tf.sin(a)),
+      ("no_stacks", lambda a, x: a + tf.sin(x)))
+  def test_e5_second_order_of_a_foreign_gradient_of_a_loop_is_refused(
+      self, turn):
     # The loop of the gradient reads the values of the loop through stacks,
     # where TensorFlow drops the gradient: without a word, beside other paths.
     # Only what gradfeed has built itself can be built in another way.
     x = tf.placeholder(tf.float64, [], name="x")
     with flows.control_flow(1):
-      y = tf.while_loop(lambda i, a: i < 2, lambda i, a: (i + 1, tf.sin(a)),
+      y = tf.while_loop(lambda i, a: i < 2, lambda i, a: (i + 1, turn(a, x)),
                         [0, x])[1]
     dx, = tf.gradients(y, x)
     z = dx * x

@@ -456,12 +456,14 @@ class SecondOrderTest(graphs.GraphTest):
           self.session.run(gf.hessian(y, x), {x: np.ones([3, 3])}).reshape(
               9, 9), 2.0 / 3.0 * np.eye(9))
 
-  @parameterized.named_parameters(("v1", 1), ("v2", 2))
-  def test_gradient_of_a_gradient_through_a_loop(self, version):
+  @parameterized.product(version=(1, 2), turn=(
+      lambda a, x: tf.sin(a) * x, lambda a, x: 1.2 * a + tf.sin(x),
+      lambda a, x: a + x ** 3))
+  def test_gradient_of_a_gradient_through_a_loop(self, version, turn):
     x = tf.placeholder(tf.float64, [2])
     with flows.control_flow(version):
       y = tf.while_loop(lambda i, a: i < 3,
-                        lambda i, a: (i + 1, tf.sin(a) * x), [0, x])[1]
+                        lambda i, a: (i + 1, turn(a, x)), [0, x])[1]
     z = gf.gradient(y, x) * x + y
     twice = gf.gradient(z, x)
     at = np.array([0.5, 1.2])
