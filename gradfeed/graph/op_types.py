@@ -118,9 +118,12 @@ WAITING = re.compile(r"(Queue|Reader|Barrier|Stage|Iterator).*"
                      r"OneShotIterator|FIFOQueue")
 
 #: Ops that give another value at each run.
-RANDOM = re.compile(r"^(Random|Truncated|ParameterizedTruncated|Multinomial|"
-                    r"StatefulRandom|StatefulStandard|StatefulTruncated|"
-                    r"StatefulUniform)")
+RANDOM = re.compile(
+    r"^(Random(?!GammaGrad)|RiscRandom|Truncated|ParameterizedTruncated|"
+    r"Multinomial|StatefulRandom|StatefulStandard|StatefulTruncated|"
+    r"StatefulUniform|NonDeterministicInts|Rng(ReadAnd)?Skip|"
+    r"SampleDistortedBoundingBox|Fractional(Avg|Max)Pool(V2)?$)|"
+    r"CandidateSampler$")
 
 #: Ops that change a variable.
 ASSIGNING = re.compile(

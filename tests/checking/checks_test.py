@@ -314,6 +314,17 @@ class GalleryTest(CheckTest):
     self.assertFound(report, "repeatability", "warning", "[Rr]andom")
     self.assertClean(gf.check(y, x, _ROWS, feed_dict={keep: 1.0}))
 
+  def test_s8_sampled_losses_are_right_for_the_classes_drawn(self):
+    x = self.placeholder()
+    labels = tf.placeholder(tf.int64, [None, 1], name="labels")
+    random = np.random.RandomState(0)
+    weights = tf.constant(random.normal(size=[50, 3]), tf.float32)
+    for loss in (tf.nn.nce_loss, tf.nn.sampled_softmax_loss):
+      y = loss(weights, tf.zeros([50]), labels, x, 5, 50)
+      report = gf.check(y, x, _ROWS, feed_dict={labels: [[1], [2], [3], [4]]})
+      self.assertEqual(report.verdict, "right")
+      self.assertFound(report, "repeatability", "warning", "CandidateSampler")
+
   @parameterized.parameters(1, 2)
   def test_s8_random_numbers_in_a_loop_leave_it_open(self, flow):
     with flows.control_flow(flow):

@@ -45,6 +45,36 @@ class TablesTest(graphs.GraphTest):
           call.first_argument, int(name in op_types.FUNCTIONAL_BRANCHES))
 
 
+class RandomTest(graphs.GraphTest):
+
+  def test_every_op_that_has_a_seed_and_computes_numbers_draws_them(self):
+    by_seed = set()
+    for name in dir(tf.raw_ops):
+      op_def = _tf.op_definition(self.graph, name)
+      if op_def is not None and {"seed", "seed2"} <= {
+          attribute.name for attribute in op_def.attr}:
+        by_seed.add(name)
+    # Dropout in cuDNN is a setting, a data set is no numbers, and the other
+    # one looks for what a sampler has drawn.
+    others = {name for name in by_seed if name.startswith("CudnnRNN") or (
+        name.endswith("Dataset")) or name == "ComputeAccidentalHits"}
+    self.assertGreater(len(by_seed - others), 15)
+    for name in sorted(by_seed):
+      self.assertEqual(bool(op_types.RANDOM.search(name)), name not in others,
+                       name)
+
+  def test_what_reads_or_moves_a_generator_draws(self):
+    for name in ("NonDeterministicInts", "RngReadAndSkip", "RngSkip",
+                 "StatefulStandardNormalV2", "StatefulUniformInt"):
+      self.assertTrue(op_types.RANDOM.search(name), name)
+
+  def test_what_has_its_numbers_given_does_not(self):
+    for name in ("FractionalMaxPoolGrad", "RandomGammaGrad",
+                 "StatelessRandomUniform", "StatelessTruncatedNormal",
+                 "TruncateDiv"):
+      self.assertFalse(op_types.RANDOM.search(name), name)
+
+
 class ValueIndependentTest(graphs.GraphTest):
 
   def test_a_check_holds_nothing_because_of_the_size_of_an_array(self):
