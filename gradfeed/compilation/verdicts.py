@@ -94,7 +94,7 @@ class _Verdicts:
     for function, names in zip(functions, found):
       _return(function, _all(_nodes_of(function), names))
     node.attr[call.result_dtypes].list.type.append(_BOOL)
-    if node.attr["output_shapes"].list.shape:
+    if "output_shapes" in node.attr and node.attr["output_shapes"].list.shape:
       node.attr["output_shapes"].list.shape.add()
     return [nodes.result(op.name, "output", len(op.outputs))]
 

@@ -48,7 +48,8 @@ class ListSizes:
     """
     graph, nodes = self._static.graph, nodes_lib.Nodes(
         self._static.graph_def.node, False)
-    outermost = turns_lib.Place(graph, self._static.fixed.fixed)
+    outermost = turns_lib.Place(
+        graph, self._static.fixed.fixed, self._static.bodies_of)
     filled = _filled_lists(graph)
     if filled:
       exact = self._turns(filled)
@@ -114,24 +115,21 @@ class ListSizes:
     for loop in place.graph.get_operations():
       if loop.type not in op_types.FUNCTIONAL_LOOPS:
         continue
-      body, = self._static.bodies_of(loop, "body")
       function = self._function(nodes[loop.name])
-      inside = turns_lib.Place(body, turns_lib.fixed_alone(body), loop, place)
-      filled = _filled_lists(body)
+      inside = place.inside(loop)
+      filled = _filled_lists(inside.graph)
       own = nodes_lib.Nodes(function.node_def, True)
       if filled:
         turns = self._or_bounds(inside, filled, {})
         known = []
         for one in filled:
-          inner, = self._static.bodies_of(one.loop, "body")
-          value = _pushed(inner, one.index)
-          value = None if value is None else turns_lib.Place(
-              inner, turns_lib.fixed_alone(inner), one.loop,
-              inside).value(value)
+          inner = inside.inside(one.loop)
+          value = _pushed(inner.graph, one.index)
+          value = None if value is None else inner.value(value)
           if value is not None:
             known.append((one, value))
         self._write(own, filled, turns, known)
-      self._read_past_loops(body, own)
+      self._read_past_loops(inside.graph, own)
       self._apply_inside(inside, own)
 
   def _function(self, node):
@@ -177,9 +175,7 @@ class ListSizes:
     turns = dict(exact)
     for one in filled:
       if one.loop.name not in turns:
-        condition, = self._static.bodies_of(one.loop, "cond")
-        body, = self._static.bodies_of(one.loop, "body")
-        most = turns_lib.most_turns(place, one.loop, condition, body)
+        most = turns_lib.most_turns(place, one.loop)
         if most is None:
           raise errors.UnsupportedGraphError(
               "XLA cannot compile the loop '{}'.".format(one.loop.name),

@@ -118,7 +118,7 @@ class _Rewriting:
       for i, tensor in enumerate(given_or_made):
         if self._value(tensor):
           node.attr[attribute].list.type[i] = self._dtype(tensor)
-          del node.attr["output_shapes"].list.shape[:]
+          node.attr.pop("output_shapes", None)
 
   def _change_list(self, op, node):
     list_in, _, list_out, _ = variants.LISTS[op.type]

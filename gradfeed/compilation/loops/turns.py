@@ -20,18 +20,22 @@ class Place:
     around: `Place` of that loop, or None.
   """
 
-  def __init__(self, graph, fixed, loop=None, around=None, body=None):
+  def __init__(self, graph, fixed, bodies_of, loop=None, around=None):
     """Describes it.
 
     Args:
       graph, loop, around: as the attributes.
       fixed: set of the names of the tensors of `graph` that depend on shapes
         alone, whatever the values of its arguments are.
-      body: the graph of the body of the loop, where `graph` is its condition.
+      bodies_of: as in `value_checks.FixedValues`.
     """
     self.graph, self.loop, self.around = graph, loop, around
-    self._fixed = fixed
-    self._body = graph if body is None else body
+    self._fixed, self._bodies_of = fixed, bodies_of
+
+  def inside(self, loop, attribute="body"):
+    """The `Place` that is the body or the condition ("cond") of a loop here."""
+    graph, = self._bodies_of(loop, attribute)
+    return Place(graph, _fixed_alone(graph), self._bodies_of, loop, self)
 
   def value(self, tensor):
     """The value of a tensor that shapes decide, as an array; or None."""
@@ -54,8 +58,22 @@ class Place:
       if op.type == "Minimum":
         return min(known) if known else None
       return max(known) if len(known) == len(numbers) else None
+    if op.type in op_types.FUNCTIONAL_LOOPS:
+      return self._upper_after(op, tensor.value_index)
     outside = self._outside(tensor)
     return None if outside is None else self.around.upper(outside)
+
+  def _upper_after(self, loop, index):
+    """The `upper` of a result of a loop: of a counter, or what stays the same.
+
+    The gradient of a loop turns as often as the loop has counted.
+    """
+    body, = self._bodies_of(loop, "body")
+    start = self.upper(loop.inputs[index])
+    if start is None or is_kept(body, index):
+      return start
+    step, turns = _step(body, index), most_turns(self, loop)
+    return start + step * turns if step and turns is not None else None
 
   def _outermost(self):
     return self if self.around is None else self.around._outermost()
@@ -65,9 +83,10 @@ class Place:
     """
     if self.loop is None:
       return None
+    body, = self._bodies_of(self.loop, "body")
     for i, argument in enumerate(self.graph.inputs):
       if argument is tensor:
-        return self.loop.inputs[i] if is_kept(self._body, i) else None
+        return self.loop.inputs[i] if is_kept(body, i) else None
     return None
 
 
@@ -76,15 +95,14 @@ def is_kept(body, index):
   return source(body.outputs[index]) is body.inputs[index]
 
 
-def most_turns(place, loop, condition, body):
+def most_turns(place, loop):
   """How often a loop turns at most: an int, or None where nothing tells.
 
   Args:
     place: `Place` that the loop is in.
     loop: `tf.Operation`.
-    condition, body: the graphs of its functions.
   """
-  inside = Place(condition, fixed_alone(condition), loop, place, body)
+  inside, body = place.inside(loop, "cond"), place.inside(loop).graph
 
   def limit(predicate):
     op = source(predicate).op
@@ -97,7 +115,7 @@ def most_turns(place, loop, condition, body):
       counter, larger = op.inputs
     else:
       return None
-    for i, argument in enumerate(condition.inputs):
+    for i, argument in enumerate(inside.graph.inputs):
       if argument is source(counter):
         step, start = _step(body, i), place.value(loop.inputs[i])
         most = inside.upper(larger)
@@ -107,7 +125,7 @@ def most_turns(place, loop, condition, body):
                      else math.ceil(turns))
     return None
 
-  return limit(condition.outputs[0])
+  return limit(inside.graph.outputs[0])
 
 
 def is_counter(body, loop):
@@ -136,7 +154,7 @@ def source(tensor):
   return tensor
 
 
-def fixed_alone(graph):
+def _fixed_alone(graph):
   """The names of tensors that are computed from shapes and constants."""
   fixed = set()
   for op in graph.get_operations():

@@ -8,10 +8,12 @@ a branch on the same predicate.
 import numpy as np
 
 from gradfeed._tf import tf
+from gradfeed.rewriting.unrolling import known_values
+from gradfeed.rewriting.unrolling import lists
 from gradfeed.rewriting.unrolling import values as kinds
 
 
-def chosen(predicate, one, other, dtype, emitter):
+def chosen(predicate, one, other, dtype, emitter, keeps_numbers=True):
   """The value that is one or the other.
 
   Args:
@@ -19,13 +21,14 @@ def chosen(predicate, one, other, dtype, emitter):
     one, other: values.
     dtype: `tf.DType` of both; not needed where one is a `tf.Tensor`.
     emitter: `emission.Emitter`.
+    keeps_numbers: bool; whether two whole numbers that are known stay so.
 
   Returns:
     value; an `Either` where they are not alike, and which only what is on one
     side of a branch can read.
   """
   def choose(one, other, dtype):
-    return chosen(predicate, one, other, dtype, emitter)
+    return chosen(predicate, one, other, dtype, emitter, keeps_numbers)
 
   if one is other:
     return one
@@ -44,12 +47,15 @@ def chosen(predicate, one, other, dtype, emitter):
       one.dtype == other.dtype and one.tobytes() == other.tobytes() and
       one.shape == other.shape):
     return one
+  either = kinds.Either(predicate, one, other)
+  if keeps_numbers and is_counted(either):
+    return either
   shapes = [tf.TensorShape(value.shape) for value in (one, other)]
   if not shapes[0].is_fully_defined() or shapes[0] != shapes[1]:
-    return kinds.Either(predicate, one, other)
+    return either
   for value in (one, other):
-    if isinstance(value, tf.Tensor):
-      dtype = value.dtype
+    if isinstance(value, tf.Tensor) or dtype is None:
+      dtype = tf.as_dtype(value.dtype)
   return emitter.select(predicate, one, other, dtype)
 
 
@@ -83,13 +89,100 @@ def settled(value, taken, emitter):
     return settled(value.other if value.one is None else value.one, taken,
                    emitter)
   return chosen(value.predicate, settled(value.one, taken, emitter),
-                settled(value.other, taken, emitter), None, emitter)
+                settled(value.other, taken, emitter), None, emitter, False)
+
+
+def for_tensors(op, values, taken, emitter):
+  """What an op reads: whole numbers beside tensors are tensors.
+
+  Args:
+    op: `tf.Operation`.
+    values: list of the values of its inputs; of whole numbers it may be known
+      which they may be, as of a number of turns.
+    taken, emitter: as in `settled`.
+  """
+  if lists.is_of_lists(op, values) or not any(
+      isinstance(value, tf.Tensor) for value in values):
+    return values
+  return [settled(value, taken, emitter) if is_counted(value) else value
+          for value in values]
+
+
+def is_counted(value):
+  """Whether a value is one of several arrays of whole numbers or bools."""
+  if isinstance(value, kinds.Either):
+    return is_counted(value.one) and is_counted(value.other)
+  return isinstance(value, np.ndarray) and value.dtype.kind in "biu"
+
+
+class Turns:
+  """The turns of a loop, of which values decide whether they are made.
+
+  Attributes:
+    taken: as in `settled`, for the turn that is next.
+  """
+
+  def __init__(self, taken, emitter):
+    """Begins before the first turn; the arguments are those of `settled`."""
+    self.taken = taken
+    self._emitter = emitter
+    self._ends = []  # Predicates, on which side it goes on, values before.
+
+  def goes_on(self, condition, values):
+    """Whether there may be another turn: a bool.
+
+    Args:
+      condition: value.
+      values: list of values of the variables of the loop.
+    """
+    condition = on_this_side(condition, self.taken)
+    while isinstance(condition, kinds.Either):
+      ends = [side for side, value in (
+          (True, condition.one), (False, condition.other))
+              if isinstance(value, np.ndarray) and not value]
+      if len(ends) != 1:
+        condition = settled(condition, self.taken, self._emitter)
+        break
+      side = not ends[0]
+      self._decide(condition.predicate, side, values)
+      condition = on_this_side(condition, self.taken)
+    if not isinstance(condition, tf.Tensor) or condition.shape.rank != 0:
+      return known_values.truth(condition)
+    self._decide(condition, True, values)
+    return True
+
+  def _decide(self, predicate, side, values):
+    self._ends.append((predicate, side, values))
+    self.taken = dict(self.taken, **{predicate.name: side})
+
+  def results(self, values, dtypes):
+    """What the loop gives, which has gone on for as long as it may.
+
+    Args:
+      values: list of values after the last turn.
+      dtypes: list of `tf.DType` of them.
+    """
+    for predicate, side, before in reversed(self._ends):
+      pairs = zip(values, before) if side else zip(before, values)
+      values = [chosen(predicate, one, other, dtype, self._emitter)
+                for (one, other), dtype in zip(pairs, dtypes)]
+    return values
 
 
 def _written(choose, one, other, dtype, emitter):
   """The same for elements of lists, that may not have been written."""
   there = other if one is None else one
-  if there is not None and not isinstance(there, kinds.TensorList):
-    zeros = emitter.zeros_like(there, dtype)
+  if there is not None and not _is_list(there):
+    number = there
+    while is_counted(there) and isinstance(number, kinds.Either):
+      number = number.one
+    zeros = emitter.zeros_like(number, dtype)
     one, other = [zeros if value is None else value for value in (one, other)]
   return choose(one, other, dtype)
+
+
+def _is_list(value):
+  """Whether a value is a list, whichever it is."""
+  if isinstance(value, kinds.Either):
+    return _is_list(value.one) and _is_list(value.other)
+  return isinstance(value, kinds.TensorList)

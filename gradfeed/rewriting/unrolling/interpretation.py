@@ -11,6 +11,7 @@ from gradfeed.graph import op_types
 from gradfeed.graph import traversal
 from gradfeed.rewriting.unrolling import arrays
 from gradfeed.rewriting.unrolling import choices
+from gradfeed.rewriting.unrolling import copied_ops
 from gradfeed.rewriting.unrolling import known_values
 from gradfeed.rewriting.unrolling import lists
 from gradfeed.rewriting.unrolling import values as kinds
@@ -19,14 +20,6 @@ from gradfeed.rewriting.unrolling import values as kinds
 _PASSING = frozenset([
     "Identity", "IdentityN", "LoopCond", "NextIteration",
     "PlaceholderWithDefault", "RefIdentity", "RefNextIteration"])
-
-#: Stateful ops that do nothing but read.
-_READING = frozenset([
-    "ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VariableShape"])
-
-#: Ops that tell of what they see.
-_CHECKS = frozenset([
-    "Assert", "CheckNumerics", "CheckNumericsV2", "Print", "PrintV2"])
 
 #: How often a loop may turn.
 _MOST_TURNS = 10000
@@ -79,7 +72,8 @@ class Interpreter:
     order = self._order((), [t.op.name for t in wanted], inside)
     for item in order:
       self._evaluate(item, env, None)
-    return [self._value(tensor, env) for tensor in wanted]
+    return [choices.settled(self._value(tensor, env), {}, self._emitter)
+            for tensor in wanted]
 
   # What comes before what.
 
@@ -177,7 +171,7 @@ class Interpreter:
         env[name + ":1"] = np.array(0, np.int32)
       done = set(loop.variables)
       self._evaluate_all(loop.before_condition, env, base, done)
-      if not _truth(env[loop.condition.outputs[0].name]):
+      if not known_values.truth(env[loop.condition.outputs[0].name]):
         break
       self._evaluate_all(loop.turn, env, base, done)
       state = {name: env[end.name]
@@ -220,10 +214,6 @@ class Interpreter:
   def _outputs(self, op, inputs, dead=False):
     """The list of the values of the outputs of an op."""
     inputs = [choices.on_this_side(value, self._taken) for value in inputs]
-    for value in inputs:
-      if isinstance(value, kinds.Either):
-        return self._on_both(
-            value.predicate, op, lambda: self._outputs(op, inputs, dead))
     if op.type in op_types.MERGES and not dead:
       alive = [(i, value) for i, value in enumerate(inputs)
                if value is not kinds.DEAD]
@@ -235,14 +225,24 @@ class Interpreter:
       return [kinds.DEAD] * len(op.outputs)
     if op.type in _PASSING:
       return inputs
+    if op.type in op_types.FUNCTION_CALLS:  # What it reads is decided inside.
+      deciding = inputs[:op_types.FUNCTION_CALLS[op.type].first_argument]
+    else:
+      deciding = inputs = choices.for_tensors(
+          op, inputs, self._taken, self._emitter)
+    for value in deciding:
+      if isinstance(value, kinds.Either):
+        return self._on_both(
+            value.predicate, op, lambda: self._outputs(op, inputs))
     if op.type in op_types.SWITCHES:
-      taken = _truth(inputs[1])
+      taken = known_values.truth(inputs[1])
       return [kinds.DEAD, inputs[0]] if taken else [inputs[0], kinds.DEAD]
-    if op.type in op_types.FUNCTIONAL:
+    if op.type in op_types.FUNCTION_CALLS:
       return self._called(op, inputs)
     outputs = self._state_ops.evaluate(op, inputs)
     if outputs is None and lists.is_of_lists(op, inputs):
       outputs = [
+          value if choices.is_counted(value) else
           choices.settled(value, self._taken, self._emitter)
           for value in lists.evaluate(op, inputs, self._emitter)]
     return self._computed(op, inputs) if outputs is None else outputs
@@ -262,13 +262,20 @@ class Interpreter:
       outputs = known_values.evaluate(op, inputs)
       if outputs is not None:
         return outputs
+    decided = known_values.decided(op, inputs)
+    if decided is not None:
+      return [decided]
     if op.type in ("NoOp", "ControlTrigger") or (
-        op.type == "Assert" and is_true(inputs[0])):
+        op.type == "Assert" and known_values.is_true(inputs[0])):
       return []
-    check_pure(op)
+    copied_ops.check_pure(op)
+    made = self._emitter.count
     outputs = self._emitter.copy(op, inputs)
-    if self._taken:
-      self.optional.update(t.op.name for t in outputs)
+    names = {t.op.name for t in outputs}
+    if not self._taken:
+      self.optional -= names  # Whatever else reads it.
+    elif self._emitter.count > made:
+      self.optional |= names
     return outputs
 
   # Functions.
@@ -280,11 +287,7 @@ class Interpreter:
     if op.type in op_types.CALLS:
       return self._body(callees["f"], inputs)
     if op.type in op_types.FUNCTIONAL_LOOPS:
-      for _ in range(_MOST_TURNS):
-        if not _truth(self._body(callees["cond"], inputs)[0]):
-          return inputs
-        inputs = self._body(callees["body"], inputs)
-      raise kinds.NotUnrolled("a loop turns too often")
+      return self._turned(op, callees, inputs)
     if set(callees) == {"then_branch", "else_branch"}:
       if self._takes_both_sides and isinstance(inputs[0], tf.Tensor) and (
           inputs[0].dtype == tf.bool and inputs[0].shape.rank == 0):
@@ -292,9 +295,22 @@ class Interpreter:
         return self._on_both(predicate, op, lambda: self._body(callees[
             "then_branch" if self._taken[predicate.name] else "else_branch"],
                                                                inputs[1:]))
-      side = "then_branch" if _truth(inputs[0]) else "else_branch"
+      side = "then_branch" if known_values.truth(inputs[0]) else "else_branch"
       return self._body(callees[side], inputs[1:])
     raise kinds.NotUnrolled("{} '{}' has no rule".format(op.type, op.name))
+
+  def _turned(self, op, callees, values):
+    """The values of the variables of a loop after its last turn."""
+    before, turns = self._taken, choices.Turns(self._taken, self._emitter)
+    for _ in range(_MOST_TURNS):
+      condition, = self._body(callees["cond"], values)
+      if not (turns.goes_on(condition, values) if self._takes_both_sides else
+              known_values.truth(condition)):
+        self._taken = before
+        return turns.results(values, [t.dtype for t in op.outputs])
+      self._taken = turns.taken
+      values = self._body(callees["body"], values)
+    raise kinds.NotUnrolled("a loop turns too often")
 
   def _on_both(self, predicate, op, compute):
     """The outputs of an op that differ by the side of a branch.
@@ -324,7 +340,7 @@ class Interpreter:
       body = _tf.function_graph(self._graph, definition)
       ops = traversal.ancestors(list(body.outputs))
       for op in body.get_operations():
-        check_effects(op)
+        copied_ops.check_effects(op)
       if control_flow.has_joins(ops):
         raise kinds.NotUnrolled("a function has loops of control flow v1")
       self._bodies[name] = body, list(ops.values())
@@ -356,44 +372,3 @@ def _ends(merge):
   if len(next_ones) != 1 or len(first_ones) != 1:
     raise kinds.NotUnrolled("'{}' is no variable of a loop".format(merge.name))
   return first_ones[0], next_ones[0]
-
-
-def _truth(value):
-  """The value of a predicate, which has to be known: bool."""
-  if not isinstance(value, np.ndarray) or value.ndim or value.dtype != np.bool_:
-    raise kinds.NotUnrolled("how often a loop turns, or which branch is "
-                            "taken, is not known before the run")
-  return bool(value)
-
-
-def is_true(value):
-  """Whether a value is known to be the scalar True."""
-  return (isinstance(value, np.ndarray) and not value.ndim and
-          value.dtype == np.bool_ and bool(value))
-
-
-def check_effects(op, op_type=None):
-  """Raises `NotUnrolled` for an op that does more than to compute.
-
-  Args:
-    op: `tf.Operation`.
-    op_type: str, the type of an op in a function that `op` calls, or None.
-  """
-  op_type = op_type or op.type
-  if op_type in op_types.PYTHON_CALLS or op_type in _CHECKS or (
-      op_types.RANDOM.search(op_type) or op_types.WAITING.search(op_type) or
-      op_types.ASSIGNING.search(op_type)):
-    raise kinds.NotUnrolled("{} '{}' does more than to compute".format(
-        op_type, op.name))
-
-
-def check_pure(op):
-  """Raises `NotUnrolled` for an op that may not be copied for each turn."""
-  check_effects(op)
-  if op.op_def is None or (
-      op.op_def.is_stateful and op.type not in _READING) or (
-          op.type in op_types.CONTROL_FLOW_V1) or (
-              op.type in op_types.PLACEHOLDERS) or (
-                  _tf.callees(op.node_def) or
-                  _tf.function_definition(op.graph, op.type) is not None):
-    raise kinds.NotUnrolled("{} '{}' is not copied".format(op.type, op.name))

@@ -9,9 +9,14 @@ import numpy as np
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.branches import constant_values
+from gradfeed.rewriting.unrolling import values as kinds
 
 #: How many elements a value may have that is known.
 MOST_ELEMENTS = 4096
+
+
+#: Ops of two bools to the one that decides alone.
+_DECIDING = {"LogicalAnd": False, "LogicalOr": True}
 
 
 def evaluate(op, values):
@@ -43,6 +48,39 @@ def evaluate(op, values):
           for value in outputs):
     return None
   return [np.asarray(value, dtype) for value, dtype in zip(outputs, dtypes)]
+
+
+def truth(value):
+  """The value of a predicate, which has to be known: bool."""
+  if not isinstance(value, np.ndarray) or value.ndim or value.dtype != np.bool_:
+    raise kinds.NotUnrolled("how often a loop turns, or which branch is "
+                            "taken, is not known before the run")
+  return bool(value)
+
+
+def is_true(value):
+  """Whether a value is known to be the scalar True."""
+  return (isinstance(value, np.ndarray) and not value.ndim and
+          value.dtype == np.bool_ and bool(value))
+
+
+def decided(op, values):
+  """The value of an `and` or an `or` of two scalars of which one is known.
+
+  Args:
+    op: `tf.Operation`.
+    values: list with the value of each input.
+
+  Returns:
+    value; None where both are needed, or for other ops.
+  """
+  if op.type not in _DECIDING or any(
+      tf.TensorShape(value.shape).rank != 0 for value in values):
+    return None
+  for value, other in (values, reversed(values)):
+    if isinstance(value, np.ndarray):
+      return value if bool(value) == _DECIDING[op.type] else other
+  return None
 
 
 def constant(op):

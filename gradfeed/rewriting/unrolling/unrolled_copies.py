@@ -7,6 +7,7 @@ from gradfeed.graph import op_types
 from gradfeed.graph import traversal
 from gradfeed.rewriting import subgraphs
 from gradfeed.rewriting import vectorization
+from gradfeed.rewriting.unrolling import copied_ops
 from gradfeed.rewriting.unrolling import emission
 from gradfeed.rewriting.unrolling import interpretation
 from gradfeed.rewriting.unrolling import known_values
@@ -47,7 +48,7 @@ def for_shapes(graph, targets, wanted, shapes, most_ops):
   ops = traversal.ancestors(wanted, set(names))
   for op, op_type in effects.op_types_of_run(ops):
     if op_type != "Assert" or op.type != "Assert":
-      interpretation.check_effects(op, op_type)
+      copied_ops.check_effects(op, op_type)
   for op in ops.values():
     if op.type in op_types.LOOPS and (
         op.node_def.attr["parallel_iterations"].i == 1):
@@ -92,9 +93,9 @@ def unroll(scratch, wanted, given, most_ops):
   inside = _with_lists(ops, subgraphs.dependent_ops(ops, set(given)), outside)
   for name, op in ops.items():
     if name in inside and op.type != "Assert":
-      interpretation.check_effects(op)
+      copied_ops.check_effects(op)
     elif name not in inside and op.type == "Assert" and not (
-        interpretation.is_true(outside(op.inputs[0]))):
+        known_values.is_true(outside(op.inputs[0]))):
       raise kinds.NotUnrolled("'{}' checks what is not known before the "
                               "run".format(name))
   results = interpretation.Interpreter(

@@ -61,12 +61,35 @@ def _branch_in_loop(x):
       tf.reduce_sum(h) > 0.1, lambda: tf.sin(h) * x, lambda: tf.exp(h)))(x)
 
 
+def _up_to_a_limit(x, turn=lambda h, x: 1.3 * h + 0.1 * tf.sin(x)):
+  return tf.while_loop(
+      lambda i, h: tf.logical_and(i < 3, tf.reduce_sum(tf.abs(h)) < 1.0),
+      lambda i, h: (i + 1, turn(h, x)), [0, x])[1]
+
+
+def _up_to_a_limit_in_loop(x):
+  return _repeated(2, lambda h: _up_to_a_limit(tf.sin(h), tf.add))(x)
+
+
+def _branch_up_to_a_limit(x):
+  return _up_to_a_limit(x, lambda h, x: tf.cond(
+      tf.reduce_sum(h) > 0.1, lambda: tf.sin(h) * (1.0 + x), lambda: 1.5 * h))
+
+
+def _times_its_turns(x):
+  turns, h = tf.while_loop(
+      lambda i, h: tf.logical_and(tf.reduce_sum(tf.abs(h)) < 1.0, i < 3),
+      lambda i, h: (i + 1, 1.3 * tf.tanh(h)), [0, x])
+  return tf.pow(h, tf.cast(1 + turns, x.dtype)) + h
+
+
 _NETWORKS = [(compute.__name__[1:], compute) for compute in (
     _nested, _longer_each_turn, _branch, _sides_of_other_shapes,
-    _branch_in_branch, _loop_in_branch, _branch_in_loop)]
+    _branch_in_branch, _loop_in_branch, _branch_in_loop, _up_to_a_limit,
+    _up_to_a_limit_in_loop, _branch_up_to_a_limit, _times_its_turns)]
 
-#: By which sides of branches are taken.
-_POINTS = np.array([[[0.4, -0.2]], [[0.7, 0.2]], [[-0.3, 0.1]]])
+#: By which sides of branches are taken, and where values end loops.
+_POINTS = np.array([[[0.4, 0.2]], [[0.7, 0.2]], [[-0.3, 0.1]], [[0.7, 0.5]]])
 
 
 @unittest.skipIf(not _tf.IS_TF2, "TensorFlow 1.15 compiles nothing.")
@@ -86,17 +109,42 @@ class StraightLinesTest(graphs.GraphTest):
           f(value), numeric.central_differences(
               gf.function(x, squares), value), rtol=1e-5, atol=1e-7)
 
-  def test_hessian_of_a_loop_that_xla_refuses(self):
+  @parameterized.named_parameters(
+      ("by_count", _repeated(2, lambda h: tf.sin(h) * h)),
+      ("by_value", _up_to_a_limit), ("by_both", _times_its_turns))
+  def test_hessian_of_a_loop_that_xla_refuses(self, loop):
     with flows.control_flow(None):
       x = tf.placeholder(tf.float64, [None])
-      y = tf.reduce_sum(_repeated(2, lambda h: tf.sin(h) * x)(x))
+      y = tf.reduce_sum(tf.sin(loop(x)))
       hessian = gf.hessian(y, x)
-    f = gf.function(x, hessian, jit_compile=True)
-    value = np.array([0.3, -0.8])
+    f, gradient = gf.function(x, hessian, jit_compile=True), gf.gradient(y, x)
+    value = np.array([0.3, 0.2])
     f(value + 0.1)
-    self.assertTrue(programs.takes(f, self.session, value))
-    np.testing.assert_allclose(
-        f(value), gf.function(x, hessian)(value), rtol=1e-12, atol=1e-15)
+    for factor in (0.5, 1.0, 1.7, 3.0):
+      self.assertTrue(programs.takes(f, self.session, factor * value))
+      np.testing.assert_allclose(f(factor * value), [
+          numeric.central_differences(
+              gf.function(x, gradient[i]), factor * value)
+          for i in range(2)], rtol=1e-5, atol=1e-7)
+
+  @parameterized.parameters(0.0, 0.4)
+  def test_what_a_turn_would_do_that_is_not_made(self, start):
+    table = tf.constant([1.5, 2.0, 3.0], tf.float64)
+    with flows.control_flow(None):
+      x = tf.placeholder(tf.float64, [None])
+      h = tf.while_loop(
+          lambda i, h: tf.logical_and(i < 5, tf.reduce_sum(h) < 3.0),
+          lambda i, h: (i + 1, tf.square(tf.sin(x)) + h * tf.gather(
+              table, i * tf.size(x))), [0, x])[1]
+      product = gf.hvp(tf.reduce_sum(tf.tanh(h)), x, tf.ones_like(x))
+    f, plain = gf.function(x, product, jit_compile=True), gf.function(x, product)
+    f([1.1 + start])
+    for _ in range(2):
+      for value in (1.2, 2.0, 3.5):  # After three, two and no turns.
+        np.testing.assert_allclose(
+            f([value]), plain([value]), rtol=1e-12, atol=1e-13)
+      with self.assertRaises(tf.errors.InvalidArgumentError):
+        f([0.02])
 
   @parameterized.parameters(True, False)
   def test_what_is_wrong_on_one_side_is_wrong_where_it_is_taken(self, is_first):
