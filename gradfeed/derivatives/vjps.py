@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import itertools
 
 from gradfeed import _tf
 from gradfeed._tf import tf
@@ -183,6 +184,19 @@ class VJP:
     preconditions.check_complete(self)
     return copy.copy(graph_cache.built[key])
 
+  def built_again(self):
+    """What this product was built as on copies of its path.
+
+    Returns:
+      list of lists with the name of a gradient, or None, for each of `xs`.
+    """
+    built = cache.cache_of(self.home).built
+    products = [built.get(("functional copy",) + flags + self.key())
+                for flags in itertools.product((True, False), repeat=2)]
+    results = [built.get(product.key()) for product in products if product]
+    return [list(map(result_forms.name_of, result.gradients)) for result in
+            results if isinstance(result, result_forms.BuiltVJP)]
+
   def _on_differentiable_gradients(self, trace):
     """This product with gradients among its ancestors built again.
 
@@ -241,7 +255,13 @@ class VJP:
   def _trace(self, xs, folded=None):
     return gradient_flow.GradientTrace(*[
         [component.tensor for component in components]
-        for components in (self.ys, xs, self.stops)], folded=folded)
+        for components in (self.ys, xs)], self._stopped(), folded=folded)
+
+  def _stopped(self):
+    """The tensors that are held: the stops, and their copies in gradients."""
+    return [stop.tensor for stop in self.stops] + [
+        self.graph.get_tensor_by_name(name) for stop in self.stops
+        for name in cache.clones_of(self.graph, stop.name)]
 
   def purpose(self, kind="The gradient"):
     """`kind` of the ys by the xs, in words, for errors."""
@@ -266,7 +286,7 @@ class VJP:
       ys = [copied.get(tensors.read_of(y).name, tensors.read_of(y))
             for y in self.ys]
       xs = [copied.get(x.name, x.tensor) for x in self.xs]
-      stops = [copied.get(stop.name, stop.tensor) for stop in self.stops]
+      stops = [copied.get(stop.name, stop) for stop in self._stopped()]
       connected = [i for i, x in enumerate(self.xs) if x.name in trace.tensors]
       results = [None] * len(xs)
       source = self.ys[0] if self.home is self.graph else self.cotangents[0]
@@ -306,7 +326,7 @@ class VJP:
           "question constant (stop_gradients).") from error
 
   def _copied_path(self, trace):
-    """Copies the functional ops on the path, and the path from there to y.
+    """Copies the functional ops on the path, and all from there to y.
 
     `tf.gradients` changes a functional op that it differentiates, which breaks
     sessions that have run it. None runs the body of a function that is built.
@@ -321,16 +341,11 @@ class VJP:
                   if op.type in op_types.FUNCTIONAL]
     if not functional or _tf.outer_graph(self.graph):
       return {}
-    drawn = subgraphs.copies_of_what_is_drawn(self.graph, functional)
-    ops = traversal.ancestors([y.tensor for y in self.ys] + drawn)
-    kept = set(traversal.ancestors(drawn))
-    carrying = {name: op for name, op in ops.items()
-                if name in trace.path or name in kept}
-    op_names = {op.name for op in functional} | traversal.descendants(
-        carrying, {t.name for op in functional for t in op.outputs},
-        control=False)
+    ops, op_names = subgraphs.from_functional_ops(
+        self.graph, [y.tensor for y in self.ys], functional)
     preconditions.check_copied(
-        self, [ops[name] for name in op_names], functional[0])
+        self, [ops[name] for name in op_names if name in trace.path],
+        functional[0])
     copied = cloning.clone_subgraph(
         self.graph, op_names, ops, {}, "path", renew={x.name for x in self.xs},
         rewrite=functools.partial(cloning.without_assignments, self.graph))

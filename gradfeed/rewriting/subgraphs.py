@@ -145,22 +145,30 @@ def counts(op, reader):
       reader.type == "Range" or reader.type.startswith(op_types.TENSOR_ARRAY))
 
 
-def copies_of_what_is_drawn(graph, functional):
-  """What is computed from random numbers in ops that are to be copied.
+def from_functional_ops(graph, ys, functional):
+  """The ops that are copied with functional ops that are differentiated.
 
-  The copies draw numbers of their own. A tensor that is fetched together with
-  a derivative that reads these has to be computed from them.
+  All that is computed from these, also what no gradient passes: it is to be of
+  the same random numbers, and of the same run of a loop. Where such an op draws
+  numbers, they include the copies that earlier derivatives were built on: a
+  tensor that is fetched together with a derivative is computed from these.
 
   Args:
     graph: `tf.Graph`.
-    functional: list of `tf.Operation`, which are to be copied.
+    ys: list of `tf.Tensor`, what is differentiated.
+    functional: list of `tf.Operation` on the way to `ys`.
 
   Returns:
-    list of `tf.Tensor`, copies of tensors that derivatives were built on.
+    (dict from name to op of all that is looked at, set of the names to copy).
   """
-  dependents = traversal.dependents(
+  drawn = traversal.dependents(
       [t for op in functional if not effects.is_repeatable({op.name: op})
        for t in op.outputs])
-  return [graph.get_tensor_by_name(name)
-          for names in list(cache.cache_of(graph).clones.values())
-          for name in names if name.split(":")[0] in dependents]
+  ops = traversal.ancestors(ys + [
+      graph.get_tensor_by_name(name)
+      for names in list(cache.cache_of(graph).clones.values())
+      for name in names if name.split(":")[0] in drawn])
+  return ops, with_shared_state(ops, {
+      op.name for op in functional} | traversal.descendants(
+          ops, {t.name for op in functional for t in op.outputs},
+          control=False))

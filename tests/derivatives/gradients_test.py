@@ -452,6 +452,30 @@ class GradientTest(graphs.GraphTest):
           gf.gradient(first, x, unconnected=unconnected)
     self.assertEqual(self.count(), before)
 
+  @parameterized.product(version=(1, 2), in_loop=(False, True), held=(
+      tf.stop_gradient, tf.round, lambda h: tf.cast(h > 5.0, h.dtype) * 18 + 2,
+      lambda h: tf.cast(tf.cast(h, tf.int32), h.dtype), "stops"))
+  def test_what_is_held_is_of_the_numbers_that_a_branch_or_a_loop_draws(
+      self, version, in_loop, held):
+    x = tf.placeholder(tf.float64, [])
+
+    def drawn():
+      return x * (1.0 + 9.0 * tf.cast(
+          tf.random.uniform([], 0, 2, tf.int32), tf.float64))
+
+    with flows.control_flow(version):
+      h = tf.while_loop(lambda i, a: i < 1, lambda i, a: (i + 1, drawn()),
+                        [0, x])[1] if in_loop else (
+                            tf.cond(x > 0.0, drawn, lambda: x))
+    k = tf.identity(h) if held == "stops" else held(h)
+    stops = k if held == "stops" else None
+    y = h * k  # At 2 it is 2 times 2, or 20 times 20.
+    for dx in (gf.gradient(y, x, stop_gradients=stops),
+               gf.jacobian(y, x, stop_gradients=stops)):
+      f = gf.function(x, [y, dx], self.session)
+      found = {tuple(map(float, f(2.0))) for _ in range(12)}
+      self.assertLessEqual(found, {(4.0, 2.0), (400.0, 200.0)})
+
   def test_of_arrays_of_v1_in_either_mode(self):
     x = tf.placeholder(tf.float64, [3])
     with flows.control_flow(1):
