@@ -52,15 +52,14 @@ def from_one_forward_pass(graph, wanted):
     graph: `tf.Graph`.
     wanted: list of `tf.Tensor` and `tf.Operation`.
   """
+  wanted, staying = _where_the_last_has_them(graph, wanted)
   recorded = cache.cache_of(graph).derivatives
   copies = dict(cache.cache_of(graph).waiting)
-  for item in wanted:
-    if item.name in recorded:
-      derivative = recorded[item.name]
-      copies.update(zip(derivative.ys, derivative.built))
+  for item in staying:
+    copies.update(zip(recorded[item.name].ys, recorded[item.name].built))
   copied = {item.name: item for item in wanted if not (
       item.name in copies or item.name in recorded) and
-            cache.clones_of(graph, item.name)}
+            cache.copies_of(graph, item.name)}
   if copied:
     ops = traversal.ancestors(
         [item for item in wanted if item.name not in copied])
@@ -68,6 +67,47 @@ def from_one_forward_pass(graph, wanted):
                   for name, tensor in copied.items())
   return [graph.get_tensor_by_name(copies[item.name])
           if item.name in copies else item for item in wanted]
+
+
+def _where_the_last_has_them(graph, wanted):
+  """The wanted tensors, a derivative being taken from within a higher one.
+
+  A second derivative has a first one within it, of numbers of its own.
+
+  Args:
+    graph, wanted: as in `from_one_forward_pass`.
+
+  Returns:
+    (list of `tf.Tensor` and `tf.Operation`, list of those derivatives among
+    them that stay, the largest last).
+  """
+  derivatives = list({
+      item.name: item for item in derivatives_of(graph, wanted)}.values())
+  if len(derivatives) < 2 or not any(
+      cache.copies_of(graph, item.name) for item in derivatives):
+    return wanted, derivatives
+  above = {item.name: traversal.ancestors([item]) for item in derivatives}
+
+  def copy_among(item, others):
+    ops = collections.ChainMap(*[above[other.name] for other in others])
+    return _copy_that_runs(graph, item, ops)
+
+  # Those that no other has within it, and then the larger ones.
+  order = sorted(derivatives, key=lambda item: (
+      copy_among(item, [other for other in derivatives if other is not item]
+                ) != item.name, -len(above[item.name])))
+  recorded = cache.cache_of(graph).derivatives
+  staying, taken = [], {}
+  for item in order:
+    name = copy_among(item, staying)
+    if name == item.name:
+      staying.insert(0, item)
+    else:
+      taken[item.name] = graph.get_tensor_by_name(name)
+      recorded.setdefault(name, recorded[item.name]._replace(
+          results=[name if result == item.name else result
+                   for result in recorded[item.name].results]))
+  return [taken.get(item.name, item) for item in wanted], staying
 
 
 def _copy_that_runs(graph, tensor, ops):
@@ -81,7 +121,7 @@ def _copy_that_runs(graph, tensor, ops):
     ops: dict from name to op, of all that runs apart from it.
   """
   own = traversal.ancestors([tensor])
-  for name in cache.clones_of(graph, tensor.name):
+  for name in reversed(cache.copies_of(graph, tensor.name)):
     calls = {
         op.name: op for op in traversal.ancestors(
             [graph.get_tensor_by_name(name)]).values()

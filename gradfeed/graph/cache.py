@@ -118,6 +118,26 @@ def clones_of(graph, name):
   return names
 
 
+def copies_of(graph, name):
+  """As `clones_of`; for a derivative also what it was built again as.
+
+  These are not fed in its place: they are derivatives of a copy of its y.
+  """
+  derivatives = cache_of(graph).derivatives
+  found, queue = [], [name]
+  while queue:
+    original = queue.pop()
+    new = clones_of(graph, original)
+    derivative = derivatives.get(original)
+    if derivative is not None and derivative.vjp is not None:
+      new += [results[derivative.results.index(original)]
+              for results in derivative.vjp.built_again()]
+    new = [copy for copy in new if copy not in found and copy is not None]
+    found += new
+    queue += new
+  return found
+
+
 def cached(graph, key, build):
   """Calls `build` the first time that `key` is asked for on `graph`.
 

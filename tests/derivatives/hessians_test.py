@@ -488,3 +488,55 @@ class SecondOrderTest(graphs.GraphTest):
       np.testing.assert_allclose(second_t, 6.0 * h_t, rtol=1e-12)
       y_t, second_t = gf.run(self.session, [y, second], {x: 1.0})
       np.testing.assert_allclose(second_t, 2.0 * y_t, rtol=1e-12)
+
+  @parameterized.product(version=(1, 2), in_loop=(False, True),
+                         kind=("hvp", "hessian", "twice"))
+  def test_derivatives_of_all_orders_are_of_the_same_draw(
+      self, version, in_loop, kind):
+    x = tf.placeholder(tf.float64, [])
+
+    def drawn():
+      return x ** 3 * tf.random.uniform([], 1.0, 2.0, tf.float64)
+
+    with flows.control_flow(version):
+      h = tf.while_loop(lambda i, a: i < 1, lambda i, a: (i + 1, drawn()),
+                        [0, x])[1] if in_loop else (
+                            tf.cond(x > 0.0, drawn, lambda: x))
+    y = h * 3.0
+    first = gf.gradient(y, x)
+    second = {"hvp": lambda: gf.hvp(y, x, tf.constant(1.0, tf.float64)),
+              "hessian": lambda: gf.hessian(y, x),
+              "twice": lambda: gf.gradient(first, x)}[kind]()
+    third = gf.gradient(second, x)
+    outputs = {h: 8.0, y: 24.0, first: 36.0, second: 36.0, third: 18.0}
+    for group in ([first, second], [second, y, first], [h, first, second],
+                  [first, third], [y, second, third], list(outputs)):
+      f = gf.function(x, group, self.session)
+      for results in (f(2.0), gf.run(self.session, group, {x: 2.0})):
+        draws = [np.asarray(result).item() / outputs[tensor]
+                 for tensor, result in zip(group, results)]
+        np.testing.assert_allclose(draws, draws[0], rtol=1e-12)
+
+  @parameterized.product(version=(1, 2), in_loop=(False, True), kind=(
+      "hvp", "hessian", "twice", "jacobian_of_gradient",
+      "gradient_of_jacobian"))
+  def test_what_is_stopped_behind_a_branch_or_a_loop_stays_so(
+      self, version, in_loop, kind):
+    x = tf.placeholder(tf.float64, [])
+    with flows.control_flow(version):
+      h = tf.while_loop(lambda i, a: i < 1, lambda i, a: (i + 1, 3.0 * x),
+                        [0, x])[1] if in_loop else (
+                            tf.cond(x > 0.0, lambda: 3.0 * x, lambda: x))
+    k = tf.identity(h)
+    y, stops = h * h * k * k, {"stop_gradients": k}
+    second = {
+        "hvp": lambda: gf.hvp(y, x, tf.constant(1.0, tf.float64), **stops),
+        "hessian": lambda: gf.hessian(y, x, **stops),
+        "twice": lambda: gf.gradient(gf.gradient(y, x, **stops), x, **stops),
+        "jacobian_of_gradient": lambda: gf.jacobian(
+            gf.gradient(y, x, **stops), x, **stops),
+        "gradient_of_jacobian": lambda: gf.gradient(
+            gf.jacobian(y, x, **stops), x, **stops)}[kind]()
+    # (3 x)^2 k^2 with a constant k, which is 6 at x = 2.
+    self.assertAlmostEqual(
+        float(gf.function(x, second, self.session)(2.0)), 18.0 * 36.0)
