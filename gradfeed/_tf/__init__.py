@@ -23,6 +23,7 @@ from gradfeed._tf.corrected_gradients import ORIGINAL_GRADIENTS
 from gradfeed._tf.corrected_gradients import ORIGINAL_GRADIENTS_OF_V2
 from gradfeed._tf.corrected_gradients import ORIGINAL_HESSIANS
 from gradfeed._tf.corrected_gradients import ORIGINAL_HESSIANS_OF_V2
+from gradfeed._tf.functions import call_as_it_is
 from gradfeed._tf.functions import callees
 from gradfeed._tf.functions import captured
 from gradfeed._tf.functions import captured_handle
@@ -46,6 +47,7 @@ from gradfeed._tf.functions import set_handle_data
 from gradfeed._tf.functions import traced
 from gradfeed._tf.functions import traced_graph
 from gradfeed._tf.functions import unconverted
+from gradfeed._tf.functions import uses_onednn
 from gradfeed._tf.gradient_registry import gradient_function
 from gradfeed._tf.gradient_registry import gradient_settings
 from gradfeed._tf.gradient_registry import has_attribute

@@ -1,6 +1,7 @@
 """Functions in the library of a graph, and the graphs of their bodies."""
 
 import contextlib
+import importlib
 
 import tensorflow
 from tensorflow.python.eager import context
@@ -141,19 +142,56 @@ def function_graph(graph, definition, shapes=None):
         definition, input_shapes=shapes)
 
 
-def definition_of(name, inputs, outputs):
+def definition_of(name, inputs, outputs, operations=None):
   """The FunctionDef of a graph that nothing has made a function of.
 
   Args:
     name: str, that it gets.
     inputs: list of `tf.Tensor`, its placeholders.
     outputs: list of `tf.Tensor`.
+    operations: list of the `tf.Operation` that it has, or None for all.
   """
   graph = outputs[0].graph
   definition = graph_to_function_def.graph_to_function_def(
-      graph, graph.get_operations(), inputs, outputs)
+      graph, operations or graph.get_operations(), inputs, outputs)
   definition.signature.name = name
   return definition
+
+
+def call_as_it_is(definition, inputs, like):
+  """Calls a function in the default graph, in which TensorFlow rewrites nothing.
+
+  It is one side of a branch that is always taken.
+
+  Args:
+    definition: FunctionDef.
+    inputs: list of `tf.Tensor` to give it.
+    like: list of `tf.Tensor` with the dtypes and the shapes of the results.
+
+  Returns:
+    list of `tf.Tensor`.
+  """
+  library, dtypes = tf.GraphDef(), [t.dtype.base_dtype for t in like]
+  function = library.library.function.add()
+  function.CopyFrom(definition)
+  # Grappler leaves these alone. It would fuse ops to such as oneDNN alone has.
+  function.attr["_tf_data_function"].b = True
+  tf.import_graph_def(library, name="")
+  side = tf.AttrValue(func=tf.NameAttrList(name=definition.signature.name))
+  call = tf.get_default_graph().create_op(
+      "If", [tf.placeholder_with_default(True, [])] + inputs, dtypes, attrs={
+          "Tcond": tf.AttrValue(type=tf.bool.as_datatype_enum),
+          "Tin": _list_of([t.dtype.base_dtype for t in inputs]),
+          "Tout": _list_of(dtypes), "then_branch": side, "else_branch": side,
+          "_lower_using_switch_merge": tf.AttrValue(b=False)})
+  for output, original in zip(call.outputs, like):
+    output.set_shape(original.shape)
+  return list(call.outputs)
+
+
+def _list_of(dtypes):
+  return tf.AttrValue(list=tf.AttrValue.ListValue(
+      type=[dtype.as_datatype_enum for dtype in dtypes]))
 
 
 def traced_graph(graph, name, definition):
@@ -252,6 +290,15 @@ def traced(function, signature, **options):
     return tensorflow.function(
         function, input_signature=signature, autograph=False,
         **options).get_concrete_function()
+
+
+def uses_onednn():
+  """Whether TensorFlow puts kernels of oneDNN into graphs, in this process."""
+  try:
+    return importlib.import_module(
+        "tensorflow.python.util._pywrap_util_port").IsMklEnabled()
+  except (ImportError, AttributeError):
+    return False
 
 
 def register_functions(definitions):

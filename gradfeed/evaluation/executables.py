@@ -12,6 +12,7 @@ from gradfeed import errors
 from gradfeed.evaluation.calls import callables
 from gradfeed.evaluation.calls.callables import no_reference
 from gradfeed.evaluation.calls import jit
+from gradfeed.evaluation.calls import one_op
 from gradfeed.evaluation.calls import trials
 from gradfeed.evaluation.calls import unrolled_loops
 from gradfeed.evaluation import fetchables
@@ -40,8 +41,8 @@ class Executable:
       order of the leaves.
     needs: list of `tf.Tensor`, the placeholders that have no value yet.
     unused: list of those of the leaves, placeholders all, that have no effect.
-    jit: `jit.Jit`, or `unrolled_loops.UnrolledLoops` where XLA is not asked
-      for; None where calls are run as they are.
+    jit: `jit.Jit`, or `unrolled_loops.UnrolledLoops` or `one_op.OneOp` where
+      XLA is not asked for; None where calls are run as they are.
   """
 
   def __init__(self, graph, leaves, outputs, points=(), timeout=None,
@@ -84,11 +85,6 @@ class Executable:
         self._jit_compile, plan.program,
         self._active_dtypes(plan)) if self._jit_compile else None
     self._forget_session()
-
-  def unrolled(self):
-    """list of the tuples of shapes of which calls run without loops."""
-    return self.jit.used if isinstance(
-        self.jit, unrolled_loops.UnrolledLoops) else []
 
   def _active_dtypes(self, plan):
     """The NumPy dtypes of what a plan is fed."""
@@ -270,6 +266,10 @@ class Executable:
       compiled.trial.is_over = True  # First: no other thread has to try.
       trials.try_specialized(
           self._plan, self._active_slots(), session, compiled, active)
+      if compiled.is_slow and self.jit is None and one_op.may_help(self._plan):
+        self.jit = one_op.OneOp(functools.partial(
+            self._plan.unrolled, in_one_op=True),
+                                self._active_dtypes(self._plan))
     specialized = compiled.specialized
     return (specialized if specialized is not None and
             specialized.accepts(active) else compiled)
@@ -277,7 +277,8 @@ class Executable:
   def _jitted(self, session, active):
     """As `_compiled`, by a program of XLA where there is one."""
     compiled, raw = self._compiled(session, active), _tf.raw_session(session)
-    if raw is None or _tf.is_remote(raw) or self._plan.call_spec is None:
+    if raw is None or _tf.is_remote(raw) or self._plan.call_spec is None or (
+        not self.jit.is_for(compiled)):
       return compiled
     return functools.partial(self.jit.call, raw, compiled)
 
@@ -295,7 +296,7 @@ class Executable:
     if compiled is None or last.session() is not session or not (
         self._is_plain and self._all_active):
       return no_reference
-    if self.jit is not None:
+    if self.jit is not None and self.jit.is_for(compiled):
       return self.jit.fast_path(session, compiled)
     if not compiled.trial.is_over:
       return compiled.counted_fast_path()

@@ -97,13 +97,14 @@ class Function:
     """str: how calls of each set of shapes are run, and why, a line for each.
 
     "compiled" or "op by op", and with `jit_compile="auto"` at first "counting",
-    "compiling" and "timing".
+    "compiling" and "timing". Without `jit_compile`, the sets of shapes whose
+    loops are unrolled or that run as one op.
     """
+    substitute = self._executable.jit
     if self._jit_compile:
-      return self._executable.jit.report()
-    return "".join(["op by op (jit_compile was not asked for)"] + [
-        "\n{}: loops are unrolled".format(", ".join(map(str, shapes)))
-        for shapes in self._executable.unrolled()])
+      return substitute.report()
+    return "\n".join(["op by op (jit_compile was not asked for)"] + (
+        substitute.report_used() if substitute else []))
 
   def _refuse_from_now_on(self):
     """Called in a child that a fork made: calls are refused from now on."""

@@ -8,10 +8,12 @@ nothing to it.
 """
 
 import contextlib
+import uuid
 
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed import errors
+from gradfeed.graph import cache
 from gradfeed.graph import op_types
 from gradfeed.graph import traversal
 from gradfeed.rewriting import cloning
@@ -245,6 +247,30 @@ class ScratchGraph:
     return [originals[result.name] if result.name in originals
             else cloning.output_of(subgraph, new, result.name)
             for result in results]
+
+  def export_in_one_op(self, results, label):
+    """As `export`, but as one op that calls a function of all of it.
+
+    The function of an `If` is run as it is: TensorFlow rewrites graphs, and the
+    functions of other calls.
+
+    Args:
+      results, label: as in `export`.
+    """
+    placeholders = {placeholder.name: self.graph.get_tensor_by_name(name)
+                    for name, placeholder in self._placeholders.items()
+                    if placeholder.op.type in op_types.PLACEHOLDERS}
+    with self._scratch.as_default():
+      outputs = list(map(tf.identity, results))
+    ops = traversal.ancestors(outputs)
+    given = [op.outputs[0] for op in ops.values()
+             if op.outputs and op.outputs[0].name in placeholders]
+    definition = _tf.definition_of("gradfeed_{}_{}".format(
+        label, uuid.uuid4().hex[:12]), given, outputs, list(ops.values()))
+    cache.cache_of(self.graph).functions.add(definition.signature.name)
+    with tf.name_scope(label):
+      return _tf.call_as_it_is(
+          definition, [placeholders[t.name] for t in given], outputs)
 
   def _order(self, new, op_names, ops):
     """Makes copies wait for the ops that what was copied waited for.

@@ -200,6 +200,11 @@ class Compiled:
     self.fast_path = self.trial = self.specialized = None
     self._counted = self._checked = None
 
+  @property
+  def is_slow(self):
+    """bool, whether calls are slow, time and again."""
+    return self._slowness.is_slow
+
   def counted_fast_path(self):
     """A weak reference to the `fast_path` that its trial counts, if any."""
     if self.fast_path is None:

@@ -86,9 +86,11 @@ class Substitutes:
   Attributes:
     cancelled: float; results that are smaller than this share of the largest
       number that goes in or comes out are compared as if they were as large.
+    told: str, what `report_used` says of the shapes that have a program.
   """
 
   cancelled = 0.0
+  told = ""
 
   def __init__(self, make_program, dtypes):
     """Makes nothing yet.
@@ -115,6 +117,16 @@ class Substitutes:
     return "\n".join("{}: {} ({})".format(
         ", ".join(map(str, shapes)), choice.state, choice.why)
                      for shapes, choice in list(self._choices.items()))
+
+  def is_for(self, unused_op_by_op):
+    """Whether calls of a `callables.Compiled` may be run in another way."""
+    return True
+
+  def report_used(self):
+    """list of str: the sets of shapes of which calls run by a program."""
+    return ["{}: {}".format(", ".join(map(str, shapes)), self.told)
+            for shapes, choice in list(self._choices.items())
+            if choice.state == "compiled"]
 
   def call(self, session, op_by_op, arrays):
     """One call.

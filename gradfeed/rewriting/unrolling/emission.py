@@ -11,7 +11,7 @@ from gradfeed.rewriting.unrolling import values as kinds
 #: How much memory the tensors of a copy may take, all together. TensorFlow runs
 #: all turns that do not wait for each other side by side, where a loop keeps to
 #: its `parallel_iterations`; and where tensors are large nothing is gained.
-_MOST_BYTES = 2 ** 26
+MOST_BYTES = 2 ** 26
 
 
 class Emitter:
@@ -24,7 +24,7 @@ class Emitter:
     count: int, how many ops were made.
   """
 
-  def __init__(self, most_ops, most_bytes=_MOST_BYTES):
+  def __init__(self, most_ops, most_bytes=MOST_BYTES):
     """Makes nothing yet.
 
     Args:

@@ -25,7 +25,7 @@ def has_loops(ops):
               types & set(op_types.ENTERS))
 
 
-def for_shapes(graph, targets, wanted, shapes, most_ops):
+def for_shapes(graph, targets, wanted, shapes, most_ops, in_one_op=False):
   """Copies what `wanted` needs for feeds of certain shapes, without loops.
 
   Args:
@@ -34,6 +34,9 @@ def for_shapes(graph, targets, wanted, shapes, most_ops):
     wanted: list of `tf.Tensor`.
     shapes: list of tuples, the shape of each feed.
     most_ops: int, how many ops the copy may have.
+    in_one_op: bool; whether they are in the function of one op, in which
+      TensorFlow leaves them as they are. They may take much memory then, as
+      those of `graph` do.
 
   Returns:
     (list of placeholders in the places of `targets`, list of `tf.Tensor` in
@@ -58,18 +61,22 @@ def for_shapes(graph, targets, wanted, shapes, most_ops):
     with scratch.building():
       given = [tf.placeholder(target.dtype.base_dtype, shape)
                for target, shape in zip(targets, shapes)]
-      copies = unroll(scratch, wanted, dict(zip(names, given)), most_ops)
+      copies = unroll(
+          scratch, wanted, dict(zip(names, given)), most_ops,
+          float("inf") if in_one_op else emission.MOST_BYTES)
     feeds = [tf.placeholder(target.dtype.base_dtype, shape)
              for target, shape in zip(targets, shapes)]
     for placeholder, feed in zip(given, feeds):
       scratch.put_in_place_of(placeholder, feed)
-    return feeds, scratch.export(copies, "unrolled"), max(
+    made = (scratch.export_in_one_op(copies, "one_op") if in_one_op else
+            scratch.export(copies, "unrolled"))
+    return feeds, made, max(
         [_tf.PRECISIONS.get(t.dtype.base_dtype, 0.0)
          for op in ops.values() for t in op.outputs] +
         [_tf.PRECISIONS[tf.float64]])
 
 
-def unroll(scratch, wanted, given, most_ops):
+def unroll(scratch, wanted, given, most_ops, most_bytes=emission.MOST_BYTES):
   """Copies what `wanted` needs into a scratch graph, loops turn by turn.
 
   Args:
@@ -79,6 +86,7 @@ def unroll(scratch, wanted, given, most_ops):
       `tf.Tensor` of the scratch graph that is read in its place, whose static
       shape is that of every run.
     most_ops: int, how many ops the copy may have.
+    most_bytes: as in `emission.Emitter`.
 
   Returns:
     list of `tf.Tensor` of the scratch graph.
@@ -88,7 +96,7 @@ def unroll(scratch, wanted, given, most_ops):
       does more than to compute; or there would be too many ops.
   """
   ops = traversal.ancestors(wanted, given)
-  emitter = emission.Emitter(most_ops)
+  emitter = emission.Emitter(most_ops, most_bytes)
   outside = _Outside(scratch, given)
   inside = _with_lists(ops, subgraphs.dependent_ops(ops, set(given)), outside)
   for name, op in ops.items():
