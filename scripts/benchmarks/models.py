@@ -145,6 +145,7 @@ class Gradfeed(_Tensorflow):
   """gradfeed.function of gradfeed.gradient."""
 
   jit_compile = None
+  warm_seconds = 6.0  # After which it is decided how calls are run.
 
   def __init__(self, mode):
     super().__init__(mode)
@@ -160,6 +161,7 @@ class GradfeedJit(Gradfeed):
   """The same, compiled by XLA."""
 
   jit_compile = True
+  warm_seconds = 0.3
 
   def __init__(self, mode):
     super().__init__(mode)
@@ -220,9 +222,8 @@ class Jax(_Functional):
     return "JAX {}".format(self._jax.__version__)
 
   def compiled(self, network, made):
-    gradient = self._jax.jit(self._jax.grad(
-        lambda x, weights: network(self.ops, x, networks.Weights(
-            made=weights)).sum()))
+    gradient = self._jax.jit(self._jax.grad(lambda x, weights: network(
+        self.ops, x, networks.Weights(made=weights)).sum()))
     return lambda x_t: np.asarray(gradient(x_t, made))
 
 
@@ -385,8 +386,8 @@ def _row(library, answer, times, expected):
     if other in times:
       row["x " + other] = float(np.median(own / times[other]))
   peak = library.ask("memory")[1]
-  _, part = libraries.difference_of(
-      libraries.arrays_of(answer["arrays"]), expected)
+  part = libraries.difference_of(
+      libraries.arrays_of(answer["arrays"]), expected)[1]
   row.update({
       "median ms": 1e3 * float(np.median(own)),
       "peak MB": None if peak is None else peak / 2 ** 20,

@@ -294,7 +294,8 @@ class Worker:
 
   def warm(self, seconds):
     """Runs until everything is compiled and chosen; returns the memory."""
-    end, calls = time.perf_counter() + min(seconds, _WARM_SECONDS), 0
+    end, calls = time.perf_counter() + getattr(
+        self._library, "warm_seconds", min(seconds, _WARM_SECONDS)), 0
     while calls < _WARM_CALLS or time.perf_counter() < end:
       self._call(*self._points[calls % _POINTS])
       calls += 1

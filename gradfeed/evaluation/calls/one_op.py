@@ -1,6 +1,6 @@
 """Calls as one op that TensorFlow leaves as it is: when, and if it is used.
 
-On processors with AVX-512 TensorFlow puts the kernels of oneDNN into graphs.
+On processors with AVX-512 VNNI TensorFlow puts kernels of oneDNN into graphs.
 Where ops are small, as at a batch of 1, these take several times as long as its
 own: each is shared out among threads, and layouts are changed before and after.
 They stay out of the function of one op. It takes the place of calls as unrolled
