@@ -11,8 +11,8 @@ from gradfeed.branches import constant_values
 from gradfeed import errors
 from gradfeed.evaluation.calls import callables
 from gradfeed.evaluation.calls.callables import no_reference
+from gradfeed.evaluation.calls import copied_calls
 from gradfeed.evaluation.calls import jit
-from gradfeed.evaluation.calls import one_op
 from gradfeed.evaluation.calls import trials
 from gradfeed.evaluation.calls import unrolled_loops
 from gradfeed.evaluation import fetchables
@@ -41,8 +41,8 @@ class Executable:
       order of the leaves.
     needs: list of `tf.Tensor`, the placeholders that have no value yet.
     unused: list of those of the leaves, placeholders all, that have no effect.
-    jit: `jit.Jit`, or `unrolled_loops.UnrolledLoops` or `one_op.OneOp` where
-      XLA is not asked for; None where calls are run as they are.
+    jit: `jit.Jit`; where XLA is not asked for `unrolled_loops.UnrolledLoops` or
+      `copied_calls.CopiedCalls`; None where calls are run as they are.
   """
 
   def __init__(self, graph, leaves, outputs, points=(), timeout=None,
@@ -266,10 +266,10 @@ class Executable:
       compiled.trial.is_over = True  # First: no other thread has to try.
       trials.try_specialized(
           self._plan, self._active_slots(), session, compiled, active)
-      if compiled.is_slow and self.jit is None and one_op.may_help(self._plan):
-        self.jit = one_op.OneOp(functools.partial(
-            self._plan.unrolled, in_one_op=True),
-                                self._active_dtypes(self._plan))
+      if compiled.is_slow and self.jit is None and (
+          copied_calls.may_help(self._plan)):
+        self.jit = copied_calls.CopiedCalls(
+            self._plan.unrolled, self._active_dtypes(self._plan))
     specialized = compiled.specialized
     return (specialized if specialized is not None and
             specialized.accepts(active) else compiled)

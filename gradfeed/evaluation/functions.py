@@ -98,7 +98,7 @@ class Function:
 
     "compiled" or "op by op", and with `jit_compile="auto"` at first "counting",
     "compiling" and "timing". Without `jit_compile`, the sets of shapes whose
-    loops are unrolled or that run as one op.
+    loops are unrolled or that run by a copy.
     """
     substitute = self._executable.jit
     if self._jit_compile:

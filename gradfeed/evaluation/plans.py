@@ -215,13 +215,13 @@ class Plan:
         spec, callables.key_of(self.graph, spec), bool(made.checks),
         made.tolerance, made.has_loops)
 
-  def unrolled(self, arrays, most_ops, in_one_op=False):
+  def unrolled(self, arrays, most_ops, **options):
     """As `program`, for ops without loops; raises `values.NotUnrolled`."""
     from gradfeed.rewriting.unrolling import unrolled_copies  # As above.
     with cache.cache_of(self.graph).lock:
       feeds, results, precision = unrolled_copies.for_shapes(
           self.graph, [self.slots[i].target for i in self.active],
-          self._fetched, [array.shape for array in arrays], most_ops, in_one_op)
+          self._fetched, [array.shape for array in arrays], most_ops, **options)
       spec = self._make_call_spec(
           feeds, results, [], traversal.ancestors(results))
       return substitutes.Program(spec, callables.key_of(self.graph, spec),

@@ -10,6 +10,7 @@ from gradfeed import _tf
 from gradfeed.graph import effects
 from gradfeed.graph import traversal
 from gradfeed.rewriting import vectorization
+from gradfeed.rewriting.unrolling import emission
 from gradfeed.rewriting.unrolling import unrolled_copies
 from gradfeed.rewriting.unrolling import values
 from tests.testing import flows
@@ -235,7 +236,8 @@ class UnrolledCopiesTest(graphs.GraphTest):
       with scratch.building():
         given = scratch.placeholder_for(rows)
         copies = unrolled_copies.unroll(
-            scratch, wanted, {self.x.name: given}, most_ops)
+            scratch, wanted, {self.x.name: given},
+            emission.Emitter(most_ops))
       return scratch.export(copies, "unrolled"), rows
 
   @parameterized.named_parameters(*_in_each(_UNROLLED))

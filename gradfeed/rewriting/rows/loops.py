@@ -8,6 +8,7 @@ graph without loops, with the same proof that rows do not mix.
 from gradfeed.graph import traversal
 from gradfeed.rewriting import batch_size
 from gradfeed.rewriting import vectorization
+from gradfeed.rewriting.unrolling import emission
 from gradfeed.rewriting.unrolling import unrolled_copies
 
 
@@ -37,6 +38,6 @@ def enlarge_loops(graph, wanted, sources, most_ops):
              for source in sources]
     flat = unrolled_copies.unroll(scratch, wanted, {
         source.tensor.name: one.tensor
-        for source, one in zip(sources, inner)}, most_ops)
+        for source, one in zip(sources, inner)}, emission.Emitter(most_ops))
     results = batch_size.enlarge(inner[0].tensor.graph, flat, inner)
   return results if results is None else scratch.export(results, "rows")

@@ -6,6 +6,7 @@ import numpy as np
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.branches import constant_values
+from gradfeed.rewriting.unrolling import products
 from gradfeed.rewriting.unrolling import values as kinds
 
 #: How much memory the tensors of a copy may take, all together. TensorFlow runs
@@ -24,14 +25,17 @@ class Emitter:
     count: int, how many ops were made.
   """
 
-  def __init__(self, most_ops, most_bytes=MOST_BYTES):
+  def __init__(self, most_ops, most_bytes=MOST_BYTES, exchanges=False):
     """Makes nothing yet.
 
     Args:
       most_ops: int; `TooManyOps` is raised where there would be more.
       most_bytes: int; how much memory their results may take, all together.
+      exchanges: bool; whether factors of products are exchanged, where that is
+        faster with TensorFlow's own kernels.
     """
     self.count = 0
+    self._exchanges = exchanges
     self._most_ops = most_ops
     self._most_bytes = most_bytes
     self._bytes = 0
@@ -82,7 +86,9 @@ class Emitter:
           name: value for name, value in op.node_def.attr.items()
           if name not in ("_class", "_output_shapes")}
     with tf.device(op.device or None):
-      outputs = list(tf.get_default_graph().create_op(
+      product = products.exchanged(*tensors) if self._exchanges and (
+          products.may_be_exchanged(op)) else None
+      outputs = [product] if product is not None else list(tf.get_default_graph().create_op(
           op.type, tensors, [t.dtype.base_dtype for t in op.outputs],
           name=op.name.rsplit("/", 1)[-1], attrs=attributes).outputs)
     for output, original in zip(outputs, op.outputs):

@@ -25,7 +25,8 @@ def has_loops(ops):
               types & set(op_types.ENTERS))
 
 
-def for_shapes(graph, targets, wanted, shapes, most_ops, in_one_op=False):
+def for_shapes(graph, targets, wanted, shapes, most_ops,
+               most_bytes=emission.MOST_BYTES, in_one_op=False):
   """Copies what `wanted` needs for feeds of certain shapes, without loops.
 
   Args:
@@ -33,10 +34,9 @@ def for_shapes(graph, targets, wanted, shapes, most_ops, in_one_op=False):
     targets: list of `tf.Tensor` that are fed.
     wanted: list of `tf.Tensor`.
     shapes: list of tuples, the shape of each feed.
-    most_ops: int, how many ops the copy may have.
+    most_ops, most_bytes: as in `emission.Emitter`.
     in_one_op: bool; whether they are in the function of one op, in which
-      TensorFlow leaves them as they are. They may take much memory then, as
-      those of `graph` do.
+      TensorFlow leaves them as they are.
 
   Returns:
     (list of placeholders in the places of `targets`, list of `tf.Tensor` in
@@ -62,8 +62,9 @@ def for_shapes(graph, targets, wanted, shapes, most_ops, in_one_op=False):
       given = [tf.placeholder(target.dtype.base_dtype, shape)
                for target, shape in zip(targets, shapes)]
       copies = unroll(
-          scratch, wanted, dict(zip(names, given)), most_ops,
-          float("inf") if in_one_op else emission.MOST_BYTES)
+          scratch, wanted, dict(zip(names, given)), emission.Emitter(
+              most_ops, most_bytes,
+              exchanges=in_one_op or not _tf.uses_onednn()))
     feeds = [tf.placeholder(target.dtype.base_dtype, shape)
              for target, shape in zip(targets, shapes)]
     for placeholder, feed in zip(given, feeds):
@@ -76,7 +77,7 @@ def for_shapes(graph, targets, wanted, shapes, most_ops, in_one_op=False):
         [_tf.PRECISIONS[tf.float64]])
 
 
-def unroll(scratch, wanted, given, most_ops, most_bytes=emission.MOST_BYTES):
+def unroll(scratch, wanted, given, emitter):
   """Copies what `wanted` needs into a scratch graph, loops turn by turn.
 
   Args:
@@ -85,8 +86,7 @@ def unroll(scratch, wanted, given, most_ops, most_bytes=emission.MOST_BYTES):
     given: dict from the name of each tensor that is read from elsewhere to the
       `tf.Tensor` of the scratch graph that is read in its place, whose static
       shape is that of every run.
-    most_ops: int, how many ops the copy may have.
-    most_bytes: as in `emission.Emitter`.
+    emitter: `emission.Emitter`.
 
   Returns:
     list of `tf.Tensor` of the scratch graph.
@@ -96,7 +96,6 @@ def unroll(scratch, wanted, given, most_ops, most_bytes=emission.MOST_BYTES):
       does more than to compute; or there would be too many ops.
   """
   ops = traversal.ancestors(wanted, given)
-  emitter = emission.Emitter(most_ops, most_bytes)
   outside = _Outside(scratch, given)
   inside = _with_lists(ops, subgraphs.dependent_ops(ops, set(given)), outside)
   for name, op in ops.items():

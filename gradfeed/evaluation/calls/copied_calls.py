@@ -1,10 +1,15 @@
-"""Calls as one op that TensorFlow leaves as it is: when, and if it is used.
+"""Slow calls by a copy of their ops: when one is made, and if it is used.
 
-On processors with AVX-512 VNNI TensorFlow puts kernels of oneDNN into graphs.
-Where ops are small, as at a batch of 1, these take several times as long as its
-own: each is shared out among threads, and layouts are changed before and after.
-They stay out of the function of one op. It takes the place of calls as unrolled
-loops do, gives the same but for rounding, and nobody has to ask for it.
+The copy is for the shapes of the calls, which takes the place of calls as
+unrolled loops do, gives the same but for rounding, and nobody has to ask for:
+
+- On processors with AVX-512 VNNI TensorFlow puts kernels of oneDNN into graphs.
+  Where ops are small, as at a batch of 1, these take several times as long as
+  its own: each is shared out among threads, and layouts are changed before and
+  after. They stay out of the function of one op.
+- Products of few rows and a large factor that is transposed, as in the gradient
+  of a dense layer, are made the other way round
+  (`rewriting.unrolling.products`).
 """
 
 from gradfeed import _tf
@@ -12,13 +17,15 @@ from gradfeed._tf import tf
 from gradfeed import errors
 from gradfeed.evaluation.calls import callables
 from gradfeed.evaluation.calls import substitutes
+from gradfeed.graph import traversal
+from gradfeed.rewriting.unrolling import products
 from gradfeed.rewriting.unrolling import values
 
-#: Seconds of calls of some shapes after which the op is made. The others come
+#: Seconds of calls of some shapes after which a copy is made. The others come
 #: after the calls that showed that they are slow.
 WORTH = 1.0
 
-#: How many ops there may be in it.
+#: How many ops it may have.
 MOST_OPS = 8000
 
 #: Sets of shapes that may have one.
@@ -28,24 +35,25 @@ _FIX = "Calls go on op by op."
 
 
 def may_help(plan):
-  """Whether slow calls of a plan might be faster as one op; adds no op.
+  """Whether slow calls of a plan might be faster by a copy; adds no op.
 
   Args:
-    plan: `plans.Plan`, prepared, without loops.
+    plan: `plans.Plan`, prepared.
   """
-  return _tf.uses_onednn() and not (
-      plan.is_run or plan.graph.finalized or plan.tapes or plan.waiting or
-      plan.call_spec.targets or plan.call_spec.has_loop)
+  if plan.is_run or plan.graph.finalized or plan.tapes or plan.waiting or (
+      plan.call_spec.targets or plan.call_spec.has_loop):
+    return False
+  return _tf.uses_onednn() or any(map(
+      products.may_be_exchanged, traversal.ancestors(plan.ends()[1]).values()))
 
 
-class OneOp(substitutes.Substitutes):
+class CopiedCalls(substitutes.Substitutes):
   """What takes the place of the calls of a plan that has no loops.
 
-  The function that makes a program takes the arrays that are fed and the number
-  of ops that there may be; it raises `values.NotUnrolled`.
+  The function that makes a program is `plans.Plan.unrolled`.
   """
 
-  told = "run as one op"
+  told = "run by a copy"
 
   def is_for(self, op_by_op):
     return op_by_op.is_slow
@@ -69,11 +77,13 @@ class OneOp(substitutes.Substitutes):
     if choice.program is not None:
       return True
     if len(self.compiled) >= MOST_COPIES:
-      choice.settle("op by op", "{} sets of shapes have an op".format(
+      choice.settle("op by op", "{} sets of shapes have copies".format(
           MOST_COPIES))
       return False
     try:
-      choice.program = self._make_program(arrays, MOST_OPS)
+      choice.program = self._make_program(
+          arrays, MOST_OPS, most_bytes=float("inf"),
+          in_one_op=_tf.uses_onednn())
     except values.NotUnrolled as error:
       choice.settle("op by op", str(error))
     except Exception as error:  # pylint: disable=broad-except
@@ -83,9 +93,9 @@ class OneOp(substitutes.Substitutes):
 
   def _failed(self, error):
     return errors.UnsupportedGraphError(
-        "The one op does not run.", str(error).strip().split("\n")[0][:400],
+        "The copy does not run.", str(error).strip().split("\n")[0][:400],
         _FIX)
 
   def _differing(self, why):
     return errors.UnsupportedGraphError(
-        "The one op computes something else.", why, _FIX)
+        "The copy computes something else.", why, _FIX)

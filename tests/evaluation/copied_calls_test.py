@@ -1,4 +1,4 @@
-"""Slow calls as one op: when they are, and that the numbers stay."""
+"""Slow calls by a copy: when they are, and that the numbers stay."""
 
 import time
 from unittest import mock
@@ -10,7 +10,7 @@ import tensorflow.compat.v1 as tf
 
 from gradfeed import _tf
 import gradfeed as gf
-from gradfeed.evaluation.calls import one_op
+from gradfeed.evaluation.calls import copied_calls
 from gradfeed.evaluation.calls import substitutes
 from gradfeed.evaluation.calls import thread_choice
 from gradfeed.evaluation.calls import trials
@@ -20,16 +20,16 @@ from tests.testing import numeric
 
 
 def _settle(choice, state, why, choose=substitutes.Choice.settle):
-  """Takes what is timed for faster as one op."""
+  """Takes what is timed for faster by the copy."""
   choose(choice, "compiled" if "ms" in why else state, why)
 
 
-class OneOpTest(graphs.GraphTest):
+class CopiedCallsTest(graphs.GraphTest):
 
   def setUp(self):
     super().setUp()
     for where, name, value in (
-        (_tf, "uses_onednn", lambda: True), (one_op, "WORTH", 0.0),
+        (_tf, "uses_onednn", lambda: True), (copied_calls, "WORTH", 0.0),
         (thread_choice, "SLOW", 0.0), (trials.Trial, "CALLS", 6),
         (substitutes.Choice, "settle", _settle)):
       self.enter_context(mock.patch.object(where, name, value))
@@ -69,15 +69,15 @@ class OneOpTest(graphs.GraphTest):
     f = self.function(y)
     for results in self.settled(f, self.at):
       self.assert_is_right(f, y, results, self.at)
-    self.assertIn("(2, 3): run as one op", f.jit)
+    self.assertIn("(2, 3): run by a copy", f.jit)
     self.assert_is_right(f, y, f(self.at + 1), self.at + 1)
-    # Weights are those of the moment, other shapes have an op of their own.
+    # Weights are those of the moment, other shapes have a copy of their own.
     self.session.run(tf.assign(self.w, 2 * self.w))
     self.assert_is_right(f, y, f(self.at), self.at)
     other = np.concatenate([self.at, self.at + 1])
     for results in self.settled(f, other):
       self.assert_is_right(f, y, results, other)
-    self.assertIn("(4, 3): run as one op", f.jit)
+    self.assertIn("(4, 3): run by a copy", f.jit)
     self.assert_is_right(f, y, f(2 * self.at), 2 * self.at)
 
   def test_second_derivatives_and_several_results(self):
@@ -90,7 +90,7 @@ class OneOpTest(graphs.GraphTest):
     for results in self.settled(f, self.at):
       np.testing.assert_allclose(results["h"], expected, 1e-10, 1e-12)
       np.testing.assert_array_equal(results["x"], self.at)
-    self.assertIn("run as one op", f.jit)
+    self.assertIn("run by a copy", f.jit)
 
   def test_the_graph_of_the_user_does_not_change(self):
     f = self.function(self.layer())
@@ -111,7 +111,7 @@ class OneOpTest(graphs.GraphTest):
     for rows in range(1, 8):
       for results in self.settled(f, np.ones([rows, 3])):
         self.assert_is_right(f, y, results, np.ones([rows, 3]))
-    self.assertEqual(f.jit.count("run as one op"), one_op.MOST_COPIES)
+    self.assertEqual(f.jit.count("run by a copy"), copied_calls.MOST_COPIES)
 
   def test_ops_that_tensorflow_would_fuse(self):
     """It fuses these in graphs that oneDNN is to have."""
@@ -125,7 +125,7 @@ class OneOpTest(graphs.GraphTest):
     f = gf.function(x, dx, session=self.session)
     at = np.random.RandomState(0).normal(size=[1, 8, 8, 4]).astype(np.float32)
     self.settled(f, at)
-    self.assertIn("run as one op", f.jit)
+    self.assertIn("run by a copy", f.jit)
     expected = self.session.run(dx, {x: at + 1})
     np.testing.assert_allclose(
         f(at + 1), expected, atol=1e-5 * np.max(np.abs(expected)))
@@ -138,14 +138,14 @@ class OneOpTest(graphs.GraphTest):
   def test_what_has_to_stay_as_it_is(self, change):
     f = self.function(tf.tanh(change(self.x)))
     self.settled(f, self.at)
-    self.assertNotIn("one op", f.jit)
+    self.assertNotIn("copy", f.jit)
 
   def test_quick_calls_stay_as_they_are(self):
     f = self.function(self.layer())
     with mock.patch.object(thread_choice, "SLOW", 10.0):
       self.settled(f, self.at)
     self.assertIsNone(f._executable.jit)
-    self.assertNotIn("one op", f.jit)
+    self.assertNotIn("copy", f.jit)
 
   def test_calls_that_become_quick_go_the_short_way(self):
     f = self.function(self.layer())
@@ -153,15 +153,34 @@ class OneOpTest(graphs.GraphTest):
       f(self.at)
     self.assertIsNotNone(f._executable.jit)
     with mock.patch.object(thread_choice, "SLOW", 10.0), mock.patch.object(
-        one_op.OneOp, "call", side_effect=AssertionError):
+        copied_calls.CopiedCalls, "call", side_effect=AssertionError):
       compiled = f._executable._last.compiled()
       for one in filter(None, (compiled, compiled.specialized)):
         one._slowness.is_slow = False
       f(self.at)
       self.assertIsNotNone(f._executable.fast_path(self.session)())
 
-  def test_tensorflow_without_onednn(self):
-    f = self.function(self.layer())
+  @parameterized.product(uses_onednn=(True, False), rows=(1, 2, 40, 200))
+  def test_a_dense_layer(self, uses_onednn, rows):
+    """Its gradient multiplies with weights that are transposed."""
+    weights = np.cos(np.arange(128. * 160.)).reshape([160, 128])
+    x = tf.placeholder(tf.float64, [None, 160])
+    y = tf.matmul(tf.tanh(x), tf.constant(weights)) ** 2
+    f = gf.function(x, gf.gradient(y, x), session=self.session)
+    at = np.random.RandomState(0).normal(size=[rows, 160])
+    with mock.patch.object(_tf, "uses_onednn", lambda: uses_onednn):
+      for result in self.settled(f, at):
+        np.testing.assert_allclose(
+            result, 2 * (np.tanh(at) @ weights @ weights.T) / np.cosh(at) ** 2,
+            1e-9, 1e-11)
+    self.assertIn("({}, 160): run by a copy".format(rows), f.jit)
+    kinds = {op.type for op in self.graph.get_operations()
+             if op.name.startswith("gradfeed/unrolled")}
+    if not uses_onednn:
+      self.assertEqual("Transpose" in kinds, rows in (2, 40))
+
+  def test_neither_onednn_nor_a_large_product(self):
+    f = self.function(tf.tanh(self.x) * 2.0)
     with mock.patch.object(_tf, "uses_onednn", lambda: False):
       self.settled(f, self.at)
     self.assertIsNone(f._executable.jit)
@@ -175,16 +194,16 @@ class OneOpTest(graphs.GraphTest):
       y = self.layer()
       f = self.function(y)
       self.settled(f, self.at)
-    self.assertNotIn("one op", f.jit)
+    self.assertNotIn("copy", f.jit)
     self.assert_is_right(f, y, f(self.at), self.at)
 
   def test_other_numbers_are_not_used(self):
     f = self.function(self.layer())
     with mock.patch.object(
-        one_op.OneOp, "_compiled", return_value=lambda arrays: [
+        copied_calls.CopiedCalls, "_compiled", return_value=lambda arrays: [
             np.full([2, 2], 1.0), np.full([2, 3], 1.0)]):
       self.settled(f, self.at)
-    self.assertNotIn("one op", f.jit)
+    self.assertNotIn("copy", f.jit)
     self.assertIn("differs", f._executable.jit.report())
 
   def test_an_error_names_the_op_of_the_user(self):
@@ -192,7 +211,7 @@ class OneOpTest(graphs.GraphTest):
     y = tf.gather(table, tf.cast(self.x, tf.int32), name="looked_up") * self.x
     f = self.function(y)
     self.settled(f, np.ones([2, 3]))
-    self.assertIn("run as one op", f.jit)
+    self.assertIn("run by a copy", f.jit)
     for _ in range(2):
       with self.assertRaisesRegex(
           tf.errors.InvalidArgumentError, "looked_up"):
