@@ -145,6 +145,8 @@ class Tensorflow:
 class Gradfeed(Tensorflow):
   """gradfeed.function of gradfeed.gradient."""
 
+  warm_seconds = 4.0  # After which it is decided how calls are run.
+
   def build(self, weights, columns):
     gf = import_gradfeed()
     session, x, labels, loss = self._graph(weights, columns)
