@@ -269,7 +269,7 @@ class Executable:
       if compiled.is_slow and self.jit is None and (
           copied_calls.may_help(self._plan)):
         self.jit = copied_calls.CopiedCalls(
-            self._plan.unrolled, self._active_dtypes(self._plan))
+            self._plan, self._active_dtypes(self._plan))
     specialized = compiled.specialized
     return (specialized if specialized is not None and
             specialized.accepts(active) else compiled)

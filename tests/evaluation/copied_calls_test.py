@@ -29,7 +29,7 @@ class CopiedCallsTest(graphs.GraphTest):
   def setUp(self):
     super().setUp()
     for where, name, value in (
-        (_tf, "uses_onednn", lambda: True), (copied_calls, "WORTH", 0.0),
+        (_tf, "uses_onednn", lambda: True), (copied_calls, "STAGES", ((0.0, 8000),)),
         (thread_choice, "SLOW", 0.0), (trials.Trial, "CALLS", 6),
         (substitutes.Choice, "settle", _settle)):
       self.enter_context(mock.patch.object(where, name, value))

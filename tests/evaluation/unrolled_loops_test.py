@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
+from gradfeed.evaluation.calls import copied_calls
 from gradfeed.evaluation.calls import substitutes
 from gradfeed.evaluation.calls import unrolled_loops
 from tests import conftest
@@ -206,7 +207,7 @@ class UnrolledLoopsTest(graphs.GraphTest):
 
   def test_few_sets_of_shapes_have_copies(self):
     f = self.function(self.recurrent())
-    with mock.patch.object(unrolled_loops, "MOST_COPIES", 2):
+    with mock.patch.object(copied_calls, "MOST_COPIES", 2):
       for rows in range(1, 6):
         self.settled(f, np.resize(self.at, [rows, 3, 2]))
     self.assertEqual(f.jit.count("unrolled"), 2)
