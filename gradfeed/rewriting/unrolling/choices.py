@@ -12,6 +12,10 @@ from gradfeed.rewriting.unrolling import known_values
 from gradfeed.rewriting.unrolling import lists
 from gradfeed.rewriting.unrolling import values as kinds
 
+#: How many whole numbers a value may be one of and stay known: sums of several
+#: such values may be as many as the product of their numbers.
+_MOST_NUMBERS = 64
+
 
 def chosen(predicate, one, other, dtype, emitter, keeps_numbers=True):
   """The value that is one or the other.
@@ -21,7 +25,8 @@ def chosen(predicate, one, other, dtype, emitter, keeps_numbers=True):
     one, other: values.
     dtype: `tf.DType` of both; not needed where one is a `tf.Tensor`.
     emitter: `emission.Emitter`.
-    keeps_numbers: bool; whether two whole numbers that are known stay so.
+    keeps_numbers: bool; whether whole numbers that are known stay so, unless
+      they are too many.
 
   Returns:
     value; an `Either` where they are not alike, and which only what is on one
@@ -40,15 +45,17 @@ def chosen(predicate, one, other, dtype, emitter, keeps_numbers=True):
     return one._replace(elements=tuple(
         _written(choose, *pair, one.dtype, emitter)
         for pair in zip(one.elements, other.elements)))
-  if not all(isinstance(value, (np.ndarray, tf.Tensor))
-             for value in (one, other)):
-    return kinds.Either(predicate, one, other)
   if isinstance(one, np.ndarray) and isinstance(other, np.ndarray) and (
       one.dtype == other.dtype and one.tobytes() == other.tobytes() and
       one.shape == other.shape):
     return one
   either = kinds.Either(predicate, one, other)
-  if keeps_numbers and is_counted(either):
+  if is_counted(either):
+    if keeps_numbers and _number_count(either) <= _MOST_NUMBERS:
+      return either
+    one, other = [settled(value, {}, emitter) for value in (one, other)]
+  if not all(isinstance(value, (np.ndarray, tf.Tensor))
+             for value in (one, other)):
     return either
   shapes = [tf.TensorShape(value.shape) for value in (one, other)]
   if not shapes[0].is_fully_defined() or shapes[0] != shapes[1]:
@@ -113,6 +120,13 @@ def is_counted(value):
   if isinstance(value, kinds.Either):
     return is_counted(value.one) and is_counted(value.other)
   return isinstance(value, np.ndarray) and value.dtype.kind in "biu"
+
+
+def _number_count(value):
+  """How many arrays there are in a value that `is_counted`."""
+  if isinstance(value, kinds.Either):
+    return _number_count(value.one) + _number_count(value.other)
+  return 1
 
 
 class Turns:

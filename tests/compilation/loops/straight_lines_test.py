@@ -9,6 +9,7 @@ import tensorflow.compat.v1 as tf
 
 from gradfeed import _tf
 from gradfeed.compilation.loops import straight_lines
+from gradfeed.rewriting.unrolling import known_values
 import gradfeed as gf
 from tests.testing import flows
 from tests.testing import graphs
@@ -145,6 +146,26 @@ class StraightLinesTest(graphs.GraphTest):
             f([value]), plain([value]), rtol=1e-12, atol=1e-13)
       with self.assertRaises(tf.errors.InvalidArgumentError):
         f([0.02])
+
+  def test_sums_of_whole_numbers_that_values_decide(self):
+    with flows.control_flow(None):
+      x = tf.placeholder(tf.float64, [None])
+
+      def turn(i, h, count):
+        more = tf.cond(tf.reduce_sum(h) > 0.5, lambda: 1, lambda: 0)
+        return i + 1, 1.1 * tf.sin(h) + 0.1 * x, 2 * count + more
+
+      _, h, count = tf.while_loop(lambda i, *_: i < 12, turn, [0, x, 0])
+      product = gf.hvp(tf.reduce_sum(
+          h * tf.cast(count, x.dtype)), x, tf.ones_like(x))
+    f, plain = gf.function(x, product, jit_compile=True), gf.function(x, product)
+    with mock.patch.object(known_values, "evaluate",
+                           wraps=known_values.evaluate) as evaluate:
+      f([0.3, 0.4])
+    self.assertLess(evaluate.call_count, 10000)
+    for value in ([0.3, 0.4], [0.7, 0.2], [-0.2, 0.1]):
+      self.assertTrue(programs.takes(f, self.session, np.array(value)))
+      np.testing.assert_allclose(f(value), plain(value), rtol=1e-12)
 
   @parameterized.parameters(True, False)
   def test_what_is_wrong_on_one_side_is_wrong_where_it_is_taken(self, is_first):
