@@ -8,6 +8,7 @@ nothing has to be handed to its gradients but values.
 
 from gradfeed._tf import tf
 from gradfeed.compilation.loops import growing_lists
+from gradfeed.compilation import ranges
 from gradfeed.graph import op_types
 from gradfeed.graph import traversal
 from gradfeed.rewriting.unrolling import emission
@@ -65,7 +66,11 @@ def of(graph, arguments, results):
     values = interpreter.run(wanted, set(ops).difference(arguments))
     made = [tf.identity(emitter.tensor(value, t.dtype))
             for value, t in zip(values, wanted)]
-  needed = set(traversal.ancestors(made)).union(arguments)
+  # TensorFlow may refuse a value where none of the results comes from it: in an
+  # `and` of which one input is known to be False.
+  checked = [t for op in straight.get_operations() if op.type in ranges.TYPES
+             for t in op.outputs]
+  needed = set(traversal.ancestors(made + checked)).union(arguments)
   graph_def = straight.as_graph_def()
   nodes = [node for node in graph_def.node if node.name in needed]
   del graph_def.node[:]

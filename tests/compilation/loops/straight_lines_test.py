@@ -147,6 +147,27 @@ class StraightLinesTest(graphs.GraphTest):
       with self.assertRaises(tf.errors.InvalidArgumentError):
         f([0.02])
 
+  @parameterized.parameters(True, False)
+  def test_a_number_that_only_a_condition_looks_up(self, is_last):
+    table = tf.constant([1.5, 2.0, 3.0], tf.float64)
+
+    def goes_on(i, h):
+      parts = [i < 3, tf.reduce_sum(h) < tf.gather(table, i * tf.size(x))]
+      return tf.logical_and(*parts if is_last else parts[::-1])
+
+    with flows.control_flow(None):
+      x = tf.placeholder(tf.float64, [None])
+      h = tf.while_loop(
+          goes_on, lambda i, h: (i + 1, 1.5 * h + tf.sin(x)), [0, x])[1]
+      product = gf.hvp(tf.reduce_sum(tf.tanh(h)), x, tf.ones_like(x))
+    f, plain = gf.function(x, product, jit_compile=True), gf.function(x, product)
+    f([1.6])
+    for _ in range(2):
+      for value in (1.6, 0.9):
+        np.testing.assert_allclose(f([value]), plain([value]), rtol=1e-12)
+      with self.assertRaises(tf.errors.InvalidArgumentError):
+        f([0.1])  # After three turns.
+
   def test_sums_of_whole_numbers_that_values_decide(self):
     with flows.control_flow(None):
       x = tf.placeholder(tf.float64, [None])
