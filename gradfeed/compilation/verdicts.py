@@ -4,7 +4,8 @@ A program of XLA looks at no value. Where a value that TensorFlow checks is in a
 function (a branch, the body or the condition of a loop), this gets one more
 result: whether TensorFlow would have taken all such values so far. A loop hands
 that from turn to turn, and ends where it is False. A branch that is not taken
-does not count.
+does not count. What tells of a list that nothing is written to is outside of
+the loop that would.
 """
 
 import collections
@@ -14,6 +15,7 @@ import numpy as np
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.compilation.loops import nodes as nodes_lib
+from gradfeed.compilation.loops import unwritten
 from gradfeed.compilation import ranges
 from gradfeed.compilation import slices
 from gradfeed.graph import op_types
@@ -33,17 +35,19 @@ def add(static):
   Returns:
     list of the names of bool tensors in it that are True where it does.
   """
-  if not static.checks.looked_at:
+  starting = unwritten.loops_that_have_to_turn(static)
+  if not static.checks.looked_at and not starting:
     return []
   nodes = nodes_lib.Nodes(static.graph_def.node, False)
   return [name if ":" in name else name + ":0"
-          for name in _Verdicts(static).of(static.graph, nodes)]
+          for name in _Verdicts(static, starting).of(static.graph, nodes)]
 
 
 class _Verdicts:
   """What functions tell of their values."""
 
-  def __init__(self, static):
+  def __init__(self, static, starting):
+    self._starting = starting  # The loops that have to turn once.
     self._bodies_of = static.bodies_of
     self._definitions = static.graph_def.library.function
     self._library = {function.signature.name: function
@@ -75,7 +79,7 @@ class _Verdicts:
             op, op.inputs, slices.taken))
     for op in graph.get_operations():
       if op.type in op_types.FUNCTIONAL_LOOPS:
-        found += self._of_loop(op, nodes)
+        found += self._of_start(op, nodes) + self._of_loop(op, nodes)
       elif op.type in op_types.FUNCTION_CALLS:
         found += self._of_call(op, nodes)
     return found
@@ -97,6 +101,18 @@ class _Verdicts:
     if "output_shapes" in node.attr and node.attr["output_shapes"].list.shape:
       node.attr["output_shapes"].list.shape.add()
     return [nodes.result(op.name, "output", len(op.outputs))]
+
+  def _of_start(self, op, nodes):
+    """Whether a loop that has to turn once does: names as `of` gives them."""
+    if op not in self._starting:
+      return []
+    node = nodes[op.name]
+    callee, = _tf.callees(node, ["cond"])
+    goes_on = self._definitions.add()
+    goes_on.CopyFrom(self._library[callee.name])
+    goes_on.signature.name += "_{}_of_start".format(_NAME)
+    return [nodes.add_call("{}/{}_of_start".format(op.name, _NAME), goes_on,
+                           node.input[:len(op.inputs)])]
 
   def _of_loop(self, op, nodes):
     """The same for a loop."""

@@ -38,8 +38,9 @@ def of(graph, arguments, results):
     results: list of the names of tensors of it.
 
   Returns:
-    (GraphDef with the same placeholders, list of the names of the results in
-    it, set of the names of those ops that a run of `graph` may not have).
+    (GraphDef with the same placeholders, list of the names in it of the results
+    and then of bools that are True where TensorFlow takes the values, set of
+    the names of those ops that a run of `graph` may not have).
 
   Raises:
     values.NotUnrolled: there is neither; an array grows; values decide how
@@ -66,6 +67,7 @@ def of(graph, arguments, results):
     values = interpreter.run(wanted, set(ops).difference(arguments))
     made = [tf.identity(emitter.tensor(value, t.dtype))
             for value, t in zip(values, wanted)]
+    made += [tf.identity(condition) for condition in interpreter.conditions()]
   # TensorFlow may refuse a value where none of the results comes from it: in an
   # `and` of which one input is known to be False.
   checked = [t for op in straight.get_operations() if op.type in ranges.TYPES

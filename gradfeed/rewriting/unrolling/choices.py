@@ -41,7 +41,8 @@ def chosen(predicate, one, other, dtype, emitter, keeps_numbers=True):
       other, kinds.Optional):
     return kinds.Optional(kinds.Either(predicate, one.value, other.value))
   if isinstance(one, kinds.TensorList) and isinstance(
-      other, kinds.TensorList) and len(one.elements) == len(other.elements):
+      other, kinds.TensorList) and len(one.elements) == len(
+          other.elements) and lists.has_shape(one) == lists.has_shape(other):
     return one._replace(elements=tuple(
         _written(choose, *pair, one.dtype, emitter)
         for pair in zip(one.elements, other.elements)))

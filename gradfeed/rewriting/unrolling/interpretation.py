@@ -45,6 +45,7 @@ class Interpreter:
         evaluated where it is not known which is taken.
     """
     self.optional = set()
+    self._refused = []  # As `_taken`, where TensorFlow refuses what it reads.
     self._takes_both_sides = takes_both_sides
     self._taken = {}  # Predicates to which side of a branch this is in.
     self._graph = graph
@@ -74,6 +75,14 @@ class Interpreter:
       self._evaluate(item, env, None)
     return [choices.settled(self._value(tensor, env), {}, self._emitter)
             for tensor in wanted]
+
+  def conditions(self):
+    """bool scalar `tf.Tensor` that are True where TensorFlow takes the values.
+    """
+    graph = tf.get_default_graph()
+    return [tf.reduce_any([
+        tf.not_equal(graph.get_tensor_by_name(name), side)
+        for name, side in sorted(taken.items())]) for taken in self._refused]
 
   # What comes before what.
 
@@ -320,12 +329,18 @@ class Interpreter:
       op: `tf.Operation`.
       compute: function that gives them on the side that `_taken` tells.
     """
-    before, results = self._taken, []
+    before, results, refused = self._taken, [], []
     for side in (True, False):
       if before.get(predicate.name, side) == side:
         self._taken = dict(before, **{predicate.name: side})
-        results.append(compute())
+        try:
+          results.append(compute())
+        except kinds.Unwritten:
+          refused.append(self._taken)
         self._taken = before
+    if refused and not results:
+      raise kinds.Unwritten("nothing was written to a list")
+    self._refused += refused
     if len(results) == 1:
       return results[0]
     return [choices.chosen(predicate, one, other, t.dtype, self._emitter)

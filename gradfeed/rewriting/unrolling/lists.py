@@ -42,6 +42,13 @@ def evaluate(op, inputs, emitter):
   return outputs if isinstance(outputs, list) else [outputs]
 
 
+def has_shape(values):
+  """Whether a `TensorList` tells the shape of elements that were not written.
+  """
+  return values.shape.is_fully_defined() or any(
+      element is not None for element in values.elements)
+
+
 def _number(value):
   """A value that has to be known, as an int."""
   if not isinstance(value, np.ndarray) or value.ndim:
@@ -100,9 +107,11 @@ def _element(values, index, emitter, shape):
   if not 0 <= index < len(values.elements):
     raise kinds.NotUnrolled("a list has no element {}".format(index))
   element = values.elements[index]
-  if element is None:
-    return emitter.zeros(_shape_of(values, index, _shape(shape)), values.dtype)
-  return element
+  if element is not None:
+    return element
+  if not has_shape(values) and not _shape(shape).is_fully_defined():
+    raise kinds.Unwritten("nothing was written to a list")
+  return emitter.zeros(_shape_of(values, index, _shape(shape)), values.dtype)
 
 
 def _get(unused_op, emitter, values, index, shape):

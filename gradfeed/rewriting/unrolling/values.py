@@ -15,6 +15,10 @@ class TooManyOps(NotUnrolled):
   """Raised where a copy would have more ops than it may have."""
 
 
+class Unwritten(NotUnrolled):
+  """Raised where TensorFlow refuses to read a list, as nothing was written."""
+
+
 #: What an op in a branch that is not taken gives.
 DEAD = object()
 
