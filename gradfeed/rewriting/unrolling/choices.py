@@ -79,7 +79,7 @@ def on_this_side(value, taken):
   return value
 
 
-def settled(value, taken, emitter):
+def settled(value, taken, emitter, keeps_numbers=False):
   """The value that an `Either` is where it is read; any other as it is.
 
   Args:
@@ -87,6 +87,7 @@ def settled(value, taken, emitter):
     taken: dict from the name of a predicate to which side of its branch this is
       in, a bool.
     emitter: `emission.Emitter`.
+    keeps_numbers: as in `chosen`.
   """
   value = on_this_side(value, taken)
   if value is None:
@@ -95,9 +96,10 @@ def settled(value, taken, emitter):
     return value
   if value.one is None or value.other is None:
     return settled(value.other if value.one is None else value.one, taken,
-                   emitter)
-  return chosen(value.predicate, settled(value.one, taken, emitter),
-                settled(value.other, taken, emitter), None, emitter, False)
+                   emitter, keeps_numbers)
+  one, other = [settled(side, taken, emitter, keeps_numbers)
+                for side in (value.one, value.other)]
+  return chosen(value.predicate, one, other, None, emitter, keeps_numbers)
 
 
 def for_tensors(op, values, taken, emitter):
@@ -143,24 +145,31 @@ class Turns:
     self._emitter = emitter
     self._ends = []  # Predicates, on which side it goes on, values before.
 
-  def goes_on(self, condition, values):
-    """Whether there may be another turn: a bool.
+  def fork(self, condition, values):
+    """The predicate on both sides of which there may be another turn, or None.
 
     Args:
       condition: value.
       values: list of values of the variables of the loop.
     """
-    condition = on_this_side(condition, self.taken)
-    while isinstance(condition, kinds.Either):
+    while True:
+      condition = on_this_side(condition, self.taken)
+      if not isinstance(condition, kinds.Either):
+        return None
       ends = [side for side, value in (
           (True, condition.one), (False, condition.other))
               if isinstance(value, np.ndarray) and not value]
       if len(ends) != 1:
-        condition = settled(condition, self.taken, self._emitter)
-        break
-      side = not ends[0]
-      self._decide(condition.predicate, side, values)
-      condition = on_this_side(condition, self.taken)
+        return condition.predicate if is_counted(condition) else None
+      self._decide(condition.predicate, not ends[0], values)
+
+  def goes_on(self, condition, values):
+    """Whether there may be another turn, where there is no `fork`: a bool.
+
+    Args:
+      condition, values: as for `fork`.
+    """
+    condition = settled(condition, self.taken, self._emitter)
     if not isinstance(condition, tf.Tensor) or condition.shape.rank != 0:
       return known_values.truth(condition)
     self._decide(condition, True, values)

@@ -1,6 +1,7 @@
 """Goes through the ops of a graph with loops as a run would, turn by turn."""
 
 import collections
+import functools
 
 import numpy as np
 
@@ -251,8 +252,7 @@ class Interpreter:
     outputs = self._state_ops.evaluate(op, inputs)
     if outputs is None and lists.is_of_lists(op, inputs):
       outputs = [
-          value if choices.is_counted(value) else
-          choices.settled(value, self._taken, self._emitter)
+          choices.settled(value, self._taken, self._emitter, keeps_numbers=True)
           for value in lists.evaluate(op, inputs, self._emitter)]
     return self._computed(op, inputs) if outputs is None else outputs
 
@@ -313,8 +313,16 @@ class Interpreter:
     before, turns = self._taken, choices.Turns(self._taken, self._emitter)
     for _ in range(_MOST_TURNS):
       condition, = self._body(callees["cond"], values)
-      if not (turns.goes_on(condition, values) if self._takes_both_sides else
-              known_values.truth(condition)):
+      if self._takes_both_sides:
+        fork = turns.fork(condition, values)
+        self._taken = turns.taken
+        if fork is not None:  # Each side turns on by itself.
+          values = self._on_both(
+              fork, op, functools.partial(self._turned, op, callees, values))
+        is_last = fork is not None or not turns.goes_on(condition, values)
+      else:
+        is_last = not known_values.truth(condition)
+      if is_last:
         self._taken = before
         return turns.results(values, [t.dtype for t in op.outputs])
       self._taken = turns.taken

@@ -84,10 +84,22 @@ def _times_its_turns(x):
   return tf.pow(h, tf.cast(1 + turns, x.dtype)) + h
 
 
+def _up_to_a_limit_in_branch(x):
+  return tf.cond(tf.reduce_sum(x) > 0.1, lambda: _up_to_a_limit(x) * x,
+                 lambda: tf.sin(x))
+
+
+def _up_to_two_limits(x):
+  return _up_to_a_limit(x, lambda h, x: 0.3 * h + tf.while_loop(
+      lambda j, t: tf.logical_and(tf.reduce_max(t) < 0.6, j < 2),
+      lambda j, t: (j + 1, 1.3 * t + 0.1 * x), [0, tf.sin(h)])[1])
+
+
 _NETWORKS = [(compute.__name__[1:], compute) for compute in (
     _nested, _longer_each_turn, _branch, _sides_of_other_shapes,
     _branch_in_branch, _loop_in_branch, _branch_in_loop, _up_to_a_limit,
-    _up_to_a_limit_in_loop, _branch_up_to_a_limit, _times_its_turns)]
+    _up_to_a_limit_in_loop, _up_to_a_limit_in_branch, _up_to_two_limits,
+    _branch_up_to_a_limit, _times_its_turns)]
 
 #: By which sides of branches are taken, and where values end loops.
 _POINTS = np.array([[[0.4, 0.2]], [[0.7, 0.2]], [[-0.3, 0.1]], [[0.7, 0.5]]])
