@@ -222,6 +222,22 @@ class StraightLinesTest(graphs.GraphTest):
       with self.assertRaises((tf.errors.InvalidArgumentError)):
         f(wrong)
 
+  def test_a_loop_up_to_the_number_of_turns_of_another(self):
+    with flows.control_flow(None):
+      x = tf.placeholder(tf.float64, [None])
+      count, h = tf.while_loop(
+          lambda i, h: tf.logical_and(i < 3, tf.reduce_sum(tf.abs(h)) < 1.0),
+          lambda i, h: (i + 1, 1.3 * h + 0.1 * tf.sin(x)), [0, x])
+      y = tf.while_loop(lambda j, t: j < count, lambda j, t: (
+          j + 1, tf.sin(t) * x), [0, h])[1]
+    dx = gf.gradient(y, x)
+    f, plain = gf.function(x, dx, jit_compile=True), gf.function(x, dx)
+    with mock.patch.object(straight_lines, "MOST_OPS", 0):
+      f([0.4, 0.2])
+    for value in ([0.4, 0.2], [0.7, 0.2], [0.1, 0.1], [0.9, 0.4]):
+      self.assertTrue(programs.takes(f, self.session, np.array(value)))
+      np.testing.assert_allclose(f(value), plain(value), rtol=1e-12)
+
   def test_too_many_ops(self):
     with flows.control_flow(None):
       x = tf.placeholder(tf.float64, [None, 2])
