@@ -275,10 +275,12 @@ def _branch_in_branch(h, random):
                       lambda: tf.tanh(h)), lambda: tf.exp(-tf.square(h)))
 
 
-def _loop_in_branch(h, random):
-  limit = random.uniform(-1, 1)
-  return tf.cond(tf.reduce_sum(h) > limit, lambda: _loop(h, random),
-                 lambda: tf.cos(h))
+def _in_branch(compute):
+  def flow(h, random):
+    limit = random.uniform(-1, 1)
+    return tf.cond(tf.reduce_sum(h) > limit, lambda: compute(h, random),
+                   lambda: tf.cos(h))
+  return flow
 
 
 def _up_to_a_limit(h, random):
@@ -296,27 +298,6 @@ def _up_to_two_limits(h, random):
           lambda t: tf.reduce_max(t) < limits[1],
           lambda t: 1.3 * tf.sin(t) + 0.1 * h, [s], maximum_iterations=2)),
       [0, h])[1]
-
-
-def _up_to_a_limit_in_branch(h, random):
-  limit = random.uniform(-1, 1)
-  return tf.cond(tf.reduce_sum(h) > limit, lambda: _up_to_a_limit(h, random),
-                 lambda: tf.sin(h))
-
-
-def _with_its_turns(h, random):
-  """Whole numbers that values decide, as numbers and as places."""
-  limit, table = random.uniform(0.3, 3), tf.constant(
-      random.normal(size=[4]), h.dtype)
-  count, s, total, array = tf.while_loop(
-      lambda i, s, *_: tf.logical_and(tf.reduce_sum(tf.abs(s)) < limit, i < 3),
-      lambda i, s, total, array: (
-          i + 1, 1.2 * s + 0.1 * tf.sin(h), 2 * total + tf.cond(
-              tf.reduce_sum(s) > 0.5, lambda: i, lambda: 1),
-          array.write(i, tf.reduce_sum(tf.sin(s) * h, 0))),
-      [0, h, 0, tf.TensorArray(h.dtype, 3, element_shape=h.shape[1:])])
-  return 0.1 * (s * tf.cast(total, h.dtype) + s * tf.gather(table, count) +
-                tf.reduce_sum(array.stack(), 0))
 
 
 def _pool(size, stride, padding):
@@ -346,8 +327,8 @@ _LAYERS = [
     _pool(2, 2, "SAME"), _pool(2, 1, "VALID"), _pool(3, 2, "SAME")]
 
 _FLOWS = [_loop, _nested, _rows_in_turn, _branch, _three_deep, _branch_in_loop,
-          _branch_in_branch, _loop_in_branch, _longer_each_turn, _up_to_a_limit,
-          _up_to_two_limits, _up_to_a_limit_in_branch, _with_its_turns]
+          _branch_in_branch, _in_branch(_loop), _longer_each_turn,
+          _up_to_a_limit, _up_to_two_limits, _in_branch(_up_to_a_limit)]
 
 
 def sweep_networks(count, seed):

@@ -150,7 +150,8 @@ class StraightLinesTest(graphs.GraphTest):
           lambda i, h: (i + 1, tf.square(tf.sin(x)) + h * tf.gather(
               table, i * tf.size(x))), [0, x])[1]
       product = gf.hvp(tf.reduce_sum(tf.tanh(h)), x, tf.ones_like(x))
-    f, plain = gf.function(x, product, jit_compile=True), gf.function(x, product)
+    f = gf.function(x, product, jit_compile=True)
+    plain = gf.function(x, product)
     f([1.1 + start])
     for _ in range(2):
       for value in (1.2, 2.0, 3.5):  # After three, two and no turns.
@@ -172,7 +173,8 @@ class StraightLinesTest(graphs.GraphTest):
       h = tf.while_loop(
           goes_on, lambda i, h: (i + 1, 1.5 * h + tf.sin(x)), [0, x])[1]
       product = gf.hvp(tf.reduce_sum(tf.tanh(h)), x, tf.ones_like(x))
-    f, plain = gf.function(x, product, jit_compile=True), gf.function(x, product)
+    f = gf.function(x, product, jit_compile=True)
+    plain = gf.function(x, product)
     f([1.6])
     for _ in range(2):
       for value in (1.6, 0.9):
@@ -191,7 +193,8 @@ class StraightLinesTest(graphs.GraphTest):
       _, h, count = tf.while_loop(lambda i, *_: i < 12, turn, [0, x, 0])
       product = gf.hvp(tf.reduce_sum(
           h * tf.cast(count, x.dtype)), x, tf.ones_like(x))
-    f, plain = gf.function(x, product, jit_compile=True), gf.function(x, product)
+    f = gf.function(x, product, jit_compile=True)
+    plain = gf.function(x, product)
     with mock.patch.object(known_values, "evaluate",
                            wraps=known_values.evaluate) as evaluate:
       f([0.3, 0.4])
