@@ -1,10 +1,12 @@
 """`tf.gradients`, with right gradients in the place of those that are wrong."""
 
 import contextlib
+import functools
 import threading
 
 from tensorflow.python.framework import ops
 from tensorflow.python.ops import gradients_impl
+from tensorflow.python.ops import gradients_util
 
 from gradfeed._tf import api
 from gradfeed._tf import max_pool_gradients
@@ -21,13 +23,38 @@ _CORRECTED = dict(max_pool_gradients.GRADIENTS, **scatter_gradients.GRADIENTS)
 
 _lock = threading.Lock()
 _originals = {}
+_originals_of_calls = []
 _users = []
+_of_thread = threading.local()
 
 
-def gradients(*arguments, **options):
-  """`tf.gradients` with the gradients of scatters and max-pools corrected."""
-  with _registered():
-    return ORIGINAL_GRADIENTS(*arguments, **options)
+def gradients(*arguments, stop_gradients=None, **options):
+  """`tf.gradients` with the gradients of scatters and max-pools corrected.
+
+  It also holds the results of functions that are among `stop_gradients`:
+  TensorFlow differentiates the call of a function all the same.
+  """
+  before = getattr(_of_thread, "stopped", ())
+  _of_thread.stopped = [stop.op for stop in stop_gradients or ()]
+  try:
+    with _registered():
+      return ORIGINAL_GRADIENTS(
+          *arguments, stop_gradients=stop_gradients, **options)
+  finally:
+    _of_thread.stopped = before
+
+
+def _of_call(original, op, dys):
+  """The gradients by the inputs of an op that calls a function.
+
+  Args:
+    original: TensorFlow's function of `op` and `dys` that gives them.
+    op: `tf.Operation`.
+    dys: list of `tf.Tensor`, the gradients by its outputs.
+  """
+  if any(op is stopped for stopped in getattr(_of_thread, "stopped", ())):
+    return [None] * len(op.inputs)
+  return original(op, dys)
 
 
 @contextlib.contextmanager
@@ -46,6 +73,10 @@ def _registered():
           original = _originals[op_type] = registry[op_type]
           registry[op_type] = dict(
               original, type=_bound(gradient, original["type"]))
+      # pylint: disable=protected-access
+      _originals_of_calls.append(gradients_util._SymGrad)
+      gradients_util._SymGrad = functools.partial(
+          _of_call, gradients_util._SymGrad)
     _users.append(None)
   try:
     yield
@@ -55,6 +86,7 @@ def _registered():
       if not _users:
         registry.update(_originals)
         _originals.clear()
+        gradients_util._SymGrad = _originals_of_calls.pop()
 
 
 def _bound(gradient, original):

@@ -476,6 +476,15 @@ class GradientTest(graphs.GraphTest):
       found = {tuple(map(float, f(2.0))) for _ in range(12)}
       self.assertLessEqual(found, {(4.0, 2.0), (400.0, 200.0)})
 
+  @parameterized.parameters(
+      "gradient", "jacobian", "batch_jacobian", "per_example_gradient")
+  def test_the_result_of_a_function_is_held(self, verb):
+    x = tf.placeholder(tf.float64, [1, 1])
+    h = tf.function(lambda a: 3.0 * a)(x)
+    dx = getattr(gf, verb)(h * h * x, x, stop_gradients=h)
+    self.assertEqual(
+        float(np.ravel(gf.function(x, dx, self.session)([[2.0]]))[0]), 36.0)
+
   def test_of_arrays_of_v1_in_either_mode(self):
     x = tf.placeholder(tf.float64, [3])
     with flows.control_flow(1):
