@@ -67,6 +67,7 @@ class Pullback:
         for result, x in zip(built.gradients, self.xs)]
     self.key = vjp.key() + tuple(map(result_forms.name_of, self.results))
     self._original, self._vjp, self._built = original, vjp, built
+    self._read = original.at_one_copy()
 
   def coupling(self, x):
     """Whether rows of the ys depend on other rows of `x`, in any run.
@@ -76,8 +77,9 @@ class Pullback:
     Returns:
       As `row_dependence.coupling`.
     """
-    return row_dependence.coupling([y.tensor for y in self._original.ys],
-                                   x.tensor, self._original.path(x),
+    read = self._read.xs[self.xs.index(x)]
+    return row_dependence.coupling([y.tensor for y in self._read.ys],
+                                   read.tensor, self._read.path(read),
                                    only_certain=True)
 
   def places(self):
@@ -86,9 +88,9 @@ class Pullback:
     Returns:
       As `element_dependence.places`, which may raise an `Unfollowed`.
     """
-    (y,), (x,) = self._original.ys, self.xs
+    (y,), (x,) = self._read.ys, self._read.xs
     return element_dependence.places(
-        y.tensor, x.tensor, x.shape, self._original.path(x))
+        y.tensor, x.tensor, x.shape, self._read.path(x))
 
   def hides_something(self):
     """Whether an op that no gradient passes hides a part of a result."""
@@ -100,7 +102,7 @@ class Pullback:
     A gradient that a program gave an op need not be linear in the cotangent
     (one that is clipped); those of TensorFlow are.
     """
-    ops = list(self._original.trace().path.values())
+    ops = list(self._read.trace().path.values())
     nodes = [op.node_def for op in ops]
     for definition in traversal.functions_called(self.graph, nodes):
       nodes.extend(definition.node_def)
@@ -111,7 +113,7 @@ class Pullback:
 
   def dtypes(self):
     """The set of the floating dtypes of the ys, the xs and all between."""
-    results = [tensor for op in self._original.trace().path.values()
+    results = [tensor for op in self._read.trace().path.values()
                for tensor in op.outputs]
     return {tensor.dtype.base_dtype for tensor in self.ys + self.xs + results
             if tensor.dtype.is_floating}

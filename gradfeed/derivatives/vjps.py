@@ -1,7 +1,6 @@
 """Cotangents times Jacobians: checked, then built once, by `tf.gradients`."""
 
 import copy
-import functools
 import itertools
 
 from gradfeed import _tf
@@ -9,6 +8,7 @@ from gradfeed._tf import tf
 from gradfeed.analysis import blockers
 from gradfeed.analysis import gradient_flow
 from gradfeed.derivatives import cotangent_types
+from gradfeed.derivatives import path_copies
 from gradfeed.derivatives import preconditions
 from gradfeed.derivatives import result_forms
 from gradfeed.derivatives import waits
@@ -16,13 +16,9 @@ from gradfeed import errors
 from gradfeed.graph import cache
 from gradfeed.graph import captures
 from gradfeed.graph import control_flow
-from gradfeed.graph import op_types
 from gradfeed.graph import structure
 from gradfeed.graph import tensors
-from gradfeed.graph import traversal
-from gradfeed.rewriting import cloning
 from gradfeed.rewriting import differentiable_copy
-from gradfeed.rewriting import subgraphs
 
 
 class VJP:
@@ -107,14 +103,15 @@ class VJP:
       built = self._built_for_equal_ys()
       if built is not None:
         return built_by_key.setdefault(self.key(), built)
-      trace = self.trace()
-      replacement = self._on_differentiable_gradients(trace)
+      one, trace = self.at_one_copy(), self.trace()
+      replacement = self._on_differentiable_gradients(trace) if (
+          one is self) else one
       if replacement is None and control_flow.has_loops_without_context(trace):
         replacement = self.on_functional_copy(strict)
       if replacement is not None:
         built = built_by_key[self.key()] = copy.copy(replacement.build(strict))
         built.read, built.vjp = trace.settings(), self
-        self.remember(built.ys, built.gradients)
+        self.remember(built.ys, built.gradients, None if one is self else one)
         return built
       self._check(trace, strict)
       try:
@@ -167,6 +164,9 @@ class VJP:
       `VJP`; this one where there is nothing to copy.
     """
     preconditions.check_built_again(self)
+    one = self.at_one_copy()
+    if one is not self:
+      return one.on_functional_copy(strict, order, free_means)
     if order > 1:
       cache.cached(self.home, ("has a second",) + self.key(),
                    lambda: preconditions.check_second(self, self.trace()))
@@ -175,7 +175,8 @@ class VJP:
     key = ("functional copy", strict, free_means) + self.key()
     with graph_cache.lock:
       if key not in graph_cache.built:
-        base = self._on_differentiable_gradients(self.trace()) or self
+        base = (self._on_differentiable_gradients(self.trace()) or self
+               ).at_one_copy()
         trace = base.checked_trace(strict)
         graph_cache.built[key] = base.with_clones(
             differentiable_copy.differentiable_copy(
@@ -213,6 +214,21 @@ class VJP:
     copied = differentiable_copy.differentiable_gradients(
         self.graph, [y.tensor for y in self.ys])
     return self.with_clones(copied) if copied else None
+
+  def at_one_copy(self):
+    """This product by those copies of the xs that the ys read.
+
+    Returns:
+      `VJP`; this one where they read the xs alone.
+    """
+    if self.home is not self.graph or not any(
+        cache.clones_of(self.graph, x.name) for x in self.xs):
+      return self
+    return self.with_clones(cache.cached(
+        self.graph, ("one copy",) + self.key(),
+        lambda: differentiable_copy.one_copy_of_each(
+            self.graph, [tensors.read_of(y) for y in self.ys],
+            [x.tensor for x in self.xs], self._stopped())))
 
   def needs_differentiable_gradients(self):
     """Whether a derivative of what this product builds would lack a part."""
@@ -282,7 +298,7 @@ class VJP:
   def _build(self, trace):
     """Builds the `result_forms.BuiltVJP`, while no session runs the graph."""
     with _tf.without_runs(self.home):
-      copied = self._copied_path(trace)
+      copied = path_copies.of_functional_ops(self, trace)
       ys = [copied.get(tensors.read_of(y).name, tensors.read_of(y))
             for y in self.ys]
       xs = [copied.get(x.name, x.tensor) for x in self.xs]
@@ -324,35 +340,6 @@ class VJP:
               type(error).__name__, str(error).split("\n")[0]),
           "Differentiate by a tensor further on the way, or hold the part in "
           "question constant (stop_gradients).") from error
-
-  def _copied_path(self, trace):
-    """Copies the functional ops on the path, and all from there to y.
-
-    `tf.gradients` changes a functional op that it differentiates, which breaks
-    sessions that have run it. None runs the body of a function that is built.
-
-    Args:
-      trace: the `gradient_flow.GradientTrace` of this product.
-
-    Returns:
-      dict from the names of tensors to their copies.
-    """
-    functional = [op for op in trace.path.values()
-                  if op.type in op_types.FUNCTIONAL]
-    if not functional or _tf.outer_graph(self.graph):
-      return {}
-    ops, op_names = subgraphs.from_functional_ops(
-        self.graph, [y.tensor for y in self.ys], functional)
-    preconditions.check_copied(
-        self, [ops[name] for name in op_names if name in trace.path],
-        functional[0])
-    copied = cloning.clone_subgraph(
-        self.graph, op_names, ops, {}, "path", renew={x.name for x in self.xs},
-        rewrite=functools.partial(cloning.without_assignments, self.graph))
-    cache.record_clones(self.graph, {
-        name: clone.name for name, clone in copied.items()
-        if isinstance(clone, tf.Tensor)})
-    return copied
 
   def _owned(self, result, x):
     """`result` as an op of gradfeed's own, with the static shape of `x`."""

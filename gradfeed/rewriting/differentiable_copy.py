@@ -10,6 +10,7 @@ value is that of the original; random ops in it draw numbers of their own.
 from gradfeed import _tf
 from gradfeed._tf import tf
 from gradfeed.analysis import blockers
+from gradfeed.analysis import gradient_flow
 from gradfeed import errors
 from gradfeed.graph import cache
 from gradfeed.graph import control_flow
@@ -154,6 +155,45 @@ def differentiable_gradients(graph, targets):
   copied = cloning.clone_subgraph(
       graph, op_names, ops, replaced, "again") if op_names else {}
   return dict(copied, **replaced)
+
+
+def one_copy_of_each(graph, ys, xs, stops):
+  """Finds which copies of the xs a derivative among the ancestors of ys reads.
+
+  It reads those that it was built on. They have the values of the xs, and the
+  ys are functions of an x by all of them: where they read several, what is
+  computed from the others is copied, with one in their place.
+
+  Args:
+    graph: `tf.Graph`.
+    ys, xs: lists of `tf.Tensor`.
+    stops: list of `tf.Tensor` that are held constant.
+
+  Returns:
+    dict from names of tensors to what is to be differentiated, and to be
+    differentiated by, in their places; empty if the ys read the xs alone.
+  """
+  chosen, replaced = {}, {}
+  for x in xs:
+    group = [x] + [graph.get_tensor_by_name(name)
+                   for name in cache.clones_of(graph, x.name)]
+    if len(group) > 1:
+      trace = gradient_flow.GradientTrace(ys, group, stops + group)
+      read = [t for t in group if t.name in trace.tensors]
+      if read and read != [x]:
+        chosen[x.name] = read[-1]
+        replaced.update((t.name, read[-1]) for t in read[:-1])
+  if not replaced:
+    return chosen
+  cache.check_not_finalized(graph, "A derivative of a derivative")
+  ops = traversal.ancestors(ys)
+  copied = cloning.clone_subgraph(
+      graph, subgraphs.dependent_ops(ops, set(replaced)), ops, replaced, "one")
+  copied = {name: copy for name, copy in copied.items()
+            if isinstance(copy, tf.Tensor)}
+  cache.record_clones(graph, {
+      name: copy.name for name, copy in copied.items()})
+  return dict(copied, **chosen)
 
 
 def _in_the_place_of(graph, old, new):

@@ -540,3 +540,30 @@ class SecondOrderTest(graphs.GraphTest):
     # (3 x)^2 k^2 with a constant k, which is 6 at x = 2.
     self.assertAlmostEqual(
         float(gf.function(x, second, self.session)(2.0)), 18.0 * 36.0)
+
+  @parameterized.product(version=(1, 2), in_loop=(False, True), kind=(
+      "hessian", "of_both", "hvp", "gradient", "jacobian", "jvp", "mixed"))
+  def test_by_what_is_behind_a_branch_or_a_loop(self, version, in_loop, kind):
+    x = tf.placeholder(tf.float64, [])
+
+    def times(a, b):
+      return tf.while_loop(lambda i, a: i < 1, lambda i, a: (i + 1, a * b),
+                           [0, a])[1] if in_loop else (
+                               tf.cond(x > 0.0, lambda: a * b, lambda: a))
+
+    with flows.control_flow(version):
+      h = times(x, 3.0)
+      y = times(h, h)
+    one = tf.constant(1.0, tf.float64)
+    first = gf.gradient(y, x)  # 6 h
+    results, expected = {
+        "hessian": lambda: (gf.hessian(y, h), 2.0),
+        "of_both": lambda: (gf.hessian(y, [x, h]), [[18.0, 6.0], [6.0, 2.0]]),
+        "hvp": lambda: (gf.hvp(y, [x, h], [one, one]), [24.0, 8.0]),
+        "gradient": lambda: (gf.gradient(first, h), 6.0),
+        "jacobian": lambda: (gf.jacobian(first * h, h), 72.0),
+        "jvp": lambda: (gf.jvp(first * h, h, one), 72.0),
+        "mixed": lambda: (gf.hessian(first * h, h), 12.0)}[kind]()
+    np.testing.assert_allclose(
+        np.array(gf.function(x, results, self.session)(2.0), np.float64),
+        expected, rtol=1e-12)
