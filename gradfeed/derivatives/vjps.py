@@ -222,7 +222,7 @@ class VJP:
       `VJP`; this one where they read the xs alone.
     """
     if self.home is not self.graph or not any(
-        cache.clones_of(self.graph, x.name) for x in self.xs):
+        cache.other_copies_of(self.graph, x.name) for x in self.xs):
       return self
     return self.with_clones(cache.cached(
         self.graph, ("one copy",) + self.key(),
@@ -274,10 +274,10 @@ class VJP:
         for components in (self.ys, xs)], self._stopped(), folded=folded)
 
   def _stopped(self):
-    """The tensors that are held: the stops, and their copies in gradients."""
+    """The tensors that are held: the stops, and other copies of these."""
     return [stop.tensor for stop in self.stops] + [
         self.graph.get_tensor_by_name(name) for stop in self.stops
-        for name in cache.clones_of(self.graph, stop.name)]
+        for name in cache.other_copies_of(self.graph, stop.name)]
 
   def purpose(self, kind="The gradient"):
     """`kind` of the ys by the xs, in words, for errors."""

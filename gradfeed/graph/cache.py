@@ -72,6 +72,7 @@ class GraphCache:
       belongs to.
     clones: dict from the name of a tensor to a list of the names of its copies,
       which have the same value and were made to be differentiated.
+    originals: dict from the name of each copy to that of what it is one of.
     waiting: dict from the name of a derivative that waits for other ops to the
       name of its clone that does not.
     functions: set of the names of the functions that gradfeed added.
@@ -86,6 +87,7 @@ class GraphCache:
     self.built = {}
     self.derivatives = {}
     self.clones = collections.defaultdict(list)
+    self.originals = {}
     self.waiting = {}
     self.functions = set()
     self.equal = {}
@@ -116,6 +118,22 @@ def clones_of(graph, name):
       names.append(clone)
       queue.append(clone)
   return names
+
+
+def other_copies_of(graph, name):
+  """The names of all that the tensor called `name` is a copy of, or that are
+  copies of the same, or of it.
+
+  Returns:
+    list of str, those that others are copies of first.
+  """
+  graph_cache, first = cache_of(graph), name
+  while first in graph_cache.originals:
+    first = graph_cache.originals[first]
+  if first not in graph_cache.clones:
+    return []
+  return [other for other in [first] + clones_of(graph, first)
+          if other != name]
 
 
 def copies_of(graph, name):
@@ -193,9 +211,10 @@ def record_clones(graph, copied):
     graph: `tf.Graph`.
     copied: dict from the names of tensors to those of their copies.
   """
-  clones = cache_of(graph).clones
+  graph_cache = cache_of(graph)
   for name, clone in copied.items():
-    clones[name].append(clone)
+    graph_cache.clones[name].append(clone)
+    graph_cache.originals[clone] = name
 
 
 def record_equal(graph, equal, results):

@@ -86,10 +86,10 @@ def _build(graph, ys, ops, op_names, trace, freed):
           "Take the output of the tf.while_loop or the tf.cond.")
   clones = dict(zip(names, scratch.export(
       [new[name] for name in names], "functional")))
-  all_clones = cache.cache_of(graph).clones
   for name, clone in clones.items():
     clone.set_shape(graph.get_tensor_by_name(name).shape)
-    all_clones[name].append(clone.name)
+  cache.record_clones(graph, {
+      name: clone.name for name, clone in clones.items()})
   return clones
 
 
@@ -176,7 +176,7 @@ def one_copy_of_each(graph, ys, xs, stops):
   chosen, replaced = {}, {}
   for x in xs:
     group = [x] + [graph.get_tensor_by_name(name)
-                   for name in cache.clones_of(graph, x.name)]
+                   for name in cache.other_copies_of(graph, x.name)]
     if len(group) > 1:
       trace = gradient_flow.GradientTrace(ys, group, stops + group)
       read = [t for t in group if t.name in trace.tensors]

@@ -567,3 +567,16 @@ class SecondOrderTest(graphs.GraphTest):
     np.testing.assert_allclose(
         np.array(gf.function(x, results, self.session)(2.0), np.float64),
         expected, rtol=1e-12)
+
+  @parameterized.parameters(1, 2)
+  def test_by_copies_of_which_a_derivative_was_built_again(self, version):
+    x, one = tf.placeholder(tf.float64, []), tf.constant(1.0, tf.float64)
+    with flows.control_flow(version):
+      u = tf.while_loop(
+          lambda i, a: i < 1, lambda i, a: (i + 1, a * x), [0, x])[1]
+    h = tf.function(lambda a: a ** 3)(x)
+    y = u * h
+    first = gf.gradient(y, x)  # 2 x h + 3 x^2 u
+    second = gf.hvp(first * y, [u, h], [one, one])
+    np.testing.assert_allclose(
+        gf.function(x, second, self.session)(2.0), [352.0, 192.0], rtol=1e-12)
