@@ -40,3 +40,25 @@ def of_functional_ops(vjp, trace):
       name: clone.name for name, clone in copied.items()
       if isinstance(clone, tf.Tensor)})
   return copied
+
+
+def read_by_gradient(vjp, before, copied):
+  """Has the ops of a gradient read the copies that it was built on.
+
+  A gradient function of the user (`tf.custom_gradient`) reads the tensors that
+  it was made with: originals, of another run of the functional ops and of other
+  random numbers.
+
+  Args:
+    vjp: `vjps.VJP`.
+    before: int, how many ops there were before the gradient.
+    copied: dict, as `of_functional_ops` gives it.
+  """
+  kept = {x.name for x in vjp.xs}
+  for op in vjp.graph.get_operations()[before:] if copied else ():
+    for i, tensor in enumerate(op.inputs):
+      names = [name for name in [tensor.name] + cache.clones_of(
+          vjp.graph, tensor.name) if name in copied]
+      if names and tensor.name not in kept:
+        # pylint: disable-next=protected-access
+        op._update_input(i, copied[names[-1]])

@@ -309,7 +309,9 @@ class VJP:
       with _tf.building(self.home, getattr(source, "op", None)), (
           _tf.arrays_of_v1(trace.has_arrays())):
         if connected:
+          before = len(self.graph.get_operations()) if copied else 0
           built = self._differentiate(ys, [xs[i] for i in connected], stops)
+          path_copies.read_by_gradient(self, before, copied)
           for i, result in zip(connected, built):
             results[i] = self._owned(result, self.xs[i])
         results = waits.after_originals(self.graph, ys, results, copied)

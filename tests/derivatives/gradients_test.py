@@ -485,6 +485,33 @@ class GradientTest(graphs.GraphTest):
     self.assertEqual(
         float(np.ravel(gf.function(x, dx, self.session)([[2.0]]))[0]), 36.0)
 
+  @parameterized.product(version=(1, 2), in_loop=(False, True))
+  def test_a_gradient_function_reads_the_numbers_that_are_drawn(
+      self, version, in_loop):
+    x = tf.placeholder(tf.float64, [])
+
+    @tf.custom_gradient
+    def squared(h):
+      return h * h, lambda dy: 2.0 * dy * h
+
+    def drawn():
+      return x * (1.0 + 9.0 * tf.cast(
+          tf.random.uniform([], 0, 2, tf.int32), tf.float64))
+
+    with flows.control_flow(version):
+      h = tf.while_loop(lambda i, a: i < 1, lambda i, a: (i + 1, drawn()),
+                        [0, x])[1] if in_loop else (
+                            tf.cond(x > 0.0, drawn, lambda: x))
+    y = squared(h)  # At 2 it is 4, or 400.
+    outputs = [y, gf.gradient(y, x)]
+    expected = {(4.0, 4.0), (400.0, 400.0)}
+    if version == 2:
+      outputs.append(gf.hvp(y, x, tf.constant(1.0, tf.float64)))
+      expected = {values + (values[0] / 2.0,) for values in expected}
+    f = gf.function(x, outputs, self.session)
+    self.assertLessEqual({tuple(map(float, f(2.0))) for _ in range(12)},
+                         expected)
+
   def test_of_arrays_of_v1_in_either_mode(self):
     x = tf.placeholder(tf.float64, [3])
     with flows.control_flow(1):
