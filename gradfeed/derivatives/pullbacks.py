@@ -56,7 +56,7 @@ class Pullback:
                         for component in leaf.differentiable()], stops, {})
     if is_stacked:
       preconditions.check_stacked(original)
-    vjp = original.on_functional_copy(strict)
+    vjp = original.on_functional_copy(strict, free_means=True)
     built = vjp.build(strict=False)
     self.graph = graph
     self.ys, self.xs = vjp.ys, original.xs

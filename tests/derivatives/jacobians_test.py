@@ -255,6 +255,25 @@ class JacobianTest(graphs.GraphTest):
     np.testing.assert_allclose(
         more[..., 0], (ahead - behind) / (2 * step), atol=1e-6)
 
+  @parameterized.named_parameters(
+      ("forward", lambda y, x: gf.jacobian(y, x, mode="forward")),
+      ("reverse", lambda y, x: gf.jacobian(y, x, mode="reverse")),
+      ("jvp", lambda y, x: gf.jvp(y, x, tf.cumsum(tf.ones_like(x)))),
+      ("batch_jacobian", lambda y, x: gf.batch_jacobian(
+          y[:, None], x, coupled=True)),
+      ("per_example", lambda y, x: gf.per_example_gradient(
+          y, x, coupled=True)))
+  def test_derivatives_of_what_goes_through_moments(self, derivative):
+    """tf.nn.moments holds the mean within the variance."""
+    x = tf.placeholder(tf.float64, [3])
+    mean, variance = tf.nn.moments(x, [0])
+    penalty = tf.reduce_sum(tf.square(derivative(x * variance + mean, x)))
+    at = np.array([0.5, -1.2, 0.7])
+    np.testing.assert_allclose(
+        gf.function(x, gf.gradient(penalty, x), self.session)(at),
+        numeric_lib.central_differences(
+            gf.function(x, penalty, self.session), at), 1e-6)
+
   def test_in_a_loss(self):
     x = tf.placeholder(tf.float64, [2, 3])
     w = graphs.variable("w", np.ones([3, 4]), True)
