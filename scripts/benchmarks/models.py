@@ -165,10 +165,7 @@ class GradfeedJit(Gradfeed):
 
   def __init__(self, mode):
     super().__init__(mode)
-    if self.tf.__version__.startswith("1."):
-      raise workers.Unavailable(
-          "jit_compile needs TensorFlow 2; this is {}".format(
-              self.tf.__version__))
+    workers.check_compiles(self.tf)
 
 
 class TfFunction(workers.Eager):

@@ -114,6 +114,13 @@ def _cross_entropy(tf, x, labels, weights):
       labels=labels, logits=hidden))
 
 
+def check_compiles(tf):
+  """Raises Unavailable where gradfeed has nothing compiled by XLA."""
+  if tf.__version__.startswith("1."):
+    raise Unavailable("jit_compile needs TensorFlow 2; this is {}".format(
+        tf.__version__))
+
+
 class Tensorflow:
   """What all ways to ask TensorFlow have in common."""
 
@@ -145,12 +152,25 @@ class Tensorflow:
 class Gradfeed(Tensorflow):
   """gradfeed.function of gradfeed.gradient."""
 
+  jit_compile = None
   warm_seconds = 4.0  # After which it is decided how calls are run.
 
   def build(self, weights, columns):
     gf = import_gradfeed()
     session, x, labels, loss = self._graph(weights, columns)
-    return gf.function([x, labels], gf.gradient(loss, x), session=session)
+    return gf.function([x, labels], gf.gradient(loss, x), session=session,
+                       jit_compile=self.jit_compile)
+
+
+class GradfeedJit(Gradfeed):
+  """The same, compiled by XLA."""
+
+  jit_compile = True
+  warm_seconds = 0.3
+
+  def __init__(self, mode):
+    super().__init__(mode)
+    check_compiles(self.tf)
 
 
 class SessionRun(Tensorflow):
@@ -238,6 +258,7 @@ class Jax:
 #: The libraries by name; the first is what the others are held against.
 LIBRARIES = {
     "gradfeed": Gradfeed,
+    "gradfeed_jit": GradfeedJit,
     "session_run": SessionRun,
     "make_callable": MakeCallable,
     "tf_function": TfFunction,
