@@ -258,8 +258,8 @@ class Jax:
 #: The libraries by name; the first is what the others are held against.
 LIBRARIES = {
     "gradfeed": Gradfeed,
-    "gradfeed_jit": GradfeedJit,
     "session_run": SessionRun,
+    "gradfeed_jit": GradfeedJit,
     "make_callable": MakeCallable,
     "tf_function": TfFunction,
     "eager": Eager,

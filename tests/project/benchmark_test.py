@@ -145,9 +145,12 @@ class CallsTest(parameterized.TestCase):
       self.assertEqual(os.listdir(folder), ["report.json"])
       with open(path) as file:
         report = json.load(file)
-    libraries = ["gradfeed", "session_run", "make_callable"]
     left_out = [line.split()[0] for line in run.stdout.splitlines()
                 if " is left out: " in line]
+    self.assertEqual("gradfeed_jit" in left_out, not _tf.IS_TF2)
+    libraries = [name for name in (
+        "gradfeed", "session_run", "gradfeed_jit", "make_callable")
+                 if name not in left_out]
     libraries += [name for name in ("tf_function", "eager", "jax")
                   if name not in left_out]
     self.assertEqual("jax" in left_out,
