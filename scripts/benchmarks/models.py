@@ -157,15 +157,8 @@ class Gradfeed(_Tensorflow):
                                    jit_compile=self.jit_compile)
 
 
-class GradfeedJit(Gradfeed):
+class GradfeedJit(workers.Compiled, Gradfeed):
   """The same, compiled by XLA."""
-
-  jit_compile = True
-  warm_seconds = 0.3
-
-  def __init__(self, mode):
-    super().__init__(mode)
-    workers.check_compiles(self.tf)
 
 
 class TfFunction(workers.Eager):

@@ -114,13 +114,6 @@ def _cross_entropy(tf, x, labels, weights):
       labels=labels, logits=hidden))
 
 
-def check_compiles(tf):
-  """Raises Unavailable where gradfeed has nothing compiled by XLA."""
-  if tf.__version__.startswith("1."):
-    raise Unavailable("jit_compile needs TensorFlow 2; this is {}".format(
-        tf.__version__))
-
-
 class Tensorflow:
   """What all ways to ask TensorFlow have in common."""
 
@@ -162,15 +155,21 @@ class Gradfeed(Tensorflow):
                        jit_compile=self.jit_compile)
 
 
-class GradfeedJit(Gradfeed):
-  """The same, compiled by XLA."""
+class Compiled:
+  """What goes for functions of gradfeed that XLA compiles."""
 
   jit_compile = True
   warm_seconds = 0.3
 
   def __init__(self, mode):
     super().__init__(mode)
-    check_compiles(self.tf)
+    if self.tf.__version__.startswith("1."):
+      raise Unavailable("jit_compile needs TensorFlow 2; this is {}".format(
+          self.tf.__version__))
+
+
+class GradfeedJit(Compiled, Gradfeed):
+  """The same, compiled by XLA."""
 
 
 class SessionRun(Tensorflow):
