@@ -39,11 +39,16 @@ def may_help(plan):
   Args:
     plan: `plans.Plan`, prepared.
   """
-  if plan.is_run or plan.graph.finalized or plan.tapes or plan.waiting or (
-      plan.call_spec.targets or plan.call_spec.has_loop):
-    return False
-  return _tf.uses_onednn() or any(map(
-      products.may_be_exchanged, traversal.ancestors(plan.ends()[1]).values()))
+  return may_be_made(plan) and not plan.call_spec.has_loop and (
+      _tf.uses_onednn() or any(map(
+          products.may_be_exchanged,
+          traversal.ancestors(plan.ends()[1]).values())))
+
+
+def may_be_made(plan):
+  """Whether a copy may take the place of calls of a plan that is prepared."""
+  return not (plan.is_run or plan.graph.finalized or plan.tapes or
+              plan.waiting or plan.call_spec.targets)
 
 
 class Copies(substitutes.Substitutes):

@@ -19,9 +19,7 @@ def may_help(plan):
   Args:
     plan: `plans.Plan`, prepared.
   """
-  return plan.call_spec.has_loop and not (
-      plan.is_run or plan.graph.finalized or plan.tapes or plan.waiting or
-      plan.call_spec.targets)
+  return plan.call_spec.has_loop and copied_calls.may_be_made(plan)
 
 
 class UnrolledLoops(copied_calls.Copies):
