@@ -80,17 +80,8 @@ class Emitter:
     return self._made[key]
 
   def _copied(self, op, tensors):
-    attributes = self._attributes.get((op.graph, op.name))
-    if attributes is None:
-      attributes = self._attributes[op.graph, op.name] = {
-          name: value for name, value in op.node_def.attr.items()
-          if name not in ("_class", "_output_shapes")}
     with tf.device(op.device or None):
-      product = products.exchanged(*tensors) if self._exchanges and (
-          products.may_be_exchanged(op)) else None
-      outputs = [product] if product is not None else list(tf.get_default_graph().create_op(
-          op.type, tensors, [t.dtype.base_dtype for t in op.outputs],
-          name=op.name.rsplit("/", 1)[-1], attrs=attributes).outputs)
+      outputs = self._new_outputs(op, tensors)
     for output, original in zip(outputs, op.outputs):
       if original.shape.is_compatible_with(output.shape):
         output.set_shape(original.shape)
@@ -99,6 +90,21 @@ class Emitter:
     if self._bytes > self._most_bytes:
       raise kinds.NotUnrolled("its tensors take much memory")
     return outputs
+
+  def _new_outputs(self, op, tensors):
+    """The outputs of what is made to compute what an op does of `tensors`."""
+    if self._exchanges and products.may_be_exchanged(op):
+      product = products.exchanged(*tensors)
+      if product is not None:
+        return [product]
+    attributes = self._attributes.get((op.graph, op.name))
+    if attributes is None:
+      attributes = self._attributes[op.graph, op.name] = {
+          name: value for name, value in op.node_def.attr.items()
+          if name not in ("_class", "_output_shapes")}
+    return list(tf.get_default_graph().create_op(
+        op.type, tensors, [t.dtype.base_dtype for t in op.outputs],
+        name=op.name.rsplit("/", 1)[-1], attrs=attributes).outputs)
 
   def packed(self, values, dtype):
     """The stack of some values along a new first axis."""
