@@ -3,7 +3,6 @@
 import functools
 
 from gradfeed import _tf
-from gradfeed._tf import tf
 from gradfeed.derivatives import preconditions
 from gradfeed.graph import cache
 from gradfeed.graph import op_types
@@ -36,9 +35,7 @@ def of_functional_ops(vjp, trace):
   copied = cloning.clone_subgraph(
       vjp.graph, op_names, ops, {}, "path", renew={x.name for x in vjp.xs},
       rewrite=functools.partial(cloning.without_assignments, vjp.graph))
-  cache.record_clones(vjp.graph, {
-      name: clone.name for name, clone in copied.items()
-      if isinstance(clone, tf.Tensor)})
+  cache.record_clones(vjp.graph, copied)
   return copied
 
 

@@ -96,6 +96,6 @@ def _after(graph, before, result):
                             result.indices, result.dense_shape)
   with tf.control_dependencies(before):
     waiting = tf.identity(result)
-  cache.record_clones(graph, {waiting.name: result.name})
+  cache.record_clones(graph, {waiting.name: result})
   cache.cache_of(graph).waiting[waiting.name] = result.name
   return waiting

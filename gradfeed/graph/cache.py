@@ -209,12 +209,14 @@ def record_clones(graph, copied):
 
   Args:
     graph: `tf.Graph`.
-    copied: dict from the names of tensors to those of their copies.
+    copied: dict from the names of tensors to their copies. Ops may be among
+      them, which are left out.
   """
   graph_cache = cache_of(graph)
   for name, clone in copied.items():
-    graph_cache.clones[name].append(clone)
-    graph_cache.originals[clone] = name
+    if ":" in name:
+      graph_cache.clones[name].append(clone.name)
+      graph_cache.originals[clone.name] = name
 
 
 def record_equal(graph, equal, results):

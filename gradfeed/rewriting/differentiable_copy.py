@@ -88,8 +88,7 @@ def _build(graph, ys, ops, op_names, trace, freed):
       [new[name] for name in names], "functional")))
   for name, clone in clones.items():
     clone.set_shape(graph.get_tensor_by_name(name).shape)
-  cache.record_clones(graph, {
-      name: clone.name for name, clone in clones.items()})
+  cache.record_clones(graph, clones)
   return clones
 
 
@@ -189,10 +188,7 @@ def one_copy_of_each(graph, ys, xs, stops):
   ops = traversal.ancestors(ys)
   copied = cloning.clone_subgraph(
       graph, subgraphs.dependent_ops(ops, set(replaced)), ops, replaced, "one")
-  copied = {name: copy for name, copy in copied.items()
-            if isinstance(copy, tf.Tensor)}
-  cache.record_clones(graph, {
-      name: copy.name for name, copy in copied.items()})
+  cache.record_clones(graph, copied)
   return dict(copied, **chosen)
 
 
