@@ -17,6 +17,12 @@ from tests.testing import numeric
 _Pair = collections.namedtuple("_Pair", ["left", "right"])
 
 
+def _times_one_or_ten(x):
+  """`x` times 1 or 10, as is drawn: a mixture of two draws shows."""
+  return x * (1.0 + 9.0 * tf.cast(
+      tf.random.uniform([], 0, 2, tf.int32), tf.float64))
+
+
 class GradientTest(graphs.GraphTest):
 
   def test_is_the_derivative_of_the_sum(self):
@@ -458,15 +464,7 @@ class GradientTest(graphs.GraphTest):
   def test_what_is_held_is_of_the_numbers_that_a_branch_or_a_loop_draws(
       self, version, in_loop, held):
     x = tf.placeholder(tf.float64, [])
-
-    def drawn():
-      return x * (1.0 + 9.0 * tf.cast(
-          tf.random.uniform([], 0, 2, tf.int32), tf.float64))
-
-    with flows.control_flow(version):
-      h = tf.while_loop(lambda i, a: i < 1, lambda i, a: (i + 1, drawn()),
-                        [0, x])[1] if in_loop else (
-                            tf.cond(x > 0.0, drawn, lambda: x))
+    h = flows.inside(lambda: _times_one_or_ten(x), x, version, in_loop)
     k = tf.identity(h) if held == "stops" else held(h)
     stops = k if held == "stops" else None
     y = h * k  # At 2 it is 2 times 2, or 20 times 20.
@@ -493,15 +491,7 @@ class GradientTest(graphs.GraphTest):
     @tf.custom_gradient
     def squared(h):
       return h * h, lambda dy: 2.0 * dy * h
-
-    def drawn():
-      return x * (1.0 + 9.0 * tf.cast(
-          tf.random.uniform([], 0, 2, tf.int32), tf.float64))
-
-    with flows.control_flow(version):
-      h = tf.while_loop(lambda i, a: i < 1, lambda i, a: (i + 1, drawn()),
-                        [0, x])[1] if in_loop else (
-                            tf.cond(x > 0.0, drawn, lambda: x))
+    h = flows.inside(lambda: _times_one_or_ten(x), x, version, in_loop)
     y = squared(h)  # At 2 it is 4, or 400.
     outputs = [y, gf.gradient(y, x)]
     expected = {(4.0, 4.0), (400.0, 400.0)}

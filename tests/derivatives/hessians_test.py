@@ -494,14 +494,9 @@ class SecondOrderTest(graphs.GraphTest):
   def test_derivatives_of_all_orders_are_of_the_same_draw(
       self, version, in_loop, kind):
     x = tf.placeholder(tf.float64, [])
-
-    def drawn():
-      return x ** 3 * tf.random.uniform([], 1.0, 2.0, tf.float64)
-
-    with flows.control_flow(version):
-      h = tf.while_loop(lambda i, a: i < 1, lambda i, a: (i + 1, drawn()),
-                        [0, x])[1] if in_loop else (
-                            tf.cond(x > 0.0, drawn, lambda: x))
+    h = flows.inside(
+        lambda: x ** 3 * tf.random.uniform([], 1.0, 2.0, tf.float64), x,
+        version, in_loop)
     y = h * 3.0
     first = gf.gradient(y, x)
     second = {"hvp": lambda: gf.hvp(y, x, tf.constant(1.0, tf.float64)),
@@ -523,10 +518,7 @@ class SecondOrderTest(graphs.GraphTest):
   def test_what_is_stopped_behind_a_branch_or_a_loop_stays_so(
       self, version, in_loop, kind):
     x = tf.placeholder(tf.float64, [])
-    with flows.control_flow(version):
-      h = tf.while_loop(lambda i, a: i < 1, lambda i, a: (i + 1, 3.0 * x),
-                        [0, x])[1] if in_loop else (
-                            tf.cond(x > 0.0, lambda: 3.0 * x, lambda: x))
+    h = flows.inside(lambda: 3.0 * x, x, version, in_loop)
     k = tf.identity(h)
     y, stops = h * h * k * k, {"stop_gradients": k}
     second = {

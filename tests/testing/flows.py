@@ -34,3 +34,20 @@ def _switch(is_v2):
     tf.enable_control_flow_v2()
   else:
     tf.disable_control_flow_v2()
+
+
+def inside(compute, x, version, in_loop):
+  """What `compute` gives in a loop that turns once, or in a branch.
+
+  Args:
+    compute: function without arguments that gives a tensor like `x`.
+    x: scalar `tf.Tensor`; the branch is taken where it is above zero, and
+      gives `x` itself elsewhere.
+    version: as in `control_flow`.
+    in_loop: bool; else it is the branch.
+  """
+  with control_flow(version):
+    if in_loop:
+      return tf.while_loop(
+          lambda i, a: i < 1, lambda i, a: (i + 1, compute()), [0, x])[1]
+    return tf.cond(x > 0.0, compute, lambda: x)
