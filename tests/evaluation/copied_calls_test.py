@@ -1,6 +1,5 @@
 """Slow calls by a copy: when they are, and that the numbers stay."""
 
-import time
 from unittest import mock
 
 from absl.testing import absltest
@@ -11,61 +10,36 @@ import tensorflow.compat.v1 as tf
 from gradfeed import _tf
 import gradfeed as gf
 from gradfeed.evaluation.calls import copied_calls
-from gradfeed.evaluation.calls import substitutes
 from gradfeed.evaluation.calls import thread_choice
 from gradfeed.evaluation.calls import trials
 from tests import conftest
+from tests.testing import copies
 from tests.testing import graphs
-from tests.testing import numeric
 
 
-def _settle(choice, state, why, choose=substitutes.Choice.settle):
-  """Takes what is timed for faster by the copy."""
-  choose(choice, "compiled" if "ms" in why else state, why)
+class CopiedCallsTest(copies.CopiesTest):
 
-
-class CopiedCallsTest(graphs.GraphTest):
+  told = "copy"
+  calls = 12
 
   def setUp(self):
     super().setUp()
     for where, name, value in (
-        (_tf, "uses_onednn", lambda: True), (copied_calls, "STAGES", ((0.0, 8000),)),
-        (thread_choice, "SLOW", 0.0), (trials.Trial, "CALLS", 6),
-        (substitutes.Choice, "settle", _settle)):
+        (_tf, "uses_onednn", lambda: True),
+        (copied_calls, "STAGES", ((0.0, 8000),)),
+        (thread_choice, "SLOW", 0.0), (trials.Trial, "CALLS", 6)):
       self.enter_context(mock.patch.object(where, name, value))
     self.x = tf.placeholder(tf.float64, [None, 3], name="x")
     self.at = np.random.RandomState(0).normal(size=[2, 3])
     self.w = graphs.variable("w", np.cos(np.arange(6.)).reshape([3, 2]),
                              conftest.MODE == "v2")
 
-  def function(self, y):
-    self.initialize()
-    return gf.function(self.x, [y, gf.gradient(y, self.x)],
-                       session=self.session)
-
-  def settled(self, f, *values):
-    """Calls until it is decided how to; the results of all calls."""
-    results = [f(*values) for _ in range(12)]
-    deadline = time.monotonic() + 60
-    while f._executable.jit is not None and any(
-        state in f._executable.jit.report()
-        for state in ("counting", "compiling", "timing")):
-      results.append(f(*values))
-      self.assertLess(time.monotonic(), deadline)
-    return results
-
-  def assert_is_right(self, f, y, results, at):
-    of = lambda point: self.session.run(y, {self.x: point})
-    np.testing.assert_allclose(results[0], of(at), 1e-12)
-    np.testing.assert_allclose(results[1], numeric.central_differences(
-        lambda point: np.sum(of(point)), at), 1e-6, 1e-8)
-
-  def layer(self):
+  def network(self):
     return tf.tanh(tf.matmul(self.x, self.w)) * tf.cast(
         tf.shape(self.x)[0], self.x.dtype)
 
   def test_numbers_stay(self):
-    y = self.layer()
+    y = self.network()
     f = self.function(y)
     for results in self.settled(f, self.at):
       self.assert_is_right(f, y, results, self.at)
@@ -81,7 +55,7 @@ class CopiedCallsTest(graphs.GraphTest):
     self.assert_is_right(f, y, f(2 * self.at), 2 * self.at)
 
   def test_second_derivatives_and_several_results(self):
-    y = tf.reduce_sum(self.layer() ** 3)
+    y = tf.reduce_sum(self.network() ** 3)
     hessian = gf.hessian(y, self.x)
     self.initialize()
     f = gf.function(self.x, {"h": hessian, "x": self.x, "y": y},
@@ -93,7 +67,7 @@ class CopiedCallsTest(graphs.GraphTest):
     self.assertIn("run by a copy", f.jit)
 
   def test_the_graph_of_the_user_does_not_change(self):
-    f = self.function(self.layer())
+    f = self.function(self.network())
     before = [op.node_def for op in self.graph.get_operations()]
     self.settled(f, self.at)
     after = self.graph.get_operations()
@@ -106,7 +80,7 @@ class CopiedCallsTest(graphs.GraphTest):
     self.assertEqual(self.count(), len(after))
 
   def test_few_sets_of_shapes_have_one(self):
-    y = self.layer()
+    y = self.network()
     f = self.function(y)
     for rows in range(1, 8):
       for results in self.settled(f, np.ones([rows, 3])):
@@ -141,14 +115,14 @@ class CopiedCallsTest(graphs.GraphTest):
     self.assertNotIn("copy", f.jit)
 
   def test_quick_calls_stay_as_they_are(self):
-    f = self.function(self.layer())
+    f = self.function(self.network())
     with mock.patch.object(thread_choice, "SLOW", 10.0):
       self.settled(f, self.at)
     self.assertIsNone(f._executable.jit)
     self.assertNotIn("copy", f.jit)
 
   def test_calls_that_become_quick_go_the_short_way(self):
-    f = self.function(self.layer())
+    f = self.function(self.network())
     for _ in range(8):
       f(self.at)
     self.assertIsNotNone(f._executable.jit)
@@ -184,27 +158,6 @@ class CopiedCallsTest(graphs.GraphTest):
     with mock.patch.object(_tf, "uses_onednn", lambda: False):
       self.settled(f, self.at)
     self.assertIsNone(f._executable.jit)
-
-  def test_what_is_slower_is_left(self):
-    def settle(choice, state, why):
-      _settle(choice, "op by op" if "ms" in why else state, why.replace(
-          "ms", ""))
-
-    with mock.patch.object(substitutes.Choice, "settle", settle):
-      y = self.layer()
-      f = self.function(y)
-      self.settled(f, self.at)
-    self.assertNotIn("copy", f.jit)
-    self.assert_is_right(f, y, f(self.at), self.at)
-
-  def test_other_numbers_are_not_used(self):
-    f = self.function(self.layer())
-    with mock.patch.object(
-        copied_calls.CopiedCalls, "_compiled", return_value=lambda arrays: [
-            np.full([2, 2], 1.0), np.full([2, 3], 1.0)]):
-      self.settled(f, self.at)
-    self.assertNotIn("copy", f.jit)
-    self.assertIn("differs", f._executable.jit.report())
 
   def test_an_error_names_the_op_of_the_user(self):
     table = tf.constant([1.0, 2.0, 3.0], tf.float64)

@@ -1,6 +1,5 @@
 """Calls of loops: when these are unrolled, and that the numbers stay."""
 
-import time
 from unittest import mock
 
 from absl.testing import absltest
@@ -10,9 +9,9 @@ import tensorflow.compat.v1 as tf
 
 import gradfeed as gf
 from gradfeed.evaluation.calls import copied_calls
-from gradfeed.evaluation.calls import substitutes
 from gradfeed.evaluation.calls import unrolled_loops
 from tests import conftest
+from tests.testing import copies
 from tests.testing import flows
 from tests.testing import graphs
 from tests.testing import numeric
@@ -20,24 +19,21 @@ from tests.testing import numeric
 _AT_ONCE = ((0.0, 2000),)
 
 
-def _settle(choice, state, why, choose=substitutes.Choice.settle):
-  """Takes what is timed for faster without the loops."""
-  if "ms" in why:
-    state = "compiled"
-  choose(choice, state, why)
+class UnrolledLoopsTest(copies.CopiesTest):
 
-
-class UnrolledLoopsTest(graphs.GraphTest):
+  told = "unrolled"
 
   def setUp(self):
     super().setUp()
     self.enter_context(mock.patch.object(
         unrolled_loops, "STAGES", _AT_ONCE))
-    self.enter_context(mock.patch.object(substitutes.Choice, "settle", _settle))
     self.x = tf.placeholder(tf.float64, [None, 3, 2])
     self.at = np.random.RandomState(0).normal(size=[2, 3, 2])
     self.w = graphs.variable("w", np.cos(np.arange(8.)).reshape([4, 2]),
                              conftest.MODE == "v2")
+
+  def network(self):
+    return self.recurrent()
 
   def recurrent(self, turn=lambda h: h):
     """A recurrent layer, for batches of any size."""
@@ -50,28 +46,6 @@ class UnrolledLoopsTest(graphs.GraphTest):
         [0, tf.zeros_like(self.x[:, 0])],
         shape_invariants=[tf.TensorShape([]), tf.TensorShape([None, 2])])[1]
     return y
-
-  def function(self, y, *inputs):
-    self.initialize()
-    return gf.function(list(inputs) or self.x, [y, gf.gradient(y, self.x)],
-                       session=self.session)
-
-  def settled(self, f, *values):
-    """Calls until it is decided how to; the results of all calls."""
-    results = []
-    deadline = time.monotonic() + 60
-    while len(results) < 3 or any(
-        state in f._executable.jit.report()
-        for state in ("counting", "compiling", "timing")):
-      results.append(f(*values))
-      self.assertLess(time.monotonic(), deadline)
-    return results
-
-  def assert_is_right(self, f, y, results, at):
-    of = lambda point: self.session.run(y, {self.x: point})
-    np.testing.assert_allclose(results[0], of(at), 1e-12)
-    np.testing.assert_allclose(results[1], numeric.central_differences(
-        lambda point: np.sum(of(point)), at), 1e-6, 1e-8)
 
   @parameterized.named_parameters(
       ("v{}".format(version), version)
@@ -104,28 +78,6 @@ class UnrolledLoopsTest(graphs.GraphTest):
     for _ in range(20):
       f(self.at)
     self.assertEqual(self.count(), count)
-
-  def test_what_is_slower_is_left(self):
-    def settle(choice, state, why):
-      _settle(choice, "op by op" if "ms" in why else state, why.replace(
-          "ms", ""))
-
-    with mock.patch.object(substitutes.Choice, "settle", settle):
-      y = self.recurrent()
-      f = self.function(y)
-      self.settled(f, self.at)
-    self.assertNotIn("unrolled", f.jit)
-    self.assert_is_right(f, y, f(self.at), self.at)
-
-  def test_other_numbers_are_not_used(self):
-    """Those of a copy that computes something else."""
-    f = self.function(self.recurrent())
-    with mock.patch.object(
-        substitutes.Substitutes, "_compiled", return_value=lambda arrays: [
-            np.full([2, 2], 1.0), np.full([2, 3, 2], 1.0)]):
-      self.settled(f, self.at)
-    self.assertNotIn("unrolled", f.jit)
-    self.assertIn("differs", f._executable.jit.report())
 
   @parameterized.named_parameters(
       ("random", lambda h: h * tf.random_uniform([], 0.9, dtype=h.dtype)),
