@@ -63,7 +63,8 @@ def from_one_forward_pass(graph, wanted):
   if copied:
     ops = traversal.ancestors(
         [item for item in wanted if item.name not in copied])
-    copies.update((name, _copy_that_runs(graph, tensor, ops))
+    copies.update((name, _one_that_runs(
+        tensor, _copies_of(graph, tensor, traversal.ancestors([tensor])), ops))
                   for name, tensor in copied.items())
   return [graph.get_tensor_by_name(copies[item.name])
           if item.name in copies else item for item in wanted]
@@ -87,10 +88,12 @@ def _where_the_last_has_them(graph, wanted):
       cache.copies_of(graph, item.name) for item in derivatives):
     return wanted, derivatives
   above = {item.name: traversal.ancestors([item]) for item in derivatives}
+  copies = {item.name: list(_copies_of(graph, item, above[item.name]))
+            for item in derivatives}
 
   def copy_among(item, others):
     ops = collections.ChainMap(*[above[other.name] for other in others])
-    return _copy_that_runs(graph, item, ops)
+    return _one_that_runs(item, copies[item.name], ops)
 
   # Those that no other has within it, and then the larger ones.
   order = sorted(derivatives, key=lambda item: (
@@ -110,26 +113,40 @@ def _where_the_last_has_them(graph, wanted):
   return [taken.get(item.name, item) for item in wanted], staying
 
 
-def _copy_that_runs(graph, tensor, ops):
+def _one_that_runs(tensor, copies, ops):
   """The name of the copy of `tensor` that draws, or assigns, in a run.
 
   It is the name of `tensor` itself where its copies do neither, or are not run.
 
   Args:
-    graph: `tf.Graph`.
-    tensor: `tf.Tensor` that has copies.
+    tensor: `tf.Tensor`.
+    copies: iterable, as `_copies_of` gives it.
     ops: dict from name to op, of all that runs apart from it.
   """
-  own = traversal.ancestors([tensor])
-  for name in reversed(cache.copies_of(graph, tensor.name)):
-    calls = {
-        op.name: op for op in traversal.ancestors(
-            [graph.get_tensor_by_name(name)]).values()
-        if op.name not in own and op.type in op_types.FUNCTIONAL}
+  for name, calls in copies:
     if calls and all(op_name in ops for op_name in calls) and (
         not effects.is_repeatable(calls)):
       return name
   return tensor.name
+
+
+def _copies_of(graph, tensor, own):
+  """The copies of `tensor`, the last one first, and what they call.
+
+  Args:
+    graph: `tf.Graph`.
+    tensor: `tf.Tensor`.
+    own: dict from name to op, of all that `tensor` needs.
+
+  Yields:
+    (name of a copy, dict from name to the functional ops that it needs and
+    `tensor` does not).
+  """
+  for name in reversed(cache.copies_of(graph, tensor.name)):
+    yield name, {
+        op.name: op for op in traversal.ancestors(
+            [graph.get_tensor_by_name(name)]).values()
+        if op.name not in own and op.type in op_types.FUNCTIONAL}
 
 
 def find_computation(graph, leaves, slots, wanted):
