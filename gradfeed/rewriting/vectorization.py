@@ -8,6 +8,7 @@ nothing to it.
 """
 
 import contextlib
+import itertools
 import uuid
 
 from gradfeed import _tf
@@ -214,10 +215,13 @@ class ScratchGraph:
         before for _, before in subgraph.waits if not _tf.is_inside(before))
     values = {name: self.placeholder_for(tensor)
               for name, tensor in subgraph.external.items()}
+    rewritten = list(subgraph.functions)
+    nodes = itertools.chain(subgraph.nodes,
+                            *(function.node_def for function in rewritten))
     return functionalization.emit(
         subgraph.nodes, values,
         lambda name: self.graph.get_tensor_by_name(name).shape,
-        traversal.functions_called(self.graph, subgraph.nodes))
+        rewritten + traversal.functions_called(self.graph, nodes))
 
   def export(self, results, label):
     """Moves what `results` need to the user's graph.

@@ -1,5 +1,6 @@
 """Copies of a path that have derivatives of any order."""
 
+from absl.testing import parameterized
 import numpy as np
 import tensorflow.compat.v1 as tf
 
@@ -144,6 +145,25 @@ class HeldMeansTest(graphs.GraphTest):
     f = gf.function([x, v], gf.hvp(y, x, d))
     np.testing.assert_allclose(f(at, [2.0, 1.0, 0.5]), wanted, rtol=1e-6)
     np.testing.assert_allclose(f(at, np.zeros(3)), np.zeros(3))
+
+  @parameterized.named_parameters(
+      ("a_loop_of_v1", lambda h: tf.while_loop(
+          lambda i, a: i < 2, lambda i, a: (i + 1, tf.sin(a)), (0, h))[1]),
+      ("moments", lambda h: h - tf.nn.moments(h, [0])[1]))
+  def test_behind_branches_of_v2_that_read_a_variable(self, function):
+    x = tf.placeholder(tf.float64, [3])
+    v = graphs.variable("v", [2.0, 1.0, 0.5], True)
+    with flows.control_flow(1):
+      h = function(x)
+    with flows.control_flow(2):
+      y = tf.cond(h[0] < 5.0, lambda: tf.cond(
+          h[0] < 4.0, lambda: tf.tanh(h) * v, lambda: h + v), lambda: h)
+    self.initialize()
+    jacobian, at = gf.jacobian(y, x), np.array([0.1, 0.2, 0.3])
+    for row in range(3):
+      np.testing.assert_allclose(
+          gf.function(x, jacobian)(at)[row], numeric.central_differences(
+              gf.function(x, y[row]), at), rtol=1e-6, atol=1e-8)
 
   def test_hessian_of_an_array_with_an_unknown_batch(self):
     x = tf.placeholder(tf.float64, [None, 3])
