@@ -55,6 +55,7 @@ from gradfeed._tf.gradient_registry import has_gradient
 from gradfeed._tf.gradient_registry import gradient_function_name
 from gradfeed._tf.gradient_registry import has_own_gradient
 from gradfeed._tf.gradient_registry import has_state
+from gradfeed._tf.gradient_registry import is_gradient_of
 from gradfeed._tf.gradient_registry import is_restored_gradient
 from gradfeed._tf.gradient_registry import keep_gradient_function
 from gradfeed._tf.gradient_registry import registered_gradient

@@ -19,11 +19,13 @@ ORIGINAL_GRADIENTS_OF_V2 = gradients_impl.gradients_v2
 ORIGINAL_HESSIANS = gradients_impl.hessians
 ORIGINAL_HESSIANS_OF_V2 = gradients_impl.HessiansV2
 
+_EXITS = ("Exit", "RefExit")
+
 _CORRECTED = dict(max_pool_gradients.GRADIENTS, **scatter_gradients.GRADIENTS)
 
 _lock = threading.Lock()
 _originals = {}
-_originals_of_calls = []
+_originals_of_outputs = []
 _users = []
 _of_thread = threading.local()
 
@@ -31,30 +33,69 @@ _of_thread = threading.local()
 def gradients(*arguments, stop_gradients=None, **options):
   """`tf.gradients` with the gradients of scatters and max-pools corrected.
 
-  It also holds the results of functions that are among `stop_gradients`:
-  TensorFlow differentiates the call of a function all the same.
+  It also holds the tensors that are among `stop_gradients`, and these alone:
+  TensorFlow holds all outputs of an op by one of them, but no result of the
+  call of a function.
   """
-  before = getattr(_of_thread, "stopped", ())
-  _of_thread.stopped = [stop.op for stop in stop_gradients or ()]
+  before = getattr(_of_thread, "held", None)
+  _of_thread.held = _Held(stop_gradients) if stop_gradients else None
   try:
     with _registered():
-      return ORIGINAL_GRADIENTS(
-          *arguments, stop_gradients=stop_gradients, **options)
+      return ORIGINAL_GRADIENTS(*arguments, **options)
   finally:
-    _of_thread.stopped = before
+    _of_thread.held = before
 
 
-def _of_call(original, op, dys):
-  """The gradients by the inputs of an op that calls a function.
+class _Held:
+  """The tensors that one call of `tf.gradients` takes for constants.
 
-  Args:
-    original: TensorFlow's function of `op` and `dys` that gives them.
-    op: `tf.Operation`.
-    dys: list of `tf.Tensor`, the gradients by its outputs.
+  It may call itself, in gradient functions of the user, which hold their own.
   """
-  if any(op is stopped for stopped in getattr(_of_thread, "stopped", ())):
-    return [None] * len(op.inputs)
-  return original(op, dys)
+
+  def __init__(self, stops):
+    self._outputs = {(stop.op, stop.value_index) for stop in stops}
+    self._call = None
+
+  def gradients(self, original, found, op, call, *arguments):
+    """The gradients by the outputs of an op: None for those that are held.
+
+    Args:
+      original: TensorFlow's function that gives them.
+      found: dict from `tf.Operation` to what is known of its outputs.
+      op: `tf.Operation`.
+      call: str, by which TensorFlow tells calls of `tf.gradients` apart.
+      *arguments: the others of `original`.
+    """
+    grads = original(found, op, call, *arguments)
+    self._call = self._call or call
+    if call != self._call:
+      return grads
+    return [self._of_held(found, op, grad) if (op, i) in self._outputs else grad
+            for i, grad in enumerate(grads)]
+
+  def _of_held(self, found, op, grad):
+    """What takes the place of `grad`, by an output of `op` that is held.
+
+    The gradient of a loop of control flow v1 needs one by each of its results.
+    """
+    # pylint: disable=protected-access
+    loop = op._get_control_flow_context() if op.type in _EXITS else None
+    if grad is None or loop is None or not any(
+        gradients_util._HasAnyNotNoneGrads(found, result.op)
+        for result in loop.loop_exits
+        if (result.op, result.value_index) not in self._outputs):
+      return None
+    if isinstance(grad, tf.IndexedSlices):
+      return tf.IndexedSlices(
+          tf.zeros_like(grad.values), grad.indices, grad.dense_shape)
+    return tf.zeros_like(grad)
+
+
+def _of_outputs(original, *arguments):
+  """Takes the place of TensorFlow's function: see `_Held.gradients`."""
+  held = getattr(_of_thread, "held", None)
+  return (original(*arguments) if held is None else
+          held.gradients(original, *arguments))
 
 
 @contextlib.contextmanager
@@ -74,9 +115,9 @@ def _registered():
           registry[op_type] = dict(
               original, type=_bound(gradient, original["type"]))
       # pylint: disable=protected-access
-      _originals_of_calls.append(gradients_util._SymGrad)
-      gradients_util._SymGrad = functools.partial(
-          _of_call, gradients_util._SymGrad)
+      _originals_of_outputs.append(gradients_util._AggregatedGrads)
+      gradients_util._AggregatedGrads = functools.partial(
+          _of_outputs, gradients_util._AggregatedGrads)
     _users.append(None)
   try:
     yield
@@ -86,7 +127,7 @@ def _registered():
       if not _users:
         registry.update(_originals)
         _originals.clear()
-        gradients_util._SymGrad = _originals_of_calls.pop()
+        gradients_util._AggregatedGrads = _originals_of_outputs.pop()
 
 
 def _bound(gradient, original):

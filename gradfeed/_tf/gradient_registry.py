@@ -30,6 +30,16 @@ _FIXED_VALUES = (
 _stateful = {}
 
 
+def is_gradient_of(op, differentiated):
+  """Whether the gradient function of one op made another in this process.
+
+  Args:
+    op: `tf.Operation`, perhaps made so.
+    differentiated: `tf.Operation` that has the gradient function.
+  """
+  return op._original_op is differentiated
+
+
 def gradient_function(op):
   """The registered gradient function of `op`; None for tf.NotDifferentiable.
 

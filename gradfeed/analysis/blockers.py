@@ -192,7 +192,7 @@ def find_choices(trace, outer=None):
 def _ends(trace):
   """Yields (op, list of its inputs that depend on x and get no gradient)."""
   for op in trace.reached.values():
-    if op.name in trace.stopped or op.type in op_types.VALUE_INDEPENDENT:
+    if op.type in op_types.VALUE_INDEPENDENT:
       continue  # Nothing is lost: the value of x does not matter there.
     if op.name in trace.blocked or op.type in gradient_flow.ZERO:
       inputs = list(op.inputs)

@@ -54,7 +54,7 @@ class GradientFlow:
       tensor = queue.pop()
       if tensor.name not in self.tensors:
         self.tensors.add(tensor.name)
-        if tensor.op.name in trace.path:
+        if tensor.op.name in trace.path and tensor.name not in trace.stopped:
           queue.extend(self._before(tensor.op))
 
   def _before(self, op):
@@ -79,8 +79,8 @@ class GradientFlow:
       bodies: list of graphs, one for each function that it calls.
       skipped: int, the number of its inputs before the first argument.
     """
-    wanted = {i for i, t in enumerate(op.outputs)
-              if t.name in self.trace.tensors}
+    wanted = {i for i, t in enumerate(op.outputs) if (
+        t.name in self.trace.tensors and t.name not in self.trace.stopped)}
     given = {i - skipped for i, t in enumerate(op.inputs)
              if i >= skipped and self.trace.depends(t)}
     reached = set()
@@ -163,7 +163,7 @@ class GradientTrace:
       have no gradient themselves: those that take from a stack what depends on
       x, and the ends of such loops.
     path: dict from name to op between x and y that a gradient passes.
-    stopped: set of the names of the ops that are held constant.
+    stopped: set of the names of the tensors that are held constant.
     folded: `branches.folding.Folding` or None, as it was passed.
   """
 
@@ -182,7 +182,7 @@ class GradientTrace:
     self.blocked = collections.OrderedDict()
     self.tensors = set()
     self.second_order = []
-    self.stopped = {stop.op.name for stop in stops}
+    self.stopped = {stop.name for stop in stops}
     self._xs = {x.name for x in xs}
     self._sources = list(xs)
     self._on_path = self._carrying = None
@@ -193,7 +193,7 @@ class GradientTrace:
     self.missing = self._walk(ys)
     self.path = collections.OrderedDict(
         (name, op) for name, op in self.reached.items()
-        if name not in self.blocked and name not in self.stopped)
+        if name not in self.blocked)
 
   def settings(self):
     """What the gradient functions of the user that it calls read.
@@ -225,12 +225,13 @@ class GradientTrace:
     """Whether the value of `tensor` depends on that of an x.
 
     What depends on the shape of an x alone does not, nor what depends on it
-    through an op that is held constant.
+    through a tensor that is held constant.
     """
     if self._carrying is None:
       self._carrying = traversal.dependents(
           self._sources, op_types.VALUE_INDEPENDENT, self.stopped)
-    return tensor.name in self._xs or tensor.op.name in self._carrying
+    return tensor.name in self._xs or (
+        tensor.name not in self.stopped and tensor.op.name in self._carrying)
 
   def _forward(self):
     """The names of the tensors on the path that depend on an x along it."""
@@ -239,30 +240,29 @@ class GradientTrace:
       for tensor in differentiable_inputs(op):
         readers[tensor.name].append(op)
     names, queue = set(), [name for name in self._xs if name in self.tensors]
+    passed = self.tensors - self.stopped
     while queue:
       name = queue.pop()
       if name not in names:
         names.add(name)
         queue.extend(t.name for op in readers[name] for t in op.outputs
-                     if t.name in self.tensors)
+                     if t.name in passed)
     return names
 
   def _walk(self, ys):
     """Walks back from `ys`; returns the ops without a registered gradient."""
     missing = []
-    queue = collections.deque()
-    for y in ys:
-      self.tensors.add(y.name)
-      queue.append(y.op)
+    queue = collections.deque(ys)
+    self.tensors.update(y.name for y in ys)
     while queue:
-      op = queue.popleft()
-      if op.name in self.reached or op.name not in self._dependent:
+      tensor = queue.popleft()
+      op = tensor.op
+      if (op.name in self.reached or op.name not in self._dependent or
+          tensor.name in self.stopped):
         continue
       if op.type in op_types.POPS or _ends_gradient(op):
         self.second_order.append(op)
       self.reached[op.name] = op
-      if op.name in self.stopped:
-        continue
       passes = _passes_gradient(op)
       if passes is None:
         missing.append(op)
@@ -272,7 +272,7 @@ class GradientTrace:
       for tensor in differentiable_inputs(op):
         if self.folded is None or not self.folded.is_dead(tensor):
           self.tensors.add(tensor.name)
-          queue.append(tensor.op)
+          queue.append(tensor)
     return missing
 
 

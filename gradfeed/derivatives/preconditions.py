@@ -31,10 +31,10 @@ REFUSED, WARNED_OF, ALLOWED = "refused", "warned of", "allowed"
 _ERRORS = {
     "disconnected": errors.DisconnectedError,
     "incomplete_gradient": errors.IncompleteGradientError,
+    "held_in_gradient": errors.UnsupportedGraphError,
     "missing_gradient": errors.MissingGradientError,
     "no_second_derivative": errors.MissingGradientError,
     "second_order_loop": errors.UnsupportedGraphError,
-    "stops_too_much": errors.UnsupportedGraphError,
     "unknown_gradient": errors.UnsupportedGraphError,
     "wrong_gradient": errors.UnsupportedGraphError,
 }
@@ -115,7 +115,7 @@ def find_problems(vjp, flow, strict=True):
   yield from _left_out(vjp)
   for x in vjp.xs if no_ys else lost if strict else ():
     yield disconnection.disconnected_error(vjp.ys, x, flow)
-  yield from _stops(vjp, trace)
+  yield from _held_in_gradients(vjp, trace)
   for op, error in custom_gradient_ops.refusals(trace.path.values()):
     yield _bad("unknown_gradient", op, error.what, error.why, error.fix)
   yield from _missing_gradients(vjp, flow)
@@ -256,27 +256,27 @@ def _inside(outer):
   return "" if outer is None else " in {} '{}'".format(outer.type, outer.name)
 
 
-def _stops(vjp, trace):
-  """The stops that would hold other outputs of their ops constant as well.
+def _held_in_gradients(vjp, trace):
+  """The stops that the gradient of their own op reads, by its other outputs.
 
-  TensorFlow stops at whole ops.
+  The model takes such a tensor for a constant, but the gradient does not. Both
+  read the same one.
 
   Yields:
     `findings.Finding`.
   """
-  stops = {stop.name for stop in vjp.stops}
-  for stop in vjp.stops:
-    for output in stop.op.outputs:
-      if output.name in trace.tensors and output.name not in stops:
-        yield _bad(
-            "stops_too_much", stop.op,
-            "{} cannot be held constant alone.".format(
-                tensors.describe(stop)),
-            "tf.gradients stops at the whole op {}, and {} would be held "
-            "constant as well.".format(
-                tensors.describe(stop.op), tensors.describe(output)),
-            "Use tf.stop_gradient({}) where the model reads it.".format(
-                stop.name))
+  for name in sorted(trace.stopped):
+    held = vjp.graph.get_tensor_by_name(name)
+    if held.op.name in trace.path and any(
+        reader.name in trace.path and _tf.is_gradient_of(reader, held.op)
+        for reader in traversal.consumers(held)):
+      yield _bad(
+          "held_in_gradient", held.op,
+          "{} cannot be held constant in a second derivative.".format(
+              tensors.describe(held)),
+          "The gradient of the other outputs of {} reads it as well, where it "
+          "is not constant.".format(tensors.describe(held.op)),
+          "Use tf.stop_gradient({}) where the model reads it.".format(name))
 
 
 def check_second(vjp, trace):

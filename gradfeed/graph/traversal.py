@@ -262,7 +262,7 @@ def dependents(sources, skipped=frozenset(), stops=frozenset()):
   Args:
     sources: list of `tf.Tensor`.
     skipped: container of op types that make nothing dependent.
-    stops: container of the names of ops that make nothing dependent.
+    stops: container of the names of tensors that make nothing dependent.
 
   Returns:
     set of op names; what is taken from a stack depends on what was put there.
@@ -271,10 +271,9 @@ def dependents(sources, skipped=frozenset(), stops=frozenset()):
   while queue:
     for op in consumers(queue.pop()):
       for user in [op] + (_pops_of(op) if op.type in op_types.PUSHES else []):
-        if user.name not in reached and user.type not in skipped and (
-            user.name not in stops):
+        if user.name not in reached and user.type not in skipped:
           reached.add(user.name)
-          queue.extend(user.outputs)
+          queue.extend(t for t in user.outputs if t.name not in stops)
   return reached
 
 
