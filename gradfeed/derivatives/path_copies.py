@@ -3,9 +3,9 @@
 import functools
 
 from gradfeed import _tf
-from gradfeed.derivatives import preconditions
 from gradfeed.graph import cache
 from gradfeed.graph import op_types
+from gradfeed.graph import traversal
 from gradfeed.rewriting import cloning
 from gradfeed.rewriting import subgraphs
 
@@ -23,20 +23,37 @@ def of_functional_ops(vjp, trace):
   Returns:
     dict from the names of tensors and ops to their copies.
   """
-  functional = [op for op in trace.path.values()
-                if op.type in op_types.FUNCTIONAL]
-  if not functional or _tf.outer_graph(vjp.graph):
+  functional = _functional(vjp, trace)
+  if not functional:
     return {}
   ops, op_names = subgraphs.from_functional_ops(
       vjp.graph, [y.tensor for y in vjp.ys], functional)
-  preconditions.check_copied(
-      vjp, [ops[name] for name in op_names if name in trace.path],
-      functional[0])
   copied = cloning.clone_subgraph(
       vjp.graph, op_names, ops, {}, "path", renew={x.name for x in vjp.xs},
       rewrite=functools.partial(cloning.without_assignments, vjp.graph))
   cache.record_clones(vjp.graph, copied)
   return copied
+
+
+def lead_into_loops(vjp, trace):
+  """Whether a loop of control flow v1 is among what `of_functional_ops` copies.
+
+  A copy of the loop would have no context to be differentiated by.
+
+  Args:
+    vjp, trace: as in `of_functional_ops`.
+  """
+  functional = _functional(vjp, trace)
+  return bool(functional) and any(
+      _tf.is_inside_while(trace.path[name]) for name in traversal.descendants(
+          trace.path, {t.name for op in functional for t in op.outputs}))
+
+
+def _functional(vjp, trace):
+  """The functional ops on the path; none in the body of a function."""
+  if _tf.outer_graph(vjp.graph):
+    return []
+  return [op for op in trace.path.values() if op.type in op_types.FUNCTIONAL]
 
 
 def read_by_gradient(vjp, before, copied):

@@ -324,30 +324,6 @@ def wrong_at_values(flow):
           op=op.name, type=op.type, order=order)
 
 
-def check_copied(vjp, ops, functional):
-  """Refuses to copy a part of a while loop of control flow v1.
-
-  Args:
-    vjp: `vjps.VJP`.
-    ops: list of `tf.Operation` to copy.
-    functional: `tf.Operation`, the functional op that they depend on.
-
-  Raises:
-    UnsupportedGraphError.
-  """
-  for op in ops:
-    if _tf.is_inside_while(op):
-      raise errors.UnsupportedGraphError(
-          "{} by {} cannot be differentiated safely.".format(
-              tensors.describe_all(vjp.ys), tensors.describe_all(vjp.leaves)),
-          "{} is inside a while loop of control flow v1, and the call of a "
-          "function before it ({}) has to be copied together with it.".format(
-              tensors.describe(op), tensors.describe(functional)),
-          "Build the loop with control flow v2 as well "
-          "(tf.enable_control_flow_v2()), or differentiate by the function's "
-          "output, {}.".format(tensors.describe(functional.outputs[0])))
-
-
 def check_hidden(vjp, built):
   """Refuses a product that is zero only because an op hides the dependence.
 

@@ -106,7 +106,9 @@ class VJP:
       one, trace = self.at_one_copy(), self.trace()
       replacement = self._on_differentiable_gradients(trace) if (
           one is self) else one
-      if replacement is None and control_flow.has_loops_without_context(trace):
+      if replacement is None and (
+          control_flow.has_loops_without_context(trace) or
+          path_copies.lead_into_loops(self, trace)):
         replacement = self.on_functional_copy(strict)
       if replacement is not None:
         built = built_by_key[self.key()] = copy.copy(replacement.build(strict))

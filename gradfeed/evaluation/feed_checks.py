@@ -169,9 +169,10 @@ def _between(computation, derivative, points):
     `feeds.Problem`.
   """
   graph = computation.graph
+  held = _with_copies(graph, derivative.stops)
   ys, stops = [[graph.get_tensor_by_name(name) for name in names]
-               for names in (derivative.ys, derivative.stops)]
-  allowed = set(derivative.stops) | set(points)
+               for names in (derivative.ys, held)]
+  allowed = held | _with_copies(graph, points)
   for x, result in zip(derivative.xs, derivative.results):
     suspects = sorted(computation.given - allowed - {x})
     if not suspects or result is None or not _is_run(computation, result):
@@ -187,6 +188,12 @@ def _between(computation, derivative, points):
                 x, ", ".join(map(repr, derivative.ys))))
 
 
+def _with_copies(graph, names):
+  """The names of tensors, of their copies, and of what they are copies of."""
+  return {other for name in names
+          for other in [name] + cache.other_copies_of(graph, name)}
+
+
 def _between_unknown(computation, points):
   """The cuts between x and y of gradients that were built without gradfeed.
 
@@ -198,7 +205,8 @@ def _between_unknown(computation, points):
   """
   passed = {name: provenance.passed_back(name) for name in computation.ops
             if "_grad/" in name and not name.startswith(_tf.SCOPE)}
-  for name in sorted(computation.given - set(points)) if passed else ():
+  for name in sorted(computation.given - _with_copies(
+      computation.graph, points)) if passed else ():
     above = traversal.ancestors([computation.graph.get_tensor_by_name(name)])
     for user, origins in passed.items():
       # What is above the cut, such as the lists that the gradient of a While
@@ -251,18 +259,16 @@ def _without_effect(computation, reached):
   reached = reached | {computation.slots[i].component.name
                        for name, i in computation.fed.items()
                        if name in reached}
-  return [
-      leaf for leaf in computation.leaves
-      if not any(component.name in reached for component in leaf.components())
-  ]
+  return [leaf for leaf in computation.leaves if not any(
+      component.name in reached for component in leaf.components())]
 
 
 def _leaf_of(computation, name):
-  """The leaf that the tensor called `name` belongs to, or None."""
-  for leaf in computation.leaves:
-    if any(component.name == name for component in leaf.components()):
-      return leaf
-  return None
+  """The leaf that a tensor, or what it is a copy of, belongs to; or None."""
+  if name in computation.fed:
+    name = computation.slots[computation.fed[name]].component.name
+  return next((leaf for leaf in computation.leaves if any(
+      component.name == name for component in leaf.components())), None)
 
 
 def check_fetches(wanted):

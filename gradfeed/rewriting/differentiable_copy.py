@@ -77,6 +77,7 @@ def _build(graph, ys, ops, op_names, trace, freed):
   with scratch.building():
     new = scratch.copy_functional(op_names, ops, freed, values)
   names = sorted(set(new) & trace.tensors)
+  others = sorted(set(new) - trace.tensors)  # They may be fed.
   for name in sorted(trace.tensors):
     if name in ys and name.split(":")[0] in op_names and name not in new:
       raise errors.UnsupportedGraphError(
@@ -84,8 +85,9 @@ def _build(graph, ys, ops, op_names, trace, freed):
               tensors.describe(graph.get_tensor_by_name(name))),
           "It is inside a loop or a branch of control flow v1.",
           "Take the output of the tf.while_loop or the tf.cond.")
-  clones = dict(zip(names, scratch.export(
-      [new[name] for name in names], "functional")))
+  clones = {name: clone for name, clone in zip(names + others, scratch.export(
+      [new[name] for name in names], "functional",
+      [new[name] for name in others])) if clone is not None}
   for name, clone in clones.items():
     clone.set_shape(graph.get_tensor_by_name(name).shape)
   cache.record_clones(graph, clones)

@@ -101,6 +101,8 @@ def _users_of_handle(op, ops, users):
 def closed(ops, start):
   """Adds to some ops all that is in the same branches and loops.
 
+  What is before these is left out, as it may be fed: a copy of it would not be.
+
   Args:
     ops: dict from name to op, as `traversal.ancestors` gives it.
     start: set of names of some of them.
@@ -109,21 +111,41 @@ def closed(ops, start):
     set of op names, which can be copied in functional form.
   """
   depths = control_flow.depths(ops)
+  frames = control_flow.frames_of(ops)
+  alone = set()
   while True:
     sources = {t.name for name in start for t in ops[name].outputs}
     op_names = with_shared_state(ops, start | traversal.descendants(
         ops, sources, control=False))
-    beside = set()
-    for name in op_names:
+    beside, known = set(), len(alone)
+    for name in op_names | alone:
       op = ops[name]
       for before in [t.op for t in op.inputs] + list(op.control_inputs):
-        if before.name not in op_names and (
-            depths.get(before.name) or control_flow.is_control_flow_v1(before)
-            or names_a_predicate(before, op) or counts(before, op)):
+        if before.name in op_names or before.name in alone:
+          continue
+        if _is_part(before, depths, frames):
           beside.add(before.name)
-    if not beside:
-      return op_names
+        elif names_a_predicate(before, op) or counts(before, op):
+          alone.add(before.name)
+    if not beside and len(alone) == known:
+      return op_names | alone
     start = op_names | beside
+
+
+def _is_part(op, depths, frames):
+  """Whether `op` is in a branch or a loop, or works on a tensor array.
+
+  The results of a branch and of a loop are outside of it.
+
+  Args:
+    op: `tf.Operation`.
+    depths, frames: as `control_flow` gives them for the ops.
+  """
+  if op.type in op_types.EXITS:
+    return bool(depths.get(op.name))
+  if op.type in op_types.MERGES and op.name not in frames:
+    return depths[op.name] > 1
+  return bool(depths.get(op.name)) or control_flow.is_control_flow_v1(op)
 
 
 def names_a_predicate(op, reader):
@@ -132,8 +154,9 @@ def names_a_predicate(op, reader):
   Copied along, it lets the switches of one branch be recognized by the
   predicate that they have in common.
   """
-  return op.type == "Identity" and (
-      reader.type in op_types.SWITCHES + ("Identity",))
+  return (op.type == "Identity" and
+          op.outputs[0].dtype.base_dtype == tf.bool and
+          reader.type in op_types.SWITCHES + ("Identity",))
 
 
 def counts(op, reader):

@@ -223,15 +223,18 @@ class ScratchGraph:
         lambda name: self.graph.get_tensor_by_name(name).shape,
         rewritten + traversal.functions_called(self.graph, nodes))
 
-  def export(self, results, label):
+  def export(self, results, label, also=()):
     """Moves what `results` need to the user's graph.
 
     Args:
       results: list of tensors of the scratch graph.
       label: str, the last part of their name scope.
+      also: list of tensors of the scratch graph that are asked for, too, where
+        they are among what is moved.
 
     Returns:
-      list of `tf.Tensor` of the user's graph.
+      list of `tf.Tensor` of the user's graph: of `results`, then of `also`,
+      with None for what is not moved.
     """
     originals = {placeholder.name: self.graph.get_tensor_by_name(name)
                  for name, placeholder in self._placeholders.items()}
@@ -250,7 +253,9 @@ class ScratchGraph:
     self._order(new, op_names, ops)
     return [originals[result.name] if result.name in originals
             else cloning.output_of(subgraph, new, result.name)
-            for result in results]
+            for result in results] + [
+                cloning.output_of(subgraph, new, tensor.name)
+                if tensor.op.name in op_names else None for tensor in also]
 
   def export_in_one_op(self, results, label):
     """As `export`, but as one op that calls a function of all of it.

@@ -856,6 +856,20 @@ class GradientsTest(graphs.GraphTest):
       self._same(out, [x], {x: 2.0})
       self._same(out * x, [x, out], {x: 2.0}, stop_gradients=[out])
 
+  @parameterized.named_parameters(
+      ("function", lambda x: tf.function(lambda a: tf.sin(a) * a)(x)),
+      ("loop", lambda x: flows.inside(lambda: tf.sin(x) * x, x, 2, True)),
+      ("branch", lambda x: flows.inside(lambda: tf.sin(x) * x, x, 2, False)))
+  def test_a_loop_of_v1_behind_a_call(self, call):
+    x = tf.placeholder(tf.float64, [])
+    h = call(x)
+    with flows.control_flow(1):
+      y = tf.while_loop(lambda i, a: i < 3,
+                        lambda i, a: (i + 1, tf.cos(a) * h), [0, x])[1]
+    f = gf.function(x, gf.value_and_gradient(y, x))
+    np.testing.assert_allclose(
+        f(0.7)[1], (f(0.7 + 1e-6)[0] - f(0.7 - 1e-6)[0]) / 2e-6, 1e-7)
+
   def test_a_replaced_tf_gradients_does_not_call_itself(self):
     x = tf.placeholder(tf.float64, [])
     original = tf.gradients

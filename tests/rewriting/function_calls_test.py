@@ -81,19 +81,7 @@ class OnePassTest(parameterized.TestCase):
         self.assertEqual(value, slope)
 
 
-class StopTest(parameterized.TestCase):
-
-  def test_one_output_of_an_op_is_not_stopped_alone(self):
-    with tf.Graph().as_default() as graph:
-      x = tf.placeholder(tf.float64, [2])
-      a, b = tf.split(x, 2)
-      y = tf.reduce_sum(a * b) + tf.reduce_sum(x)
-      ops = len(graph.get_operations())
-      with self.assertRaisesRegex(gf.UnsupportedGraphError,
-                                  "'split:0'.*alone(?s:.*)tf.stop_gradient"):
-        gf.gradient(y, x, stop_gradients=[a])
-      self.assertLen(graph.get_operations(), ops)
-      gf.gradient(y, x, stop_gradients=[a, b])
+class ConstantsTest(parameterized.TestCase):
 
   def test_a_constant_that_waits_for_an_argument_outside_of_the_copy(self):
     """Read back, a constant in a function waits for an argument."""
