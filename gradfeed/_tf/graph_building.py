@@ -2,6 +2,8 @@
 
 import contextlib
 
+from tensorflow.python.ops import while_v2
+
 from gradfeed._tf import api
 from gradfeed._tf.api import tf
 
@@ -44,10 +46,25 @@ def import_nodes(graph, nodes, inputs, name, functions=()):
   names = [node.name for node in graph_def.node]
   read = {source if ":" in source else source + ":0"
           for node in graph_def.node for source in node.input}
-  return dict(zip(names, tf.import_graph_def(
+  ops = tf.import_graph_def(
       graph_def, return_elements=names, name=name, input_map={
           source: tensor for source, tensor in inputs.items()
-          if source in read})))
+          if source in read})
+  for op in ops:
+    if op.type in ("While", "StatelessWhile"):
+      _keep_handle_data(op)
+  return dict(zip(names, ops))
+
+
+def _keep_handle_data(loop):
+  """Tells what the variables are that an imported loop hands on.
+
+  TensorFlow does so where it builds a loop, and not where it reads one.
+  """
+  handles = [(before, after) for before, after in zip(loop.inputs, loop.outputs)
+             if after.dtype == tf.resource]
+  if handles:
+    while_v2._copy_handle_data(*zip(*handles))
 
 
 @contextlib.contextmanager

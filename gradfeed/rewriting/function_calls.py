@@ -10,6 +10,7 @@ import copy
 import uuid
 
 from gradfeed import _tf
+from gradfeed._tf import tf
 from gradfeed import errors
 from gradfeed.graph import op_types
 from gradfeed.graph import python_functions
@@ -58,7 +59,8 @@ def inline_calls(graph, function):
     if callee is None:
       nodes.append(copy.deepcopy(node))
       continue
-    inlined, results, _ = _in_place_of(node, callee, callee.node_def, {})
+    inlined, results, _ = _in_place_of(
+        node, callee, callee.node_def, {}, "{}:output:0")
     nodes.extend(inlined)
     for i, result in enumerate(results):
       renamed["{}:output:{}".format(node.name, i)] = result
@@ -88,12 +90,12 @@ def inline_in_graph(graph, node):
     return None
   flat, names = _tf.flat_nodes(graph, callee)
   nodes, results, first = _in_place_of(
-      node, callee, flat[len(callee.signature.input_arg):], names)
+      node, callee, flat[len(callee.signature.input_arg):], names, "{}:0")
   return nodes, {"{}:{}".format(node.name, i): result
                  for i, result in enumerate(results)}, first
 
 
-def _in_place_of(call, callee, body, names):
+def _in_place_of(call, callee, body, names, output):
   """What a call becomes.
 
   Args:
@@ -102,21 +104,48 @@ def _in_place_of(call, callee, body, names):
     body: list of NodeDef, those of `callee`.
     names: dict from the name of a tensor in `callee` to its name in `body`,
       where that is another one.
+    output: str, a format of the name of a node's output.
 
   Returns:
     (list of NodeDef, the last of which has the name of the call; list of the
     names that take the places of the outputs of the call; list of the names of
     the nodes that have to wait for what the call waits for).
   """
-  data = [name for name in call.input if not name.startswith("^")]
-  arguments = {names.get(argument.name, argument.name): name
-               for argument, name in zip(callee.signature.input_arg, data)}
+  arguments, again = _arguments(call, callee, names, output)
   nodes, first = _inlined(body, call, arguments)
+  nodes = again + nodes
   returned = [callee.ret[result.name] for result in callee.signature.output_arg]
   results = [_name_outside(names.get(name, name), call.name, arguments)
              for name in returned]
   nodes.append(_joint(call, callee, results))
   return nodes, results, first
+
+
+def _arguments(call, callee, names, output):
+  """What a call reads for each argument of its function.
+
+  Each argument has a tensor of its own: TensorFlow takes two inputs of a branch
+  or a loop that are the same tensor for one.
+
+  Args:
+    call, callee, names, output: as in `_in_place_of`.
+
+  Returns:
+    (dict from the name of an argument to that of what is read for it, list of
+    NodeDef that have to be there for it).
+  """
+  arguments, again = {}, []
+  data = [name for name in call.input if not name.startswith("^")]
+  for argument, name in zip(callee.signature.input_arg, data):
+    if name in arguments.values() and argument.type not in (
+        0, tf.resource.as_datatype_enum) and not argument.is_ref:
+      node = type(call)(name="{}/{}_argument".format(call.name, argument.name),
+                        op="Identity", input=[name])
+      node.attr["T"].type = argument.type
+      again.append(node)
+      name = output.format(node.name)
+    arguments[names.get(argument.name, argument.name)] = name
+  return arguments, again
 
 
 def rename_inputs(nodes, renamed):

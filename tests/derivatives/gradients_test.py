@@ -870,6 +870,21 @@ class GradientsTest(graphs.GraphTest):
     np.testing.assert_allclose(
         f(0.7)[1], (f(0.7 + 1e-6)[0] - f(0.7 - 1e-6)[0]) / 2e-6, 1e-7)
 
+  def test_a_loop_of_v2_behind_one_of_v1_that_both_read_a_variable(self):
+    v = graphs.variable("v", 0.7, True)
+
+    def loop(version, h):
+      with flows.control_flow(version):
+        return tf.while_loop(lambda i, a: i < 2,
+                             lambda i, a: (i + 1, tf.sin(a) * h + v), [0, h])[1]
+
+    h = loop(1, v + 0.0)
+    y = loop(2, h)
+    self.initialize()
+    f = gf.function(h, gf.value_and_gradient(y, h))
+    np.testing.assert_allclose(
+        f(0.4)[1], (f(0.4 + 1e-6)[0] - f(0.4 - 1e-6)[0]) / 2e-6, 1e-7)
+
   def test_a_replaced_tf_gradients_does_not_call_itself(self):
     x = tf.placeholder(tf.float64, [])
     original = tf.gradients

@@ -1,5 +1,7 @@
 """Tests of the nodes of a function in the place of its call."""
 
+import functools
+
 from absl.testing import parameterized
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -63,6 +65,33 @@ class InliningTest(parameterized.TestCase):
       np.testing.assert_allclose(
           f(5., 3.), [5. * 3. ** power, 3. ** power], rtol=1e-15)
       self.assertEqual(session.run(v), 2.)
+
+
+  @parameterized.named_parameters(("_once", False), ("_twice", True))
+  def test_a_branch_in_a_function_of_one_tensor_as_two_arguments(self, nested):
+    """TensorFlow takes inputs of a branch that are one tensor for one input."""
+    if not hasattr(tf, "function"):
+      return
+    with tf.Graph().as_default(), tf.Session():
+      x = tf.placeholder(tf.float64, [])
+      with flows.control_flow(2):
+        inner = call = tf.function(lambda a, b: tf.cond(
+            a > 0.0, lambda: a * a * b, lambda: a * b), autograph=False)
+        if nested:
+
+          @functools.partial(tf.function, autograph=False)
+          def call(a, b):
+            squared = a * b
+            return inner(squared, squared)
+
+      h = flows.inside(lambda: tf.sin(x), x, 1, False)
+      with flows.control_flow(2):
+        y = call(h, h)
+      power = 6 if nested else 3
+      at = 0.7
+      wanted = power * (power - 1) * np.sin(at) ** (power - 2) * np.cos(
+          at) ** 2 - power * np.sin(at) ** power
+      np.testing.assert_allclose(gf.function(x, gf.hessian(y, x))(at), wanted)
 
 
 class OnePassTest(parameterized.TestCase):
