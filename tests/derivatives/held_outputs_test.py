@@ -39,14 +39,10 @@ def _branch(version):
   return outputs
 
 
-def _mapped(version):
-
-  def outputs(x):
-    with flows.control_flow(version):
-      return tf.map_fn(lambda e: (e * e, tf.sin(e)), x,
-                       dtype=(tf.float64, tf.float64))
-
-  return outputs
+def _mapped(x):
+  with flows.control_flow(2):
+    return tf.map_fn(lambda e: (e * e, tf.sin(e)), x,
+                     dtype=(tf.float64, tf.float64))
 
 
 def _defun(x):
@@ -74,7 +70,7 @@ _MODELS = {
     "qr": lambda x: tf.linalg.qr(_square(x)),
     "loop_v1": _loop(1), "loop_v2": _loop(2),
     "branch_v1": _branch(1), "branch_v2": _branch(2),
-    "mapped_v1": _mapped(1), "mapped_v2": _mapped(2),
+    "mapped_v2": _mapped,
     "defun": _defun,
     "function": lambda x: tf.function(lambda a: (a * a, tf.sin(a) * a))(x),
 }
