@@ -9,6 +9,7 @@ from tensorflow.python.ops import gradients_impl
 from tensorflow.python.ops import gradients_util
 
 from gradfeed._tf import api
+from gradfeed._tf import graph_building
 from gradfeed._tf import max_pool_gradients
 from gradfeed._tf import scatter_gradients
 from gradfeed._tf.api import tf
@@ -18,8 +19,6 @@ ORIGINAL_GRADIENTS = gradients_impl.gradients
 ORIGINAL_GRADIENTS_OF_V2 = gradients_impl.gradients_v2
 ORIGINAL_HESSIANS = gradients_impl.hessians
 ORIGINAL_HESSIANS_OF_V2 = gradients_impl.HessiansV2
-
-_EXITS = ("Exit", "RefExit")
 
 _CORRECTED = dict(max_pool_gradients.GRADIENTS, **scatter_gradients.GRADIENTS)
 
@@ -78,9 +77,9 @@ class _Held:
 
     The gradient of a loop of control flow v1 needs one by each of its results.
     """
-    # pylint: disable=protected-access
-    loop = op._get_control_flow_context() if op.type in _EXITS else None
+    loop = graph_building.loop_ended_by(op)
     if grad is None or loop is None or not any(
+        # pylint: disable-next=protected-access
         gradients_util._HasAnyNotNoneGrads(found, result.op)
         for result in loop.loop_exits
         if (result.op, result.value_index) not in self._outputs):

@@ -10,12 +10,19 @@ from gradfeed._tf.api import tf
 # pylint: disable=protected-access
 
 
+def loop_ended_by(op):
+  """The context of the loop of control flow v1 that `op` hands a result of.
+
+  None for an op of another kind, and for a loop without a context.
+  """
+  return (op._get_control_flow_context() if op.type in ("Exit", "RefExit")
+          else None)
+
+
 def control_flow_context(op):
   """The context of control flow v1 that the outputs of `op` are in, or None."""
-  context = op._get_control_flow_context()
-  if context is not None and op.type in ("Exit", "RefExit"):
-    return context.outer_context  # A loop's result is outside of the loop.
-  return context
+  loop = loop_ended_by(op)
+  return op._get_control_flow_context() if loop is None else loop.outer_context
 
 
 def add_control_inputs(op, control_inputs):
@@ -50,8 +57,8 @@ def import_nodes(graph, nodes, inputs, name, functions=()):
       graph_def, return_elements=names, name=name, input_map={
           source: tensor for source, tensor in inputs.items()
           if source in read})
-  for op in ops:
-    if op.type in ("While", "StatelessWhile"):
+  for node, op in zip(graph_def.node, ops):
+    if node.op in ("While", "StatelessWhile"):
       _keep_handle_data(op)
   return dict(zip(names, ops))
 

@@ -30,8 +30,8 @@ REFUSED, WARNED_OF, ALLOWED = "refused", "warned of", "allowed"
 #: The error for each kind of finding.
 _ERRORS = {
     "disconnected": errors.DisconnectedError,
-    "incomplete_gradient": errors.IncompleteGradientError,
     "held_in_gradient": errors.UnsupportedGraphError,
+    "incomplete_gradient": errors.IncompleteGradientError,
     "missing_gradient": errors.MissingGradientError,
     "no_second_derivative": errors.MissingGradientError,
     "second_order_loop": errors.UnsupportedGraphError,

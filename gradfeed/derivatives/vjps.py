@@ -277,9 +277,8 @@ class VJP:
 
   def _stopped(self):
     """The tensors that are held: the stops, and other copies of these."""
-    return [stop.tensor for stop in self.stops] + [
-        self.graph.get_tensor_by_name(name) for stop in self.stops
-        for name in cache.other_copies_of(self.graph, stop.name)]
+    return [self.graph.get_tensor_by_name(name) for name in cache.with_copies(
+        self.graph, [stop.name for stop in self.stops])]
 
   def purpose(self, kind="The gradient"):
     """`kind` of the ys by the xs, in words, for errors."""

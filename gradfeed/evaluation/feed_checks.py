@@ -169,10 +169,10 @@ def _between(computation, derivative, points):
     `feeds.Problem`.
   """
   graph = computation.graph
-  held = _with_copies(graph, derivative.stops)
+  held = cache.with_copies(graph, derivative.stops)
   ys, stops = [[graph.get_tensor_by_name(name) for name in names]
                for names in (derivative.ys, held)]
-  allowed = held | _with_copies(graph, points)
+  allowed = {*held, *cache.with_copies(graph, points)}
   for x, result in zip(derivative.xs, derivative.results):
     suspects = sorted(computation.given - allowed - {x})
     if not suspects or result is None or not _is_run(computation, result):
@@ -188,12 +188,6 @@ def _between(computation, derivative, points):
                 x, ", ".join(map(repr, derivative.ys))))
 
 
-def _with_copies(graph, names):
-  """The names of tensors, of their copies, and of what they are copies of."""
-  return {other for name in names
-          for other in [name] + cache.other_copies_of(graph, name)}
-
-
 def _between_unknown(computation, points):
   """The cuts between x and y of gradients that were built without gradfeed.
 
@@ -205,8 +199,8 @@ def _between_unknown(computation, points):
   """
   passed = {name: provenance.passed_back(name) for name in computation.ops
             if "_grad/" in name and not name.startswith(_tf.SCOPE)}
-  for name in sorted(computation.given - _with_copies(
-      computation.graph, points)) if passed else ():
+  for name in sorted(computation.given.difference(cache.with_copies(
+      computation.graph, points))) if passed else ():
     above = traversal.ancestors([computation.graph.get_tensor_by_name(name)])
     for user, origins in passed.items():
       # What is above the cut, such as the lists that the gradient of a While

@@ -136,6 +136,17 @@ def other_copies_of(graph, name):
           if other != name]
 
 
+def with_copies(graph, names):
+  """The names of tensors, each with those of `other_copies_of` it.
+
+  Returns:
+    list of str, without repeats.
+  """
+  return list(dict.fromkeys(
+      other for name in names for other in [name] + other_copies_of(
+          graph, name)))
+
+
 def copies_of(graph, name):
   """As `clones_of`; for a derivative also what it was built again as.
 

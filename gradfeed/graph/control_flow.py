@@ -159,7 +159,7 @@ def has_loops_without_context(trace):
 
 
 def depths(ops):
-  """How many branches of control flow v1 each op of `ops` is in.
+  """How many branches of control flow v1 the outputs of each op are in.
 
   Args:
     ops: dict from name to op, as `traversal.ancestors` gives it.
@@ -170,9 +170,9 @@ def depths(ops):
   frames = frames_of(ops)
   depth_of = {}
   for name, op in ops.items():
-    depth = max([depth_of.get(before.name, 0) + _depth_change(before, frames)
-                 for before in traversal.predecessors(op)] or [0])
-    depth_of[name] = max(depth, 0)
+    before = max([depth_of.get(before.name, 0)
+                  for before in traversal.predecessors(op)] or [0])
+    depth_of[name] = max(before + _depth_change(op, frames), 0)
   return depth_of
 
 

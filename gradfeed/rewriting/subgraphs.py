@@ -111,7 +111,6 @@ def closed(ops, start):
     set of op names, which can be copied in functional form.
   """
   depths = control_flow.depths(ops)
-  frames = control_flow.frames_of(ops)
   alone = set()
   while True:
     sources = {t.name for name in start for t in ops[name].outputs}
@@ -123,7 +122,7 @@ def closed(ops, start):
       for before in [t.op for t in op.inputs] + list(op.control_inputs):
         if before.name in op_names or before.name in alone:
           continue
-        if _is_part(before, depths, frames):
+        if _is_part(before, depths):
           beside.add(before.name)
         elif names_a_predicate(before, op) or counts(before, op):
           alone.add(before.name)
@@ -132,20 +131,17 @@ def closed(ops, start):
     start = op_names | beside
 
 
-def _is_part(op, depths, frames):
+def _is_part(op, depths):
   """Whether `op` is in a branch or a loop, or works on a tensor array.
 
   The results of a branch and of a loop are outside of it.
 
   Args:
     op: `tf.Operation`.
-    depths, frames: as `control_flow` gives them for the ops.
+    depths: as `control_flow.depths` gives them for the ops.
   """
-  if op.type in op_types.EXITS:
-    return bool(depths.get(op.name))
-  if op.type in op_types.MERGES and op.name not in frames:
-    return depths[op.name] > 1
-  return bool(depths.get(op.name)) or control_flow.is_control_flow_v1(op)
+  return bool(depths.get(op.name)) or (
+      control_flow.is_control_flow_v1(op) and op.type not in op_types.JOINS)
 
 
 def names_a_predicate(op, reader):

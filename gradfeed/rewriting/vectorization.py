@@ -215,13 +215,12 @@ class ScratchGraph:
         before for _, before in subgraph.waits if not _tf.is_inside(before))
     values = {name: self.placeholder_for(tensor)
               for name, tensor in subgraph.external.items()}
-    rewritten = list(subgraph.functions)
-    nodes = itertools.chain(subgraph.nodes,
-                            *(function.node_def for function in rewritten))
+    nodes = itertools.chain(subgraph.nodes, *(
+        function.node_def for function in subgraph.functions))
     return functionalization.emit(
         subgraph.nodes, values,
         lambda name: self.graph.get_tensor_by_name(name).shape,
-        rewritten + traversal.functions_called(self.graph, nodes))
+        subgraph.functions + traversal.functions_called(self.graph, nodes))
 
   def export(self, results, label, also=()):
     """Moves what `results` need to the user's graph.

@@ -867,8 +867,8 @@ class GradientsTest(graphs.GraphTest):
       y = tf.while_loop(lambda i, a: i < 3,
                         lambda i, a: (i + 1, tf.cos(a) * h), [0, x])[1]
     f = gf.function(x, gf.value_and_gradient(y, x))
-    np.testing.assert_allclose(
-        f(0.7)[1], (f(0.7 + 1e-6)[0] - f(0.7 - 1e-6)[0]) / 2e-6, 1e-7)
+    np.testing.assert_allclose(f(0.7)[1], numeric.central_differences(
+        lambda at: f(at)[0], 0.7), 1e-7)
 
   def test_a_loop_of_v2_behind_one_of_v1_that_both_read_a_variable(self):
     v = graphs.variable("v", 0.7, True)
@@ -882,8 +882,8 @@ class GradientsTest(graphs.GraphTest):
     y = loop(2, h)
     self.initialize()
     f = gf.function(h, gf.value_and_gradient(y, h))
-    np.testing.assert_allclose(
-        f(0.4)[1], (f(0.4 + 1e-6)[0] - f(0.4 - 1e-6)[0]) / 2e-6, 1e-7)
+    np.testing.assert_allclose(f(0.4)[1], numeric.central_differences(
+        lambda at: f(at)[0], 0.4), 1e-7)
 
   def test_a_replaced_tf_gradients_does_not_call_itself(self):
     x = tf.placeholder(tf.float64, [])
