@@ -155,6 +155,7 @@ def differentiable_gradients(graph, targets):
     cache.check_not_finalized(graph, "A gradient that can be differentiated")
   copied = cloning.clone_subgraph(
       graph, op_names, ops, replaced, "again") if op_names else {}
+  cache.record_clones(graph, copied)
   return dict(copied, **replaced)
 
 

@@ -130,6 +130,21 @@ class FedCopiesTest(graphs.GraphTest):
       for one, another in zip(got, wanted):
         np.testing.assert_allclose(one, another, 1e-9, 1e-9)
 
+  @parameterized.named_parameters(
+      ("a_loop", lambda x: _loop(1)(x, 1.3)),
+      ("moments", lambda x: x * tf.nn.moments(x, [0])[1]))
+  def test_computed_from_a_gradient_that_is_built_again(self, function):
+    x = tf.placeholder(tf.float64, [3])
+    dx = gf.gradient(function(x), x)
+    fed = tf.cast(dx * 10.0, tf.int32)
+    value = np.array([3, -4, 7], np.int32)
+    z = dx * dx * tf.cast(fed, tf.float64)
+    other = dx * dx * tf.constant(value.astype(np.float64))
+    wanted = gf.function(x, [other, gf.gradient(other, x)])(_X)
+    for one, another in zip(
+        gf.function([x, fed], [z, gf.gradient(z, x)])(_X, value), wanted):
+      np.testing.assert_allclose(one, another, 1e-9, 1e-9)
+
   def test_out_of_an_array_that_a_loop_reads(self):
     x = tf.placeholder(tf.float64, [])
     w = tf.placeholder(tf.float64, [])
